@@ -1,0 +1,87 @@
+"""A greenlet coroutine runtime and network stack: blocking-style handlers, no async, no callbacks, no monkey-patching.
+
+    import silly
+
+    def main():
+        conn = silly.check(silly.net.tcp.connect("127.0.0.1:8080"))
+        conn.write("hello\\n")
+
+    silly.run(main)
+
+After ``import silly`` alone, ``silly.task``, ``silly.time``, ``silly.net.tcp``, … load on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ._core import scheduler
+from ._core.result import Error, Result, check
+from ._version import version
+from ._wire.limits import Limits
+
+if TYPE_CHECKING:
+    from . import env as env
+    from . import errno as errno
+    from . import logger as logger
+    from . import net as net
+    from . import sync as sync
+    from . import task as task
+    from . import time as time
+
+__all__ = ["Error", "Limits", "Result", "check", "exit", "genid", "pcall", "pid", "run", "version"]
+
+pid = os.getpid()
+"""This process's number."""
+
+_SUBMODULES = frozenset(("env", "errno", "logger", "net", "sync", "task", "time"))
+_ids = itertools.count(1)
+
+
+def genid() -> int:
+    """A number that no other call in this process returns."""
+    return next(_ids)
+
+
+def run(main: Callable[[], object] | None = None) -> None:
+    """Runs tasks until none is left and nothing listens; the last line of a script started with plain ``python``.
+
+    ``main``, if given, is forked first. The first SIGINT or SIGTERM ends the process gracefully (``SystemExit(0)`` comes out
+    of here), a second one at once. Tasks that nothing can ever wake are listed, and the process ends with status 1. Called
+    inside a task it forks ``main`` and returns at once, so the same script works under ``python -m silly``.
+    """
+    scheduler.run(main, sys._getframe(1))
+
+
+def exit(status: int = 0) -> NoReturn:
+    """Ends the process gracefully with ``status``; never returns.
+
+    Listeners close, open WebSockets send close 1001, waiting tasks get ``GreenletExit`` where they wait (so their ``with``
+    and ``finally`` blocks run), and output is flushed for at most 3 s.
+    """
+    if not isinstance(status, int):
+        raise TypeError(f"an exit status is an int, not {type(status).__name__}")
+    scheduler.exit(status)
+
+
+def pcall(func: Callable[..., Any], *args: Any) -> tuple[bool, Any]:
+    """Calls ``func(*args)``: ``(True, its result)``, or ``(False, the traceback as text)`` if it raised an Exception.
+
+    GreenletExit and KeyboardInterrupt pass through: they are ends, not errors.
+    """
+    try:
+        return True, func(*args)
+    except Exception:
+        return False, traceback.format_exc()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

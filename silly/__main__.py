@@ -1,0 +1,103 @@
+"""The launcher: ``python -m silly [-h] [-v] [-l LEVEL] SCRIPT [ARG ...] [--key=value ...]``.
+
+The script runs as the first task, with ``__name__`` ``"__main__"``; then the loop runs until ``silly.exit``, a signal, or
+nothing is left to do. Arguments of the form ``--key=value`` after the script are settings (``silly.env.get("key")``); all
+of them are in ``sys.argv`` too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import types
+
+from . import env, logger
+from ._core import scheduler
+from ._version import version
+
+USAGE = """\
+usage: python -m silly [-h] [-v] [-l LEVEL] SCRIPT [ARG ...] [--key=value ...]
+
+Runs SCRIPT as the first task, then serves until silly.exit(), a signal, or nothing is left to do.
+
+  -h, --help      show this
+  -v, --version   show the versions of silly, Python and greenlet
+  -l LEVEL        log lines from LEVEL on: debug, info (the default), warn, error
+  --key=value     a setting for the script: silly.env.get("key")
+"""
+
+_LEVELS = {"debug": logger.DEBUG, "info": logger.INFO, "warn": logger.WARN, "error": logger.ERROR}
+
+
+def _fail(text: str) -> int:
+    print(f"silly: {text}", file=sys.stderr)
+    return 2
+
+
+def main(args: list[str]) -> int:
+    """Runs the command line ``args``; the status of a call that is over at once."""
+    while args and args[0].startswith("-"):
+        option = args.pop(0)
+        if option in ("-h", "--help"):
+            print(USAGE, end="")
+            return 0
+        if option in ("-v", "--version"):
+            print(_versions())
+            return 0
+        if option != "-l":
+            return _fail(f"unknown option {option!r}\n{USAGE}")
+        if not args or args[0] not in _LEVELS:
+            return _fail(f"-l needs a level: {', '.join(_LEVELS)}")
+        logger.setlevel(_LEVELS[args.pop(0)])
+    if not args:
+        return _fail(f"no script given\n{USAGE}")
+    return _run_script(args)
+
+
+def _versions() -> str:
+    import greenlet
+
+    return f"silly {version} (Python {sys.version.split()[0]}, greenlet {greenlet.__version__}, pure Python wire code)"
+
+
+def _run_script(args: list[str]) -> int:
+    path = args[0]
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+    except OSError as exc:
+        return _fail(f"can't open {path!r}: {exc.strerror}")
+    try:
+        code = compile(source, path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as exc:
+        print("".join(traceback.format_exception_only(exc)), end="", file=sys.stderr)
+        return _fail(f"{path!r} is not a Python script")
+    for arg in args[1:]:
+        key, equals, value = arg.partition("=")
+        if key.startswith("--") and len(key) > 2 and equals:
+            env.set(key[2:], value)
+    sys.argv[:] = args
+    if not sys.flags.safe_path:
+        sys.path[0] = os.path.dirname(os.path.abspath(path))
+    module = types.ModuleType("__main__")
+    module.__file__ = path
+    module.__builtins__ = __builtins__  # type: ignore[attr-defined]
+    sys.modules["__main__"] = module
+
+    def script() -> None:
+        try:
+            exec(code, module.__dict__)
+        except Exception:
+            # The frames of the launcher say nothing to whoever wrote the script.
+            kind, exc, tb = sys.exc_info()
+            logger.error(f"{path}:\n" + "".join(traceback.format_exception(kind, exc, tb and tb.tb_next)).rstrip())
+            scheduler.exit(1)
+
+    scheduler.run(script, sys._getframe())
+    # Nothing is left to do, but a connection that the script still holds is to be closed in good order.
+    scheduler.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

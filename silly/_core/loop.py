@@ -1,0 +1,226 @@
+"""The event loop: one selector, timers, calls posted by other threads, and a hook that runs ready tasks.
+
+Nothing here knows a greenlet, a socket or a protocol. What the layers above give it is callbacks:
+
+* ``register(fd, events, callback)``: ``callback(mask)`` when the descriptor is ready. Descriptors are registered once,
+  when a connection is made, and stay so: registering around every wait costs twice as much per message. An event that
+  was reported in the same turn may still reach a callback just unregistered; callbacks check their own state first.
+* ``timers.add(when, callback, arg)``, ``post(callback, *args)`` (from any thread).
+* ``ready``, a queue of whatever ``drain()`` runs, and ``dirty``, the streams that have gathered output to send.
+
+**The order of one turn** (tests hold it to this):
+
+1. ready tasks run (``drain``), a slice at a time, then what they wrote is sent;
+2. the time-out is computed, and the selector asked;
+3. for each event: its callback, then ready tasks, then what they wrote is sent;
+4. for each timer now due, in the order of their times: its callback, then ready tasks, then output;
+5. for each call posted by a thread: the call, then ready tasks, then output.
+
+So a task woken by an event runs before the next event is looked at, and a timer that it cancels doesn't fire. A drain
+is a bounded slice, and with tasks still ready the selector is asked without waiting: tasks can't starve I/O.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import traceback
+from collections import deque
+from collections.abc import Callable
+from threading import get_ident
+from time import monotonic
+from typing import Any, Protocol
+
+from .. import logger
+from .timers import Timers
+
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+
+
+class Dirty(Protocol):
+    """A stream with gathered output."""
+
+    def flush(self) -> None: ...
+
+
+class Handler(Protocol):
+    """Something that owns a descriptor: a listener or a stream. It is in ``loop.handlers`` while that is open."""
+
+    def wakes(self) -> bool:
+        """Whether an event of this descriptor can set a task going."""
+
+    def shutdown(self) -> None:
+        """The process is ending gracefully: stop taking work, say goodbye to the peer, don't wait."""
+
+    def close(self) -> object:
+        """Close in good order, in the background: ``loop.work`` counts it until it is done."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+def _unset() -> None:
+    raise RuntimeError("the loop has no scheduler")
+
+
+class Loop:
+    """See the module's header."""
+
+    __slots__ = (
+        "_posted",
+        "_selector",
+        "_signalled",
+        "_waker",
+        "dirty",
+        "drain",
+        "handlers",
+        "interrupted",
+        "listeners",
+        "ready",
+        "starved",
+        "thread",
+        "timers",
+        "turns",
+        "wakeup_fd",
+        "work",
+    )
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self.timers = Timers()
+        self.ready: deque[Any] = deque()
+        self.dirty: list[Dirty] = []
+        self.handlers: set[Handler] = set()
+        self.listeners = 0
+        """How many handlers listen: while one does, the loop is never done."""
+        self.work = 0
+        """Things under way that no task waits for: jobs of worker threads, closed streams still sending."""
+        self.turns = 0
+        self.thread = get_ident()
+        self.drain: Callable[[], None] = _unset
+        self.starved: Callable[[], bool] = lambda: False
+        """Asked before waiting with no listener and no timer of the application's; True starts a new turn."""
+        self.interrupted: Callable[[BaseException], None] = _reraise
+        """Gets what isn't an Exception (KeyboardInterrupt) out of a turn; the loop then goes on."""
+        self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._signalled = False
+        self._waker, waker = socket.socketpair()
+        self._waker.setblocking(False)
+        waker.setblocking(False)
+        self.wakeup_fd = waker
+        self._selector.register(self._waker, READ, self._woken)
+
+    def register(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Reports ``events`` (READ, WRITE or both) of ``fd`` to ``callback``."""
+        self._selector.register(fd, events, callback)
+
+    def modify(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Changes the events or the callback of a registered descriptor."""
+        self._selector.modify(fd, events, callback)
+
+    def unregister(self, fd: int) -> None:
+        """Forgets a descriptor. A descriptor without interest must be unregistered: its reset would be reported for ever."""
+        self._selector.unregister(fd)
+
+    def registered(self) -> int:
+        """How many descriptors are registered (the loop's own not counted)."""
+        return len(self._selector.get_map()) - 1
+
+    def post(self, callback: Callable[..., object], *args: Any) -> None:
+        """Runs ``callback(*args)`` in the loop's next turn. Safe from any thread, a signal handler and a finalizer."""
+        self._posted.append((callback, args))
+        if not self._signalled:
+            self._signalled = True
+            try:
+                self.wakeup_fd.send(b"\0")
+            except OSError:
+                pass  # full of earlier wake-ups, which do as well; or closed, at the end of the process
+
+    def _woken(self, mask: int) -> None:
+        try:
+            self._waker.recv(4096)
+        except (BlockingIOError, InterruptedError):
+            pass
+
+    def flush(self) -> None:
+        """Sends what tasks wrote."""
+        dirty = self.dirty
+        while dirty:
+            batch = dirty[:]
+            dirty.clear()
+            for stream in batch:
+                try:
+                    stream.flush()
+                except Exception:
+                    _report(stream.flush)
+
+    def run(self) -> None:
+        """Turns for ever, in the greenlet that calls it."""
+        while True:
+            try:
+                self.turn()
+            except BaseException as exc:
+                self.interrupted(exc)
+
+    def turn(self) -> None:
+        """One turn, in the order that the module's header states."""
+        self.turns += 1
+        ready = self.ready
+        drain = self.drain
+        if ready:
+            drain()
+        if self.dirty:
+            self.flush()
+        timers = self.timers
+        timeout: float | None
+        if ready or self._posted:
+            timeout = 0
+        else:
+            if not self.listeners and not timers.users and self.starved():
+                return
+            when = timers.next()
+            timeout = None if when is None else max(0.0, when - monotonic())
+        for key, mask in self._selector.select(timeout):
+            try:
+                key.data(mask)
+            except Exception:
+                _report(key.data)
+            if ready:
+                drain()
+        if timers.heap:
+            now = monotonic()
+            while (due := timers.pop(now)) is not None:
+                callback, arg = due
+                try:
+                    callback(arg)
+                except Exception:
+                    _report(callback)
+                if ready:
+                    drain()
+        posted = self._posted
+        if posted:
+            # Cleared before the queue is read: a call posted from now on sends a wake-up of its own.
+            self._signalled = False
+            for _ in range(len(posted)):
+                call, args = posted.popleft()
+                try:
+                    call(*args)
+                except Exception:
+                    _report(call)
+                if ready:
+                    drain()
+
+    def close(self) -> None:
+        """Releases the loop's own descriptors."""
+        self._selector.close()
+        self._waker.close()
+        self.wakeup_fd.close()
+
+
+def _reraise(exc: BaseException) -> None:
+    raise exc
+
+
+def _report(callback: Callable[..., object]) -> None:
+    logger.error(f"exception in {getattr(callback, '__qualname__', callback)}:\n{traceback.format_exc().rstrip()}")

@@ -1,0 +1,453 @@
+"""The scheduler: tasks on greenlets, on the loop. ``silly.task`` is its public face.
+
+A *task* is a function that was forked. It runs in a greenlet of a pool (starting a pooled greenlet costs a twentieth of a
+new one) with a copy of its forker's context variables. The main greenlet, the one that imported us and runs the script or
+the REPL, is a task too, so a plain script may block. The loop lives in a greenlet of its own, the *hub*: to block is to
+switch to the hub, and only the hub switches to a task.
+
+**Blocking and waking** (for the modules above; the public ``task.wait`` and ``task.wakeup`` are built on it). A primitive
+remembers ``current()`` somewhere, calls ``park(what)``, and gets what the waker passed to ``wake(task, value)``. Its rules:
+
+* Clear the place where the task was remembered first, then wake: so nothing wakes it twice.
+* ``park`` may raise (GreenletExit, KeyboardInterrupt): then the primitive clears that place itself.
+* Before it remembers the task it asks ``leaving()``. When the process is ending that yields once and is True: nothing
+  blocks any more, and the primitive returns ``errno.CLOSED``.
+
+**Ending.** ``begin_exit(status)``: listeners close, open WebSockets send close 1001, each waiting task gets GreenletExit
+where it waits, output is flushed for at most ``GRACE`` seconds, and the main greenlet gets SystemExit(status).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from threading import get_ident
+from time import monotonic
+from types import CodeType, FrameType
+from typing import Any, NoReturn
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from .. import logger
+from .loop import Loop
+from .result import Error
+from .signals import Signals, interrupt_safely
+from .timers import Timer
+
+SLICE = 256
+"""Tasks that run before I/O is looked at again."""
+POOL = 1024
+"""Idle greenlets kept: a burst of connections beyond them costs 10 µs each."""
+GRACE = 3.0
+"""Seconds for a graceful end: porting contract, "Scheduling"."""
+
+RUN = "RUN"
+WAIT = "WAIT"
+READY = "READY"
+SLEEP = "SLEEP"
+
+
+class Task:
+    """A forked function. Opaque: give it to ``task.wakeup`` and ``task.status``."""
+
+    __slots__ = ("__weakref__", "_code", "_context", "_func", "_greenlet", "_lasti", "_status", "_userdata", "_value", "_what")
+
+    def __init__(self, func: Callable[..., object], userdata: Any, code: CodeType | None, lasti: int) -> None:
+        self._func: Callable[..., object] | None = func
+        self._userdata = userdata
+        self._status: str | None = READY
+        self._value: Any = None
+        self._what: Any = None
+        self._greenlet: greenlet | None = None
+        self._context: Context | None = None
+        # The line number is worked out when somebody asks: that costs more than the fork.
+        self._code = code
+        self._lasti = lasti
+
+    def name(self) -> str:
+        """The function's qualified name, or ``main``."""
+        func = self._func
+        return str(getattr(func, "__qualname__", func)) if func is not None else "finished"
+
+    def origin(self) -> str:
+        """Where it was forked, as ``file:line``."""
+        code = self._code
+        if code is None:
+            return "the main program"
+        line = next((ln for start, end, ln in code.co_lines() if start <= self._lasti < end), None)
+        return f"{code.co_filename}:{line or code.co_firstlineno}"
+
+    def waiting(self) -> str:
+        """What it waits on, in words."""
+        if self._status == READY:
+            return "its turn to run"
+        if self._status == RUN:
+            return "nothing: it runs"
+        return str(self._what)
+
+    def __repr__(self) -> str:
+        return f"<task {self.name()} {self._status or 'finished'}, forked at {self.origin()}>"
+
+
+loop = Loop()
+tasks: dict[Task, None] = {}
+"""Every forked task that hasn't finished, in the order of forking (a dict: an ordered set)."""
+
+exiting = False
+_status = 0
+_joining = False
+_closing = False
+_grace: Timer | None = None
+_pool: list[greenlet] = []
+_current: Task | None
+_on_create: Callable[[Task], object] | None = None
+_on_term: Callable[[Task], object] | None = None
+
+
+def _main() -> None:
+    raise RuntimeError("the main program is not forked")
+
+
+def _make_main() -> Task:
+    task = Task(_main, None, None, 0)
+    task._greenlet = getcurrent()
+    task._status = RUN
+    _main.__qualname__ = "main"
+    return task
+
+
+main = _make_main()
+_current = main
+
+
+def current() -> Task:
+    """The running task (the main program counts as one). Raises RuntimeError in a loop callback or another thread."""
+    task = _current
+    if task is None or task._greenlet is not getcurrent():
+        raise RuntimeError(_not_here("only a task can be asked for", "this"))
+    return task
+
+
+def _not_here(verb: str, what: Any) -> str:
+    if get_ident() != loop.thread:
+        return f"BUG: {what}: called from another thread; silly belongs to the thread that imported it"
+    if getcurrent() is hub:
+        return f"BUG: {what}: {verb} in a callback of the loop; fork a task instead"
+    return f"BUG: {what}: {verb} in a greenlet that silly did not start"
+
+
+def check_thread(what: str) -> None:
+    """Raises RuntimeError in another thread than the loop's."""
+    if get_ident() != loop.thread:
+        raise RuntimeError(_not_here("", what))
+
+
+def park(what: Any, status: str = WAIT) -> Any:
+    """Blocks the current task until ``wake(task, value)``, and returns that value. ``what``: on what, for people."""
+    task = _current
+    if task is None or task._greenlet is not getcurrent():
+        raise RuntimeError(_not_here("cannot block", what))
+    task._what = what
+    task._status = status
+    return _to_hub()
+
+
+def wake(task: Task, value: Any = None) -> None:
+    """Makes a parked task ready; it runs in its turn, and ``park`` returns ``value`` there."""
+    task._value = value
+    task._status = READY
+    _ready.append(task)
+
+
+def pause() -> None:
+    """Lets every other ready task, and pending I/O, go first."""
+    wake(current())
+    park("its turn", READY)
+
+
+def leaving() -> bool:
+    """False, or, when the process is ending, True after letting others run. Asked by whatever is about to block."""
+    if not exiting:
+        return False
+    pause()
+    return True
+
+
+def fork(func: Callable[..., object], userdata: Any, code: CodeType | None, lasti: int) -> Task:
+    """Makes a task of ``func``, ready to run; ``code`` and ``lasti`` tell where. When the process is ending it never runs."""
+    if get_ident() != loop.thread:
+        raise RuntimeError(_not_here("", "task.fork"))
+    task = Task(func, userdata, code, lasti)
+    if exiting:
+        logger.warn(f"{task} was not started: the process is ending")
+        _finished(task)
+        return task
+    task._context = copy_context()
+    tasks[task] = None
+    if _on_create is not None:
+        _on_create(task)
+    _ready.append(task)
+    return task
+
+
+def hook(create: Callable[[Task], object] | None, term: Callable[[Task], object] | None) -> None:
+    """Calls ``create(task)`` at each fork and ``term(task)`` at each end; None for none."""
+    global _on_create, _on_term
+    _on_create, _on_term = create, term
+
+
+def _finished(task: Task) -> None:
+    task._status = task._func = task._userdata = task._greenlet = task._what = task._context = None
+    tasks.pop(task, None)
+
+
+def _worker(task: Task) -> None:
+    """The life of a pooled greenlet: task after task."""
+    me = getcurrent()
+    while True:
+        try:
+            func = task._func
+            assert func is not None
+            if task._userdata is None:
+                func()
+            else:
+                func(task._userdata)
+        except GreenletExit:
+            pass
+        except SystemExit as exc:
+            loop.post(begin_exit, _exit_status(exc))
+        except Exception:
+            logger.error(f"exception in {task}:\n{traceback.format_exc().rstrip()}")
+        except BaseException as exc:
+            loop.post(_interrupted, exc)
+        func = None
+        if _on_term is not None:
+            try:
+                _on_term(task)
+            except Exception:
+                logger.error(f"exception in the hook at the end of {task}:\n{traceback.format_exc().rstrip()}")
+        _finished(task)
+        if len(_pool) >= POOL:
+            return
+        me.gr_context = None
+        _pool.append(me)
+        del task
+        task = _to_hub()
+
+
+def _exit_status(exc: SystemExit) -> int:
+    """What ``sys.exit(x)`` means: None is 0, a number itself, anything else is printed and means 1."""
+    if exc.code is None:
+        return 0
+    if isinstance(exc.code, int):
+        return exc.code
+    print(exc.code, file=sys.stderr)
+    return 1
+
+
+def _drain() -> None:
+    """Runs ready tasks, at most a slice of them, and sends what they wrote."""
+    global _current
+    ready = _ready
+    left = SLICE
+    while ready and left:
+        left -= 1
+        task = ready.popleft()
+        _current = task
+        task._status = RUN
+        green = task._greenlet
+        if green is None:
+            green = task._greenlet = _pool.pop() if _pool else greenlet(_worker, hub)
+            green.gr_context = task._context
+            green.switch(task)
+        else:
+            value = task._value
+            task._value = None
+            green.switch(value)
+    _current = None
+    if loop.dirty:
+        loop.flush()
+
+
+# ---- starting and ending ----------------------------------------------------------------------------------------
+
+
+def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
+    """See ``silly.run``."""
+    global _joining
+    check_thread("silly.run")
+    if main_func is not None:
+        fork(main_func, None, frame.f_code, frame.f_lasti)
+    if getcurrent() is not main._greenlet:
+        return
+    interrupt_safely(loop, lambda: getcurrent() is main._greenlet, _interrupted)
+    with Signals(loop, lambda: loop.post(begin_exit, 0)):
+        _joining = True
+        try:
+            park("silly.run")
+        finally:
+            _joining = False
+
+
+def exit(status: int) -> NoReturn:
+    """See ``silly.exit``."""
+    check_thread("silly.exit")
+    loop.post(begin_exit, status)
+    if _current is main:
+        park("silly.exit")
+    raise GreenletExit
+
+
+def begin_exit(status: int) -> None:
+    """Ends the process gracefully: see the module's header. Runs in the hub; the first call's status counts."""
+    global exiting, _status, _closing, _grace
+    if exiting:
+        return
+    exiting, _closing, _status = True, False, status
+    loop.timers.clear_users()
+    _grace = loop.timers.add(monotonic() + GRACE, _grace_over, internal=True)
+    for handler in list(loop.handlers):
+        handler.shutdown()
+    ready_main = main in _ready
+    _ready.clear()
+    for task in list(tasks):
+        if task._greenlet is None:
+            _finished(task)
+        else:
+            _throw(task, GreenletExit())
+    if ready_main:
+        # It was woken with a value, which the coming SystemExit makes moot.
+        main._status = WAIT
+
+
+def _throw(task: Task, exc: BaseException) -> None:
+    """Raises ``exc`` in a waiting task, where it waits."""
+    global _current
+    green = task._greenlet
+    assert green is not None
+    _current = task
+    task._status = RUN
+    task._value = None
+    green.throw(exc)
+    _current = None
+
+
+def _grace_over(_: None) -> None:
+    for task in tasks:
+        logger.warn(f"{task} did not end within {GRACE:g} s of the process's end")
+    _ready.clear()
+    tasks.clear()
+    _end()
+
+
+def _starved() -> bool:
+    """Called before the loop waits with no listener and no timer of the application's. Ends what is over."""
+    global _closing
+    if exiting:
+        if tasks:
+            return False
+        if not _closing:
+            _closing = True
+            for handler in list(loop.handlers):
+                handler.close()
+            return True
+        if loop.work:
+            return False
+        _end()
+        return True
+    if loop.work or any(handler.wakes() for handler in loop.handlers):
+        return False
+    if not tasks and _joining:
+        wake(main)
+    else:
+        _deadlock()
+    return True
+
+
+def _end() -> None:
+    """The end of a graceful end: whatever is still open is closed, and the main greenlet gets its SystemExit."""
+    global exiting, _grace
+    if _grace is not None:
+        loop.timers.cancel(_grace)
+        _grace = None
+    for handler in list(loop.handlers):
+        handler.abort()
+    exiting = False
+    _throw(main, SystemExit(_status))
+
+
+def _deadlock() -> None:
+    """Nothing can ever wake again: says so, task by task."""
+    lines = [f"  {task.name()}: waits on {task.waiting()}; forked at {task.origin()}{_where(task)}" for task in tasks]
+    if not _joining:
+        lines.append(f"  the main program: waits on {main.waiting()}")
+    text = "nothing can ever wake the tasks that are left (no timer, no socket, no posted call):\n" + "\n".join(lines)
+    if _joining:
+        logger.error(text)
+        begin_exit(1)
+    else:
+        _throw(main, Error(text))
+
+
+def _where(task: Task) -> str:
+    frame = waiting_frame(task)
+    return f", waits at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+
+
+_PACKAGE = __file__.rpartition("_core")[0]
+
+
+def waiting_frame(task: Task) -> FrameType | None:
+    """The innermost frame of a suspended task that isn't the library's own."""
+    frame = task._greenlet.gr_frame if task._greenlet is not None else None
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame
+
+
+def _interrupted(exc: BaseException) -> None:
+    """KeyboardInterrupt and the like reach the main greenlet, where it waits; the loop stays alive."""
+    if isinstance(exc, GreenletExit):
+        raise exc  # the interpreter is taking the hub down
+    if main in _ready:
+        _ready.remove(main)
+    _throw(main, exc)
+
+
+def _hub() -> None:
+    global _current
+    _current = None
+    interrupt_safely(loop, lambda: getcurrent() is main._greenlet, _interrupted)
+    loop.run()
+
+
+def _at_exit() -> None:
+    """Under plain python: a script that forked tasks and never ran them must not end silently."""
+    never_ran = [task for task in tasks if task._greenlet is None]
+    for handler in list(loop.handlers):
+        handler.abort()
+    loop.close()
+    if not never_ran or hasattr(sys, "ps1") or sys.flags.interactive or getattr(sys, "last_value", None) is not None:
+        return
+    names = "\n".join(f"  {task.name()}, forked at {task.origin()}" for task in never_ran)
+    print(
+        f"silly: the script ended, but tasks that it forked never ran:\n{names}\n"
+        "Either end the script with silly.run(), or start it with: python -m silly SCRIPT",
+        file=sys.stderr,
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)  # an exit status can't be changed any more by gentler means
+
+
+hub = greenlet(_hub)
+_ready = loop.ready
+_to_hub: Callable[[], Any] = hub.switch
+loop.drain = _drain
+loop.starved = _starved
+loop.interrupted = _interrupted
+atexit.register(_at_exit)

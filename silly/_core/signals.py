@@ -1,0 +1,81 @@
+"""Signals: Ctrl-C while the main program is blocked, and the graceful end that ``silly.run`` gives.
+
+While ``silly.run`` runs, the first SIGINT or SIGTERM ends the process gracefully and the second at once. Elsewhere, in a
+plain script or at the REPL, Ctrl-C is KeyboardInterrupt as usual, in the main program.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+from .loop import Loop
+
+_interrupts: list[Callable[[int, FrameType | None], None]] = []
+
+
+def interrupt_safely(loop: Loop, in_main: Callable[[], bool], deliver: Callable[[BaseException], object]) -> None:
+    """Makes Ctrl-C reach the blocked main program between two callbacks of the loop.
+
+    Python's own handler raises at any bytecode: inside the scheduler that could lose a task on its way from the queue.
+    So the exception is posted to the loop; only a second Ctrl-C, when something doesn't let the loop turn, raises there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    pending = False
+
+    def delivered() -> None:
+        nonlocal pending
+        pending = False
+        deliver(KeyboardInterrupt())
+
+    def caught(number: int, frame: FrameType | None) -> None:
+        nonlocal pending
+        if pending or in_main():
+            pending = False
+            raise KeyboardInterrupt
+        pending = True
+        loop.post(delivered)
+
+    _interrupts.append(caught)
+    signal.signal(signal.SIGINT, caught)
+
+
+class Signals:
+    """A context in which SIGINT and SIGTERM call ``graceful()``, unless the application has handlers of its own.
+
+    The first signal restores the default action, so a second one ends the process whatever its tasks do.
+    """
+
+    def __init__(self, loop: Loop, graceful: Callable[[], object]) -> None:
+        self._loop = loop
+        self._graceful = graceful
+        self._saved: dict[int, Any] = {}
+        self._saved_fd = -1
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python lets only the main thread handle signals
+        # A Python signal handler runs between bytecodes, so a waiting selector must be woken to let it.
+        self._saved_fd = signal.set_wakeup_fd(self._loop.wakeup_fd.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if handler in (signal.SIG_DFL, signal.default_int_handler, *_interrupts):
+                self._saved[number] = handler
+                signal.signal(number, self._caught)
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:
+        for each in self._saved:
+            signal.signal(each, signal.SIG_DFL)
+        self._graceful()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._saved_fd)
+            for number, handler in self._saved.items():
+                signal.signal(number, handler)

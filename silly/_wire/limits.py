@@ -1,0 +1,50 @@
+"""The limits that protect a server, in one object, each with its reason. All are on by default.
+
+    http.listen(addr=":8080", handler=handler, limits=silly.Limits(message=16 * 2**20))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Sizes in bytes, times in milliseconds. Immutable. Raises ValueError for what isn't a positive int."""
+
+    message: int = 2**20
+    """A WebSocket message; one exactly as long passes. 1 MiB: the default of ``websockets``. Past it: close 1009."""
+    fragments: int = 0
+    """Fragments of a WebSocket message, empty ones counted; 0 means max(1024, message / 256). Past it: close 1008."""
+    head: int = 64 * 1024
+    """A request or response head. 64 KiB: nginx takes 32, Node 16, Tomcat 8. Past it: 431."""
+    header_lines: int = 128
+    """Header lines of a head; Apache takes 100. Past it: 431."""
+    line: int = 8 * 1024
+    """The request line, and any one header line; nginx and Apache take 8 KiB. Past it: 414 or 431."""
+    head_timeout: int = 10_000
+    """For a whole request head, from its first byte. Past it: 408."""
+    idle_timeout: int = 75_000
+    """Between two requests of a connection; nginx's ``keepalive_timeout``. Past it: closed."""
+    body_timeout: int = 30_000
+    """Without a byte of a request body. Past it: the read fails, and the connection closes."""
+    body: int = 16 * 2**20
+    """A request body that ``readall`` gathers. Past it: 413."""
+    handshake_timeout: int = 10_000
+    """For a WebSocket client's handshake, and a TLS handshake. Past it: an error."""
+    close_timeout: int = 10_000
+    """For the peer's part of the WebSocket closing handshake. Past it: TCP is dropped."""
+    control_frames: int = 100
+    """WebSocket control frames in a row while the kernel takes no output. Past it: close 1008."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 0 if field.name == "fragments" else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"the limit {field.name!r} is a positive int, not {value!r}")
+        if not self.fragments:
+            object.__setattr__(self, "fragments", max(1024, self.message // 256))
+
+
+DEFAULT = Limits()

@@ -1,0 +1,21 @@
+"""The network: ``silly.net.tcp``, ``tls``, ``http``, ``websocket``, ``addr``; each loads on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import addr as addr
+    from . import http as http
+    from . import tcp as tcp
+    from . import tls as tls
+    from . import websocket as websocket
+
+_SUBMODULES = frozenset(("addr", "http", "tcp", "tls", "websocket"))
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

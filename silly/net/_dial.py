@@ -1,0 +1,220 @@
+"""Connecting: names are looked up in worker threads, and a name's addresses raced (RFC 8305, "Happy Eyeballs").
+
+The addresses of both families take turns. Each attempt gets ``STAGGER`` alone, or until it fails; the first to connect
+wins, the others are closed. So a dead family costs a quarter of a second at most.
+"""
+
+from __future__ import annotations
+
+import errno as os_errno
+import socket
+from time import monotonic
+from typing import Any
+
+from .. import errno
+from .._core import scheduler, worker
+from .._core.loop import WRITE
+from .._core.timers import Timer
+from . import addr as address
+
+STAGGER = 0.25
+"""Seconds an attempt gets before the next starts beside it (RFC 8305, section 5)."""
+
+_loop = scheduler.loop
+_Address = tuple[int, Any]
+
+
+def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple[socket.socket, None] | tuple[None, str]:
+    """A connected, non-blocking socket, or an error of ``silly.errno``. ``timeout`` in ms covers look-up and connecting."""
+    path = address.unixpath(addr) if isinstance(addr, str) else None
+    host, port = (path, 0) if path is not None else address.endpoint(addr, what)
+    local = None if bind is None else _local(bind, what)
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"{what}: a time-out is in ms and not negative, not {timeout!r}")
+    if scheduler.leaving():
+        return None, errno.CLOSED
+    deadline = None if timeout is None else monotonic() + timeout / 1000
+    if path is not None:
+        return _Race([(socket.AF_UNIX, path)], local, deadline).run(addr)
+    found = _lookup(host or "localhost", port, deadline, addr)
+    if isinstance(found, str):
+        return None, found
+    return _Race(found, local, deadline).run(addr)
+
+
+def _local(bind: str, what: str) -> tuple[str, int]:
+    host, port = address.parse(bind)
+    if host is None or address.ishost(host):
+        raise ValueError(f"{what}: bind needs an IP address of this machine, with or without a port, not {bind!r}")
+    return host, int(port or 0)
+
+
+def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Address] | str:
+    """The addresses of a host in the order in which to try them, or an error."""
+    kind = address.iptype(host)
+    if kind == 4:
+        return [(socket.AF_INET, (host, port))]
+    waiting: list[scheduler.Task] = [scheduler.current()]
+
+    def done(result: Any, exc: BaseException | None) -> None:
+        if waiting:
+            scheduler.wake(waiting.pop(), exc if exc is not None else result)
+
+    def timed_out(_: None) -> None:
+        if waiting:
+            scheduler.wake(waiting.pop(), TimeoutError())
+
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return errno.RESOLVE
+    flags = socket.AI_NUMERICHOST if kind == 6 else socket.AI_ADDRCONFIG
+    worker.submit(_loop, socket.getaddrinfo, (host, port, 0, socket.SOCK_STREAM, 0, flags), done)
+    timer = None if deadline is None else _loop.timers.add(deadline, timed_out, internal=True)
+    try:
+        result = scheduler.park(f"the look-up of {addr}")
+    finally:
+        waiting.clear()
+        if timer is not None:
+            _loop.timers.cancel(timer)
+    if isinstance(result, TimeoutError):
+        return errno.TIMEDOUT
+    if isinstance(result, OSError):
+        return errno.RESOLVE
+    if isinstance(result, BaseException):
+        raise result
+    return interleave([(family, sockaddr) for family, _, _, _, sockaddr in result])
+
+
+def interleave(found: list[_Address]) -> list[_Address]:
+    """The addresses, the families taking turns, the first one's first (RFC 8305, section 4)."""
+    first = [each for each in found if each[0] == found[0][0]]
+    other = [each for each in found if each[0] != found[0][0]]
+    mixed: list[_Address] = []
+    for i in range(max(len(first), len(other))):
+        mixed += first[i : i + 1] + other[i : i + 1]
+    return mixed
+
+
+class _Race:
+    """Attempts to connect, side by side, for one waiting task."""
+
+    def __init__(self, addresses: list[_Address], local: tuple[str, int] | None, deadline: float | None) -> None:
+        self._addresses = addresses
+        self._local = local
+        self._deadline = deadline
+        self._attempts: set[socket.socket] = set()
+        self._timer: Timer | None = None
+        self._error: str | None = None
+        self._task: scheduler.Task | None = None
+
+    def run(self, addr: str) -> tuple[socket.socket, None] | tuple[None, str]:
+        """Blocks until one is connected, all have failed, or time is up."""
+        sock = self._next()
+        if sock is not None:
+            return sock, None
+        if not self._attempts:
+            return None, self._error or errno.ADDRNOTAVAIL
+        timer = None
+        if self._deadline is not None:
+            timer = _loop.timers.add(self._deadline, lambda _: self._finish(errno.TIMEDOUT), internal=True)
+        self._task = scheduler.current()
+        _loop.handlers.add(self)
+        try:
+            result: socket.socket | str = scheduler.park(f"the connection to {addr}")
+        finally:
+            self._task = None
+            self._end()
+            if timer is not None:
+                _loop.timers.cancel(timer)
+        return (None, result) if isinstance(result, str) else (result, None)
+
+    def _stagger_over(self, _: None) -> None:
+        self._timer = None
+        self._next()
+
+    def _next(self) -> socket.socket | None:
+        """Starts attempts until one is under way, or connected at once: then returns it."""
+        if self._timer is not None:
+            _loop.timers.cancel(self._timer)
+            self._timer = None
+        while self._addresses:
+            family, sockaddr = self._addresses.pop(0)
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as exc:
+                self._failed(errno.from_oserror(exc))
+                continue
+            try:
+                sock.setblocking(False)
+                if family != socket.AF_UNIX:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    if self._local is not None:
+                        sock.bind(self._local)
+                code = sock.connect_ex(sockaddr)
+            except OSError as exc:
+                sock.close()
+                self._failed(errno.from_oserror(exc))
+                continue
+            if code == 0:
+                self._finish(sock)
+                return sock
+            if code == os_errno.EINPROGRESS:
+                self._attempts.add(sock)
+                _loop.register(sock.fileno(), WRITE, lambda mask, sock=sock: self._on_event(sock))  # type: ignore[misc]
+                if self._addresses:
+                    self._timer = _loop.timers.add(monotonic() + STAGGER, self._stagger_over, internal=True)
+                return None
+            sock.close()
+            self._failed(errno.from_oserror(OSError(code, "")))
+        return None
+
+    def _failed(self, err: str) -> None:
+        # The first address is the one that its owner prefers: its error tells most.
+        self._error = self._error or err
+
+    def _on_event(self, sock: socket.socket) -> None:
+        if sock not in self._attempts:
+            return  # closed earlier in this turn
+        self._attempts.discard(sock)
+        _loop.unregister(sock.fileno())
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code == 0:
+            self._finish(sock)
+            return
+        sock.close()
+        self._failed(errno.from_oserror(OSError(code, "")))
+        if self._next() is None and not self._attempts:
+            self._finish(self._error or errno.CONNREFUSED)
+
+    def _finish(self, result: socket.socket | str) -> None:
+        task = self._task
+        if task is not None:
+            self._task = None
+            scheduler.wake(task, result)
+
+    def _end(self) -> None:
+        """Closes what is still under way."""
+        _loop.handlers.discard(self)
+        if self._timer is not None:
+            _loop.timers.cancel(self._timer)
+            self._timer = None
+        self._addresses.clear()
+        for sock in self._attempts:
+            _loop.unregister(sock.fileno())
+            sock.close()
+        self._attempts.clear()
+
+    def wakes(self) -> bool:
+        """For the loop: an attempt can always set its task going."""
+        return True
+
+    def shutdown(self) -> None:
+        """For the loop: the waiting task's own end closes the attempts."""
+
+    def close(self) -> None:
+        """For the loop: see ``shutdown``."""
+
+    def abort(self) -> None:
+        """For the loop: close at once."""
+        self._end()

@@ -1,0 +1,212 @@
+"""Listening sockets, for tcp and tls alike: binding, accepting, and closing."""
+
+from __future__ import annotations
+
+import errno as os_errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from time import monotonic
+
+from .. import errno, logger
+from .._core import scheduler
+from .._core.loop import READ
+from .._core.result import OK, Result, failure
+from . import addr as address
+
+BACKLOG = 1024
+ACCEPTS = 64
+"""Connections accepted in one event, so that a flood of them can't keep others waiting."""
+PAUSE = 1.0
+"""Seconds without accepting after the process ran out of descriptors."""
+
+_EXHAUSTED = (os_errno.EMFILE, os_errno.ENFILE, os_errno.ENOBUFS, os_errno.ENOMEM)
+_loop = scheduler.loop
+
+
+def bind(addr: str, what: str) -> socket.socket:
+    """A bound socket for ``addr``. Raises OSError, and ValueError for what is no address."""
+    path = address.unixpath(addr) if isinstance(addr, str) else None
+    if path is not None:
+        return _bind_unix(path)
+    host, port = address.endpoint(addr, what)
+    if host is None:
+        return _bind_any(port)
+    family, _, _, _, sockaddr = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return _bind_inet(socket.AddressFamily(family), sockaddr)
+
+
+def _bind_inet(family: socket.AddressFamily, sockaddr: object, both: bool = False) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
+        sock.bind(sockaddr)  # type: ignore[arg-type]
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_any(port: int) -> socket.socket:
+    """Every address: one IPv6 socket that takes IPv4 too, or IPv4 alone on a machine without IPv6."""
+    try:
+        return _bind_inet(socket.AF_INET6, ("::", port), both=True)
+    except OSError as exc:
+        if exc.errno not in (os_errno.EAFNOSUPPORT, os_errno.EADDRNOTAVAIL, os_errno.ENOPROTOOPT):
+            raise
+    return _bind_inet(socket.AF_INET, ("0.0.0.0", port))
+
+
+def _bind_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(path)
+        except OSError as exc:
+            if exc.errno != os_errno.EADDRINUSE or not _stale(path):
+                raise
+            os.unlink(path)
+            sock.bind(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _stale(path: str) -> bool:
+    """Whether ``path`` is a socket that a dead process left behind."""
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(path) == os_errno.ECONNREFUSED
+
+
+class Listener:
+    """A listening socket. ``addr`` is where it listens, with the real port; ``port`` is that number (0 for a Unix
+    domain socket). A context manager that closes it."""
+
+    def __init__(self, sock: socket.socket, accepted: Callable[[socket.socket, str], object], backlog: int | None) -> None:
+        sock.listen(BACKLOG if backlog is None else backlog)
+        sock.setblocking(False)
+        self._sock: socket.socket | None = sock
+        self._accepted = accepted
+        self._exhausted = False
+        self._paused = False
+        name = sock.getsockname()
+        self._unix: tuple[str, int] | None = None
+        if sock.family == socket.AF_UNIX:
+            self._unix = name, os.stat(name).st_ino
+        self.addr = address.sockaddr_text(sock.family, name)
+        self.port: int = 0 if self._unix else name[1]
+        self.on_close: Callable[[], object] | None = None
+        _loop.register(sock.fileno(), READ, self._on_event)
+        _loop.handlers.add(self)
+        _loop.listeners += 1
+
+    def _on_event(self, mask: int) -> None:
+        for _ in range(ACCEPTS):
+            if self._sock is None:
+                return
+            try:
+                sock, name = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                if exc.errno not in _EXHAUSTED:
+                    raise
+                self._pause(exc)
+                return
+            self._exhausted = False
+            try:
+                sock.setblocking(False)
+                if self._unix is None:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                sock.close()  # the peer has reset it already
+                continue
+            self._accepted(sock, address.sockaddr_text(sock.family, name) if self._unix is None else self.addr)
+
+    def _pause(self, exc: OSError) -> None:
+        """Without descriptors the waiting connection would be reported for ever."""
+        assert self._sock is not None
+        if not self._exhausted:
+            self._exhausted = True
+            logger.error(f"listener {self.addr}: {exc.strerror}: accepting pauses until descriptors are free")
+        self._paused = True
+        _loop.unregister(self._sock.fileno())
+        _loop.timers.add(monotonic() + PAUSE, self._resume, internal=True)
+
+    def _resume(self, _: None) -> None:
+        if self._sock is not None and self._paused:
+            self._paused = False
+            _loop.register(self._sock.fileno(), READ, self._on_event)
+
+    def close(self) -> Result:
+        """Stops listening. Connections stay. ``(False, errno.CLOSED)`` when it was closed before."""
+        scheduler.check_thread("listener.close")
+        sock = self._sock
+        if sock is None:
+            return failure(errno.CLOSED)
+        self._sock = None
+        if not self._paused:
+            _loop.unregister(sock.fileno())
+        _loop.handlers.discard(self)
+        _loop.listeners -= 1
+        sock.close()
+        if self._unix is not None:
+            path, inode = self._unix
+            try:
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+            except FileNotFoundError:
+                pass
+        if self.on_close is not None:
+            self.on_close()
+        return OK
+
+    def wakes(self) -> bool:
+        """For the loop: a listener can always set a task going."""
+        return True
+
+    def shutdown(self) -> None:
+        """For the loop: the process is ending."""
+        self.close()
+
+    def abort(self) -> None:
+        """For the loop: close at once."""
+        self.close()
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<listener {self.addr}{'' if self._sock else ' closed'}>"
+
+
+def listen(
+    what: str, addr: str, accepted: Callable[[socket.socket, str], object], backlog: int | None
+) -> tuple[Listener, None] | tuple[None, str]:
+    """Binds and listens. A failure is logged too, since most programs ignore what a listen returns."""
+    scheduler.check_thread(what)
+    if scheduler.exiting:
+        return None, errno.CLOSED
+    try:
+        sock = bind(addr, what)
+        try:
+            return Listener(sock, accepted, backlog), None
+        except BaseException:
+            sock.close()
+            raise
+    except socket.gaierror as exc:
+        err, why = errno.RESOLVE, f"{errno.RESOLVE}: {exc.strerror}"
+    except OSError as exc:
+        err = why = errno.from_oserror(exc)
+    logger.error(f"{what} {addr}: {why}")
+    return None, err

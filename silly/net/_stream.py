@@ -1,0 +1,539 @@
+"""The byte stream that tcp and tls share: one receive buffer, gathered writes, back-pressure both ways.
+
+A ``Stream`` is the inner half of a connection, which the loop holds; the public connection object holds the stream, and
+its finalizer closes it. There is one ``bytearray``, ``buf``: the loop's callback appends what arrives, drivers parse in
+place and delete what they consumed. Data is pulled: with ``mark`` bytes unread and nobody waiting, reading pauses, and
+TCP's own flow control holds the peer.
+
+Reading: ``fill(need, deadline)`` waits until ``buf`` holds ``need`` bytes. Writing: ``write(data)`` queues, the loop sends
+what each stream gathered in one call at the end of a drain; past ``HIGH`` unsent bytes it waits until ``LOW``.
+
+Errors: ``err`` is what a read gives once the buffer can't satisfy it, ``werr`` what a write gives. An end of the peer's
+data (EOF) sets only ``err``. A local ``close`` sets both, wakes whoever waits, and still delivers what was written: bytes
+unsent linger up to ``LINGER`` seconds, and where the peer's data is unread, its end is awaited too, since to close with
+unread data would send a reset that can destroy what was written.
+
+The read and write timers are lazy: one timer for each stream that looks at the deadline when it fires, so a read with a
+time-out costs no heap entry.
+"""
+
+from __future__ import annotations
+
+import socket
+from threading import get_ident
+from time import monotonic
+from typing import Any
+
+from .. import errno
+from .._core import scheduler
+from .._core.loop import READ, WRITE
+from .._core.timers import Timer
+
+MARK = 64 * 1024
+"""Unread bytes at which reading pauses."""
+RECV = 64 * 1024
+RECV_LARGE = 1024 * 1024
+"""Bytes asked of the kernel at once; the larger while a reader needs more than the smaller."""
+GATHER = 64 * 1024
+"""Unsent bytes that are sent without waiting for the end of the drain."""
+HIGH = 1024 * 1024
+LOW = 256 * 1024
+STALL = 30.0
+"""Seconds without progress in sending after which the connection is given up."""
+LINGER = 10.0
+"""Seconds that a closed connection may take to deliver what was written."""
+DISCARD = 16 * 1024 * 1024
+"""Bytes of a peer that goes on sending after a close before it is cut off."""
+IOV = 64
+"""Pieces for one sendmsg."""
+
+_loop = scheduler.loop
+
+
+class Stream:
+    """See the module's header. This class does plain sockets; ``tls`` overrides how bytes get in and out."""
+
+    __slots__ = (
+        "_blocked",
+        "_deadline",
+        "_dirty",
+        "_discarded",
+        "_eof",
+        "_events",
+        "_out",
+        "_paused",
+        "_progress",
+        "_reader",
+        "_recv_size",
+        "_shut",
+        "_timer",
+        "_writers",
+        "_wtimer",
+        "buf",
+        "closed",
+        "err",
+        "goodbye",
+        "mark",
+        "need",
+        "on_unblocked",
+        "remoteaddr",
+        "sock",
+        "unsent",
+        "werr",
+    )
+
+    def __init__(self, sock: socket.socket, remoteaddr: str) -> None:
+        self.sock: socket.socket | None = sock
+        self.remoteaddr = remoteaddr
+        self.buf = bytearray()
+        self.need = 0
+        self.mark = MARK
+        self.err: str | None = None
+        self.werr: str | None = None
+        self.unsent = 0
+        self.closed = False
+        self.goodbye = b""
+        """What the peer is told when the process ends; the protocol above sets it."""
+        self.on_unblocked: Any = None
+        """Called when the kernel takes output again after it refused some."""
+        self._reader: scheduler.Task | None = None
+        self._recv_size = RECV
+        self._paused = False
+        self._out: list[bytes | memoryview] = []
+        self._dirty = False
+        self._blocked = False
+        self._writers: list[scheduler.Task] | None = None
+        self._deadline: float | None = None
+        self._timer: Timer | None = None
+        self._progress = 0.0
+        self._wtimer: Timer | None = None
+        self._eof = False
+        self._shut = False
+        self._discarded = 0
+        self._events = READ
+        _loop.register(sock.fileno(), READ, self.on_event)
+        _loop.handlers.add(self)
+
+    # ---- what the loop calls ------------------------------------------------------------------------------------
+
+    def on_event(self, mask: int) -> None:
+        """The descriptor is ready."""
+        sock = self.sock
+        if sock is None:
+            return  # closed earlier in this turn
+        if mask & READ and self._events & READ:
+            try:
+                data = sock.recv(self._recv_size)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as exc:
+                self.fail(errno.from_oserror(exc))
+                return
+            else:
+                if data:
+                    self._feed(data)
+                else:
+                    self._ended()
+        if mask & WRITE and self._events & WRITE:
+            self._transmit()
+
+    def _feed(self, data: bytes) -> None:
+        """``data`` has arrived: wakes the reader if that is enough, or pauses reading."""
+        if self.closed:
+            self._discard(data)
+            return
+        buf = self.buf
+        buf += data
+        size = len(buf)
+        reader = self._reader
+        if reader is not None:
+            if size >= self.need:
+                self._reader = None
+                scheduler.wake(reader)
+        elif size >= self.mark:
+            self._paused = True
+            self._interest()
+
+    def _ended(self) -> None:
+        """The peer's data has ended."""
+        self._eof = True
+        if self.closed:
+            if not self._out:
+                self._release()
+                return
+        elif self.err is None:
+            self.err = errno.EOF
+        self._interest()
+        self._wake_reader(self.err)
+
+    def fail(self, err: str) -> None:
+        """The connection is broken: frees the descriptor, and everybody who waits gets ``err``."""
+        if self.err is None or self.err == errno.EOF:
+            self.err = err
+        if self.werr is None:
+            self.werr = err
+        self._release()
+        self._wake_all()
+
+    def wakes(self) -> bool:
+        """For the loop: whether an event here can set a task going, or output is still to be sent."""
+        return self._reader is not None or self.unsent > 0
+
+    def shutdown(self) -> None:
+        """For the loop: the process is ending."""
+        if self.goodbye and self.werr is None:
+            self._queue(self.goodbye)
+            self.goodbye = b""
+
+    def _interest(self) -> None:
+        """Makes the registration match the state; without interest there is none."""
+        assert self.sock is not None
+        events = 0
+        if not self._paused and not self._eof:
+            events = READ
+        if self._blocked:
+            events |= WRITE
+        before = self._events
+        if events == before:
+            return
+        self._events = events
+        fd = self.sock.fileno()
+        if not events:
+            _loop.unregister(fd)
+        elif not before:
+            _loop.register(fd, events, self.on_event)
+        else:
+            _loop.modify(fd, events, self.on_event)
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    def fill(self, need: int, deadline: float | None = None) -> str | None:
+        """Waits until ``buf`` holds ``need`` bytes; then None, else the error, with whatever had arrived left in ``buf``.
+
+        ``deadline`` is a time of ``time.monotonic()``. Raises RuntimeError when another task already reads.
+        """
+        if self._reader is not None:
+            raise RuntimeError(f"BUG: {self}: another task is already reading from it")
+        buf = self.buf
+        missing = need - len(buf)
+        if missing <= 0:
+            return None
+        if self.err is not None:
+            return self.err
+        if scheduler.exiting:
+            scheduler.pause()
+            return errno.CLOSED
+        if self._paused:
+            self._paused = False
+            self._interest()
+        self._recv_size = RECV_LARGE if missing > RECV else RECV
+        self.need = need
+        self._deadline = deadline
+        if deadline is not None:
+            self._arm(deadline)
+        self._reader = scheduler.current()
+        try:
+            err: str | None = scheduler.park(self)
+        except BaseException:
+            self._reader = None
+            raise
+        return err
+
+    def take(self, size: int) -> bytes:
+        """Removes and returns the first ``size`` bytes, which must be there."""
+        buf = self.buf
+        if size == len(buf):
+            data = bytes(buf)
+            buf.clear()
+        else:
+            with memoryview(buf) as view:
+                data = bytes(view[:size])
+            del buf[:size]
+        return data
+
+    def set_mark(self, size: int) -> None:
+        """Sets the number of unread bytes at which reading pauses."""
+        self.mark = size
+        paused = len(self.buf) >= size and self._reader is None
+        if paused != self._paused and not self.closed and self.sock is not None:
+            self._paused = paused
+            self._interest()
+
+    def _arm(self, deadline: float) -> None:
+        timer = self._timer
+        if timer is not None:
+            if timer.when <= deadline:
+                return
+            _loop.timers.cancel(timer)
+        self._timer = _loop.timers.add(deadline, self._on_deadline, internal=True)
+
+    def _on_deadline(self, _: None) -> None:
+        self._timer = None
+        if self._reader is None or self._deadline is None:
+            return
+        if monotonic() < self._deadline:
+            self._arm(self._deadline)
+        else:
+            self._wake_reader(errno.TIMEDOUT)
+
+    def interrupt(self) -> None:
+        """Ends the wait of the reader, if there is one, with ``errno.CLOSED``; the stream stays as it is."""
+        self._wake_reader(errno.CLOSED)
+
+    def _wake_reader(self, value: str | None) -> None:
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            scheduler.wake(reader, value)
+
+    # ---- writing ------------------------------------------------------------------------------------------------
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the kernel refused output and has not taken it since."""
+        return self._blocked
+
+    def write(self, data: bytes) -> str | None:
+        """Queues ``data``, which must never change; the error, or None. Waits while more than ``HIGH`` bytes are unsent."""
+        if self.werr is not None:
+            return self.werr
+        if get_ident() != _loop.thread:
+            scheduler.check_thread("write")
+        self._out.append(data)
+        self.unsent = unsent = self.unsent + len(data)
+        if not self._dirty:
+            self._dirty = True
+            _loop.dirty.append(self)
+        # The main program may be a REPL: nothing would send what it wrote until it blocks.
+        if unsent >= GATHER or scheduler._current is scheduler.main:
+            return self._write_more()
+        return None
+
+    def _write_more(self) -> str | None:
+        if not self._blocked:
+            self._transmit()
+        if self.unsent > HIGH:
+            return self._wait_sent()
+        return self.werr
+
+    def writev(self, parts: list[bytes | memoryview]) -> str | None:
+        """``write`` for several pieces that stay together."""
+        if self.werr is not None:
+            return self.werr
+        last = parts[-1]
+        for part in parts[:-1]:
+            self._out.append(part)
+            self.unsent += len(part)
+        return self.write(last)  # type: ignore[arg-type]
+
+    def _queue(self, data: bytes) -> None:
+        """Appends output and sees that it is sent, without ever waiting."""
+        self._out.append(data)
+        self.unsent += len(data)
+        if not self._dirty:
+            self._dirty = True
+            _loop.dirty.append(self)
+
+    def write_nowait(self, data: bytes) -> str | None:
+        """``write`` that never waits: for control frames, which are few and small."""
+        if self.werr is None:
+            self._queue(data)
+            if scheduler._current is scheduler.main:
+                self.flush()
+        return self.werr
+
+    def flush(self) -> None:
+        """Sends what was gathered. The loop calls it for dirty streams."""
+        self._dirty = False
+        if self._out and not self._blocked and self.sock is not None:
+            self._transmit()
+
+    def _wait_sent(self) -> str | None:
+        """Waits until the unsent bytes are below the low mark."""
+        if scheduler.leaving():
+            return errno.CLOSED
+        task = scheduler.current()
+        if self._writers is None:
+            self._writers = []
+        self._writers.append(task)
+        try:
+            err: str | None = scheduler.park(self)
+        except BaseException:
+            if self._writers is not None and task in self._writers:
+                self._writers.remove(task)
+            raise
+        return err
+
+    def _transmit(self) -> None:
+        """Sends until everything is sent or the kernel refuses."""
+        sock = self.sock
+        assert sock is not None
+        out = self._out
+        while out:
+            try:
+                if len(out) == 1:
+                    sent = sock.send(out[0])
+                elif self.unsent <= GATHER:
+                    sent = sock.send(b"".join(out))
+                else:
+                    sent = sock.sendmsg(out[:IOV])
+            except (BlockingIOError, InterruptedError):
+                self._block()
+                return
+            except OSError as exc:
+                self.fail(errno.from_oserror(exc))
+                return
+            if sent == self.unsent:
+                out.clear()
+                self.unsent = 0
+            else:
+                self._progress = monotonic()
+                self._sent(sent)
+        self._unblock()
+
+    def _sent(self, size: int) -> None:
+        """Drops the first ``size`` bytes of the output, and wakes writers once little is left."""
+        self.unsent -= size
+        out = self._out
+        done = 0
+        for part in out:
+            if len(part) > size:
+                break
+            size -= len(part)
+            done += 1
+        del out[:done]
+        if size:
+            out[0] = memoryview(out[0])[size:]
+        if self._writers is not None and self.unsent <= LOW:
+            self._wake_writers(None)
+
+    def _block(self) -> None:
+        """The kernel refuses output: waits for it, for ``STALL`` seconds without progress at most."""
+        if not self._blocked:
+            self._blocked = True
+            self._progress = monotonic()
+            if self._wtimer is None:
+                self._wtimer = _loop.timers.add(self._progress + STALL, self._on_stall, internal=True)
+            self._interest()
+
+    def _unblock(self) -> None:
+        """Everything is sent."""
+        if self._blocked:
+            self._blocked = False
+            self._interest()
+            if self._wtimer is not None:
+                _loop.timers.cancel(self._wtimer)
+                self._wtimer = None
+            if self.on_unblocked is not None:
+                self.on_unblocked()
+        if self._writers is not None:
+            self._wake_writers(None)
+        if self.closed and self.sock is not None:
+            self._delivered()
+
+    def _on_stall(self, _: None) -> None:
+        self._wtimer = None
+        if monotonic() < self._progress + STALL:
+            self._wtimer = _loop.timers.add(self._progress + STALL, self._on_stall, internal=True)
+        else:
+            self.fail(errno.TIMEDOUT)
+
+    def _wake_writers(self, value: str | None) -> None:
+        writers, self._writers = self._writers, None
+        for task in writers or ():
+            scheduler.wake(task, value)
+
+    def _wake_all(self) -> None:
+        self._wake_reader(self.err)
+        self._wake_writers(self.werr)
+
+    # ---- closing ------------------------------------------------------------------------------------------------
+
+    def close(self) -> str | None:
+        """Closes, in the background, once what was written is delivered; ``errno.CLOSED`` when it was closed before."""
+        if self.closed:
+            return errno.CLOSED
+        self.closed = True
+        self.err = self.werr = errno.CLOSED
+        self._wake_all()
+        if self.sock is None:
+            return None  # broken before: the descriptor is gone already
+        _loop.work += 1
+        if self._timer is not None:
+            _loop.timers.cancel(self._timer)
+        self._timer = _loop.timers.add(monotonic() + LINGER, self._linger_over, internal=True)
+        if self.buf or self._paused:
+            self._discarded = 1
+        self._paused = False
+        self.buf = bytearray()
+        if not self._blocked:
+            self._transmit()
+        if self.sock is not None:
+            self._interest()
+        return None
+
+    def _delivered(self) -> None:
+        """Closed, and everything written is in the kernel's hands: ends, or waits for the end of the peer's data."""
+        sock = self.sock
+        assert sock is not None
+        if not self._eof:
+            try:
+                data = sock.recv(RECV)
+            except (BlockingIOError, InterruptedError):
+                if self._discarded and not self._shut:
+                    self._shut = True
+                    sock.shutdown(socket.SHUT_WR)
+                    return
+                if self._discarded:
+                    return
+            except OSError:
+                pass  # reset: nothing is left to wait for
+            else:
+                if data:
+                    self._discard(data)
+                    if self.sock is not None and not self._shut:
+                        self._shut = True
+                        sock.shutdown(socket.SHUT_WR)
+                    return
+        self._release()
+
+    def _discard(self, data: bytes) -> None:
+        """Data that arrives after ``close``."""
+        self._discarded += len(data)
+        if self._discarded > DISCARD:
+            self.abort()
+
+    def _linger_over(self, _: None) -> None:
+        self._timer = None
+        self.abort()
+
+    def abort(self) -> None:
+        """Closes at once; unsent data is dropped."""
+        if not self.closed:
+            self.closed = True
+            _loop.work += 1
+        self.fail(errno.CLOSED)
+
+    def _release(self) -> None:
+        """Frees the descriptor and the timers."""
+        sock = self.sock
+        if sock is None:
+            return
+        self.sock = None
+        if self._events:
+            self._events = 0
+            _loop.unregister(sock.fileno())
+        _loop.handlers.discard(self)
+        if self.closed:
+            _loop.work -= 1
+        for timer in (self._timer, self._wtimer):
+            if timer is not None:
+                _loop.timers.cancel(timer)
+        self._timer = self._wtimer = None
+        self._out.clear()
+        self.unsent = 0
+        self._blocked = False
+        sock.close()
+
+    def __repr__(self) -> str:
+        return f"the connection with {self.remoteaddr}"

@@ -1,0 +1,86 @@
+"""Addresses as text: ``host:port`` (upstream: ``silly.net.addr``).
+
+    addr.parse("127.0.0.1:80")    ("127.0.0.1", "80")
+    addr.parse("[::1]:80")        ("::1", "80")
+    addr.parse(":8080")           (None, "8080")     every address of the machine, IPv4 and IPv6
+    addr.join("::1", 80)          "[::1]:80"
+
+The transports also take ``unix:/path`` for a Unix domain socket.
+"""
+
+from __future__ import annotations
+
+import socket
+
+__all__ = ["ishost", "isv4", "isv6", "iptype", "join", "parse", "unixpath"]
+
+
+def parse(addr: str) -> tuple[str | None, str | None]:
+    """Splits into host and port; None for a part that isn't there. An IPv6 address with a port stands in brackets."""
+    if addr.startswith("["):
+        host, bracket, rest = addr[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            return None, None
+        return host or None, rest[1:] or None
+    if addr.count(":") > 1:  # an IPv6 address without a port
+        return addr, None
+    host, _, port = addr.partition(":")
+    return host or None, port or None
+
+
+def join(host: str, port: int | str) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def iptype(host: str) -> int:
+    """4 or 6 for an IP address literal, else 0."""
+    for family, kind in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
+        try:
+            socket.inet_pton(family, host.partition("%")[0] if kind == 6 else host)
+        except (OSError, ValueError):
+            continue
+        return kind
+    return 0
+
+
+def isv4(host: str) -> bool:
+    """Whether ``host`` is an IPv4 address literal."""
+    return iptype(host) == 4
+
+
+def isv6(host: str) -> bool:
+    """Whether ``host`` is an IPv6 address literal."""
+    return iptype(host) == 6
+
+
+def ishost(host: str) -> bool:
+    """Whether ``host`` is a name that must be looked up."""
+    return host != "" and iptype(host) == 0
+
+
+def unixpath(addr: str) -> str | None:
+    """The path of ``unix:/path``, else None."""
+    return addr[5:] if addr.startswith("unix:") else None
+
+
+def endpoint(addr: str, what: str) -> tuple[str | None, int]:
+    """Host and port number for a transport. Raises TypeError or ValueError, naming ``what``, for what is no address."""
+    if not isinstance(addr, str):
+        raise TypeError(f"{what} needs an address such as '127.0.0.1:8080', not {type(addr).__name__}")
+    host, port = parse(addr)
+    if port is None or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{what}: {addr!r} has no port from 0 to 65535 (an address is 'host:port', '[::1]:port', ':port')")
+    if host is not None and ("\0" in host or host.strip() != host):
+        raise ValueError(f"{what}: bad host in {addr!r}")
+    return host, int(port)
+
+
+def sockaddr_text(family: int, sockaddr: object) -> str:
+    """A socket's address as text; an IPv4 address that came in by an IPv6 socket is shown as IPv4."""
+    if family == socket.AF_UNIX:
+        path = sockaddr.decode("utf-8", "replace") if isinstance(sockaddr, bytes) else str(sockaddr)
+        return f"unix:{path}"
+    assert isinstance(sockaddr, tuple)
+    host = str(sockaddr[0]).removeprefix("::ffff:") if "." in str(sockaddr[0]) else str(sockaddr[0])
+    return join(host, sockaddr[1])

@@ -1,0 +1,80 @@
+"""Time (upstream: ``silly.time``). Every time is in milliseconds.
+
+A timer's function runs in a task of its own. Timers due together fire in the order they were set. Resolution is 1 ms.
+"""
+
+from __future__ import annotations
+
+import sys
+import time as _time
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+from ._core import scheduler
+from ._core.timers import Timer
+
+__all__ = ["after", "cancel", "monotonic", "now", "sleep"]
+
+_loop = scheduler.loop
+
+
+def now() -> int:
+    """Milliseconds since 1970-01-01 UTC. The system's clock: it can jump."""
+    return _time.time_ns() // 1_000_000
+
+
+def monotonic() -> int:
+    """Milliseconds of a clock that never goes back; its start has no meaning."""
+    return _time.monotonic_ns() // 1_000_000
+
+
+def sleep(ms: float) -> None:
+    """Blocks the task for ``ms`` milliseconds; ``sleep(0)`` lets every other ready task go first, once.
+
+    Raises ValueError for a negative or not finite time. When the process is ending it returns at once.
+    """
+    _check(ms)
+    if scheduler.leaving():
+        return
+    if ms == 0:
+        scheduler.pause()
+        return
+    timer = _loop.timers.add(_time.monotonic() + ms / 1000, scheduler.wake, scheduler.current())
+    try:
+        scheduler.park("time.sleep", scheduler.SLEEP)
+    finally:
+        _loop.timers.cancel(timer)
+
+
+def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer:
+    """Runs ``func`` in a new task after ``ms`` milliseconds; returns what ``cancel`` takes.
+
+    ``func`` gets ``userdata`` if that isn't None, else no argument (upstream passes the session). An armed timer keeps
+    the process alive.
+    """
+    _check(ms)
+    if not callable(func):
+        raise TypeError(f"time.after needs a function, not {type(func).__name__}")
+    scheduler.check_thread("time.after")
+    frame = sys._getframe(1)
+    return _loop.timers.add(_time.monotonic() + ms / 1000, _fire, (func, userdata, frame.f_code, frame.f_lasti))
+
+
+def _fire(call: tuple[Callable[..., object], Any, CodeType, int]) -> None:
+    scheduler.fork(*call)
+
+
+def cancel(timer: Timer) -> bool:
+    """Cancels a timer that ``after`` returned; False when it had fired or been cancelled before."""
+    scheduler.check_thread("time.cancel")
+    if not isinstance(timer, Timer):
+        raise TypeError(f"time.cancel needs what time.after returned, not {type(timer).__name__}")
+    return _loop.timers.cancel(timer)
+
+
+def _check(ms: float) -> None:
+    if not isinstance(ms, (int, float)):
+        raise TypeError(f"a time in milliseconds is a number, not {type(ms).__name__}")
+    if not 0 <= ms < float("inf"):
+        raise ValueError(f"a time in milliseconds is finite and not negative, not {ms}")

@@ -1,0 +1,116 @@
+"""What every test shares: nothing may be left behind, and no log line may go unexpected.
+
+Tests run in the main greenlet, which may block; port 0, loopback only, no sleeping to synchronise.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.register_assert_rewrite("tests.helpers", "tests.net.check_stream")
+
+from silly._core import scheduler  # noqa: E402
+from silly import time  # noqa: E402
+
+
+def counts() -> dict[str, int]:
+    """What a test must leave as it found it."""
+    loop = scheduler.loop
+    return {
+        "tasks": len(scheduler.tasks),
+        "timers": len(loop.timers),
+        "registered descriptors": loop.registered(),
+        "handlers": len(loop.handlers),
+        "listeners": loop.listeners,
+        "work": loop.work,
+        "ready": len(loop.ready),
+        "open files": len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
+    }
+
+
+def settle(before: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Lets the loop turn until the counts are those of ``before``; what still differs after 2 s."""
+    end = time.monotonic() + 2000
+    while True:
+        now = counts()
+        left = {name: (before[name], now[name]) for name in before if before[name] != now[name]}
+        if not left or time.monotonic() > end:
+            return left
+        gc.collect()
+        time.sleep(1)
+
+
+class Logs(logging.Handler):
+    """The log lines of a test. ``expect(pattern)`` says that a line is due: the test fails without it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._expected: list[tuple[str, bool]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.INFO:
+            self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+    def expect(self, pattern: str) -> None:
+        """A line that matches ``pattern`` (searched in "LEVEL text") must come, once or more often."""
+        self._expected.append((pattern, True))
+
+    def allow(self, pattern: str) -> None:
+        """A line that matches ``pattern`` may come."""
+        self._expected.append((pattern, False))
+
+    def problems(self) -> list[str]:
+        found = [f"unexpected: {line}" for line in self.lines if not any(re.search(p, line) for p, _ in self._expected)]
+        missing = [
+            f"missing: {p}" for p, due in self._expected if due and not any(re.search(p, line) for line in self.lines)
+        ]
+        return found + missing
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[Logs]:
+    """Collects the log lines; the test fails on one that it did not expect."""
+    handler = Logs()
+    log = logging.getLogger("silly")
+    log.addHandler(handler)
+    yield handler
+    log.removeHandler(handler)
+    problems = handler.problems()
+    if problems:
+        pytest.fail("log lines:\n" + "\n".join(problems), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(logs: Logs) -> Iterator[None]:
+    """Fails a test that leaves a task, a timer, a descriptor, a listener or a file open."""
+    before = counts()
+    yield
+    left = settle(before)
+    if left:
+        details = "\n".join(f"  {name}: {a} before, {b} after" for name, (a, b) in left.items())
+        tasks = "\n".join(f"  {task}: waits on {task.waiting()}" for task in scheduler.tasks)
+        handlers = "\n".join(f"  {handler!r}" for handler in scheduler.loop.handlers)
+        _clean_up()
+        pytest.fail(f"left behind:\n{details}\n{tasks}\n{handlers}", pytrace=False)
+
+
+def _clean_up() -> None:
+    """Ends what a test left, so that only that test fails."""
+    for handler in list(scheduler.loop.handlers):
+        handler.abort()
+    for task in list(scheduler.tasks):
+        if task._greenlet is not None and task in scheduler.tasks:
+            ended: Any = scheduler.GreenletExit()
+            scheduler.loop.post(scheduler._throw, task, ended)
+    scheduler.loop.timers.clear_users()
+    time.sleep(1)
+
+
