@@ -21,6 +21,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, TypedDict
 
 from greenlet import GreenletExit
@@ -84,6 +85,8 @@ def running() -> Task:
 
 def status(task: Task) -> str | None:
     """``"RUN"``, ``"WAIT"``, ``"READY"``, ``"SLEEP"`` (in ``time.sleep``), or None when it has finished."""
+    if not isinstance(task, Task):
+        raise TypeError(f"task.status needs a task, not {type(task).__name__}")
     return task._status
 
 
@@ -97,16 +100,14 @@ def inspect() -> dict[Task, Inspection]:
     everyone = [*scheduler.tasks]
     if scheduler.main._status != scheduler.RUN or scheduler._current is scheduler.main:
         everyone.append(scheduler.main)
-    return {task: _inspect(task) for task in everyone}
+    caller = sys._getframe(1)
+    return {task: _inspect(task, caller) for task in everyone}
 
 
-def _inspect(task: Task) -> Inspection:
+def _inspect(task: Task, caller: FrameType) -> Inspection:
     green = task._greenlet
-    if green is None:
-        stack = ""
-    else:
-        frame = sys._getframe(2) if task is scheduler._current else green.gr_frame
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+    frame = caller if task is scheduler._current else green.gr_frame if green is not None else None
+    stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
     return {
         "name": task.name(),
         "status": task._status or "",

@@ -36,6 +36,8 @@ from .timers import Timers
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
+LONGEST = 86400.0
+"""Seconds of one wait at most: epoll takes 31 bits of milliseconds, and raises for a timer that is 25 days off."""
 
 
 class Dirty(Protocol):
@@ -142,6 +144,9 @@ class Loop:
             self._waker.recv(4096)
         except (BlockingIOError, InterruptedError):
             pass
+        # Here, not where the queue is read: a thread may be stopped between queueing its call and sending its wake-up.
+        # The queue is read later in this turn, and a call posted from now on sends a wake-up of its own.
+        self._signalled = False
 
     def flush(self) -> None:
         """Sends what tasks wrote."""
@@ -180,7 +185,7 @@ class Loop:
             if not self.listeners and not timers.users and self.starved():
                 return
             when = timers.next()
-            timeout = None if when is None else max(0.0, when - monotonic())
+            timeout = None if when is None else min(max(0.0, when - monotonic()), LONGEST)
         for key, mask in self._selector.select(timeout):
             try:
                 key.data(mask)
@@ -200,8 +205,6 @@ class Loop:
                     drain()
         posted = self._posted
         if posted:
-            # Cleared before the queue is read: a call posted from now on sends a wake-up of its own.
-            self._signalled = False
             for _ in range(len(posted)):
                 call, args = posted.popleft()
                 try:

@@ -189,7 +189,10 @@ def fork(func: Callable[..., object], userdata: Any, code: CodeType | None, last
     task._context = copy_context()
     tasks[task] = None
     if _on_create is not None:
-        _on_create(task)
+        try:
+            _on_create(task)
+        except Exception:
+            logger.error(f"exception in the hook at the fork of {task}:\n{traceback.format_exc().rstrip()}")
     _ready.append(task)
     return task
 

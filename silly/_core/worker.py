@@ -21,17 +21,19 @@ _Job = tuple[Loop, Callable[..., Any], tuple[Any, ...], Callable[[Any, BaseExcep
 _jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
 _lock = threading.Lock()
 _threads = 0
-_idle = 0
+_unfinished = 0
+"""Jobs queued or running. (Counting idle threads instead would count one that is just taking a job.)"""
 
 
 def submit(
     loop: Loop, func: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Any, BaseException | None], None]
 ) -> None:
     """Runs ``func(*args)`` in a worker thread, then ``done(result, exception)`` in the loop's."""
-    global _threads
+    global _threads, _unfinished
     loop.work += 1
     with _lock:
-        start = _idle <= _jobs.qsize() and _threads < MAX_THREADS
+        _unfinished += 1
+        start = _unfinished > _threads and _threads < MAX_THREADS
         if start:
             _threads += 1
         _jobs.put((loop, func, args, done))
@@ -40,21 +42,16 @@ def submit(
 
 
 def _work() -> None:
-    global _threads, _idle
+    global _threads, _unfinished
     while True:
-        with _lock:
-            _idle += 1
         try:
             job = _jobs.get(timeout=IDLE)
         except queue.Empty:
             with _lock:
-                _idle -= 1
                 if not _jobs.empty():
                     continue
                 _threads -= 1
             return
-        with _lock:
-            _idle -= 1
         loop, func, args, done = job
         result: Any = None
         failed: BaseException | None = None
@@ -62,6 +59,8 @@ def _work() -> None:
             result = func(*args)
         except BaseException as exc:
             failed = exc
+        with _lock:
+            _unfinished -= 1
         loop.post(_finish, loop, done, result, failed)
         del job, loop, func, args, done, result, failed
 

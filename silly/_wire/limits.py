@@ -37,10 +37,15 @@ class Limits:
     control_frames: int = 100
     """WebSocket control frames in a row while the kernel takes no output. Past it: close 1008."""
 
+    connections: int = 0
+    """Connections of a listener at a time; 0 for any number. Past it: 503."""
+    address_connections: int = 0
+    """Connections of one source address at a time; 0 for any number. Past it: 503."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name == "fragments" else 1
+            least = 0 if field.default == 0 else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"the limit {field.name!r} is a positive int, not {value!r}")
         if not self.fragments:

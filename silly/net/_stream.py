@@ -92,8 +92,8 @@ class Stream:
         self.werr: str | None = None
         self.unsent = 0
         self.closed = False
-        self.goodbye = b""
-        """What the peer is told when the process ends; the protocol above sets it."""
+        self.goodbye: bytes | None = None
+        """What the peer is told when the process ends; the protocol above sets it. None once it was said."""
         self.on_unblocked: Any = None
         """Called when the kernel takes output again after it refused some."""
         self._reader: scheduler.Task | None = None
@@ -181,9 +181,9 @@ class Stream:
 
     def shutdown(self) -> None:
         """For the loop: the process is ending."""
-        if self.goodbye and self.werr is None:
-            self._queue(self.goodbye)
-            self.goodbye = b""
+        goodbye, self.goodbye = self.goodbye, None
+        if goodbye is not None and self.werr is None:
+            self.write_nowait(goodbye)
 
     def _interest(self) -> None:
         """Makes the registration match the state; without interest there is none."""

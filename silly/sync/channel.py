@@ -68,6 +68,7 @@ class Channel:
 
         ``(None, "Channel is mpsc")`` when another task waits already.
         """
+        scheduler.check_thread("channel.pop")
         if self._items:
             return self._items.popleft(), None
         if self.reason is not None:
@@ -76,11 +77,13 @@ class Channel:
             return None, "Channel is mpsc"
         if scheduler.leaving():
             return None, errno.CLOSED
-        self._reader = scheduler.current()
+        self._reader = me = scheduler.current()
         try:
             item = scheduler.park(_WAIT)
         except BaseException:
-            self._reader = None
+            # Woken and then interrupted before it ran, it may have a successor by now.
+            if self._reader is me:
+                self._reader = None
             raise
         if item is _CLOSED:
             return None, self.reason

@@ -1,0 +1,107 @@
+"""Header fields (RFC 9110, section 5): the mapping that handlers see, and the checks for what goes out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+Outgoing = Mapping[str, Any] | Iterable[tuple[str, Any]]
+"""Header fields to send: a mapping or pairs; a value is ``str``, ``int``, or a list of them for repeated fields."""
+
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
+class Header(dict[str, str]):
+    """Fields by lower-case name, found in any case. A field that isn't there is ``None``, never KeyError.
+
+    Repeated fields are joined by ``", "`` (RFC 9110, section 5.2), except Set-Cookie, of which this gives the first;
+    ``getall(name)`` gives every one.
+    """
+
+    __slots__ = ("_repeated",)
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__()
+        self._repeated: dict[str, list[str]] | None = None
+        for name, value in fields:
+            self.add(name.lower(), value)
+
+    def add(self, name: str, value: str) -> None:
+        """Adds a field; ``name`` is in lower case."""
+        if not dict.__contains__(self, name):
+            dict.__setitem__(self, name, value)
+            return
+        if self._repeated is None:
+            self._repeated = {}
+        first: str = dict.__getitem__(self, name)
+        values = self._repeated.setdefault(name, [first])
+        values.append(value)
+        if name != "set-cookie":
+            dict.__setitem__(self, name, f"{first}, {value}")
+
+    def getall(self, name: str) -> list[str]:
+        """Every value of a field, in order; an empty list when it isn't there."""
+        name = name.lower()
+        if self._repeated is not None and name in self._repeated:
+            return list(self._repeated[name])
+        value = dict.get(self, name)
+        return [] if value is None else [value]
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, name: str) -> str | None:  # type: ignore[override]
+            """The field's value, or None."""
+
+    def __missing__(self, name: str) -> str | None:
+        return dict.get(self, name.lower())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field's value, or ``default``."""
+        return dict.get(self, name.lower(), default)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and dict.__contains__(self, name.lower())
+
+
+def compose(fields: Outgoing) -> list[tuple[str, str]]:
+    """Checked pairs of name and value to send, the names in lower case.
+
+    Raises TypeError or ValueError for what may not go on the wire: a name that is no token, a value with control
+    characters (CR and LF would smuggle a field in) or beyond Latin-1. A value of None leaves the field out.
+    """
+    pairs: list[tuple[str, str]] = []
+    for name, value in fields.items() if isinstance(fields, Mapping) else fields:
+        if not isinstance(name, str):
+            raise TypeError(f"a header name is str, not {type(name).__name__}")
+        if not TOKEN.fullmatch(name):
+            raise ValueError(f"bad header name {name!r}")
+        name = name.lower()
+        if value is None:
+            continue
+        if isinstance(value, str):
+            pairs.append((name, check_value(name, value)))
+        elif isinstance(value, (list, tuple)):
+            pairs.extend((name, check_value(name, each)) for each in value)
+        else:
+            pairs.append((name, check_value(name, value)))
+    return pairs
+
+
+def check_value(name: str, value: object) -> str:
+    """A field value as it goes on the wire."""
+    if isinstance(value, str):
+        if not _VALUE.fullmatch(value):
+            raise ValueError(f"bad value for the header {name!r}: {value!r}")
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise TypeError(f"the value of the header {name!r} is str, int or a list of them, not {type(value).__name__}")
+
+
+def tokens(value: str | None) -> list[str]:
+    """The elements of a comma-separated list, in lower case, empty ones left out (RFC 9110, section 5.6.1)."""
+    if not value:
+        return []
+    return [part for element in value.split(",") if (part := element.strip(" \t").lower())]

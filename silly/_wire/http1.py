@@ -1,0 +1,397 @@
+"""HTTP/1.1 messages (RFC 9112): heads and their framing, in both directions. Pure: bytes in, values out.
+
+Strict where leniency is attack surface: two parsers that disagree about where a message ends let requests be smuggled. So
+this takes only what RFC 9112 generates: CRLF alone ends a line, no line folding, no space before the colon, one Host, a
+length or a transfer coding but never both, digits only in lengths. Everything else is a ``ProtocolError`` whose code is
+the HTTP status to answer.
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import formatdate
+from http import HTTPStatus
+from time import time
+from typing import NamedTuple
+
+from .error import ProtocolError
+from .header import TOKEN, Header, Outgoing, compose, tokens
+from .limits import Limits
+
+CHUNKED = -1
+"""The body length that stands for the chunked transfer coding."""
+UNTIL_CLOSE = -2
+"""The body length of a response that ends with the connection."""
+
+# A head with every allowed byte deleted must leave the line ends alone: one pass over it finds bare CR, bare LF, NUL
+# and all other control characters.
+_ALLOWED = bytes(c for c in range(256) if c == 9 or (c >= 0x20 and c != 0x7F))
+_TARGET = re.compile(r"[!-~]+")
+_LENGTH = re.compile(r"[0-9]{1,19}")
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::([0-9]{1,5}))?")
+_ABSOLUTE = re.compile(r"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
+_MAX_LENGTH = 2**63 - 1
+
+_names: dict[str, str] = {}
+"""Field names seen and found good, to their lower case: bounded, since peers choose them."""
+_NAMES_KEPT = 512
+
+
+class Request(NamedTuple):
+    """The head of a request. ``body`` is its length in bytes, or CHUNKED."""
+
+    method: str
+    target: str
+    path: str
+    query: str
+    version: str
+    header: Header
+    body: int
+    keepalive: bool
+
+
+class Response(NamedTuple):
+    """The head of a response. ``version`` is ``"HTTP/1.1"`` or ``"HTTP/1.0"``."""
+
+    version: str
+    status: int
+    reason: str
+    header: Header
+
+
+class HeadReader:
+    """Finds the end of a head in a growing buffer, in time linear in its length, whatever its arrival."""
+
+    __slots__ = ("_limits", "_searched", "_started")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._searched = 0
+        self._started = False
+
+    def next(self, buf: bytearray) -> bytes | None:
+        """Takes the head off the front of ``buf``, without the empty line that ends it; None while it is incomplete."""
+        if not self._started:
+            if not buf:
+                return None
+            # RFC 9112, section 2.2: an empty line before the request is ignored; one, not any number.
+            if buf.startswith(b"\r\n"):
+                del buf[:2]
+            elif buf == b"\r":
+                return None
+            if not buf:
+                return None
+            self._started = True
+        if not self._searched and not (0x21 <= buf[0] < 0x7F):
+            # Whatever speaks here, it isn't HTTP: a TLS hello, a PROXY header, a stray line end.
+            raise ProtocolError(f"a message can't start with byte 0x{buf[0]:02x}", 400)
+        end = buf.find(b"\r\n\r\n", self._searched)
+        limit = self._limits.head
+        if end < 0:
+            if len(buf) > limit:
+                raise ProtocolError(f"head longer than the limit 'head' of {limit} bytes", 431)
+            if len(buf) > self._limits.line and buf.find(b"\r\n", 0, self._limits.line + 2) < 0:
+                raise ProtocolError(f"first line longer than the limit 'line' of {self._limits.line} bytes", 414)
+            self._searched = max(1, len(buf) - 3)
+            return None
+        if end > limit:
+            raise ProtocolError(f"head longer than the limit 'head' of {limit} bytes", 431)
+        head = bytes(buf[:end])
+        del buf[: end + 4]
+        self._searched = 0
+        self._started = False
+        return head
+
+    @property
+    def started(self) -> bool:
+        """Whether a byte of the head has been seen."""
+        return self._started
+
+
+def _lines(head: bytes, limits: Limits) -> list[str]:
+    lines = head.decode("latin-1").split("\r\n")
+    if head.translate(None, _ALLOWED) != b"\r\n" * (len(lines) - 1):
+        raise ProtocolError("control character, bare CR or bare LF in the head", 400)
+    if len(lines) - 1 > limits.header_lines:
+        raise ProtocolError(f"more header lines than the limit 'header_lines' of {limits.header_lines}", 431)
+    if len(head) > limits.line and max(map(len, lines)) > limits.line:
+        code = 414 if len(lines[0]) > limits.line else 431
+        raise ProtocolError(f"line longer than the limit 'line' of {limits.line} bytes", code)
+    return lines
+
+
+def _fields(lines: list[str]) -> Header:
+    """The header fields of ``lines``, the first line left out."""
+    header = Header()
+    plain = dict.__setitem__
+    seen = dict.__contains__
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        lower = _names.get(name)
+        if lower is None:
+            # Catches line folding and space before the colon too: neither makes a token.
+            if not colon or not TOKEN.fullmatch(name):
+                raise ProtocolError(f"bad header line {line[:80]!r}", 400)
+            lower = name.lower()
+            if len(_names) < _NAMES_KEPT and len(name) <= 40:
+                _names[name] = lower
+        elif not colon:
+            raise ProtocolError(f"bad header line {line[:80]!r}", 400)
+        value = value.strip(" \t")
+        if seen(header, lower):
+            header.add(lower, value)
+        else:
+            plain(header, lower, value)
+    return header
+
+
+def parse_request(head: bytes, limits: Limits) -> Request:
+    """A request's head, checked as a whole: the framing of its body, its Host and its target included."""
+    lines = _lines(head, limits)
+    parts = lines[0].split(" ")
+    if len(parts) != 3 or not TOKEN.fullmatch(parts[0]) or not _TARGET.fullmatch(parts[1]):
+        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400)
+    method, target, version = parts
+    if version not in ("HTTP/1.1", "HTTP/1.0"):
+        if _VERSION.fullmatch(version):
+            raise ProtocolError(f"version {version} is not supported", 505)
+        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400)
+    header = _fields(lines)
+    minor = version == "HTTP/1.1"
+    host = header["host"]
+    if host is not None:
+        check_host(host)
+    elif minor:
+        raise ProtocolError("no Host", 400)
+    if target[0] != "/":
+        target = _other_target(method, target, header)
+    path, _, query = target.partition("?")
+    upgrade = header["upgrade"]
+    if upgrade is not None:
+        # Clients send "WebSocket" too, and handlers compare with "websocket".
+        header["upgrade"] = upgrade.lower()
+    connection = header["connection"]
+    if connection is None:
+        keepalive = minor
+    else:
+        options = tokens(connection)
+        keepalive = "close" not in options and (minor or "keep-alive" in options)
+    return Request(method, target, path, query, version, header, body_length(header, minor), keepalive)
+
+
+def check_host(host: str) -> None:
+    """Host must be what RFC 3986 calls host and port; two of them arrive joined by a comma and a space, and fail too."""
+    match = _HOST.fullmatch(host)
+    if match is None or int(match.group(1) or 0) > 65535:
+        raise ProtocolError(f"bad Host {host[:80]!r}", 400)
+
+
+def _other_target(method: str, target: str, header: Header) -> str:
+    """A request target that isn't a path (RFC 9112, section 3.2)."""
+    if target == "*" and method == "OPTIONS":
+        return target
+    if method == "CONNECT":
+        check_host(target)
+        return target
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise ProtocolError(f"bad request target {target[:80]!r}", 400)
+    authority, rest = match.groups()
+    check_host(authority)
+    # Section 3.2.2: the target's authority counts, not Host.
+    header["host"] = authority
+    return rest if rest.startswith("/") else "/" + rest
+
+
+def body_length(header: Header, http11: bool) -> int:
+    """How long a request's body is: bytes, or CHUNKED (RFC 9112, section 6.3)."""
+    length = header["content-length"]
+    coding = header["transfer-encoding"]
+    if coding is not None:
+        if length is not None:
+            raise ProtocolError("both Content-Length and Transfer-Encoding", 400)
+        if not http11:
+            raise ProtocolError("Transfer-Encoding in HTTP/1.0", 400)
+        if coding.lower() == "chunked":
+            return CHUNKED
+        codings = tokens(coding)
+        if not codings or codings[-1] != "chunked" or codings.count("chunked") > 1:
+            raise ProtocolError(f"the last transfer coding is not chunked, or it comes twice: {coding[:80]!r}", 400)
+        raise ProtocolError(f"transfer coding {coding[:80]!r} is not supported", 501)
+    if length is None:
+        return 0
+    if not _LENGTH.fullmatch(length) or int(length) > _MAX_LENGTH:
+        raise ProtocolError(f"bad Content-Length {length[:80]!r}", 400)
+    return int(length)
+
+
+def parse_response(head: bytes, limits: Limits) -> Response:
+    """A response's head. The codes of its errors have no use on the wire: a client can't answer."""
+    lines = _lines(head, limits)
+    match = _STATUS_LINE.fullmatch(lines[0])
+    if match is None:
+        raise ProtocolError(f"bad status line {lines[0][:80]!r}", 502)
+    minor, status, reason = match.groups()
+    return Response(f"HTTP/1.{minor}", int(status), reason or "", _fields(lines))
+
+
+def response_body_length(response: Response, method: str) -> int:
+    """How long a response's body is: bytes, CHUNKED or UNTIL_CLOSE (RFC 9112, section 6.3)."""
+    if method == "HEAD" or response.status < 200 or response.status in (204, 304):
+        return 0
+    header = response.header
+    if header["content-length"] is None and header["transfer-encoding"] is None:
+        return UNTIL_CLOSE
+    return body_length(header, True)
+
+
+_FORBIDDEN_TRAILERS = frozenset(
+    ("authorization", "cache-control", "connection", "content-encoding", "content-length", "content-range", "content-type")
+    + ("cookie", "expect", "host", "keep-alive", "max-forwards", "proxy-authorization", "proxy-connection", "range")
+    + ("set-cookie", "te", "trailer", "transfer-encoding", "upgrade")
+)
+"""Fields that frame, route or authorise a message: RFC 9110, section 6.5.1, keeps them out of trailers."""
+
+_SIZE_LINE = 256
+"""The longest chunk-size line, extensions included."""
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+
+
+class ChunkedReader:
+    """Decodes the chunked transfer coding (RFC 9112, section 7.1) from a growing buffer.
+
+    ``read`` takes what is there; ``done`` says that the end, trailers included, has been taken.
+    """
+
+    __slots__ = ("_left", "_limits", "_searched", "_state", "done", "trailer")
+
+    _AT_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILER = range(4)
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._state = self._AT_SIZE
+        self._left = 0
+        self._searched = 0
+        self.done = False
+        self.trailer = Header()
+
+    def read(self, buf: bytearray, most: int) -> bytes:
+        """Takes up to ``most`` bytes of the body off the front of ``buf``; empty while nothing is complete."""
+        out = bytearray()
+        at = 0
+        try:
+            while not self.done and len(out) < most:
+                if self._state == self._IN_DATA:
+                    size = min(self._left, len(buf) - at, most - len(out))
+                    if not size:
+                        break
+                    out += buf[at : at + size]
+                    at += size
+                    self._left -= size
+                    if not self._left:
+                        self._state = self._AFTER_DATA
+                    continue
+                if self._state == self._AFTER_DATA:
+                    if not b"\r\n".startswith(buf[at : at + 2]):
+                        raise ProtocolError("a chunk doesn't end where its size says", 400)
+                    if len(buf) - at < 2:
+                        break
+                    at += 2
+                    self._state = self._AT_SIZE
+                step = self._size_line(buf, at) if self._state == self._AT_SIZE else self._trailer(buf, at)
+                if not step:
+                    break
+                at += step
+        finally:
+            del buf[:at]
+        return bytes(out)
+
+    def _size_line(self, buf: bytearray, at: int) -> int:
+        """Reads a chunk's size; how many bytes that took, or 0 while the line is incomplete."""
+        end = buf.find(b"\r\n", at, at + _SIZE_LINE)
+        line = bytes(buf[at : end if end >= 0 else at + _SIZE_LINE])
+        if end < 0:
+            if len(line) >= _SIZE_LINE:
+                raise ProtocolError(f"chunk-size line longer than {_SIZE_LINE} bytes", 400)
+            # Fail at the first byte that proves the fault: a CR may be the first half of the line's end.
+            part = line[:-1] if line.endswith(b"\r") else line
+            if part and not _SIZE.fullmatch(part):
+                raise ProtocolError(f"bad chunk size {line[:40]!r}", 400)
+            return 0
+        match = _SIZE.fullmatch(line)
+        if match is None:
+            raise ProtocolError(f"bad chunk size {line[:40]!r}", 400)
+        self._left = int(match.group(1), 16)
+        if self._left > _MAX_LENGTH:
+            raise ProtocolError(f"bad chunk size {line[:40]!r}", 400)
+        self._state = self._IN_DATA if self._left else self._IN_TRAILER
+        return end + 2 - at
+
+    def _trailer(self, buf: bytearray, at: int) -> int:
+        """Reads the trailer section; how many bytes that took, or 0 while it is incomplete."""
+        if buf.startswith(b"\r\n", at):
+            self.done = True
+            return 2
+        end = buf.find(b"\r\n\r\n", max(at, self._searched))
+        limit = self._limits.head
+        if (end if end >= 0 else len(buf)) - at > limit:
+            raise ProtocolError(f"trailers longer than the limit 'head' of {limit} bytes", 431)
+        if end < 0:
+            # What precedes the trailers is deleted after this call.
+            self._searched = max(0, len(buf) - at - 3)
+            return 0
+        lines = _lines(b"\r\n" + bytes(buf[at:end]), self._limits)
+        trailer = _fields(lines)
+        for name in trailer:
+            if name in _FORBIDDEN_TRAILERS:
+                raise ProtocolError(f"the field {name!r} may not be a trailer", 400)
+        self.trailer = trailer
+        self.done = True
+        return end + 4 - at
+
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+
+
+def status_line(status: int) -> str:
+    """The first line of a response. Raises ValueError for what is no status."""
+    line = _STATUS_LINES.get(status)
+    if line is None:
+        if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 999:
+            raise ValueError(f"an HTTP status is an int from 100 to 999, not {status!r}")
+        line = f"HTTP/1.1 {status} \r\n"
+    return line
+
+
+def error_response(error: ProtocolError) -> bytes:
+    """The whole answer to a request that can't be taken; the connection closes after it."""
+    body = error.text.encode("ascii", "backslashreplace") + b"\n"
+    head = (
+        f"{status_line(error.code)}content-type: text/plain\r\ncontent-length: {len(body)}\r\n"
+        f"date: {date_now()}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode("latin-1") + body
+
+
+_date = (0, "")
+
+
+def date_now() -> str:
+    """The time for a Date field (RFC 9110, section 5.6.7); worked out once a second."""
+    global _date
+    now = int(time())
+    if _date[0] != now:
+        _date = (now, formatdate(now, usegmt=True))
+    return _date[1]
+
+
+def request_head(method: str, target: str, fields: Outgoing) -> bytes:
+    """A request's head, ready to send. Raises ValueError for what may not go on the wire."""
+    if not TOKEN.fullmatch(method):
+        raise ValueError(f"bad method {method!r}")
+    if not _TARGET.fullmatch(target):
+        raise ValueError(f"bad request target {target!r}")
+    lines = "".join([f"{name}: {value}\r\n" for name, value in compose(fields)])
+    return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")

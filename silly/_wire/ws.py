@@ -1,0 +1,334 @@
+"""WebSocket frames and messages (RFC 6455, section 5), in both roles. Pure: bytes in, values out.
+
+``MessageReader.next(buf)`` is a pull parser over the connection's own buffer: it takes the next message or control frame off
+the front, or says how many bytes the buffer must hold before it is worth asking again. Every fault is told at the first
+byte that proves it: a bad opcode at its byte, an oversized length at its header, bad UTF-8 while the frame still arrives.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+from typing import Any
+
+from .error import ProtocolError
+from .limits import Limits
+from .mask import apply_mask
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+FIN = 0x80
+MASKED = 0x80
+
+# Close codes (section 7.4.1 and the IANA registry).
+NORMAL, GOING_AWAY, PROTOCOL, UNSUPPORTED, NO_STATUS, ABNORMAL = 1000, 1001, 1002, 1003, 1005, 1006
+BAD_DATA, POLICY, TOO_BIG, INTERNAL = 1007, 1008, 1009, 1011
+
+FRAGMENT = 64 * 1024
+"""Messages of at least this many bytes are sent in fragments of it, so that control frames can pass."""
+
+_CONTROLS = (FIN | CLOSE, FIN | PING, FIN | PONG)
+_BETWEEN_MESSAGES = frozenset((TEXT, BINARY, FIN | TEXT, FIN | BINARY, *_CONTROLS))
+_WITHIN_MESSAGE = frozenset((CONTINUATION, FIN | CONTINUATION, *_CONTROLS))
+"""The first bytes that a frame may have: without extensions the reserved bits are zero, and control frames are whole."""
+
+_utf8_decoder = codecs.getincrementaldecoder("utf-8")
+
+Message = tuple[int, Any]
+"""Opcode and data: ``str`` for TEXT, ``bytes`` for the others."""
+
+
+class MessageReader:
+    """Reads one direction of a connection. ``server``: we are the server, so frames must be masked."""
+
+    __slots__ = (
+        "_data",
+        "_decoder",
+        "_final",
+        "_first",
+        "_fragments",
+        "_key",
+        "_left",
+        "_limits",
+        "_masked",
+        "_opcode",
+        "_payload_at",
+        "_size",
+        "_text",
+    )
+
+    def __init__(self, server: bool, limits: Limits) -> None:
+        self._masked = MASKED if server else 0
+        self._limits = limits
+        self._first = _BETWEEN_MESSAGES
+        """The first bytes that a frame may have now."""
+        # The open message: one of which a frame, or a part of one, was taken, but not yet all.
+        self._opcode = 0
+        """Its opcode, or 0 when none is open. The state is named; it is never the emptiness of a buffer."""
+        self._fragments = 0
+        self._size = 0
+        self._data: bytearray | None = None
+        self._text: io.StringIO | None = None
+        self._decoder: codecs.IncrementalDecoder | None = None
+        # The frame of a text message that is decoded while it arrives.
+        self._left = -1
+        """Bytes of it to come, or -1 when there is no such frame."""
+        self._key = b""
+        self._final = False
+        self._payload_at = 0
+        """Where the payload of a binary frame that still arrives starts in the buffer, or 0."""
+
+    def next(self, buf: bytearray) -> Message | int:
+        """The next message or control frame, taken off the front of ``buf``, or the size that ``buf`` must reach first."""
+        if self._left >= 0:
+            got = self._decode_more(buf)
+            if got != 0:
+                return got
+        while True:
+            have = len(buf)
+            if have < 2:
+                if have and buf[0] not in self._first:
+                    self._refuse(buf[0])
+                return 2
+            first = buf[0]
+            if first not in self._first:
+                self._refuse(first)
+            second = buf[1]
+            if second & MASKED != self._masked:
+                raise ProtocolError("a client's frame isn't masked" if self._masked else "a server's frame is masked", PROTOCOL)
+            length = second & 0x7F
+            at = 2
+            if length > 125:
+                if first & 0x08:
+                    raise ProtocolError("control frame of more than 125 bytes", PROTOCOL)
+                at = 4 if length == 126 else 10
+                if have < at:
+                    if at == 10 and have > 2 and buf[2] & 0x80:
+                        raise ProtocolError("payload length with the most significant bit set", PROTOCOL)
+                    return at
+                length = self._long_length(buf, at)
+            if not first & 0x08:
+                self._check_size(length)
+            if self._masked:
+                at += 4
+            end = at + length
+            if have < end:
+                if have < at or not length:
+                    return at
+                if first & 0x0F == TEXT or (self._opcode == TEXT and not first & 0x0F):
+                    self._open(first)
+                    self._key = bytes(buf[at - 4 : at]) if self._masked else b""
+                    self._final = bool(first & FIN)
+                    self._left = length
+                    del buf[:at]
+                    got = self._decode_more(buf)
+                    if got != 0:
+                        return got
+                    continue
+                self._payload_at = at
+                return end
+            self._payload_at = 0
+            if self._masked:
+                payload = apply_mask(buf[at:end], buf[at - 4 : at])
+            elif length < 4096:
+                payload = bytes(buf[at:end])
+            else:
+                with memoryview(buf) as view:
+                    payload = bytes(view[at:end])
+            if have == end:
+                buf.clear()
+            else:
+                del buf[:end]
+            if first == FIN | TEXT:
+                try:
+                    return TEXT, payload.decode()
+                except UnicodeDecodeError as exc:
+                    raise _bad_utf8(exc) from None
+            if first == FIN | BINARY:
+                return BINARY, payload
+            if first & 0x08:
+                if first == FIN | CLOSE:
+                    parse_close(payload)
+                return first & 0x0F, payload
+            message = self._fragment(first, payload)
+            if message is not None:
+                return message
+
+    def _refuse(self, first: int) -> None:
+        """Says what is wrong with a frame's first byte."""
+        opcode = first & 0x0F
+        if first & 0x70:
+            what = "reserved bit set, though no extension was negotiated"
+        elif opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
+            what = f"unknown opcode {opcode}"
+        elif opcode & 0x08:
+            what = "fragmented control frame"
+        elif opcode:
+            what = "new message inside a fragmented one"
+        else:
+            what = "continuation without a message to continue"
+        raise ProtocolError(what, PROTOCOL)
+
+    def _long_length(self, buf: bytearray, at: int) -> int:
+        length = int.from_bytes(buf[2:at], "big")
+        if at == 4:
+            if length < 126:
+                raise ProtocolError("payload length not in its shortest form", PROTOCOL)
+        elif length < 65536:
+            raise ProtocolError("payload length not in its shortest form", PROTOCOL)
+        elif length >= 2**63:
+            raise ProtocolError("payload length with the most significant bit set", PROTOCOL)
+        return length
+
+    def _check_size(self, length: int) -> None:
+        """Holds a data frame's header against the limits, before any of its payload is kept."""
+        limits = self._limits
+        if self._opcode:
+            if self._fragments >= limits.fragments:
+                raise ProtocolError(f"more fragments than the limit 'fragments' of {limits.fragments}", POLICY)
+            length += self._size
+        if length > limits.message:
+            raise ProtocolError(f"message longer than the limit 'message' of {limits.message} bytes", TOO_BIG)
+
+    def _open(self, first: int) -> None:
+        """Counts a frame to the open message, or opens one."""
+        opcode = first & 0x0F
+        if not opcode:
+            self._fragments += 1
+            return
+        self._first = _WITHIN_MESSAGE
+        self._opcode = opcode
+        self._fragments = 1
+        self._size = 0
+        if opcode == TEXT:
+            # StringIO keeps what a byte-by-byte sender sends in one place, not in a list of a million strings.
+            self._text = io.StringIO()
+            self._decoder = _utf8_decoder("strict")
+        else:
+            self._data = bytearray()
+
+    def _fragment(self, first: int, payload: bytes) -> Message | None:
+        """Adds a whole frame to a fragmented message; the message when that ends it."""
+        self._open(first)
+        self._add(payload)
+        return self._finish() if first & FIN else None
+
+    def _add(self, payload: bytes) -> None:
+        self._size += len(payload)
+        if self._data is not None:
+            self._data += payload
+            return
+        assert self._decoder is not None
+        assert self._text is not None
+        try:
+            self._text.write(self._decoder.decode(payload))
+        except UnicodeDecodeError as exc:
+            raise _bad_utf8(exc) from None
+
+    def _finish(self) -> Message:
+        """Closes the open message, and returns it."""
+        opcode, self._opcode = self._opcode, 0
+        self._first = _BETWEEN_MESSAGES
+        if self._data is not None:
+            data = bytes(self._data)
+            self._data = None
+            return opcode, data
+        assert self._decoder is not None
+        assert self._text is not None
+        try:
+            self._decoder.decode(b"", True)
+        except UnicodeDecodeError as exc:
+            raise _bad_utf8(exc) from None
+        text = self._text.getvalue()
+        self._text = self._decoder = None
+        return opcode, text
+
+    def _decode_more(self, buf: bytearray) -> Message | int:
+        """Decodes what has come of a text frame: a message, or the size that ``buf`` must reach, or 0 to go on."""
+        size = min(len(buf), self._left)
+        if not size:
+            return 1
+        piece = bytes(buf[:size])
+        del buf[:size]
+        if self._masked:
+            piece = apply_mask(piece, self._key)
+            turn = size & 3
+            self._key = self._key[turn:] + self._key[:turn]
+        self._left -= size
+        self._add(piece)
+        if self._left:
+            return 1
+        self._left = -1
+        return self._finish() if self._final else 0
+
+    def partial(self, buf: bytearray) -> str | bytes:
+        """What has arrived of a message that isn't whole; empty when there is none."""
+        if self._text is not None:
+            return self._text.getvalue()
+        data = bytes(self._data or b"")
+        at = self._payload_at
+        if at:
+            rest = bytes(buf[at:])
+            data += apply_mask(rest, buf[at - 4 : at]) if self._masked else rest
+        return data
+
+
+def _bad_utf8(exc: UnicodeDecodeError) -> ProtocolError:
+    bad = exc.object[exc.start : exc.start + 4].hex(" ")
+    return ProtocolError(f"text that isn't UTF-8: {exc.reason} at bytes {bad}", BAD_DATA)
+
+
+def parse_close(payload: bytes) -> tuple[int, str]:
+    """The code and reason of a close frame; 1005 for an empty one (sections 5.5.1 and 7.4)."""
+    if not payload:
+        return NO_STATUS, ""
+    if len(payload) == 1:
+        raise ProtocolError("close frame with half a code", PROTOCOL)
+    code = int.from_bytes(payload[:2], "big")
+    if not valid_close_code(code):
+        raise ProtocolError(f"close code {code} may not be sent", PROTOCOL)
+    try:
+        return code, payload[2:].decode()
+    except UnicodeDecodeError as exc:
+        raise _bad_utf8(exc) from None
+
+
+def valid_close_code(code: int) -> bool:
+    """Whether a close frame may carry ``code``."""
+    return 3000 <= code <= 4999 or 1000 <= code <= 1003 or 1007 <= code <= 1014
+
+
+def close_payload(code: int, reason: str = "") -> bytes:
+    """A close frame's payload; a reason that is too long is cut between two characters. Raises ValueError for a bad code."""
+    if isinstance(code, bool) or not isinstance(code, int) or not valid_close_code(code):
+        raise ValueError(f"a close code is 1000-1003, 1007-1014 or 3000-4999, not {code!r}")
+    return code.to_bytes(2, "big") + reason.encode()[:123].decode("utf-8", "ignore").encode()
+
+
+def _head(first: int, length: int, masked: int) -> bytes:
+    """The frame header, the length in its shortest form."""
+    if length < 126:
+        return bytes((first, masked | length))
+    if length < 65536:
+        return bytes((first, masked | 126)) + length.to_bytes(2, "big")
+    return bytes((first, masked | 127)) + length.to_bytes(8, "big")
+
+
+_SHORT_HEADS = {first: [_head(first, n, 0) for n in range(126)] for first in (FIN | TEXT, FIN | BINARY)}
+
+
+def frame(first: int, payload: bytes) -> bytes:
+    """A server's frame. ``first`` is the first byte: FIN and opcode."""
+    length = len(payload)
+    if length < 126 and first in _SHORT_HEADS:
+        return _SHORT_HEADS[first][length] + payload
+    return _head(first, length, 0) + payload
+
+
+def masked_frame(first: int, payload: bytes | memoryview, key: bytes) -> bytes:
+    """A client's frame, its payload masked with ``key``."""
+    return _head(first, len(payload), MASKED) + key + apply_mask(payload, key)
+
+
+def frame_head(first: int, length: int) -> bytes:
+    """The header of a server's frame whose payload goes out beside it."""
+    return _head(first, length, 0)
