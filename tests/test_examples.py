@@ -1,0 +1,154 @@
+"""Every example runs as its header says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import trustme
+
+from silly import check
+from silly.net import http, tcp, websocket
+from silly.sync import channel
+from tests.children import Child
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+def example(name: str, *args: str) -> Child:
+    return Child("-m", "silly", str(EXAMPLES / name), *args)
+
+
+def address(line: str) -> str:
+    """The address that a server printed."""
+    found = re.search(r"127\.0\.0\.1:\d+", line)
+    assert found, line
+    return found.group()
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_examples_are_short_and_say_how_to_run(path: Path) -> None:
+    source = path.read_text()
+    assert f"python -m silly examples/{path.name}" in source.split('"""')[1]
+    if path.name != "chat.py":
+        assert source.count("\n") < 60
+
+
+def test_echo_server_and_client() -> None:
+    with example("websocket_echo_server.py", "--addr=127.0.0.1:0") as server:
+        addr = address(server.line())
+        with example("websocket_echo_client.py", f"--url=ws://{addr}") as client:
+            assert client.line() == "Connected to WebSocket server"
+            assert client.line() == "Received: Echo: Hello, Server!"
+            assert client.wait() == 0
+        conn = check(tcp.connect(addr))
+        conn.write("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        body, _err = conn.read("Not a WebSocket request")
+        assert body is not None
+        assert body.startswith(b"HTTP/1.1 200 OK\r\n")
+        conn.close()
+        assert server.stop() == 0
+
+
+def test_echo_client_without_a_server() -> None:
+    with example("websocket_echo_client.py", "--url=ws://127.0.0.1:1") as client:
+        assert client.line().startswith("Connect failed: websocket.connect ws://127.0.0.1:1: Connection refused")
+        assert client.wait() == 0
+
+
+def test_ping_aware_client() -> None:
+    pongs = channel.new()
+
+    def handler(stream: http.ServerStream) -> None:
+        sock, _err = websocket.upgrade(stream)
+        assert sock is not None
+        sock.write("are you there", "ping")
+        sock.write("hello", "text")
+        sock.write("bye", "text")
+        sock.write(b"", "close")
+        while True:
+            data, typ = sock.read()
+            if data is None or typ == "close":
+                break
+            pongs.push((data, typ))
+        pongs.close()
+
+    with check(http.listen(addr="127.0.0.1:0", handler=handler)) as server:
+        with example("websocket_ping_client.py", f"--url=ws://{server.addr}") as client:
+            assert client.line() == "Text: hello"
+            assert client.line() == "Text: bye"
+            assert client.wait() == 0
+        assert pongs.pop() == ((b"are you there", "pong"), None)
+        # Answered once, by the library: the pong by hand was taken as done.
+        assert pongs.pop() == (None, "channel closed")
+
+
+def test_broadcast_server() -> None:
+    with example("websocket_broadcast_server.py", "--addr=127.0.0.1:0") as server:
+        addr = address(server.line())
+        ann = check(websocket.connect(f"ws://{addr}"))
+        bob = check(websocket.connect(f"ws://{addr}"))
+        # A ping's answer shows that the handler has bob on its list.
+        bob.write("", "ping")
+        assert bob.read() == (b"", "pong")
+        ann.write("hello", "text")
+        assert ann.read() == ("hello", "text")
+        assert bob.read() == ("hello", "text")
+        bob.close()
+        ann.write("again", "text")
+        assert ann.read() == ("again", "text")
+        ann.close()
+        conn = check(tcp.connect(addr))
+        conn.write("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert conn.read("\r\n") == (b"HTTP/1.1 404 Not Found\r\n", None)
+        conn.close()
+        assert server.stop() == 0
+
+
+def test_wss_server(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    cert = authority.issue_cert("localhost", "127.0.0.1")
+    cert.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    cert.private_key_pem.write_to_path(tmp_path / "key.pem")
+    args = [f"--cert={tmp_path}/cert.pem", f"--key={tmp_path}/key.pem", "--addr=127.0.0.1:0"]
+    with example("websocket_wss_server.py", *args) as server:
+        addr = address(server.line())
+        ca = authority.cert_pem.bytes().decode()
+        sock = check(websocket.connect(f"wss://localhost:{addr.rpartition(':')[2]}/", ca=ca))
+        assert sock.read() == ("Secure connection established", "text")
+        assert sock.read() == (b"\x03\xe8", "close")
+        sock.close()
+        assert server.stop() == 0
+
+
+def test_tcp_echo() -> None:
+    with example("tcp_echo.py", "--addr=127.0.0.1:0") as server:
+        conn = check(tcp.connect(address(server.line())))
+        conn.write("one\ntwo\n")
+        assert conn.read("\n") == (b"one\n", None)
+        assert conn.read("\n") == (b"two\n", None)
+        conn.close()
+        assert server.line().startswith("Connected: 127.0.0.1:")
+        assert server.line().startswith("Ended: 127.0.0.1:")
+        assert server.stop() == 0
+
+
+def test_http_hello() -> None:
+    with example("http_hello.py", "--addr=127.0.0.1:0") as server:
+        conn = check(tcp.connect(address(server.line())))
+        conn.write("GET /?name=J%C3%BCrgen+B HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (conn.read("!\n")[0] or b"").endswith("\r\n\r\nHello, Jürgen B!\n".encode())
+        conn.write("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+        assert (conn.read("abcde")[0] or b"").startswith(b"HTTP/1.1 200 OK\r\n")
+        conn.close()
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("launcher", [["-m", "silly"], []], ids=["launcher", "plain python"])
+def test_pingpong_channel(launcher: list[str]) -> None:
+    with Child(*launcher, str(EXAMPLES / "pingpong_channel.py")) as game:
+        lines = [game.line() for _ in range(7)]
+        assert lines == ["ping: 0", "pong: 1", "ping: 2", "pong: 3", "ping: 4", "pong: 5", "ping: game over"]
+        assert game.wait() == 0
