@@ -56,6 +56,8 @@ def run(main: Callable[[], object] | None = None) -> None:
     of here), a second one at once. Tasks that nothing can ever wake are listed, and the process ends with status 1. Called
     inside a task it forks ``main`` and returns at once, so the same script works under ``python -m silly``.
     """
+    if main is not None and not callable(main):
+        raise TypeError(f"silly.run needs a function, not {type(main).__name__}")
     scheduler.run(main, sys._getframe(1))
 
 

@@ -61,7 +61,7 @@ def _versions() -> str:
     return f"silly {version} (Python {sys.version.split()[0]}, greenlet {greenlet.__version__}, pure Python wire code)"
 
 
-def _run_script(args: list[str]) -> int:
+def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never returns
     path = args[0]
     try:
         with open(path, "rb") as file:
@@ -94,6 +94,7 @@ def _run_script(args: list[str]) -> int:
             logger.error(f"{path}:\n" + "".join(traceback.format_exception(kind, exc, tb and tb.tb_next)).rstrip())
             scheduler.exit(1)
 
+    script.__qualname__ = path
     scheduler.run(script, sys._getframe())
     # Nothing is left to do, but a connection that the script still holds is to be closed in good order.
     scheduler.exit(0)

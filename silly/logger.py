@@ -5,7 +5,8 @@ formats (only ``%s`` and ``%%``, as upstream). With no logging configured by the
 ``2026-01-31 12:00:00.123 INFO port 8080``; an application that adds handlers to ``logging.getLogger("silly")`` or to
 the root logger gets the records instead.
 
-Control characters are escaped, so that text from a peer can't forge a line.
+Control characters are escaped and the second and further lines of a text indented, so that text from a peer can't forge
+a line.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class _Stderr(logging.StreamHandler[Any]):
         return sys.stderr
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not logging.getLogger().handlers:
+        if not logging.getLogger().handlers and _log.handlers == [self]:
             super().emit(record)
 
 
@@ -46,7 +47,8 @@ _log.setLevel(logging.INFO)
 
 
 def _text(value: Any) -> str:
-    return _CONTROL.sub(lambda m: m.group().encode("unicode_escape").decode("ascii"), str(value))
+    text = _CONTROL.sub(lambda m: m.group().encode("unicode_escape").decode("ascii"), str(value))
+    return text.replace("\n", "\n  ") if "\n" in text else text
 
 
 def _format(fmt: str, args: tuple[Any, ...]) -> str:

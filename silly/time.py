@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time as _time
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from types import CodeType
 from typing import Any
 
@@ -58,10 +59,12 @@ def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer
         raise TypeError(f"time.after needs a function, not {type(func).__name__}")
     scheduler.check_thread("time.after")
     frame = sys._getframe(1)
-    return _loop.timers.add(_time.monotonic() + ms / 1000, _fire, (func, userdata, frame.f_code, frame.f_lasti))
+    call = func, userdata, frame.f_code, frame.f_lasti, copy_context()
+    # Set while the process is ending it never runs, so it must not delay the end either.
+    return _loop.timers.add(_time.monotonic() + ms / 1000, _fire, call, internal=scheduler.exiting)
 
 
-def _fire(call: tuple[Callable[..., object], Any, CodeType, int]) -> None:
+def _fire(call: tuple[Callable[..., object], Any, CodeType, int, Context]) -> None:
     scheduler.fork(*call)
 
 

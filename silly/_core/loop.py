@@ -195,12 +195,12 @@ class Loop:
                 drain()
         if timers.heap:
             now = monotonic()
+            # The pair is not unpacked: the argument of the last timer would stay alive in a local until the next one.
             while (due := timers.pop(now)) is not None:
-                callback, arg = due
                 try:
-                    callback(arg)
+                    due[0](due[1])
                 except Exception:
-                    _report(callback)
+                    _report(due[0])
                 if ready:
                     drain()
         posted = self._posted
@@ -213,6 +213,7 @@ class Loop:
                     _report(call)
                 if ready:
                     drain()
+            del call, args
 
     def close(self) -> None:
         """Releases the loop's own descriptors."""

@@ -114,12 +114,23 @@ def _main() -> None:
 
 def _make_main() -> Task:
     task = Task(_main, None, None, 0)
-    task._greenlet = getcurrent()
+    task._greenlet = _main_greenlet
     task._status = RUN
     _main.__qualname__ = "main"
     return task
 
 
+class _Held:
+    """Stands for the main greenlet while the process ends: what wakes the main program must not set it going again."""
+
+    gr_frame = None
+
+    def switch(self, value: Any) -> None:
+        pass
+
+
+_main_greenlet = getcurrent()
+_held: Any = _Held()
 main = _make_main()
 _current = main
 
@@ -177,8 +188,13 @@ def leaving() -> bool:
     return True
 
 
-def fork(func: Callable[..., object], userdata: Any, code: CodeType | None, lasti: int) -> Task:
-    """Makes a task of ``func``, ready to run; ``code`` and ``lasti`` tell where. When the process is ending it never runs."""
+def fork(
+    func: Callable[..., object], userdata: Any, code: CodeType | None, lasti: int, context: Context | None = None
+) -> Task:
+    """Makes a task of ``func``, ready to run; ``code`` and ``lasti`` tell where. When the process is ending it never runs.
+
+    It runs in ``context``, or in a copy of the caller's.
+    """
     if get_ident() != loop.thread:
         raise RuntimeError(_not_here("", "task.fork"))
     task = Task(func, userdata, code, lasti)
@@ -186,7 +202,7 @@ def fork(func: Callable[..., object], userdata: Any, code: CodeType | None, last
         logger.warn(f"{task} was not started: the process is ending")
         _finished(task)
         return task
-    task._context = copy_context()
+    task._context = copy_context() if context is None else context
     tasks[task] = None
     if _on_create is not None:
         try:
@@ -285,9 +301,9 @@ def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
     check_thread("silly.run")
     if main_func is not None:
         fork(main_func, None, frame.f_code, frame.f_lasti)
-    if getcurrent() is not main._greenlet:
+    if getcurrent() is not _main_greenlet:
         return
-    interrupt_safely(loop, lambda: getcurrent() is main._greenlet, _interrupted)
+    interrupt_safely(loop, lambda: getcurrent() is _main_greenlet, _interrupted)
     with Signals(loop, lambda: loop.post(begin_exit, 0)):
         _joining = True
         try:
@@ -315,16 +331,18 @@ def begin_exit(status: int) -> None:
     _grace = loop.timers.add(monotonic() + GRACE, _grace_over, internal=True)
     for handler in list(loop.handlers):
         handler.shutdown()
-    ready_main = main in _ready
+    # Who was woken but did not run yet is a waiting task like the others: its value is moot.
+    for task in _ready:
+        task._status = WAIT
     _ready.clear()
+    main._greenlet = _held
     for task in list(tasks):
         if task._greenlet is None:
             _finished(task)
-        else:
-            _throw(task, GreenletExit())
-    if ready_main:
-        # It was woken with a value, which the coming SystemExit makes moot.
-        main._status = WAIT
+            continue
+        if task._status == READY:
+            _ready.remove(task)  # the finally block of a task before it has woken it
+        _throw(task, GreenletExit())
 
 
 def _throw(task: Task, exc: BaseException) -> None:
@@ -337,6 +355,12 @@ def _throw(task: Task, exc: BaseException) -> None:
     task._value = None
     green.throw(exc)
     _current = None
+
+
+def _throw_main(exc: BaseException) -> None:
+    """Raises ``exc`` in the main program, where it waits."""
+    main._greenlet = _main_greenlet
+    _throw(main, exc)
 
 
 def _grace_over(_: None) -> None:
@@ -380,7 +404,7 @@ def _end() -> None:
     for handler in list(loop.handlers):
         handler.abort()
     exiting = False
-    _throw(main, SystemExit(_status))
+    _throw_main(SystemExit(_status))
 
 
 def _deadlock() -> None:
@@ -393,7 +417,7 @@ def _deadlock() -> None:
         logger.error(text)
         begin_exit(1)
     else:
-        _throw(main, Error(text))
+        _throw_main(Error(text))
 
 
 def _where(task: Task) -> str:
@@ -418,13 +442,13 @@ def _interrupted(exc: BaseException) -> None:
         raise exc  # the interpreter is taking the hub down
     if main in _ready:
         _ready.remove(main)
-    _throw(main, exc)
+    _throw_main(exc)
 
 
 def _hub() -> None:
     global _current
     _current = None
-    interrupt_safely(loop, lambda: getcurrent() is main._greenlet, _interrupted)
+    interrupt_safely(loop, lambda: getcurrent() is _main_greenlet, _interrupted)
     loop.run()
 
 

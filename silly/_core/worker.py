@@ -28,7 +28,10 @@ _unfinished = 0
 def submit(
     loop: Loop, func: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Any, BaseException | None], None]
 ) -> None:
-    """Runs ``func(*args)`` in a worker thread, then ``done(result, exception)`` in the loop's."""
+    """Runs ``func(*args)`` in a worker thread, then ``done(result, exception)`` in the loop's.
+
+    Raises RuntimeError when the system refuses the first thread; with fewer threads than jobs the jobs wait.
+    """
     global _threads, _unfinished
     loop.work += 1
     with _lock:
@@ -37,8 +40,19 @@ def submit(
         if start:
             _threads += 1
         _jobs.put((loop, func, args, done))
-    if start:
+    if not start:
+        return
+    try:
         threading.Thread(target=_work, name="silly-worker", daemon=True).start()
+    except RuntimeError:
+        with _lock:
+            _threads -= 1
+            if _threads:
+                return
+            _jobs.get()
+            _unfinished -= 1
+        loop.work -= 1
+        raise
 
 
 def _work() -> None:

@@ -1,0 +1,416 @@
+"""The event loop on its own: a private Loop, socket pairs, and no tasks."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from silly._core.loop import READ, WRITE, Loop
+
+from ..conftest import Logs
+
+
+class Rig:
+    """A loop whose ready queue holds plain functions, and a record of what happened in which order."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.loop.drain = self.drain
+        self.log: list[Any] = []
+        self.sockets: list[socket.socket] = []
+
+    def drain(self) -> None:
+        ready = self.loop.ready
+        for _ in range(min(len(ready), 8)):
+            ready.popleft()()
+        if self.loop.dirty:
+            self.loop.flush()
+
+    def says(self, what: Any) -> Callable[..., None]:
+        return lambda *args: self.log.append(what)
+
+    def readies(self, what: Any) -> Callable[..., None]:
+        """A callback that says ``what`` and makes a task ready, which writes something."""
+
+        def callback(*args: Any) -> None:
+            self.log.append(what)
+            self.loop.ready.append(task)
+
+        def task() -> None:
+            self.log.append(f"task of {what}")
+            self.loop.dirty.append(Output(self.log, f"output of {what}"))
+
+        return callback
+
+    def pair(self) -> tuple[socket.socket, socket.socket]:
+        a, b = socket.socketpair()
+        a.setblocking(False)
+        self.sockets += a, b
+        return a, b
+
+    def readable(self) -> socket.socket:
+        a, b = self.pair()
+        b.send(b"x")
+        return a
+
+    def due(self, callback: Callable[..., None], arg: Any = None) -> None:
+        self.loop.timers.add(monotonic() - 1, callback, arg)
+
+
+class Output:
+    """What a task wrote."""
+
+    def __init__(self, log: list[Any], what: str) -> None:
+        self.log, self.what = log, what
+
+    def flush(self) -> None:
+        self.log.append(self.what)
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.loop.close()
+    for sock in rig.sockets:
+        sock.close()
+
+
+def test_the_order_of_one_turn(rig: Rig) -> None:
+    loop = rig.loop
+    loop.register(rig.readable().fileno(), READ, rig.readies("event"))
+    rig.due(rig.readies("timer 1"))
+    rig.due(rig.readies("timer 2"))
+    loop.post(rig.readies("post 1"))
+    loop.post(rig.readies("post 2"))
+    rig.readies("ready")()
+    loop.turn()
+    assert rig.log == [
+        "ready", "task of ready", "output of ready",
+        "event", "task of event", "output of event",
+        "timer 1", "task of timer 1", "output of timer 1",
+        "timer 2", "task of timer 2", "output of timer 2",
+        "post 1", "task of post 1", "output of post 1",
+        "post 2", "task of post 2", "output of post 2",
+    ]  # fmt: skip
+
+
+def test_ready_tasks_run_between_two_events(rig: Rig) -> None:
+    for i in range(3):
+        rig.loop.register(rig.readable().fileno(), READ, rig.readies(i))
+    rig.loop.turn()
+    assert len(rig.log) == 9
+    for at in range(0, 9, 3):
+        which = rig.log[at]
+        assert rig.log[at + 1 : at + 3] == [f"task of {which}", f"output of {which}"]
+
+
+def test_what_was_written_outside_of_tasks_is_sent_before_the_loop_waits(rig: Rig) -> None:
+    rig.loop.dirty.append(Output(rig.log, "output"))
+    rig.due(rig.says("timer"))
+    rig.loop.turn()
+    assert rig.log == ["output", "timer"]
+
+
+def test_a_timer_cancelled_by_a_task_of_the_same_turn_does_not_fire(rig: Rig) -> None:
+    loop = rig.loop
+    rig.due(lambda _: loop.ready.append(lambda: rig.log.append(loop.timers.cancel(second))))
+    second = loop.timers.add(monotonic() - 1, rig.says("fired"))
+    loop.turn()
+    assert rig.log == [True]
+
+
+def test_timers_fire_in_the_order_of_their_times(rig: Rig) -> None:
+    now = monotonic()
+    for ms in (-5, -9, -7, -7):
+        rig.loop.timers.add(now + ms / 1000, rig.log.append, (ms, len(rig.loop.timers)))
+    rig.loop.turn()
+    assert rig.log == [(-9, 1), (-7, 2), (-7, 3), (-5, 0)]
+
+
+def test_the_loop_waits_for_the_first_timer(rig: Rig) -> None:
+    rig.loop.timers.add(monotonic() + 0.02, rig.says("later"))
+    rig.loop.timers.add(monotonic() + 0.01, rig.says("sooner"))
+    while len(rig.log) < 2:
+        rig.loop.turn()
+    assert rig.log == ["sooner", "later"]
+    assert rig.loop.turns < 10
+
+
+@pytest.mark.parametrize("seconds", [30 * 86400.0, 1e12, 1e300])
+def test_a_timer_may_be_further_off_than_the_selector_can_wait(rig: Rig, seconds: float) -> None:
+    # epoll takes milliseconds in 31 bits: less than 25 days.
+    rig.loop.timers.add(monotonic() + seconds, rig.says("timer"))
+    rig.loop.register(rig.readable().fileno(), READ, rig.says("event"))
+    rig.loop.turn()
+    assert rig.log == ["event"]
+
+
+def test_a_timer_that_is_set_again_and_again_does_not_starve_io(rig: Rig) -> None:
+    def again(_: Any) -> None:
+        rig.loop.timers.add(monotonic(), again)
+
+    again(None)
+    rig.loop.register(rig.readable().fileno(), READ, rig.says("event"))
+    rig.loop.turn()
+    rig.loop.turn()
+    assert rig.log == ["event", "event"]
+
+
+def test_a_drain_that_never_empties_does_not_starve_io_timers_and_posts(rig: Rig) -> None:
+    loop = rig.loop
+
+    def again() -> None:
+        loop.ready.append(again)
+
+    again()
+    loop.register(rig.readable().fileno(), READ, rig.says("event"))
+    rig.due(rig.says("timer"))
+    loop.post(rig.says("post"))
+    loop.turn()
+    assert rig.log == ["event", "timer", "post"]
+
+
+def test_a_descriptor_reports_what_it_was_registered_for(rig: Rig) -> None:
+    a, b = rig.pair()
+    loop = rig.loop
+    before = loop.registered()
+    loop.register(a.fileno(), READ | WRITE, rig.log.append)
+    assert loop.registered() == before + 1
+    loop.turn()
+    b.send(b"x")
+    loop.turn()
+    loop.modify(a.fileno(), READ, lambda mask: rig.log.append(("modified", mask)))
+    loop.turn()
+    assert rig.log == [WRITE, READ | WRITE, ("modified", READ)]
+    loop.unregister(a.fileno())
+    assert loop.registered() == before
+    rig.due(rig.says("timer"))
+    loop.turn()
+    assert rig.log[3:] == ["timer"]
+
+
+def test_an_event_of_a_descriptor_that_was_unregistered_in_the_same_turn(rig: Rig) -> None:
+    """It may reach its callback, once; the loop itself takes no harm."""
+    loop = rig.loop
+    pairs = [rig.readable() for _ in range(2)]
+
+    def callback(mine: int) -> Callable[[int], None]:
+        def event(mask: int) -> None:
+            rig.log.append(mine)
+            other = pairs[1 - mine]
+            if len(rig.log) == 1:
+                loop.unregister(other.fileno())
+                other.close()
+
+        return event
+
+    for i, sock in enumerate(pairs):
+        loop.register(sock.fileno(), READ, callback(i))
+    loop.turn()
+    first = rig.log[0]
+    assert rig.log in ([first], [first, 1 - first])
+    del rig.log[1:]
+    loop.turn()
+    assert rig.log == [first, first]
+    assert loop.registered() == 1
+
+
+def test_post_from_a_thread_wakes_the_loop(rig: Rig) -> None:
+    thread = threading.Thread(target=rig.loop.post, args=(rig.log.append, "posted"))
+    thread.start()
+    while not rig.log:
+        rig.loop.turn()
+    thread.join()
+    assert rig.log == ["posted"]
+
+
+def test_many_posts_from_many_threads_all_run_in_each_thread_s_order(rig: Rig) -> None:
+    def posts(number: int) -> None:
+        for i in range(2000):
+            rig.loop.post(rig.log.append, (number, i))
+
+    threads = [threading.Thread(target=posts, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(rig.log) < 8000:
+        rig.loop.turn()
+    for thread in threads:
+        thread.join()
+    for n in range(4):
+        assert [i for number, i in rig.log if number == n] == list(range(2000))
+
+
+def test_a_post_while_the_loop_takes_the_one_before_is_not_lost(rig: Rig) -> None:
+    """The posting thread may be stopped between queueing the call and sending the wake-up."""
+    loop = rig.loop
+    turned = []
+
+    class Queue(deque[Any]):
+        def append(self, item: Any) -> None:
+            super().append(item)
+            if not turned:
+                turned.append(True)
+                loop.turn()  # the loop's thread runs here
+
+    loop._posted = Queue()
+    loop.post(rig.says("first"))
+    assert rig.log == ["first"]
+    rig.due(rig.says("late"))
+    loop.turn()  # takes the wake-up of a call that is gone
+    loop.post(rig.says("second"))
+    loop.timers.add(monotonic() + 20, rig.says("timer"))
+    assert _readable(loop), "the loop would sleep on with a call posted"
+    loop.turn()
+    assert rig.log == ["first", "late", "second"]
+
+
+def _readable(loop: Loop) -> bool:
+    try:
+        return bool(loop._waker.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+
+
+def test_a_call_posted_by_a_posted_call_runs_in_the_next_turn(rig: Rig) -> None:
+    loop = rig.loop
+    loop.post(lambda: loop.post(rig.says("inner")))
+    loop.post(rig.says("outer"))
+    loop.turn()
+    assert rig.log == ["outer"]
+    loop.turn()
+    assert rig.log == ["outer", "inner"]
+
+
+def test_more_posts_than_the_wake_up_pipe_holds(rig: Rig) -> None:
+    loop = rig.loop
+    loop.wakeup_fd.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    try:
+        while True:
+            loop.wakeup_fd.send(b"\0" * 512)  # as a storm of signals does
+    except BlockingIOError:
+        pass
+    loop.post(rig.says("posted"))
+    loop.turn()
+    assert rig.log == ["posted"]
+
+
+def boom(*args: Any) -> None:
+    raise ValueError("boom")
+
+
+def test_an_exception_in_a_callback_is_logged_and_the_loop_goes_on(rig: Rig, logs: Logs) -> None:
+    logs.expect(r"ERROR exception in boom:[\s\S]*test_loop.py[\s\S]*ValueError: boom")
+    loop = rig.loop
+    a, b = rig.readable(), rig.readable()
+    loop.register(a.fileno(), READ, boom)
+    loop.register(b.fileno(), READ, rig.says("event"))
+    rig.due(boom)
+    rig.due(rig.says("timer"))
+    loop.post(boom)
+    loop.post(rig.says("post"))
+    loop.turn()
+    assert rig.log == ["event", "timer", "post"]
+    assert len(logs.lines) == 3
+
+
+def test_an_exception_while_output_is_sent_is_logged_and_the_rest_is_sent(rig: Rig, logs: Logs) -> None:
+    logs.expect("ERROR exception in .*flush:")
+
+    class Bad:
+        def flush(self) -> None:
+            raise ValueError("boom")
+
+    rig.loop.dirty += [Bad(), Output(rig.log, "output")]
+    rig.loop.post(rig.says("post"))
+    rig.loop.turn()
+    assert rig.log == ["output", "post"]
+
+
+class Stop(BaseException):
+    pass
+
+
+def stop(*args: Any) -> None:
+    raise Stop
+
+
+@pytest.mark.parametrize("where", ["event", "timer", "post"])
+def test_what_is_no_exception_goes_to_interrupted_and_the_loop_goes_on(rig: Rig, where: str) -> None:
+    loop = rig.loop
+
+    def interrupted(exc: BaseException) -> None:
+        rig.log.append(type(exc))
+        if rig.log.count(Stop) == 2:
+            raise exc
+
+    loop.interrupted = interrupted
+    if where == "event":
+        a = rig.readable()
+
+        def once(mask: int) -> None:
+            loop.unregister(a.fileno())
+            stop()
+
+        loop.register(a.fileno(), READ, once)
+    elif where == "timer":
+        rig.due(stop)
+    else:
+        loop.post(stop)
+    rig.due(rig.says("timer"))
+    loop.post(rig.says("post"))
+    loop.post(loop.post, stop)
+    with pytest.raises(Stop):
+        loop.run()
+    assert rig.log == (["timer", Stop, "post", Stop] if where == "post" else [Stop, "timer", "post", Stop])
+
+
+def test_interrupted_lets_it_out_unless_told_otherwise(rig: Rig) -> None:
+    rig.loop.post(stop)
+    with pytest.raises(Stop):
+        rig.loop.run()
+
+
+def test_starved_is_asked_only_when_nothing_of_the_application_s_is_left(rig: Rig) -> None:
+    loop = rig.loop
+    loop.starved = lambda: rig.log.append("starved") or True
+    timer = loop.timers.add(monotonic() + 100, rig.says("timer"))
+    loop.post(rig.says("post"))
+    loop.turn()
+    loop.timers.cancel(timer)
+    loop.listeners = 1
+    loop.post(rig.says("post"))
+    loop.turn()
+    assert rig.log == ["post", "post"]
+    loop.listeners = 0
+    internal = loop.timers.add(monotonic() + 100, rig.says("timer"), internal=True)
+    loop.turn()
+    assert rig.log == ["post", "post", "starved"]
+    loop.timers.cancel(internal)
+
+
+def test_a_loop_without_a_scheduler_says_so() -> None:
+    loop = Loop()
+    try:
+        loop.ready.append(None)
+        with pytest.raises(RuntimeError, match="no scheduler"):
+            loop.turn()
+    finally:
+        loop.close()
+
+
+def test_close_releases_the_loop_s_descriptors_and_a_late_post_does_no_harm() -> None:
+    loop = Loop()
+    fds = [loop.wakeup_fd, loop._waker]
+    assert all(sock.fileno() >= 0 for sock in fds)
+    loop.close()
+    assert all(sock.fileno() == -1 for sock in fds)
+    ran: list[str] = []
+    loop.post(ran.append, "never")
+    assert ran == []

@@ -1,0 +1,119 @@
+"""The public modules: everything public has a docstring, and every name in ``__all__`` exists."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import silly
+
+PUBLIC = ["silly"] + sorted(
+    info.name
+    for info in pkgutil.walk_packages(silly.__path__, "silly.")
+    if not any(part.startswith("_") for part in info.name.split("."))
+)
+
+SIGNATURES = {
+    "silly.run": "main",
+    "silly.exit": "status",
+    "silly.pcall": "func args",
+    "silly.check": "pair",
+    "silly.genid": "",
+    "silly.task.fork": "func userdata",
+    "silly.task.wait": "",
+    "silly.task.wakeup": "task result",
+    "silly.task.running": "",
+    "silly.task.status": "task",
+    "silly.task.readycount": "",
+    "silly.task.inspect": "",
+    "silly.task.hook": "create term",
+    "silly.time.now": "",
+    "silly.time.monotonic": "",
+    "silly.time.sleep": "ms",
+    "silly.time.after": "ms func userdata",
+    "silly.time.cancel": "timer",
+    "silly.sync.channel.new": "",
+    "silly.sync.channel.Channel.push": "self item",
+    "silly.sync.channel.Channel.pop": "self",
+    "silly.sync.channel.Channel.send": "self item",
+    "silly.sync.channel.Channel.recv": "self",
+    "silly.sync.channel.Channel.close": "self reason",
+    "silly.sync.channel.Channel.clear": "self",
+    "silly.env.get": "key",
+    "silly.env.set": "key value",
+    "silly.logger.getlevel": "",
+    "silly.logger.setlevel": "level",
+    "silly.logger.info": "values",
+    "silly.logger.infof": "fmt values",
+}
+"""Upstream's names and order of arguments."""
+
+
+def public_names(module: ModuleType) -> list[str]:
+    """What a module offers: its ``__all__``, else the functions and classes that it defines."""
+    if hasattr(module, "__all__"):
+        return list(module.__all__)
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isfunction(value) or inspect.isclass(value))
+        and value.__module__ == module.__name__
+    ]
+
+
+def documented(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """Every public function and class of a module, and every public method and property of those classes."""
+    for name in public_names(module):
+        value = getattr(module, name)
+        if not (inspect.isfunction(value) or inspect.isclass(value)):
+            continue
+        yield name, value
+        if inspect.isclass(value):
+            for base in value.__mro__:
+                if not base.__module__.startswith("silly"):
+                    continue
+                for inner, member in vars(base).items():
+                    member = getattr(member, "__func__", member)  # static and class methods
+                    if not inner.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+                        yield f"{name}.{inner}", member
+
+
+def test_the_public_modules_are_found() -> None:
+    for name in ("silly.task", "silly.time", "silly.sync.channel", "silly.net.tcp", "silly.logger", "silly.errno"):
+        assert name in PUBLIC
+    assert not [name for name in PUBLIC if "._" in name]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_thing_has_a_docstring(name: str) -> None:
+    module = importlib.import_module(name)
+    assert (module.__doc__ or "").strip(), "the module itself"
+    without = [inner for inner, value in documented(module) if not (inspect.getdoc(value) or "").strip()]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_names_in_all_exist_and_none_is_there_twice(name: str) -> None:
+    module = importlib.import_module(name)
+    names = public_names(module)
+    assert [each for each in names if not hasattr(module, each)] == []
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_arguments_have_upstream_s_order(name: str) -> None:
+    value: Any = silly
+    for part in name.split(".")[1:]:
+        value = getattr(value, part)
+    assert " ".join(inspect.signature(value).parameters) == SIGNATURES[name]
+
+
+def test_the_levels_of_the_logger_are_constants() -> None:
+    assert [getattr(silly.logger, name) for name in ("DEBUG", "INFO", "WARN", "ERROR")] == [0, 1, 2, 3]

@@ -1,0 +1,913 @@
+"""The life of a process: ``python -m silly``, plain scripts that end in ``silly.run()``, and the REPL.
+
+Every test runs a script in a process of its own, with this interpreter's flags, and follows it by the lines it prints.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import silly
+
+FLAGS = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+PATIENCE = 50
+"""Seconds after which a child is taken to hang."""
+
+PRELUDE = """\
+import silly, sys
+from silly import errno, task, time
+from silly.net import tcp
+from silly.sync import channel
+"""
+LINES = PRELUDE.count("\n")
+
+
+class Child:
+    """A process, its output, and what became of it."""
+
+    def __init__(self, args: list[str], cwd: Path) -> None:
+        env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        env.pop("PYTHONINSPECT", None)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            [sys.executable, *FLAGS, *args], cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1
+        )
+
+    def line(self) -> str:
+        """The next line that it prints, without its end; "" when there is none any more."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def type(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> tuple[int, str, str]:
+        """Its status (-N when signal N ended it), and what else it wrote to stdout and stderr."""
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out, err
+
+    def stop(self) -> None:
+        """Cleans up, whatever state it is in."""
+        with self.process:  # closes the pipes
+            self.process.kill()
+
+
+Start = Callable[..., Child]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a script: as the launcher does, or (``plain``) with plain python, where ``silly.run()`` is added at its end."""
+    children: list[Child] = []
+
+    def start(script: str, *args: str, plain: bool = False, run: bool = True, options: tuple[str, ...] = ()) -> Child:
+        path = tmp_path / "app.py"
+        path.write_text(PRELUDE + script + ("\nsilly.run()\n" if plain and run else ""))
+        launcher = [] if plain else ["-m", "silly"]
+        child = Child([*options, *launcher, str(path), *args], tmp_path)
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.stop()
+
+
+both = pytest.mark.parametrize("plain", [False, True], ids=["launcher", "plain"])
+
+
+def command(*args: str, cwd: Path) -> tuple[int, str, str]:
+    child = Child(["-m", "silly", *args], cwd)
+    try:
+        return child.end()
+    finally:
+        child.stop()
+
+
+# ---- the command line -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(tmp_path: Path, option: str) -> None:
+    status, out, err = command(option, cwd=tmp_path)
+    assert (status, err) == (0, "")
+    for word in ("usage: python -m silly", "SCRIPT", "-h", "-v", "-l LEVEL", "--key=value"):
+        assert word in out
+
+
+@pytest.mark.parametrize("option", ["-v", "--version"])
+def test_version(tmp_path: Path, option: str) -> None:
+    status, out, err = command(option, cwd=tmp_path)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"silly {silly.version} (Python {sys.version.split()[0]}, greenlet ")
+    assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [("debug", "debug info warn error"), ("info", "info warn error"), ("warn", "warn error"), ("error", "error")],
+)
+def test_the_log_level(tmp_path: Path, level: str, shown: str) -> None:
+    script = "from silly import logger\nfor name in ('debug', 'info', 'warn', 'error'):\n    getattr(logger, name)(name)\n"
+    (tmp_path / "app.py").write_text(script)
+    status, out, err = command("-l", level, "app.py", cwd=tmp_path)
+    assert (status, out) == (0, "")
+    assert [line.split()[-1] for line in err.splitlines()] == shown.split()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "no script given"),
+        (["-l", "info"], "no script given"),
+        (["-x"], "unknown option '-x'"),
+        (["--port=1", "app.py"], "unknown option '--port=1'"),
+        (["-l"], "-l needs a level: debug, info, warn, error"),
+        (["-l", "loud", "app.py"], "-l needs a level: debug, info, warn, error"),
+        (["missing.py"], "can't open 'missing.py': No such file or directory"),
+        (["."], "can't open '.': Is a directory"),
+    ],
+)
+def test_a_command_line_that_cannot_run(tmp_path: Path, args: list[str], message: str) -> None:
+    (tmp_path / "app.py").write_text("print('ran')")
+    status, out, err = command(*args, cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert f"silly: {message}" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"x = 1\nif x\n    y\n", 'File "app.py", line 2'),
+        (b"x = \xff\xfe\n", "app.py"),
+        (b"x = 1\0\n", "null bytes"),
+        (b"# coding: nonsense\n", "nonsense"),
+    ],
+    ids=["syntax", "encoding", "null", "coding"],
+)
+def test_what_is_no_python_script(tmp_path: Path, source: bytes, message: str) -> None:
+    (tmp_path / "app.py").write_bytes(source)
+    status, out, err = command("app.py", cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert "silly: 'app.py' is not a Python script" in err
+    assert "Traceback" not in err
+
+
+def test_the_script_is_main(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "helper.py").write_text("import __main__\nvalue = __main__.value\n")
+    (tmp_path / "sub" / "app.py").write_text(
+        "import os, sys\nvalue = 'of main'\nimport helper, pickle\n"
+        "class Thing:\n    pass\n"
+        "print(__name__, __file__, helper.value, type(pickle.loads(pickle.dumps(Thing()))).__name__, __doc__)\n"
+        "print(sys.argv)\nprint(os.path.samefile(sys.path[0], 'sub'))\n"
+    )
+    script = os.path.join("sub", "app.py")
+    status, out, err = command(script, "a", "--key=value", "-x", cwd=tmp_path)
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        f"__main__ {script} of main Thing None",
+        str([script, "a", "--key=value", "-x"]),
+        "True",
+    ]
+
+
+def test_the_script_s_future_flags_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("def f(x: int): pass\nprint(f.__annotations__)\n")
+    assert command("app.py", cwd=tmp_path) == (0, "{'x': <class 'int'>}\n", "")
+
+
+def test_settings(start: Start) -> None:
+    child = start(
+        "from silly import env\n"
+        "print([env.get(k) for k in ('port', 'url', 'empty', 'a.b', 'flag', 'x', '', 'late')])\n",
+        "--port=8080", "--url=http://h/?q=1", "--empty=", "--a.b=c", "--flag", "-x=1", "--=nothing", "other", "--late=yes",
+    )  # fmt: skip
+    assert child.end() == (0, "['8080', 'http://h/?q=1', '', 'c', None, None, None, 'yes']\n", "")
+
+
+def test_a_setting_in_plain_python_is_not_read(start: Start) -> None:
+    child = start("from silly import env\nprint(env.get('port'), sys.argv[1:])", "--port=1", plain=True)
+    assert child.end() == (0, "None ['--port=1']\n", "")
+
+
+# ---- the end of the script --------------------------------------------------------------------------------------
+
+
+@both
+def test_nothing_left_to_do_ends_with_0(start: Start, plain: bool) -> None:
+    child = start("print('hello')", plain=plain)
+    assert child.end() == (0, "hello\n", "")
+
+
+@both
+def test_the_process_lives_until_its_tasks_have_ended(start: Start, plain: bool) -> None:
+    script = """
+def body():
+    print("task")
+    time.sleep(5)
+    task.fork(print, "grandchild")
+task.fork(body)
+print("script")
+"""
+    assert start(script, plain=plain).end() == (0, "script\ntask\ngrandchild\n", "")
+
+
+@both
+def test_a_timer_keeps_the_process_alive(start: Start, plain: bool) -> None:
+    script = """
+time.after(20, print, "second")
+time.after(1, print, "first")
+time.cancel(time.after(3_600_000, print, "never"))
+"""
+    assert start(script, plain=plain).end() == (0, "first\nsecond\n", "")
+
+
+LISTEN = """
+def accept(conn):
+    with conn:
+        print("accepted")
+        conn.write("hello")
+listener = silly.check(tcp.listen("127.0.0.1:0", accept))
+print(listener.port)
+"""
+
+
+@both
+def test_a_listener_keeps_the_process_alive(start: Start, plain: bool) -> None:
+    child = start(LISTEN, plain=plain)
+    port = int(child.line())
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
+            assert sock.makefile("rb").read() == b"hello"
+        assert child.line() == "accepted"
+    child.signal(signal.SIGTERM)
+    assert child.end() == (0, "", "")
+
+
+@both
+def test_a_listener_that_closes_lets_the_process_end(start: Start, plain: bool) -> None:
+    child = start(LISTEN + "time.after(1, listener.close)\n", plain=plain)
+    assert int(child.line()) > 0
+    assert child.end() == (0, "", "")
+
+
+@both
+def test_a_connection_that_nobody_reads_does_not_keep_the_process_alive(start: Start, plain: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        child = start(f"conn = silly.check(tcp.connect('127.0.0.1:{server.getsockname()[1]}'))\nprint('done')", plain=plain)
+        assert child.end() == (0, "done\n", "")
+
+
+DEADLOCK = """
+chan = channel.new()
+def popper():
+    chan.pop()
+def waiter():
+    task.wait()
+task.fork(popper)
+task.fork(waiter)
+"""
+
+
+@both
+def test_tasks_that_nothing_can_wake_are_listed(start: Start, plain: bool) -> None:
+    script = """try:
+    task.fork(lambda: None)
+finally:
+    pass
+def ended():
+    try:
+        task.wait()
+    finally:
+        print("finally")
+task.fork(ended)
+"""
+    status, out, err = start(DEADLOCK + script, plain=plain).end()
+    assert (status, out) == (1, "finally\n")
+    assert err.count("ERROR") == 1
+    assert "nothing can ever wake" in err
+    at = [rf"app\.py:{LINES + n}\b" for n in range(10)]
+    assert re.search(rf"popper: waits on channel\.pop; forked at \S*{at[7]}, waits at \S*{at[4]}", err)
+    assert re.search(rf"waiter: waits on task\.wait; forked at \S*{at[8]}, waits at \S*{at[6]}", err)
+
+
+def test_a_script_that_waits_for_ever_is_named_after_itself(start: Start) -> None:
+    status, _, err = start("task.wait()").end()
+    assert status == 1
+    assert re.search(rf"app\.py: waits on task\.wait; .*waits at \S*app\.py:{LINES + 1}", err)
+
+
+def test_a_plain_script_that_waits_for_ever_gets_an_error_where_it_waits(start: Start) -> None:
+    status, out, err = start(DEADLOCK + "task.wait()\n", plain=True).end()
+    assert (status, out) == (1, "")
+    assert f"line {LINES + 9}" in err
+    assert "silly._core.result.Error: nothing can ever wake" in err or "silly.Error: nothing can ever wake" in err
+    for words in ("popper: waits on channel.pop", "waiter: waits on task.wait", "the main program: waits on task.wait"):
+        assert words in err
+
+
+def test_a_plain_script_can_go_on_after_that_error(start: Start) -> None:
+    script = """
+try:
+    task.wait()
+except silly.Error:
+    print("caught")
+time.sleep(1)
+task.fork(print, "task")
+"""
+    assert start(script, plain=True).end() == (0, "caught\ntask\n", "")
+
+
+# ---- errors and exits -------------------------------------------------------------------------------------------
+
+
+def test_an_exception_at_the_top_level_is_logged_and_ends_the_process_with_1(start: Start) -> None:
+    script = """
+def other():
+    try:
+        task.wait()
+    finally:
+        print("finally of a task")
+task.fork(other)
+time.sleep(1)
+def crash():
+    raise ValueError("crash")
+crash()
+print("not reached")
+"""
+    status, out, err = start(script).end()
+    assert (status, out) == (1, "finally of a task\n")
+    assert re.match(r"\S+ \S+ ERROR \S*app\.py:\n", err)
+    assert f"line {LINES + 11}, in <module>" in err
+    assert f"line {LINES + 10}, in crash" in err
+    assert err.rstrip().endswith("ValueError: crash")
+    assert "__main__.py" not in err
+
+
+@both
+def test_an_exception_in_a_task_is_logged_and_the_others_go_on(start: Start, plain: bool) -> None:
+    script = """
+def crash():
+    raise ValueError("crash")
+task.fork(crash)
+task.fork(print, "other")
+"""
+    status, out, err = start(script, plain=plain).end()
+    assert (status, out) == (0, "other\n")
+    assert "ERROR exception in <task crash" in err
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "message"),
+    [("sys.exit(3)", 3, ""), ("sys.exit()", 0, ""), ("sys.exit('message')", 1, "message\n"), ("exit(4)", 4, "")],
+)
+@pytest.mark.parametrize("where", ["script", "task"])
+def test_sys_exit(start: Start, call: str, status: int, message: str, where: str) -> None:
+    script = """
+def waiter():
+    try:
+        task.wait()
+    finally:
+        print('finally')
+task.fork(waiter)
+time.sleep(1)
+"""
+    script += call if where == "script" else f"task.fork(lambda: {call})"
+    assert start(script).end() == (status, "finally\n", message)
+
+
+EXIT = """
+from greenlet import GreenletExit
+chan = channel.new()
+def waiter(name):
+    try:
+        ok, result = silly.pcall(task.wait)
+        print("pcall caught it")
+    except GreenletExit:
+        print(name, "GreenletExit")
+        raise
+    finally:
+        print(name, "finally")
+        print(chan.pop() == (None, errno.CLOSED), tcp.connect("127.0.0.1:1") == (None, errno.CLOSED), time.sleep(1000))
+def reader():
+    with silly.check(tcp.connect(listener.addr)) as conn:
+        conn.read(1)
+def quit():
+    try:
+        silly.exit(5)
+        print("not reached")
+    finally:
+        print("finally of exit")
+listener = silly.check(tcp.listen("127.0.0.1:0", lambda conn: chan.push(conn)))
+task.fork(waiter, "a")
+task.fork(waiter, "b")
+task.fork(reader)
+task.fork(lambda: time.sleep(60_000))
+held = chan.pop()
+"""
+
+
+@pytest.mark.parametrize("call", ["silly.exit(5)", "task.fork(quit)", "task.fork(quit)\ntask.fork(lambda: silly.exit(6))"])
+@both
+def test_silly_exit(start: Start, plain: bool, call: str) -> None:
+    status, out, err = start(EXIT + call, plain=plain).end()
+    assert (status, err) == (5, "")
+    lines = out.splitlines()
+    if "quit" in call:
+        assert lines.pop(0) == "finally of exit"
+    assert lines[:4] == ["a GreenletExit", "a finally", "b GreenletExit", "b finally"]
+    assert lines[4:] == ["True True None"] * 2
+
+
+@both
+def test_silly_exit_at_the_top_level_runs_its_finally_blocks(start: Start, plain: bool) -> None:
+    script = """
+try:
+    silly.exit(7)
+    print("not reached")
+except Exception:
+    print("not an Exception")
+finally:
+    print("finally")
+"""
+    assert start(script, plain=plain).end() == (7, "finally\n", "")
+
+
+def test_exit_while_a_plain_script_s_main_program_waits(start: Start) -> None:
+    script = """
+task.fork(lambda: silly.exit(5))
+try:
+    time.sleep(60_000)
+finally:
+    print("finally")
+"""
+    assert start(script, plain=True).end() == (5, "finally\n", "")
+
+
+@pytest.mark.parametrize("pause", ["", "time.sleep(0)"])
+def test_a_finally_block_that_hands_the_waiting_main_program_something_changes_no_status(start: Start, pause: str) -> None:
+    script = f"""
+chan = channel.new()
+def body():
+    try:
+        task.wait()
+    finally:
+        {pause or "pass"}
+        print("finally", bool(chan.push("item")))
+task.fork(body)
+task.fork(lambda: silly.exit(5))
+chan.pop()
+print("not reached")
+"""
+    assert start(script, plain=True).end() == (5, "finally True\n", "")
+
+
+@both
+def test_a_finally_block_that_wakes_another_task(start: Start, plain: bool) -> None:
+    """It gets its GreenletExit all the same, once, and nothing runs a task that has ended."""
+    script = """
+chan, other = channel.new(), channel.new()
+def first():
+    try:
+        task.wait()
+    finally:
+        print("first", bool(chan.push("item")), bool(other.push("item")))
+def second():
+    try:
+        chan.pop()
+        print("not reached")
+    finally:
+        time.sleep(0)
+        time.sleep(0)
+        print("second")
+def third():
+    other.pop()
+    print("not reached")
+for each in (first, second, third):
+    task.fork(each)
+time.sleep(1)
+silly.exit(5)
+"""
+    assert start(script, plain=plain).end() == (5, "first True True\nsecond\n", "")
+
+
+@both
+def test_a_task_that_was_ready_when_the_process_ended(start: Start, plain: bool) -> None:
+    script = """
+def body():
+    try:
+        task.wait()
+        print("not reached")
+    finally:
+        print("finally")
+me = task.fork(body)
+time.sleep(1)
+for _ in range(5000):
+    task.fork(lambda: None)  # more than run before the end
+task.wakeup(me, "value")
+silly.exit(5)
+"""
+    assert start(script, plain=plain).end() == (5, "finally\n", "")
+
+
+@both
+def test_what_is_set_going_while_the_process_ends_does_not_delay_it(start: Start, plain: bool) -> None:
+    script = """
+def body():
+    try:
+        task.wait()
+    finally:
+        time.after(3_600_000, print, "not reached")
+        task.fork(print, "not reached")
+        print(tcp.listen("127.0.0.1:0", print) == (None, errno.CLOSED))
+        try:
+            task.wait()
+        finally:
+            print("finally")
+silly._core.scheduler.GRACE = 3600.0
+task.fork(body)
+time.sleep(1)
+silly.exit(5)
+"""
+    status, out, err = start(script, plain=plain).end()
+    assert (status, out) == (5, "True\nfinally\n")
+    assert re.fullmatch(r"\S+ \S+ WARNING .*print.* was not started: the process is ending\n", err)
+
+
+@pytest.mark.parametrize("refuses", ["GreenletExit", "BaseException"])
+@both
+def test_a_task_that_refuses_to_end_is_cut_off(start: Start, plain: bool, refuses: str) -> None:
+    script = f"""
+from greenlet import GreenletExit
+def stubborn():
+    try:
+        task.wait()
+    except GreenletExit:
+        print("refuses")
+    while True:
+        try:
+            time.sleep(60_000)
+        except {refuses}:
+            pass
+silly._core.scheduler.GRACE = 0.1
+task.fork(stubborn)
+time.sleep(1)
+silly.exit(5)
+"""
+    status, out, err = start(script, plain=plain).end()
+    assert (status, out) == (5, "refuses\n")
+    assert re.search(r"WARNING <task stubborn .*did not end within 0\.1 s", err)
+
+
+def test_the_grace_is_3_seconds() -> None:
+    assert silly._core.scheduler.GRACE == 3.0
+
+
+@both
+def test_output_is_delivered_before_the_process_ends(start: Start, plain: bool) -> None:
+    script = """
+def accept(conn):
+    conn.write("x" * 1_000_000)
+    silly.exit(5)
+print(silly.check(tcp.listen("127.0.0.1:0", accept)).port)
+"""
+    child = start(script, plain=plain)
+    with socket.create_connection(("127.0.0.1", int(child.line())), timeout=PATIENCE) as sock:
+        assert len(sock.makefile("rb").read()) == 1_000_000
+    assert child.end() == (5, "", "")
+
+
+# ---- signals ----------------------------------------------------------------------------------------------------
+
+SERVE = """
+def waiter():
+    try:
+        print("waiting")
+        task.wait()
+    except Exception:
+        print("an end is no Exception")
+    finally:
+        print("finally", time.sleep(1000))
+task.fork(waiter)
+listener = silly.check(tcp.listen("127.0.0.1:0", print))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@both
+def test_a_signal_ends_the_process_gracefully(start: Start, plain: bool, number: int) -> None:
+    child = start(SERVE, plain=plain)
+    assert child.line() == "waiting"
+    child.signal(number)
+    assert child.end() == (0, "finally None\n", "")
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@both
+def test_a_second_signal_ends_it_at_once(start: Start, plain: bool, first: int, second: int) -> None:
+    script = """
+silly._core.scheduler.GRACE = 3600.0
+def stubborn():
+    try:
+        print("waiting")
+        task.wait()
+    finally:
+        print("refuses")
+        while True:
+            time.sleep(0)
+task.fork(stubborn)
+listener = silly.check(tcp.listen("127.0.0.1:0", print))
+"""
+    child = start(script, plain=plain)
+    assert child.line() == "waiting"
+    child.signal(first)
+    assert child.line() == "refuses"
+    child.signal(second)
+    assert child.end() == (-second, "", "")
+
+
+@both
+def test_a_second_signal_ends_a_task_that_never_blocks(start: Start, plain: bool) -> None:
+    script = """
+import signal
+def busy():
+    handler = signal.getsignal(signal.SIGTERM)
+    print("busy")
+    while signal.getsignal(signal.SIGTERM) is handler:
+        pass
+    print("signalled")
+    while True:
+        pass
+task.fork(busy)
+"""
+    child = start(script, plain=plain)
+    assert child.line() == "busy"
+    child.signal(signal.SIGTERM)
+    assert child.line() == "signalled"
+    child.signal(signal.SIGTERM)
+    assert child.end() == (-signal.SIGTERM, "", "")
+
+
+@both
+def test_an_application_s_own_signal_handler_is_left_alone(start: Start, plain: bool) -> None:
+    script = """
+import signal
+caught = []
+signal.signal(signal.SIGTERM, lambda number, frame: caught.append(number))
+def main():
+    print("waiting")
+    while not caught:
+        time.sleep(1)
+    print("mine")
+    silly.exit(5)
+task.fork(main)
+"""
+    child = start(script, plain=plain)
+    assert child.line() == "waiting"
+    child.signal(signal.SIGTERM)
+    assert child.end() == (5, "mine\n", "")
+
+
+@both
+def test_a_keyboardinterrupt_raised_by_a_task(start: Start, plain: bool) -> None:
+    script = """
+def body():
+    raise KeyboardInterrupt
+task.fork(body)
+"""
+    status, out, err = start(script, plain=plain).end()
+    assert (status, out) == (-signal.SIGINT, "")
+    assert "KeyboardInterrupt" in err
+
+
+# ---- plain python -----------------------------------------------------------------------------------------------
+
+
+def test_run_with_a_main_function(start: Start) -> None:
+    script = """
+def main():
+    print("main")
+    task.fork(print, "child")
+silly.run(main)
+print("returned")
+silly.run(main)
+silly.run()
+print("returned again")
+"""
+    expected = "main\nchild\nreturned\nmain\nchild\nreturned again\n"
+    assert start(script, plain=True, run=False).end() == (0, expected, "")
+
+
+def test_the_same_script_runs_under_the_launcher(start: Start) -> None:
+    script = """
+def main():
+    time.sleep(1)
+    print("main")
+silly.run(main)
+print("run returned at once")
+"""
+    assert start(script).end() == (0, "run returned at once\nmain\n", "")
+
+
+def test_signals_are_python_s_own_again_after_run(start: Start) -> None:
+    script = """
+import signal
+before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+silly.run(lambda: print(signal.getsignal(signal.SIGTERM) != before[1]))
+print(signal.getsignal(signal.SIGTERM) == before[1], callable(signal.getsignal(signal.SIGINT)), signal.set_wakeup_fd(-1))
+"""
+    assert start(script, plain=True, run=False).end() == (0, "True\nTrue True -1\n", "")
+
+
+def test_a_script_that_forks_and_never_runs_the_loop(start: Start) -> None:
+    script = "def main():\n    print('not reached')\ntask.fork(main)\nprint('end')\n"
+    status, out, err = start(script, plain=True, run=False).end()
+    assert (status, out) == (1, "end\n")
+    assert re.search(rf"  main, forked at \S*app\.py:{LINES + 3}\n", err)
+    assert "silly.run()" in err
+    assert "python -m silly" in err
+    assert "Traceback" not in err
+
+
+def test_a_script_that_fails_shows_only_its_own_error(start: Start) -> None:
+    status, out, err = start("task.fork(print)\nraise ValueError('crash')\n", plain=True, run=False).end()
+    assert (status, out) == (1, "")
+    assert "ValueError: crash" in err
+    assert "never ran" not in err
+
+
+def test_a_plain_script_may_block(start: Start) -> None:
+    script = """
+chan = channel.new()
+def producer():
+    time.sleep(1)
+    chan.push("item")
+task.fork(producer)
+print(chan.pop())
+listener = silly.check(tcp.listen("127.0.0.1:0", lambda conn: conn.write("hello\\n")))
+with silly.check(tcp.connect(listener.addr)) as conn:
+    print(conn.read("\\n", 60_000))
+print("end")
+"""
+    status, out, err = start(script, plain=True, run=False).end()
+    assert (status, out, err) == (0, "('item', None)\n(b'hello\\n', None)\nend\n", "")
+
+
+INTERRUPTED = """
+chan = channel.new()
+ticks = 0
+def ticker():
+    global ticks
+    while True:
+        time.sleep(1)
+        ticks += 1
+task.fork(ticker)
+for _ in range(2):
+    task.fork(print, "waiting")  # runs once the main program waits
+    try:
+        chan.pop()
+    except KeyboardInterrupt:
+        print("interrupted")
+    before = ticks
+    while ticks < before + 3:
+        time.sleep(1)
+    task.fork(chan.push, "item")
+    print(chan.pop())
+"""
+
+
+def test_ctrl_c_reaches_the_waiting_main_program_and_the_loop_lives(start: Start) -> None:
+    child = start(INTERRUPTED, plain=True, run=False)
+    for _ in range(2):
+        assert child.line() == "waiting"
+        child.signal(signal.SIGINT)
+        assert child.line() == "interrupted"
+        assert child.line() == "('item', None)"
+    assert child.end() == (0, "", "")
+
+
+def test_ctrl_c_that_nobody_catches_ends_a_plain_script(start: Start) -> None:
+    script = "task.fork(print, 'waiting')\ntry:\n    time.sleep(60_000)\nfinally:\n    print('finally')\n"
+    child = start(script, plain=True, run=False)
+    assert child.line() == "waiting"
+    child.signal(signal.SIGINT)
+    status, out, err = child.end()
+    assert (status, out) == (-signal.SIGINT, "finally\n")
+    assert f"line {LINES + 3}" in err
+    assert "KeyboardInterrupt" in err
+
+
+def test_a_second_ctrl_c_stops_a_task_that_never_blocks(start: Start) -> None:
+    """The first is on its way to the main program, but that task doesn't let it through."""
+    script = """
+import signal
+def busy():
+    try:
+        print("busy")
+        while True:
+            pass
+    finally:
+        print("stopped")
+task.fork(lambda: signal.signal(signal.SIGINT, wrap(signal.getsignal(signal.SIGINT))))
+def wrap(handler):
+    def caught(number, frame):
+        try:
+            handler(number, frame)
+        finally:
+            print("signal")
+    return caught
+task.fork(busy)
+try:
+    time.sleep(60_000)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    child = start(script, plain=True, run=False)
+    assert child.line() == "busy"
+    child.signal(signal.SIGINT)
+    assert child.line() == "signal"
+    child.signal(signal.SIGINT)
+    assert [child.line() for _ in range(3)] == ["signal", "stopped", "interrupted"]
+    assert child.end() == (0, "", "")
+
+
+# ---- the REPL ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repl(tmp_path: Path) -> Iterator[Child]:
+    child = Child(["-i", "-q"], tmp_path)
+    child.type(PRELUDE)
+    yield child
+    child.stop()
+
+
+def test_blocking_calls_at_the_repl(repl: Child) -> None:
+    repl.type("chan = channel.new()\nt = task.fork(chan.push, 'item')\nprint(chan.pop())\n")
+    assert repl.line() == "('item', None)"
+    repl.type("time.sleep(1); print('slept')\n")
+    assert repl.line() == "slept"
+    repl.type("silly.run(lambda: print('main'))\nprint('returned')\n")
+    assert [repl.line(), repl.line()] == ["main", "returned"]
+    repl.type("silly.run(); silly.run(); print('returned')\n")
+    assert repl.line() == "returned"
+    status, out, err = repl.end()
+    assert (status, out) == (0, "")
+    assert "Error" not in err
+
+
+def test_ctrl_c_at_the_repl(repl: Child) -> None:
+    repl.type("chan = channel.new()\n")
+    repl.type("def ticker():\n    while True:\n        time.sleep(1)\n        chan.push('tick')\n\n")
+    repl.type("t = task.fork(ticker)\n")
+    for _ in range(2):
+        repl.type("t = task.fork(print, 'waiting'); time.sleep(3_600_000)\n")
+        assert repl.line() == "waiting"
+        repl.signal(signal.SIGINT)
+        repl.type("chan.clear(); print(chan.pop())\n")
+        assert repl.line() == "('tick', None)"
+    status, out, err = repl.end()
+    assert (status, out) == (0, "")
+    assert err.count("KeyboardInterrupt") == 2
+
+
+def test_an_error_at_the_repl_leaves_it_usable(repl: Child) -> None:
+    repl.type("task.wait()\nprint('next')\n")
+    assert repl.line() == "next"
+    repl.type("time.sleep(1); print('slept')\n")
+    assert repl.line() == "slept"
+    status, _, err = repl.end()
+    assert status == 0
+    assert "nothing can ever wake" in err
+
+
+def test_exit_at_the_repl(repl: Child) -> None:
+    repl.type("def body():\n    try:\n        task.wait()\n    finally:\n        print('finally')\n\n")
+    repl.type("t = task.fork(body); time.sleep(1); silly.exit(5)\nprint('not reached')\n")
+    status, out, _ = repl.end()
+    assert (status, out) == (5, "finally\n")
+
+
+def test_leaving_the_repl_with_tasks_that_never_ran_is_no_error(repl: Child) -> None:
+    repl.type("t = task.fork(print)\n")
+    status, out, err = repl.end()
+    assert (status, out) == (0, "")
+    assert "never ran" not in err

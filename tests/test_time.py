@@ -1,0 +1,317 @@
+"""``silly.time``: what upstream's testtimer.lua promises (its node reuse left out), and what the port adds."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import time as os_time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from silly import task, time
+from silly._core import scheduler
+from silly.sync import channel
+
+from .conftest import Logs
+
+
+def settle() -> None:
+    while task.readycount():
+        time.sleep(0)
+
+
+def pop(chan: channel.Channel) -> Any:
+    item, err = chan.pop()
+    assert err is None
+    return item
+
+
+# ---- clocks -----------------------------------------------------------------------------------------------------
+
+
+def test_now_is_the_system_s_clock_in_milliseconds() -> None:
+    before = os_time.time()
+    now = time.now()
+    assert isinstance(now, int)
+    assert before * 1000 - 1 <= now <= os_time.time() * 1000
+
+
+def test_monotonic_is_in_milliseconds_and_never_goes_back() -> None:
+    before = os_time.monotonic()
+    times = [time.monotonic() for _ in range(1000)]
+    assert times == sorted(times)
+    assert all(isinstance(ms, int) for ms in times)
+    assert before * 1000 - 1 <= times[0] <= times[-1] <= os_time.monotonic() * 1000
+
+
+# ---- sleep ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ms", [1, 5, 0.5, 2.5])
+def test_sleep_lasts_at_least_as_long_as_asked(ms: float) -> None:
+    start = os_time.monotonic()
+    assert time.sleep(ms) is None
+    assert os_time.monotonic() - start >= ms / 1000
+
+
+def test_sleep_0_lets_every_ready_task_go_first_once() -> None:
+    order: list[str] = []
+
+    def body(name: str) -> None:
+        for i in range(3):
+            order.append(f"{name}{i}")
+            time.sleep(0)
+
+    for name in "ab":
+        task.fork(body, name)
+    time.sleep(0)
+    order.append("main")
+    settle()
+    assert order == ["a0", "b0", "main", "a1", "b1", "a2", "b2"]
+
+
+def test_sleep_0_with_nothing_else_to_do_comes_back() -> None:
+    turns = scheduler.loop.turns
+    for _ in range(10):
+        time.sleep(0)
+    assert scheduler.loop.turns - turns < 10
+
+
+def test_tasks_that_yield_for_ever_do_not_keep_io_and_timers_from_happening() -> None:
+    going = True
+
+    def spin() -> None:
+        while going:
+            time.sleep(0)
+
+    spinner = task.fork(spin)
+    chan = channel.new()
+    time.after(1, chan.push, "timer")
+    scheduler.loop.post(chan.push, "posted")
+    assert {pop(chan), pop(chan)} == {"timer", "posted"}
+    going = False
+    settle()
+    assert task.status(spinner) is None
+
+
+def test_sleepers_wake_in_the_order_of_their_times() -> None:
+    order = channel.new()
+
+    def body(ms: int) -> None:
+        time.sleep(ms)
+        order.push(ms)
+
+    for ms in (9, 3, 6):
+        task.fork(body, ms)
+    assert [pop(order) for _ in range(3)] == [3, 6, 9]
+
+
+# ---- after ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("userdata", [3, "hello", 0, "", False, ()])
+def test_after_passes_the_userdata(userdata: Any) -> None:
+    chan = channel.new()
+    time.after(1, lambda *args: chan.push(args), userdata)
+    assert pop(chan) == (userdata,)
+
+
+def test_after_without_userdata_passes_nothing() -> None:
+    chan = channel.new()
+    time.after(1, lambda *args: chan.push(args))
+    assert pop(chan) == ()
+
+
+def test_a_timer_s_function_runs_in_a_task_of_its_own_and_may_block() -> None:
+    chan = channel.new()
+    main = task.running()
+
+    def body() -> None:
+        me = task.running()
+        time.sleep(1)
+        chan.push((me is not main, task.status(me)))
+
+    time.after(1, body)
+    assert pop(chan) == (True, "RUN")
+
+
+def test_inspect_tells_where_a_timer_s_task_was_set() -> None:
+    chan = channel.new()
+    time.after(1, lambda: chan.push(task.inspect()[task.running()]["forked"]))
+    file, _, line = pop(chan).rpartition(":")
+    assert file == __file__
+    code = test_inspect_tells_where_a_timer_s_task_was_set.__code__
+    assert int(line) == code.co_firstlineno + 2
+
+
+def test_timers_due_together_fire_in_the_order_they_were_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = channel.new()
+    monkeypatch.setattr(time, "_time", Frozen())
+    for i in range(20):
+        time.after(1, order.push, i)
+    assert [pop(order) for _ in range(20)] == list(range(20))
+
+
+class Frozen:
+    """A clock that stands still, so that timers set one after the other are due at the same time."""
+
+    def __init__(self) -> None:
+        self.at = os_time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+def test_a_timer_fires_once() -> None:
+    fired: list[int] = []
+    time.after(0, fired.append, 1)
+    time.sleep(3)
+    assert fired == [1]
+
+
+def test_after_0_fires_soon_but_not_at_once() -> None:
+    chan = channel.new()
+    time.after(0, chan.push, "timer")
+    assert len(chan) == 0
+    assert pop(chan) == "timer"
+
+
+def test_an_exception_in_a_timer_s_function_is_logged_and_ends_it_alone(logs: Logs) -> None:
+    logs.expect(r"ERROR exception in <task \S*boom RUN, forked at \S*test_time.py:\d+>:[\s\S]*ValueError: boom")
+    chan = channel.new()
+
+    def boom() -> None:
+        raise ValueError("boom")
+
+    time.after(1, boom)
+    time.after(2, chan.push, "next")
+    assert pop(chan) == "next"
+
+
+def test_a_timer_may_be_very_far_off() -> None:
+    timers = [time.after(ms, task.wait) for ms in (30 * 86_400_000, 10**15, 1e300)]
+    time.sleep(1)
+    assert [time.cancel(timer) for timer in timers] == [True] * 3
+
+
+# ---- cancel -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ms", [0, 1])
+def test_a_cancelled_timer_does_not_fire(ms: int) -> None:
+    fired: list[str] = []
+    timer = time.after(ms, fired.append, "fired")
+    assert time.cancel(timer) is True
+    time.sleep(ms + 2)
+    assert fired == []
+
+
+def test_cancelling_twice() -> None:
+    timer = time.after(60_000, task.wait)
+    assert time.cancel(timer) is True
+    assert time.cancel(timer) is False
+
+
+def test_cancelling_a_timer_that_fired() -> None:
+    chan = channel.new()
+    timer = time.after(1, chan.push, "fired")
+    assert pop(chan) == "fired"
+    assert time.cancel(timer) is False
+
+
+def test_cancelling_some_of_many() -> None:
+    fired: list[int] = []
+    timers = [time.after(0, fired.append, i) for i in range(10)]
+    for timer in timers[::2]:
+        time.cancel(timer)
+    time.sleep(2)
+    assert fired == [1, 3, 5, 7, 9]
+
+
+def test_a_thousand_timers_set_and_cancelled() -> None:
+    before = len(scheduler.loop.timers)
+    timers = [time.after(10_000, task.wait) for _ in range(1000)]
+    assert len(scheduler.loop.timers) == before + 1000
+    assert all(time.cancel(timer) for timer in timers)
+    assert len(scheduler.loop.timers) == before
+
+
+def test_a_timer_cancelled_by_a_task_that_ran_in_the_same_turn_does_not_fire(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[Any] = []
+    monkeypatch.setattr(time, "_time", Frozen())
+    time.after(1, lambda: order.append(time.cancel(second)))
+    second = time.after(1, order.append, "fired")
+    third = channel.new()
+    time.after(1, third.push, "third")
+    assert pop(third) == "third"
+    assert order == [True]
+
+
+def test_a_timer_lets_go_of_its_userdata() -> None:
+    class Data:
+        alive = 0
+
+        def __init__(self) -> None:
+            Data.alive += 1
+
+        def __del__(self) -> None:
+            Data.alive -= 1
+
+    chan = channel.new()
+    cancelled = time.after(60_000, lambda data: None, Data())
+    fired = time.after(1, lambda data: chan.push("fired"), Data())
+    time.cancel(cancelled)
+    assert pop(chan) == "fired"
+    # Looked at in a later turn, and by no timer.
+    scheduler.loop.post(lambda: chan.push(Data.alive))
+    assert pop(chan) == 0
+    assert (time.cancel(cancelled), time.cancel(fired)) == (False, False)
+
+
+# ---- bad values -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sleep", "after"])
+def call(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], object]]:
+    before = len(scheduler.loop.timers)
+    yield time.sleep if request.param == "sleep" else functools.partial(time.after, func=task.wait)
+    assert len(scheduler.loop.timers) == before
+
+
+@pytest.mark.parametrize("ms", [-1, -0.001, float("nan"), float("inf"), float("-inf")])
+def test_a_time_that_is_none_raises_valueerror(call: Callable[[Any], object], ms: float) -> None:
+    with pytest.raises(ValueError, match="milliseconds"):
+        call(ms)
+
+
+@pytest.mark.parametrize("ms", [None, "1", b"1", [1], 1j])
+def test_a_time_that_is_no_number_raises_typeerror(call: Callable[[Any], object], ms: Any) -> None:
+    with pytest.raises(TypeError, match="milliseconds"):
+        call(ms)
+
+
+@pytest.mark.parametrize("func", [None, 1, "func"])
+def test_after_refuses_what_cannot_be_called(func: Any) -> None:
+    with pytest.raises(TypeError, match="function"):
+        time.after(1, func)
+
+
+@pytest.mark.parametrize("timer", [None, 1, task.wait])
+def test_cancel_refuses_what_is_no_timer(timer: Any) -> None:
+    with pytest.raises(TypeError, match=r"time\.after"):
+        time.cancel(timer)
+
+
+def test_a_timers_function_runs_in_the_context_of_who_set_it() -> None:
+    variable = contextvars.ContextVar("variable", default="none")
+    seen = channel.new()
+
+    def setter() -> None:
+        variable.set("setter's")
+        time.after(0, lambda: seen.push(variable.get()))
+        variable.set("changed since")
+
+    task.fork(setter)
+    assert seen.pop() == ("setter's", None)
