@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno as os_errno
 import socket
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -26,11 +27,11 @@ _Address = tuple[int, Any]
 
 def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple[socket.socket, None] | tuple[None, str]:
     """A connected, non-blocking socket, or an error of ``silly.errno``. ``timeout`` in ms covers look-up and connecting."""
-    path = address.unixpath(addr) if isinstance(addr, str) else None
+    path = address.socketpath(addr, what)
     host, port = (path, 0) if path is not None else address.endpoint(addr, what)
     local = None if bind is None else _local(bind, what)
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"{what}: a time-out is in ms and not negative, not {timeout!r}")
+    if timeout is not None and not 0 <= timeout < inf:
+        raise ValueError(f"{what}: a time-out is in ms, finite and not negative, not {timeout!r}")
     if scheduler.leaving():
         return None, errno.CLOSED
     deadline = None if timeout is None else monotonic() + timeout / 1000
@@ -39,14 +40,23 @@ def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple
     found = _lookup(host or "localhost", port, deadline, addr)
     if isinstance(found, str):
         return None, found
+    if local is not None:
+        family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+        found = [each for each in found if each[0] == family]
+        if not found:
+            return None, errno.AFNOSUPPORT
     return _Race(found, local, deadline).run(addr)
 
 
 def _local(bind: str, what: str) -> tuple[str, int]:
+    if not isinstance(bind, str):
+        raise TypeError(f"{what}: bind is an IP address such as '127.0.0.1', not {type(bind).__name__}")
+    if address.isv6(bind):
+        return bind, 0
     host, port = address.parse(bind)
     if host is None or address.ishost(host):
         raise ValueError(f"{what}: bind needs an IP address of this machine, with or without a port, not {bind!r}")
-    return host, int(port or 0)
+    return address.endpoint(address.join(host, port or 0), what)  # type: ignore[return-value]
 
 
 def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Address] | str:
@@ -131,10 +141,12 @@ class _Race:
 
     def _stagger_over(self, _: None) -> None:
         self._timer = None
-        self._next()
+        sock = self._next()
+        if sock is not None:
+            self._finish(sock)
 
     def _next(self) -> socket.socket | None:
-        """Starts attempts until one is under way, or connected at once: then returns it."""
+        """Starts attempts until one is under way, or connected at once: then it is returned, the caller's to keep."""
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
             self._timer = None
@@ -157,7 +169,6 @@ class _Race:
                 self._failed(errno.from_oserror(exc))
                 continue
             if code == 0:
-                self._finish(sock)
                 return sock
             if code == os_errno.EINPROGRESS:
                 self._attempts.add(sock)
@@ -184,7 +195,10 @@ class _Race:
             return
         sock.close()
         self._failed(errno.from_oserror(OSError(code, "")))
-        if self._next() is None and not self._attempts:
+        after = self._next()
+        if after is not None:
+            self._finish(after)
+        elif not self._attempts:
             self._finish(self._error or errno.CONNREFUSED)
 
     def _finish(self, result: socket.socket | str) -> None:
@@ -192,6 +206,8 @@ class _Race:
         if task is not None:
             self._task = None
             scheduler.wake(task, result)
+        elif isinstance(result, socket.socket):
+            result.close()  # another has won, and its task has not run yet
 
     def _end(self) -> None:
         """Closes what is still under way."""

@@ -27,7 +27,7 @@ _loop = scheduler.loop
 
 def bind(addr: str, what: str) -> socket.socket:
     """A bound socket for ``addr``. Raises OSError, and ValueError for what is no address."""
-    path = address.unixpath(addr) if isinstance(addr, str) else None
+    path = address.socketpath(addr, what)
     if path is not None:
         return _bind_unix(path)
     host, port = address.endpoint(addr, what)
@@ -162,8 +162,8 @@ class Listener:
             try:
                 if os.stat(path).st_ino == inode:
                     os.unlink(path)
-            except FileNotFoundError:
-                pass
+            except OSError:
+                pass  # it is gone, or no longer ours to remove
         if self.on_close is not None:
             self.on_close()
         return OK
@@ -204,8 +204,8 @@ def listen(
         except BaseException:
             sock.close()
             raise
-    except socket.gaierror as exc:
-        err, why = errno.RESOLVE, f"{errno.RESOLVE}: {exc.strerror}"
+    except (socket.gaierror, UnicodeError) as exc:  # UnicodeError: no name can be spelled so
+        err, why = errno.RESOLVE, f"{errno.RESOLVE}: {getattr(exc, 'strerror', exc)}"
     except OSError as exc:
         err = why = errno.from_oserror(exc)
     logger.error(f"{what} {addr}: {why}")

@@ -231,12 +231,16 @@ class Stream:
         self._deadline = deadline
         if deadline is not None:
             self._arm(deadline)
-        self._reader = scheduler.current()
+        task = self._reader = scheduler.current()
         try:
             err: str | None = scheduler.park(self)
         except BaseException:
-            self._reader = None
+            # Woken and not run yet it is no longer the reader; another may be.
+            if self._reader is task:
+                self._reader = None
             raise
+        if self.closed:
+            return errno.CLOSED  # maybe after the data had come: ``close`` dropped it
         return err
 
     def take(self, size: int) -> bytes:
@@ -320,6 +324,8 @@ class Stream:
         """``write`` for several pieces that stay together."""
         if self.werr is not None:
             return self.werr
+        if get_ident() != _loop.thread:
+            scheduler.check_thread("write")  # before anything is queued
         last = parts[-1]
         for part in parts[:-1]:
             self._out.append(part)
@@ -480,22 +486,26 @@ class Stream:
             try:
                 data = sock.recv(RECV)
             except (BlockingIOError, InterruptedError):
-                if self._discarded and not self._shut:
-                    self._shut = True
-                    sock.shutdown(socket.SHUT_WR)
-                    return
-                if self._discarded:
+                if self._discarded and self._shut_down(sock):
                     return
             except OSError:
                 pass  # reset: nothing is left to wait for
             else:
                 if data:
                     self._discard(data)
-                    if self.sock is not None and not self._shut:
-                        self._shut = True
-                        sock.shutdown(socket.SHUT_WR)
-                    return
+                    if self.sock is None or self._shut_down(sock):
+                        return
         self._release()
+
+    def _shut_down(self, sock: socket.socket) -> bool:
+        """Ends our data, once; False when the connection is reset, which data still in the kernel can hide from ``recv``."""
+        if not self._shut:
+            self._shut = True
+            try:
+                sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                return False
+        return True
 
     def _discard(self, data: bytes) -> None:
         """Data that arrives after ``close``."""
@@ -511,7 +521,8 @@ class Stream:
         """Closes at once; unsent data is dropped."""
         if not self.closed:
             self.closed = True
-            _loop.work += 1
+            if self.sock is not None:
+                _loop.work += 1
         self.fail(errno.CLOSED)
 
     def _release(self) -> None:

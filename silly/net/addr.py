@@ -22,15 +22,14 @@ def parse(addr: str) -> tuple[str | None, str | None]:
         if not bracket or (rest and not rest.startswith(":")):
             return None, None
         return host or None, rest[1:] or None
-    if addr.count(":") > 1:  # an IPv6 address without a port
-        return addr, None
     host, _, port = addr.partition(":")
     return host or None, port or None
 
 
-def join(host: str, port: int | str) -> str:
-    """``host:port``, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def join(host: str | None, port: int | str) -> str:
+    """``host:port``, with brackets around an IPv6 address that has none yet."""
+    host = host or ""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 def iptype(host: str) -> int:
@@ -64,6 +63,14 @@ def unixpath(addr: str) -> str | None:
     return addr[5:] if addr.startswith("unix:") else None
 
 
+def socketpath(addr: str, what: str) -> str | None:
+    """``unixpath`` for a transport. Raises ValueError for a path that the system would take for something else."""
+    path = unixpath(addr) if isinstance(addr, str) else None
+    if path is not None and (not path or "\0" in path):
+        raise ValueError(f"{what}: {addr!r} has no path (an address is 'unix:/path')")
+    return path
+
+
 def endpoint(addr: str, what: str) -> tuple[str | None, int]:
     """Host and port number for a transport. Raises TypeError or ValueError, naming ``what``, for what is no address."""
     if not isinstance(addr, str):
@@ -71,7 +78,7 @@ def endpoint(addr: str, what: str) -> tuple[str | None, int]:
     host, port = parse(addr)
     if port is None or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError(f"{what}: {addr!r} has no port from 0 to 65535 (an address is 'host:port', '[::1]:port', ':port')")
-    if host is not None and ("\0" in host or host.strip() != host):
+    if host is not None and ("\0" in host or host.strip() != host or (":" in host and iptype(host) == 0)):
         raise ValueError(f"{what}: bad host in {addr!r}")
     return host, int(port)
 

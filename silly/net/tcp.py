@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -80,7 +81,7 @@ class Conn:
             return None, errno.CLOSED
         deadline = None if timeout is None else _deadline(timeout)
         if not isinstance(n, int):
-            return self._read_delimited(n, deadline)
+            return self._read_delimited(n, timeout, deadline)
         if n < 0:
             raise ValueError(f"conn.read needs a length that isn't negative, not {n}")
         if len(stream.buf) < n:
@@ -90,13 +91,13 @@ class Conn:
                 return None, err
         elif stream._reader is not None:
             stream.fill(n)  # raises: another task reads
-        else:
-            self._breathe()
-            if stream.closed:
-                return None, errno.CLOSED
+        elif self._breathe():
+            return self.read(n, timeout)
         return stream.take(n), None
 
-    def _read_delimited(self, delimiter: object, deadline: float | None) -> tuple[bytes, None] | tuple[None, str]:
+    def _read_delimited(
+        self, delimiter: Any, timeout: float | None, deadline: float | None
+    ) -> tuple[bytes, None] | tuple[None, str]:
         if isinstance(delimiter, str):
             delimiter = delimiter.encode()
         if not isinstance(delimiter, bytes):
@@ -119,18 +120,19 @@ class Conn:
                 return None, err
         if stream._reader is not None:
             stream.fill(len(buf) + 1)  # raises: another task reads
-        if searched == 0:
-            self._breathe()
-            if stream.closed:
-                return None, errno.CLOSED
+        if searched == 0 and self._breathe():
+            return self.read(delimiter, timeout)
         return stream.take(at + len(delimiter)), None
 
-    def _breathe(self) -> None:
-        """A reader whose buffer holds thousands of small pieces lets others run now and then."""
+    def _breathe(self) -> bool:
+        """A reader whose buffer holds thousands of small pieces lets others run now and then. True when it did: then
+        another task may have read or closed, and the read starts again."""
         self._burst += 1
-        if self._burst >= BURST:
-            self._burst = 0
-            scheduler.pause()
+        if self._burst < BURST:
+            return False
+        self._burst = 0
+        scheduler.pause()
+        return True
 
     def write(self, data: Data | Iterable[Data]) -> Result:
         """Sends ``data``, or each piece of a list of them. ``(False, err)`` when the connection is broken or closed.
@@ -188,8 +190,8 @@ class Conn:
 
 
 def _deadline(timeout: float) -> float:
-    if not timeout >= 0:
-        raise ValueError(f"a time-out is in ms and not negative, not {timeout!r}")
+    if not 0 <= timeout < inf:
+        raise ValueError(f"a time-out is in ms, finite and not negative, not {timeout!r}")
     return monotonic() + timeout / 1000
 
 
