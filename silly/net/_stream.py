@@ -44,8 +44,8 @@ LINGER = 10.0
 """Seconds that a closed connection may take to deliver what was written."""
 DISCARD = 16 * 1024 * 1024
 """Bytes of a peer that goes on sending after a close before it is cut off."""
-IOV = 64
-"""Pieces for one sendmsg."""
+IOV = 1024
+"""Pieces for one sendmsg: what Linux takes."""
 
 _loop = scheduler.loop
 
@@ -231,7 +231,7 @@ class Stream:
         self._deadline = deadline
         if deadline is not None:
             self._arm(deadline)
-        task = self._reader = scheduler.current()
+        task = self._reader = scheduler._current  # park raises where there is none
         try:
             err: str | None = scheduler.park(self)
         except BaseException:
@@ -455,8 +455,13 @@ class Stream:
 
     # ---- closing ------------------------------------------------------------------------------------------------
 
-    def close(self) -> str | None:
-        """Closes, in the background, once what was written is delivered; ``errno.CLOSED`` when it was closed before."""
+    def close(self, await_end: bool = False) -> str | None:
+        """Closes, in the background, once what was written is delivered; ``errno.CLOSED`` when it was closed before.
+
+        ``await_end``: the peer is known to be sending still. Then only our direction ends at first, and what comes is dropped
+        until the peer has ended too: to what arrives at a closed socket the system answers with a reset, and that may
+        destroy what was written before the peer has read it (RFC 9112, section 9.6).
+        """
         if self.closed:
             return errno.CLOSED
         self.closed = True
@@ -468,7 +473,7 @@ class Stream:
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
         self._timer = _loop.timers.add(monotonic() + LINGER, self._linger_over, internal=True)
-        if self.buf or self._paused:
+        if self.buf or self._paused or await_end:
             self._discarded = 1
         self._paused = False
         self.buf = bytearray()
