@@ -16,8 +16,8 @@ import pytest
 
 pytest.register_assert_rewrite("tests.helpers", "tests.net.check_stream")
 
-from silly._core import scheduler  # noqa: E402
 from silly import time  # noqa: E402
+from silly._core import scheduler  # noqa: E402
 
 
 def counts() -> dict[str, int]:

@@ -151,14 +151,12 @@ class Loop:
     def flush(self) -> None:
         """Sends what tasks wrote."""
         dirty = self.dirty
-        while dirty:
-            batch = dirty[:]
-            dirty.clear()
-            for stream in batch:
-                try:
-                    stream.flush()
-                except Exception:
-                    _report(stream.flush)
+        for stream in dirty:  # which may grow meanwhile
+            try:
+                stream.flush()
+            except Exception:
+                _report(stream.flush)
+        dirty.clear()
 
     def run(self) -> None:
         """Turns for ever, in the greenlet that calls it."""

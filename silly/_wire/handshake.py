@@ -48,7 +48,7 @@ def check_request(method: str, version: str, header: Header, body: int) -> str:
         nonce = base64.b64decode(key.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):
         nonce = b""
-    if len(nonce) != 16 or len(key) != 24:
+    if len(nonce) != 16:
         raise ProtocolError("Sec-WebSocket-Key is not 16 bytes in base64", 400)
     return accept_key(key)
 

@@ -26,7 +26,8 @@ UNTIL_CLOSE = -2
 # A head with every allowed byte deleted must leave the line ends alone: one pass over it finds bare CR, bare LF, NUL
 # and all other control characters.
 _ALLOWED = bytes(c for c in range(256) if c == 9 or (c >= 0x20 and c != 0x7F))
-_TARGET = re.compile(r"[!-~]+")
+# Printable, and no "#": a fragment is never sent (section 3.2), and would hide the rest of a path from the next parser.
+_TARGET = re.compile(r"[!\"$-~]+")
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
@@ -64,50 +65,43 @@ class Response(NamedTuple):
 class HeadReader:
     """Finds the end of a head in a growing buffer, in time linear in its length, whatever its arrival."""
 
-    __slots__ = ("_limits", "_searched", "_started")
+    __slots__ = ("_limits", "_searched", "_skipped")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._searched = 0
-        self._started = False
+        self._skipped = False
+        """Whether the one empty line that may precede the head has been taken."""
 
     def next(self, buf: bytearray) -> bytes | None:
         """Takes the head off the front of ``buf``, without the empty line that ends it; None while it is incomplete."""
-        if not self._started:
-            if not buf:
-                return None
+        if not self._searched:
             # RFC 9112, section 2.2: an empty line before the request is ignored; one, not any number.
-            if buf.startswith(b"\r\n"):
+            if not self._skipped and buf.startswith(b"\r\n"):
                 del buf[:2]
-            elif buf == b"\r":
+                self._skipped = True
+            if not buf or (buf == b"\r" and not self._skipped):
                 return None
-            if not buf:
-                return None
-            self._started = True
-        if not self._searched and not (0x21 <= buf[0] < 0x7F):
-            # Whatever speaks here, it isn't HTTP: a TLS hello, a PROXY header, a stray line end.
-            raise ProtocolError(f"a message can't start with byte 0x{buf[0]:02x}", 400)
+            if not 0x21 <= buf[0] < 0x7F:
+                # Whatever speaks here, it isn't HTTP: a TLS hello, a PROXY header, a stray line end.
+                raise ProtocolError(f"a message can't start with byte 0x{buf[0]:02x}", 400)
+        # Each limit is told alike whether the head comes whole or in pieces: a piece is too long only when no rest of
+        # the line's end could bring it within the limit, and the first line is held against its own before the head.
+        limit = self._limits.line
+        if self._searched < limit <= len(buf) - 2 and buf.find(b"\r\n", 0, limit + 2) < 0:
+            raise ProtocolError(f"first line longer than the limit 'line' of {limit} bytes", 414)
         end = buf.find(b"\r\n\r\n", self._searched)
         limit = self._limits.head
+        if (end if end >= 0 else len(buf) - 3) > limit:
+            raise ProtocolError(f"head longer than the limit 'head' of {limit} bytes", 431)
         if end < 0:
-            if len(buf) > limit:
-                raise ProtocolError(f"head longer than the limit 'head' of {limit} bytes", 431)
-            if len(buf) > self._limits.line and buf.find(b"\r\n", 0, self._limits.line + 2) < 0:
-                raise ProtocolError(f"first line longer than the limit 'line' of {self._limits.line} bytes", 414)
             self._searched = max(1, len(buf) - 3)
             return None
-        if end > limit:
-            raise ProtocolError(f"head longer than the limit 'head' of {limit} bytes", 431)
         head = bytes(buf[:end])
         del buf[: end + 4]
         self._searched = 0
-        self._started = False
+        self._skipped = False
         return head
-
-    @property
-    def started(self) -> bool:
-        """Whether a byte of the head has been seen."""
-        return self._started
 
 
 def _lines(head: bytes, limits: Limits) -> list[str]:
@@ -165,7 +159,7 @@ def parse_request(head: bytes, limits: Limits) -> Request:
         check_host(host)
     elif minor:
         raise ProtocolError("no Host", 400)
-    if target[0] != "/":
+    if target[0] != "/" or method == "CONNECT":
         target = _other_target(method, target, header)
     path, _, query = target.partition("?")
     upgrade = header["upgrade"]
@@ -181,11 +175,16 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     return Request(method, target, path, query, version, header, body_length(header, minor), keepalive)
 
 
-def check_host(host: str) -> None:
-    """Host must be what RFC 3986 calls host and port; two of them arrive joined by a comma and a space, and fail too."""
+def check_host(host: str) -> str | None:
+    """Host must be what RFC 3986 calls host and port; two of them arrive joined by a comma and a space, and fail too.
+
+    The port, or None.
+    """
     match = _HOST.fullmatch(host)
     if match is None or int(match.group(1) or 0) > 65535:
         raise ProtocolError(f"bad Host {host[:80]!r}", 400)
+    port: str | None = match.group(1)
+    return port
 
 
 def _other_target(method: str, target: str, header: Header) -> str:
@@ -193,7 +192,9 @@ def _other_target(method: str, target: str, header: Header) -> str:
     if target == "*" and method == "OPTIONS":
         return target
     if method == "CONNECT":
-        check_host(target)
+        # Section 3.2.3: host and port, and nothing else.
+        if check_host(target) is None:
+            raise ProtocolError(f"CONNECT without a port: {target[:80]!r}", 400)
         return target
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
@@ -241,10 +242,12 @@ def response_body_length(response: Response, method: str) -> int:
     """How long a response's body is: bytes, CHUNKED or UNTIL_CLOSE (RFC 9112, section 6.3)."""
     if method == "HEAD" or response.status < 200 or response.status in (204, 304):
         return 0
+    if method == "CONNECT" and response.status < 300:
+        return 0  # what follows is the tunnel
     header = response.header
     if header["content-length"] is None and header["transfer-encoding"] is None:
         return UNTIL_CLOSE
-    return body_length(header, True)
+    return body_length(header, response.version == "HTTP/1.1")
 
 
 _FORBIDDEN_TRAILERS = frozenset(
@@ -256,7 +259,8 @@ _FORBIDDEN_TRAILERS = frozenset(
 
 _SIZE_LINE = 256
 """The longest chunk-size line, extensions included."""
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_SIZE_START = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
 
 class ChunkedReader:
@@ -316,8 +320,8 @@ class ChunkedReader:
             if len(line) >= _SIZE_LINE:
                 raise ProtocolError(f"chunk-size line longer than {_SIZE_LINE} bytes", 400)
             # Fail at the first byte that proves the fault: a CR may be the first half of the line's end.
-            part = line[:-1] if line.endswith(b"\r") else line
-            if part and not _SIZE.fullmatch(part):
+            good = _SIZE.fullmatch(line[:-1]) if line.endswith(b"\r") else not line or _SIZE_START.fullmatch(line)
+            if not good:
                 raise ProtocolError(f"bad chunk size {line[:40]!r}", 400)
             return 0
         match = _SIZE.fullmatch(line)
@@ -336,7 +340,7 @@ class ChunkedReader:
             return 2
         end = buf.find(b"\r\n\r\n", max(at, self._searched))
         limit = self._limits.head
-        if (end if end >= 0 else len(buf)) - at > limit:
+        if (end if end >= 0 else len(buf) - 3) - at > limit:
             raise ProtocolError(f"trailers longer than the limit 'head' of {limit} bytes", 431)
         if end < 0:
             # What precedes the trailers is deleted after this call.

@@ -3,12 +3,12 @@
 ``MessageReader.next(buf)`` is a pull parser over the connection's own buffer: it takes the next message or control frame off
 the front, or says how many bytes the buffer must hold before it is worth asking again. Every fault is told at the first
 byte that proves it: a bad opcode at its byte, an oversized length at its header, bad UTF-8 while the frame still arrives.
+Only a close frame, of 125 bytes at most, is looked at when it is whole.
 """
 
 from __future__ import annotations
 
 import codecs
-import io
 from typing import Any
 
 from .error import ProtocolError
@@ -53,7 +53,6 @@ class MessageReader:
         "_opcode",
         "_payload_at",
         "_size",
-        "_text",
     )
 
     def __init__(self, server: bool, limits: Limits) -> None:
@@ -66,9 +65,10 @@ class MessageReader:
         """Its opcode, or 0 when none is open. The state is named; it is never the emptiness of a buffer."""
         self._fragments = 0
         self._size = 0
-        self._data: bytearray | None = None
-        self._text: io.StringIO | None = None
-        self._decoder: codecs.IncrementalDecoder | None = None
+        self._data = bytearray()
+        """Its payload. Text is kept as bytes too: as ``str`` one character could make each of its bytes take four."""
+        self._decoder = _utf8_decoder("strict")
+        """Checks text while it arrives; between two messages it has nothing pending."""
         # The frame of a text message that is decoded while it arrives.
         self._left = -1
         """Bytes of it to come, or -1 when there is no such frame."""
@@ -112,7 +112,7 @@ class MessageReader:
                 at += 4
             end = at + length
             if have < end:
-                if have < at or not length:
+                if have < at:
                     return at
                 if first & 0x0F == TEXT or (self._opcode == TEXT and not first & 0x0F):
                     self._open(first)
@@ -120,11 +120,9 @@ class MessageReader:
                     self._final = bool(first & FIN)
                     self._left = length
                     del buf[:at]
-                    got = self._decode_more(buf)
-                    if got != 0:
-                        return got
-                    continue
-                self._payload_at = at
+                    return self._decode_more(buf)
+                if not first & 0x08:
+                    self._payload_at = at
                 return end
             self._payload_at = 0
             if self._masked:
@@ -199,12 +197,6 @@ class MessageReader:
         self._opcode = opcode
         self._fragments = 1
         self._size = 0
-        if opcode == TEXT:
-            # StringIO keeps what a byte-by-byte sender sends in one place, not in a list of a million strings.
-            self._text = io.StringIO()
-            self._decoder = _utf8_decoder("strict")
-        else:
-            self._data = bytearray()
 
     def _fragment(self, first: int, payload: bytes) -> Message | None:
         """Adds a whole frame to a fragmented message; the message when that ends it."""
@@ -214,33 +206,33 @@ class MessageReader:
 
     def _add(self, payload: bytes) -> None:
         self._size += len(payload)
-        if self._data is not None:
-            self._data += payload
-            return
-        assert self._decoder is not None
-        assert self._text is not None
-        try:
-            self._text.write(self._decoder.decode(payload))
-        except UnicodeDecodeError as exc:
-            raise _bad_utf8(exc) from None
+        if self._opcode == TEXT:
+            try:
+                self._decoder.decode(payload)
+            except UnicodeDecodeError as exc:
+                raise _bad_utf8(exc) from None
+            if payload[-1:] >= b"\xa0":
+                # CPython's decoder waits for the third byte of a surrogate, though the second proves it.
+                pending = self._decoder.getstate()[0]
+                if pending[:1] == b"\xed" and pending[1:] >= b"\xa0":
+                    raise _bad_utf8(UnicodeDecodeError("utf-8", pending, 0, 2, "surrogate"))
+        self._data += payload
 
     def _finish(self) -> Message:
         """Closes the open message, and returns it."""
-        opcode, self._opcode = self._opcode, 0
+        message: Message
+        if self._opcode == TEXT:
+            try:
+                message = TEXT, self._data.decode()
+            except UnicodeDecodeError as exc:
+                # What arrived was checked, so it can only be incomplete.
+                raise _bad_utf8(exc) from None
+        else:
+            message = BINARY, bytes(self._data)
+        self._opcode = 0
         self._first = _BETWEEN_MESSAGES
-        if self._data is not None:
-            data = bytes(self._data)
-            self._data = None
-            return opcode, data
-        assert self._decoder is not None
-        assert self._text is not None
-        try:
-            self._decoder.decode(b"", True)
-        except UnicodeDecodeError as exc:
-            raise _bad_utf8(exc) from None
-        text = self._text.getvalue()
-        self._text = self._decoder = None
-        return opcode, text
+        self._data = bytearray()
+        return message
 
     def _decode_more(self, buf: bytearray) -> Message | int:
         """Decodes what has come of a text frame: a message, or the size that ``buf`` must reach, or 0 to go on."""
@@ -262,9 +254,9 @@ class MessageReader:
 
     def partial(self, buf: bytearray) -> str | bytes:
         """What has arrived of a message that isn't whole; empty when there is none."""
-        if self._text is not None:
-            return self._text.getvalue()
-        data = bytes(self._data or b"")
+        if self._opcode == TEXT:
+            return self._data.decode("utf-8", "ignore")
+        data = bytes(self._data)
         at = self._payload_at
         if at:
             rest = bytes(buf[at:])

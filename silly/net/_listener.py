@@ -116,9 +116,11 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
-                if exc.errno not in _EXHAUSTED:
-                    raise
-                self._pause(exc)
+                if exc.errno in _EXHAUSTED:
+                    self._pause(exc)
+                else:
+                    # accept(2): errors of the new connection's network are reported here; the listener is fine.
+                    logger.info(f"listener {self.addr}: a connection broke before it was accepted: {exc.strerror}")
                 return
             self._exhausted = False
             try:

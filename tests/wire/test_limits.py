@@ -1,0 +1,84 @@
+"""The limits: their defaults as design.md section 6 gives them, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from silly._wire.limits import DEFAULT, Limits
+
+DEFAULTS = {
+    "message": 2**20,
+    "fragments": 4096,
+    "head": 64 * 1024,
+    "header_lines": 128,
+    "line": 8 * 1024,
+    "head_timeout": 10_000,
+    "idle_timeout": 75_000,
+    "body_timeout": 30_000,
+    "body": 16 * 2**20,
+    "handshake_timeout": 10_000,
+    "close_timeout": 10_000,
+    "control_frames": 100,
+    "connections": 0,
+    "address_connections": 0,
+}
+MAY_BE_ZERO = {"fragments", "connections", "address_connections"}
+
+
+@pytest.mark.parametrize(("name", "value"), DEFAULTS.items())
+def test_default(name: str, value: int) -> None:
+    assert getattr(DEFAULT, name) == getattr(Limits(), name) == value
+
+
+def test_every_limit_has_a_row() -> None:
+    assert {field.name for field in dataclasses.fields(Limits)} == set(DEFAULTS)
+
+
+@pytest.mark.parametrize("bad", [-1, -(2**40), True, False, 1.0, "1", None, [1], float("inf")], ids=repr)
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_what_is_no_limit(name: str, bad: Any) -> None:
+    with pytest.raises(ValueError, match=f"limit '{name}'"):
+        Limits(**{name: bad})
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_zero(name: str) -> None:
+    if name in MAY_BE_ZERO:
+        assert Limits(**{name: 0}) == DEFAULT
+    else:
+        with pytest.raises(ValueError, match=f"limit '{name}'"):
+            Limits(**{name: 0})
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("value", [1, 77, 2**40])
+def test_a_limit_that_is_set(name: str, value: int) -> None:
+    limits = Limits(**{name: value})
+    assert getattr(limits, name) == value
+    others = {other: due for other, due in DEFAULTS.items() if other not in (name, "fragments")}
+    assert {other: getattr(limits, other) for other in others} == others
+
+
+@pytest.mark.parametrize(
+    ("message", "fragments"), [(1, 1024), (262_144, 1024), (262_399, 1024), (262_400, 1025), (2**20, 4096), (2**24, 65536)]
+)
+def test_fragments_follow_the_message(message: int, fragments: int) -> None:
+    assert Limits(message=message).fragments == fragments
+    assert Limits(message=message, fragments=7).fragments == 7
+
+
+def test_limits_are_immutable_and_by_name_alone() -> None:
+    limits: Any = Limits()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        limits.message = 1
+    with pytest.raises(TypeError):
+        limits.other = 1
+    kind: Any = Limits
+    with pytest.raises(TypeError):
+        kind(1)
+    with pytest.raises(TypeError):
+        kind(mesage=1)
+    assert hash(limits) == hash(DEFAULT)
