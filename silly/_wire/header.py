@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 Outgoing = Mapping[str, Any] | Iterable[tuple[str, Any]]
@@ -73,11 +74,7 @@ def compose(fields: Outgoing) -> list[tuple[str, str]]:
     """
     pairs: list[tuple[str, str]] = []
     for name, value in fields.items() if isinstance(fields, Mapping) else fields:
-        if not isinstance(name, str):
-            raise TypeError(f"a header name is str, not {type(name).__name__}")
-        if not TOKEN.fullmatch(name):
-            raise ValueError(f"bad header name {name!r}")
-        name = name.lower()
+        name = check_name(name)
         if value is None:
             continue
         if isinstance(value, str):
@@ -87,6 +84,16 @@ def compose(fields: Outgoing) -> list[tuple[str, str]]:
         else:
             pairs.append((name, check_value(name, value)))
     return pairs
+
+
+@lru_cache(512)
+def check_name(name: str) -> str:
+    """A field name in lower case."""
+    if not isinstance(name, str):
+        raise TypeError(f"a header name is str, not {type(name).__name__}")
+    if not TOKEN.fullmatch(name):
+        raise ValueError(f"bad header name {name!r}")
+    return name.lower()
 
 
 def check_value(name: str, value: object) -> str:

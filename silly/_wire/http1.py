@@ -9,7 +9,9 @@ the HTTP status to answer.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from time import time
 from typing import NamedTuple
@@ -38,6 +40,12 @@ _MAX_LENGTH = 2**63 - 1
 _names: dict[str, str] = {}
 """Field names seen and found good, to their lower case: bounded, since peers choose them."""
 _NAMES_KEPT = 512
+
+
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
+"""Methods that need no second look; any other token is a method too."""
+_get: Callable[[Header, str], str | None] = dict.get
+"""Past ``Header``'s own methods, for names known to be in lower case."""
 
 
 class Request(NamedTuple):
@@ -118,9 +126,8 @@ def _lines(head: bytes, limits: Limits) -> list[str]:
 
 def _fields(lines: list[str]) -> Header:
     """The header fields of ``lines``, the first line left out."""
-    header = Header()
-    plain = dict.__setitem__
-    seen = dict.__contains__
+    fields: dict[str, str] = {}
+    again: list[tuple[str, str]] = []
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         lower = _names.get(name)
@@ -133,11 +140,14 @@ def _fields(lines: list[str]) -> Header:
                 _names[name] = lower
         elif not colon:
             raise ProtocolError(f"bad header line {line[:80]!r}", 400)
-        value = value.strip(" \t")
-        if seen(header, lower):
-            header.add(lower, value)
+        if lower in fields:
+            again.append((lower, value.strip(" \t")))
         else:
-            plain(header, lower, value)
+            fields[lower] = value.strip(" \t")
+    header = Header()
+    header.update(fields)
+    for name, value in again:
+        header.add(name, value)
     return header
 
 
@@ -145,16 +155,18 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     """A request's head, checked as a whole: the framing of its body, its Host and its target included."""
     lines = _lines(head, limits)
     parts = lines[0].split(" ")
-    if len(parts) != 3 or not TOKEN.fullmatch(parts[0]) or not _TARGET.fullmatch(parts[1]):
+    if len(parts) != 3:
         raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400)
     method, target, version = parts
+    if (method not in _METHODS and not TOKEN.fullmatch(method)) or not _TARGET.fullmatch(target):
+        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400)
     if version not in ("HTTP/1.1", "HTTP/1.0"):
         if _VERSION.fullmatch(version):
             raise ProtocolError(f"version {version} is not supported", 505)
         raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400)
     header = _fields(lines)
     minor = version == "HTTP/1.1"
-    host = header["host"]
+    host = _get(header, "host")
     if host is not None:
         check_host(host)
     elif minor:
@@ -162,11 +174,11 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     if target[0] != "/" or method == "CONNECT":
         target = _other_target(method, target, header)
     path, _, query = target.partition("?")
-    upgrade = header["upgrade"]
+    upgrade = _get(header, "upgrade")
     if upgrade is not None:
         # Clients send "WebSocket" too, and handlers compare with "websocket".
         header["upgrade"] = upgrade.lower()
-    connection = header["connection"]
+    connection = _get(header, "connection")
     if connection is None:
         keepalive = minor
     else:
@@ -175,6 +187,7 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     return Request(method, target, path, query, version, header, body_length(header, minor), keepalive)
 
 
+@lru_cache(256)
 def check_host(host: str) -> str | None:
     """Host must be what RFC 3986 calls host and port; two of them arrive joined by a comma and a space, and fail too.
 
@@ -208,8 +221,8 @@ def _other_target(method: str, target: str, header: Header) -> str:
 
 def body_length(header: Header, http11: bool) -> int:
     """How long a request's body is: bytes, or CHUNKED (RFC 9112, section 6.3)."""
-    length = header["content-length"]
-    coding = header["transfer-encoding"]
+    length = _get(header, "content-length")
+    coding = _get(header, "transfer-encoding")
     if coding is not None:
         if length is not None:
             raise ProtocolError("both Content-Length and Transfer-Encoding", 400)

@@ -15,7 +15,7 @@ def apply_mask(data: bytes | bytearray | memoryview, key: bytes | bytearray) -> 
     """``data`` XOR the four bytes of ``key``, repeated."""
     size = len(data)
     if size < _STRIDES:
-        mask = int.from_bytes((bytes(key) * (size // 4 + 1))[:size], "little")
+        mask = int.from_bytes((key * (size // 4 + 1))[:size], "little")
         return (int.from_bytes(data, "little") ^ mask).to_bytes(size, "little")
     if not _tables:
         _tables.extend(bytes(i ^ k for i in range(256)) for k in range(256))

@@ -67,8 +67,8 @@ class MessageReader:
         self._size = 0
         self._data = bytearray()
         """Its payload. Text is kept as bytes too: as ``str`` one character could make each of its bytes take four."""
-        self._decoder = _utf8_decoder("strict")
-        """Checks text while it arrives; between two messages it has nothing pending."""
+        self._decoder: codecs.IncrementalDecoder | None = None
+        """Checks text while it arrives."""
         # The frame of a text message that is decoded while it arrives.
         self._left = -1
         """Bytes of it to come, or -1 when there is no such frame."""
@@ -106,7 +106,7 @@ class MessageReader:
                         raise ProtocolError("payload length with the most significant bit set", PROTOCOL)
                     return at
                 length = self._long_length(buf, at)
-            if not first & 0x08:
+            if (self._opcode or length > self._limits.message) and not first & 0x08:
                 self._check_size(length)
             if self._masked:
                 at += 4
@@ -197,6 +197,8 @@ class MessageReader:
         self._opcode = opcode
         self._fragments = 1
         self._size = 0
+        if opcode == TEXT:
+            self._decoder = _utf8_decoder("strict")
 
     def _fragment(self, first: int, payload: bytes) -> Message | None:
         """Adds a whole frame to a fragmented message; the message when that ends it."""
@@ -206,14 +208,15 @@ class MessageReader:
 
     def _add(self, payload: bytes) -> None:
         self._size += len(payload)
-        if self._opcode == TEXT:
+        decoder = self._decoder
+        if decoder is not None:
             try:
-                self._decoder.decode(payload)
+                decoder.decode(payload)
             except UnicodeDecodeError as exc:
                 raise _bad_utf8(exc) from None
             if payload[-1:] >= b"\xa0":
                 # CPython's decoder waits for the third byte of a surrogate, though the second proves it.
-                pending = self._decoder.getstate()[0]
+                pending = decoder.getstate()[0]
                 if pending[:1] == b"\xed" and pending[1:] >= b"\xa0":
                     raise _bad_utf8(UnicodeDecodeError("utf-8", pending, 0, 2, "surrogate"))
         self._data += payload
@@ -232,6 +235,7 @@ class MessageReader:
         self._opcode = 0
         self._first = _BETWEEN_MESSAGES
         self._data = bytearray()
+        self._decoder = None
         return message
 
     def _decode_more(self, buf: bytearray) -> Message | int:
