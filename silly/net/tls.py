@@ -15,6 +15,8 @@ from time import monotonic
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
@@ -22,7 +24,7 @@ from service_identity.pyopenssl import verify_hostname, verify_ip_address
 
 from .. import errno, logger
 from .._core import scheduler
-from .._wire.limits import DEFAULT
+from .._wire.limits import DEFAULT, Limits
 from . import addr as address
 from . import tcp
 from ._dial import dial
@@ -101,6 +103,9 @@ class TlsStream(Stream):
             self.fail(errno.TLS)
             return
         self._send_pending()
+        if self.sock is None:
+            self.buf += plain  # it broke before the task that shook hands ran
+            return
         if plain:
             super()._feed(bytes(plain))
         if self._peer_closed:
@@ -126,13 +131,14 @@ class TlsStream(Stream):
             self._queue(data)
 
     def _encrypt(self, data: bytes) -> bytes:
+        scheduler.check_thread("write")  # a record made and not sent breaks the connection
         view = memoryview(data)
         while len(view):
             view = view[self.ssl.send(view[:_RECORD]) :]
         return self._cipher()
 
     def write(self, data: bytes) -> str | None:
-        if self.werr is not None or not data:
+        if self.werr is not None:
             return self.werr
         try:
             return super().write(self._encrypt(data))
@@ -155,14 +161,14 @@ class TlsStream(Stream):
         self.fail(errno.TLS)
         return self.werr
 
-    def close(self) -> str | None:
+    def close(self, await_end: bool = False) -> str | None:
         if not self.closed and self.werr is None and not self._handshaking:
             try:
                 self.ssl.shutdown()
             except SSL.Error as exc:
                 logger.debug(f"tls: {self.remoteaddr}: close_notify: {_reason(exc)}")
             self._send_pending()
-        return super().close()
+        return super().close(await_end)
 
 
 class Conn(tcp.Conn):
@@ -195,8 +201,18 @@ def _pem(value: object, what: str) -> bytes:
         raise TypeError(f"{what} is PEM text or a path, not {type(value).__name__}")
     if "-----BEGIN" in value:
         return value.encode("ascii")
-    with open(value, "rb") as file:
-        return file.read()
+    try:
+        with open(value, "rb") as file:
+            return file.read()
+    except OSError as exc:
+        raise ValueError(f"{what}: can't read {value!r}: {exc.strerror}") from None
+
+
+def _private_key(pem: bytes) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(pem, None)
+    except TypeError:
+        raise ValueError("key: it is encrypted, which is not supported") from None
 
 
 def _new_context() -> SSL.Context:
@@ -238,12 +254,14 @@ def _certified(entry: Mapping[str, Any], alpnprotos: Sequence[str] | None) -> tu
         context.use_certificate(chain[0])
         for extra in chain[1:]:
             context.add_extra_chain_cert(extra)
-        context.use_privatekey(load_pem_private_key(_pem(entry["key"], "key"), None))  # type: ignore[arg-type]
+        context.use_privatekey(_private_key(_pem(entry["key"], "key")))  # type: ignore[arg-type]
         context.check_privatekey()
     except KeyError as exc:
         raise ValueError(f"an entry of certs has no {exc}") from None
     except SSL.Error as exc:
         raise ValueError(f"certificate and key: {_reason(exc)}") from None
+    except UnsupportedAlgorithm as exc:
+        raise ValueError(f"certificate and key: {exc}") from None
     if alpnprotos is not None:
         ours = [proto.encode("ascii") for proto in alpnprotos]
 
@@ -286,18 +304,20 @@ def listen(
     accept: Callable[[Conn], object] | None = None,
     backlog: int | None = None,
     alpnprotos: Sequence[str] | None = None,
+    *,
+    limits: Limits = DEFAULT,
 ) -> tuple[Listener, None] | tuple[None, str]:
     """``tcp.listen`` with TLS: ``accept(conn)`` runs once the handshake is done.
 
     ``certs``: dicts with ``cert`` and ``key``, each PEM text or a path; with several, the client's server name chooses.
-    Raises ValueError for certificates that can't be used.
+    Raises ValueError for certificates that can't be used. Of ``limits`` it heeds ``handshake_timeout``.
     """
     if isinstance(addr, Mapping):
         return listen(**addr)
     if not callable(accept):
         raise TypeError("tls.listen needs accept, a function that gets the connection")
     context = server_context(certs, alpnprotos)
-    return _listen("tls.listen", addr, accepting(context, accept, DEFAULT.handshake_timeout), backlog)
+    return _listen("tls.listen", addr, accepting(context, accept, limits.handshake_timeout), backlog)
 
 
 def connect(
@@ -338,23 +358,27 @@ def connect_explained(
     verify: bool,
     timeout: float | None,
     bind: str | None = None,
+    limits: Limits = DEFAULT,
 ) -> tuple[Conn, None] | tuple[None, str]:
     """``connect`` whose error tells why the handshake failed, for the protocols above."""
     hostname = hostname or address.parse(addr)[0] or "localhost"
-    context = _client_context(ca, verify, alpnprotos)
-    deadline = monotonic() + (DEFAULT.handshake_timeout if timeout is None else timeout) / 1000
-    sock, err = dial(addr, bind, timeout, "tls.connect")
-    if sock is None:
-        assert err is not None
-        return None, err
-    ssl = SSL.Connection(context, None)
+    ssl = SSL.Connection(_client_context(ca, verify, alpnprotos), None)
     is_ip = address.iptype(hostname) != 0
     if not is_ip:
-        ssl.set_tlsext_host_name(hostname.encode("idna"))
+        try:
+            ssl.set_tlsext_host_name(hostname.encode("idna"))
+        except UnicodeError:
+            return None, errno.RESOLVE  # no name can be spelled so
     why: list[str] = []
     if verify:
         ssl.set_verify(SSL.VERIFY_PEER, lambda _c, _x, number, _d, ok: _verified(why, number, ok))
     ssl.set_connect_state()
+    begin = monotonic()
+    sock, err = dial(addr, bind, timeout, "tls.connect")
+    if sock is None:
+        assert err is not None
+        return None, err
+    deadline = monotonic() + limits.handshake_timeout / 1000 if timeout is None else begin + timeout / 1000
     stream = TlsStream(sock, addr, ssl)
     conn = Conn(stream)
     try:

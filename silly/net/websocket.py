@@ -72,7 +72,7 @@ from .._wire.ws import (
 )
 from ._stream import Stream
 from .http.h1 import ServerStream
-from .tcp import BURST, Conn, Data, to_bytes
+from .tcp import BURST, Conn, Data, _deadline, to_bytes
 from .tcp import connect as tcp_connect
 
 __all__ = ["ClientStream", "Socket", "connect", "upgrade"]
@@ -116,6 +116,7 @@ class Socket:
         "__weakref__",
         "_burst",
         "_closed",
+        "_closers",
         "_controls",
         "_err",
         "_held_pong",
@@ -150,6 +151,7 @@ class Socket:
         self._burst = 0
         self._peer_closed = False
         self._closed = False
+        self._closers: list[scheduler.Task] | None = None
         self._pings: deque[bytes] | None = None
         self._held_pong: bytes | None = None
         self._controls = 0
@@ -168,11 +170,12 @@ class Socket:
         and the next read goes on). After ``"close"`` it is ``(None, "closed")``. A second task that reads at the same time
         gets RuntimeError.
         """
-        if self._err is not None:
-            return None, self._err
+        err = self._err
+        if err is not None:
+            return None, err
         stream = self._stream
         buf = stream.buf
-        deadline = None if timeout is None else monotonic() + timeout / 1000
+        deadline = None if timeout is None else _deadline(timeout)
         if stream._reader is not None:
             raise RuntimeError(f"BUG: {self}: another task is already reading from it")
         if buf:
@@ -201,6 +204,8 @@ class Socket:
             err = stream.fill(need, deadline)
             if err is not None:
                 return None, self._read_failed(err)
+            if self._err is not None:
+                return None, self._err  # another task closed the socket after the data had come, and reads now itself
 
     def _read_failed(self, err: str) -> str:
         """``fill`` gave up: what the reader is told."""
@@ -261,7 +266,7 @@ class Socket:
         self._err = f"the peer {self.conn.remoteaddr} broke the protocol: {exc.text}"
         logger.info(f"websocket: {self.conn.remoteaddr}: {exc.text}: close {exc.code}")
         self._send_close(close_payload(exc.code, exc.text))
-        self._end(exc.code, exc.text)
+        self._end(exc.code, exc.text, await_end=True)
         return self._err
 
     # ---- writing ------------------------------------------------------------------------------------------------
@@ -284,7 +289,7 @@ class Socket:
         if self._stream.goodbye is None:
             return failure(self._err or _CLOSED)
         if self._writing:
-            err = self._wait_turn()
+            err = self._wait_turn(len(payload) >= FRAGMENT)
             if err is not None:
                 return failure(err)
         if len(payload) >= FRAGMENT:
@@ -319,8 +324,8 @@ class Socket:
             self._writing = False
             self._next_turn()
 
-    def _wait_turn(self) -> str | None:
-        """Waits until the large message that another task is sending has gone out."""
+    def _wait_turn(self, large: bool) -> str | None:
+        """Waits until the large message that another task is sending has gone out; ``large``: to send another."""
         if self._turns is None:
             self._turns = deque()
         while self._writing:
@@ -339,6 +344,8 @@ class Socket:
         if self._stream.goodbye is None:
             self._next_turn()
             return self._err or _CLOSED
+        if not large:
+            self._next_turn()  # who is next runs once this task has queued its message
         return None
 
     def _next_turn(self) -> None:
@@ -385,6 +392,7 @@ class Socket:
         payload = close_payload(code, reason) if code != NORMAL or reason else _NORMAL_CLOSE
         scheduler.check_thread("sock.close")
         if self._closed:
+            self._wait_closed()
             return failure(_CLOSED)
         self._closed = True
         if self._err is None:
@@ -404,6 +412,19 @@ class Socket:
         finally:
             self._end(ABNORMAL, "")
         return OK
+
+    def _wait_closed(self) -> None:
+        """Waits for the end of the closing handshake that another task has under way."""
+        while not self._stream.closed and not scheduler.leaving():
+            if self._closers is None:
+                self._closers = []
+            task = scheduler.current()
+            self._closers.append(task)
+            try:
+                scheduler.park(self)
+            finally:
+                if self._closers is not None and task in self._closers:
+                    self._closers.remove(task)
 
     def _await_close(self, deadline: float) -> None:
         """Reads until the peer's close frame, its end, or the deadline. What it breaks now matters to nobody."""
@@ -434,20 +455,20 @@ class Socket:
         while stream.fill(1, deadline) is None:
             stream.buf.clear()
 
-    def _end(self, code: int, reason: str) -> None:
+    def _end(self, code: int, reason: str, await_end: bool = False) -> None:
         """Ends the connection below, and says with what if the peer did not."""
         self._closed = True
         if self.closecode is None:
             self.closecode, self.closereason = code, reason
         self._next_turn()
-        self.conn.close()
+        self._stream.close(await_end)
+        closers, self._closers = self._closers, None
+        for task in closers or ():
+            scheduler.wake(task)
 
-    def _handler_ended(self, exc: BaseException | None) -> None:
+    def _handler_ended(self, failed: bool) -> None:
         """The HTTP handler that upgraded has returned or raised: closes what it left open."""
-        if isinstance(exc, Exception):
-            self.close(INTERNAL)
-        else:
-            self.close()
+        self.close(INTERNAL if failed else NORMAL)
 
     def __enter__(self) -> Socket:
         return self
@@ -528,7 +549,7 @@ def connect(
         # Loaded when used: OpenSSL's modules take longer to import than all of ours.
         from .tls import connect_explained
 
-        conn, err = connect_explained(f"{authority}:{port}", host, ["http/1.1"], ca, verify, timeout)
+        conn, err = connect_explained(f"{authority}:{port}", host, ["http/1.1"], ca, verify, timeout, None, limits)
     else:
         conn, err = tcp_connect(f"{authority}:{port}", None, timeout)
     if conn is None:

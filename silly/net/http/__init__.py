@@ -36,6 +36,7 @@ class Server:
         self._listener: Listener | None = None
         self._connections: set[Connection] = set()
         self._by_address: dict[str, int] = {}
+        self._closing = False
 
     @property
     def addr(self) -> str:
@@ -55,6 +56,7 @@ class Server:
         return self._listener.close()
 
     def _closed(self) -> None:
+        self._closing = True
         for connection in list(self._connections):
             connection.close_idle()
 
@@ -68,6 +70,7 @@ class Server:
             refuse_busy(conn)
             return
         connection = Connection(conn, self._handler, self._scheme, limits)
+        connection.closing = self._closing  # when it was accepted, or shook hands, while the server closed
         self._connections.add(connection)
         if limits.address_connections:
             self._by_address[host] = count + 1
@@ -111,14 +114,14 @@ def listen(
         raise TypeError("http.listen needs handler, a function that gets the stream")
     if not isinstance(limits, Limits):
         raise TypeError(f"limits is a silly.Limits, not {type(limits).__name__}")
-    if tls and not certs:
-        raise ValueError("http.listen with tls=True needs certs")
+    if not certs and (tls or certs is not None):
+        raise ValueError("http.listen with TLS needs certs")  # an empty list too: it must not mean plain HTTP
     server = Server(handler, "https" if certs else "http", limits)
     if certs:
         # Loaded when used: OpenSSL's modules take longer to import than all of ours.
         from ..tls import listen as tls_listen
 
-        listener, err = tls_listen(addr, certs, server._accept, backlog, alpnprotos)
+        listener, err = tls_listen(addr, certs, server._accept, backlog, alpnprotos, limits=limits)
     else:
         listener, err = tcp.listen(addr, server._accept, backlog)
     if listener is None:

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from time import monotonic
 from urllib.parse import parse_qsl
 
-from greenlet import GreenletExit
-
 from ... import errno, logger
 from ..._core import scheduler
 from ..._core.result import OK, Result, failure
@@ -35,7 +33,7 @@ from ..._wire.http1 import (
 )
 from ..._wire.limits import Limits
 from .._stream import Stream
-from ..tcp import BURST, Conn, Data, to_bytes
+from ..tcp import BURST, Conn, Data, _deadline, to_bytes
 
 DISCARD = 64 * 1024
 """A body that the handler left unread is read and dropped up to this length, to keep the connection."""
@@ -115,8 +113,8 @@ class ServerStream:
         self._close = not request.keepalive
         self._err: str | None = None
         self._hijacked = False
-        self.on_finish: Callable[[BaseException | None], object] | None = None
-        """Called when the handler of a hijacked stream has returned (None) or raised; then the connection is closed."""
+        self.on_finish: Callable[[bool], object] | None = None
+        """Called when the handler of a hijacked stream has ended, with whether it failed; then the connection is closed."""
 
     # ---- the request --------------------------------------------------------------------------------------------
 
@@ -190,7 +188,7 @@ class ServerStream:
         if self._hijacked:
             return errno.CLOSED
         stream = self.conn._stream
-        stall = (self.limits.body_timeout if timeout is None else timeout) / 1000
+        stall = self.limits.body_timeout if timeout is None else timeout
         while True:
             if self._chunked is not None and not self._chunked.done:
                 try:
@@ -208,11 +206,13 @@ class ServerStream:
             if self._continue and not self._head_sent:
                 self._continue = False
                 stream.write(_CONTINUE)
-            err = stream.fill(len(stream.buf) + 1, monotonic() + stall)
+            err = stream.fill(len(stream.buf) + 1, _deadline(stall))
             if err is not None:
-                if err is errno.TIMEDOUT and timeout is not None:
-                    return err  # the handler's own time-out: nothing is lost
-                return self._refuse(f"the request's body stalled: {err}", 408)
+                if err is not errno.TIMEDOUT or stream.err is not None:
+                    return self._refuse(f"the request's body is incomplete: {err}", 400)
+                if timeout is None:
+                    return self._refuse(f"the request's body stalled: {err}", 408)
+                return err  # the handler's own time-out: nothing is lost
 
     def _refuse(self, text: str, code: int) -> str:
         """The request is bad: answers that if nothing was answered yet. The connection ends with it."""
@@ -302,7 +302,7 @@ class ServerStream:
 
     def _body_can_be_skipped(self) -> bool:
         """Whether the request's body, as far as it is unread, leaves the connection usable."""
-        if self._body == 0:
+        if self._body == 0 or self._at_end():
             return True
         if self._continue:
             return False  # the peer may or may not send it now
@@ -428,21 +428,25 @@ class ServerStream:
 class Connection:
     """Serves one connection. ``idle``: it waits for a request, so it may be closed at any time."""
 
-    __slots__ = ("_conn", "_handler", "_limits", "_scheme", "closing", "idle")
+    __slots__ = ("_conn", "_handler", "_limits", "_scheme", "_serving", "closing", "idle")
 
     def __init__(self, conn: Conn, handler: Handler, scheme: str, limits: Limits) -> None:
         self._conn = conn
         self._handler = handler
         self._scheme = scheme
         self._limits = limits
+        self._serving: ServerStream | None = None
         self.idle = False
         self.closing = False
 
     def close_idle(self) -> None:
         """The server closes: ends the connection now if it is idle, else after the running request."""
         self.closing = True
-        if self.idle:
+        # With bytes in the buffer its task has been woken, and is about to take the request up.
+        if self.idle and not self._conn._stream.buf:
             self._conn.close()
+        if self._serving is not None:
+            self._serving._close = True
 
     def serve(self) -> None:
         """Request after request until the connection ends."""
@@ -475,6 +479,7 @@ class Connection:
         except ProtocolError as exc:
             logger.info(f"http: {stream.remoteaddr}: {exc.text}")
             stream.write(error_response(exc))
+            stream.close(await_end=True)
             return False
         return self._handle(ServerStream(self._conn, request, self._scheme, self._limits))
 
@@ -482,6 +487,8 @@ class Connection:
         buf = stream.buf
         limits = self._limits
         if not buf:
+            if self.closing:
+                return None
             self.idle = True
             err = stream.fill(1, monotonic() + limits.idle_timeout / 1000)
             self.idle = False
@@ -504,28 +511,30 @@ class Connection:
                 return head
 
     def _handle(self, stream: ServerStream) -> bool:
-        failed: BaseException | None = None
+        failed = False
+        self._serving = stream
+        if self.closing:
+            stream._close = True
         try:
             self._handler(stream)
-        except GreenletExit as exc:
-            failed = exc
-            raise
-        except Exception as exc:
-            failed = exc
+        except Exception:
+            failed = True
             logger.error(f"exception in the handler of {stream.method} {stream.path}:\n{traceback.format_exc().rstrip()}")
         finally:
+            self._serving = None
             # Taken out, since what it belongs to holds the stream.
             finish, stream.on_finish = stream.on_finish, None
             if finish is not None:
                 finish(failed)
         if stream._hijacked:
             return False
-        if self.closing:
-            stream._close = True
-        if failed is not None:
+        if failed:
             stream._failed()
-            return False
-        return stream._complete()
+        elif stream._complete():
+            return True
+        if not stream._at_end():
+            self._conn._stream.close(await_end=True)
+        return False
 
 
 def refuse_busy(conn: Conn) -> None:
