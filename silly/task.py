@@ -92,7 +92,7 @@ def status(task: Task) -> str | None:
 
 def readycount() -> int:
     """How many tasks are ready to run."""
-    return len(scheduler.loop.ready)
+    return len(scheduler.loop.ready) + len(scheduler.loop.deferred)
 
 
 def inspect() -> dict[Task, Inspection]:

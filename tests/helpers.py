@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import silly
-from silly import errno, task, time
+from silly import errno, task
 from silly._core import scheduler
+from silly._core.loop import READ
 from silly.net import http, tcp, websocket
 from silly.sync import channel
 
@@ -37,15 +38,6 @@ def turn(count: int = 1) -> None:
         done = channel.new()
         scheduler.loop.post(done.push, True)
         done.pop()
-
-
-def spin(condition: Callable[[], object]) -> None:
-    """Waits for ``condition`` without ever leaving the ready queue: so the caller sees it before a task that it wakes."""
-    end = time.monotonic() + WITHIN
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError("the condition never came true")
-        time.sleep(0)
 
 
 class Response(NamedTuple):
@@ -353,6 +345,16 @@ def spawn(func: Callable[[], object]) -> Any:
     """``func`` in a task; its result comes by ``pop()``."""
     done = channel.new()
     task.fork(lambda: done.push((func(),)))
+    return done
+
+
+def ahead_of_reader(conn: Any, func: Callable[[], object]) -> Any:
+    """``spawn`` for a task that runs just before the reader of ``conn``, which data wakes that its peer has sent already."""
+    assert conn._stream._reader is not None
+    done = spawn(func)
+    conn._stream.on_event(READ)
+    assert conn.unreadbytes()
+    assert conn._stream._reader is None
     return done
 
 

@@ -72,11 +72,11 @@ def test_sleep_0_lets_every_ready_task_go_first_once() -> None:
     assert order == ["a0", "b0", "main", "a1", "b1", "a2", "b2"]
 
 
-def test_sleep_0_with_nothing_else_to_do_comes_back() -> None:
+def test_sleep_0_lets_io_go_first_and_comes_back() -> None:
     turns = scheduler.loop.turns
     for _ in range(10):
         time.sleep(0)
-    assert scheduler.loop.turns - turns < 10
+    assert 9 <= scheduler.loop.turns - turns <= 11
 
 
 def test_tasks_that_yield_for_ever_do_not_keep_io_and_timers_from_happening() -> None:

@@ -10,7 +10,7 @@ Nothing here knows a greenlet, a socket or a protocol. What the layers above giv
 
 **The order of one turn** (tests hold it to this):
 
-1. ready tasks run (``drain``), a slice at a time, then what they wrote is sent;
+1. what was deferred becomes ready; ready tasks run (``drain``), a slice at a time, then what they wrote is sent;
 2. the time-out is computed, and the selector asked;
 3. for each event: its callback, then ready tasks, then what they wrote is sent;
 4. for each timer now due, in the order of their times: its callback, then ready tasks, then output;
@@ -74,6 +74,7 @@ class Loop:
         "_selector",
         "_signalled",
         "_waker",
+        "deferred",
         "dirty",
         "drain",
         "handlers",
@@ -92,6 +93,8 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self.timers = Timers()
         self.ready: deque[Any] = deque()
+        self.deferred: list[Any] = []
+        """What becomes ready with the next turn, so after the I/O that is pending now."""
         self.dirty: list[Dirty] = []
         self.handlers: set[Handler] = set()
         self.listeners = 0
@@ -171,13 +174,16 @@ class Loop:
         self.turns += 1
         ready = self.ready
         drain = self.drain
+        if self.deferred:
+            ready.extend(self.deferred)
+            self.deferred.clear()
         if ready:
             drain()
         if self.dirty:
             self.flush()
         timers = self.timers
         timeout: float | None
-        if ready or self._posted:
+        if ready or self._posted or self.deferred:
             timeout = 0
         else:
             if not self.listeners and not timers.users and self.starved():

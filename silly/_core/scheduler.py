@@ -176,7 +176,7 @@ def wake(task: Task, value: Any = None) -> None:
 
 def pause() -> None:
     """Lets every other ready task, and pending I/O, go first."""
-    wake(current())
+    loop.deferred.append(current())
     park("its turn", READY)
 
 
@@ -332,6 +332,8 @@ def begin_exit(status: int) -> None:
     for handler in list(loop.handlers):
         handler.shutdown()
     # Who was woken but did not run yet is a waiting task like the others: its value is moot.
+    _ready.extend(loop.deferred)
+    loop.deferred.clear()
     for task in _ready:
         task._status = WAIT
     _ready.clear()
@@ -367,6 +369,7 @@ def _grace_over(_: None) -> None:
     for task in tasks:
         logger.warn(f"{task} did not end within {GRACE:g} s of the process's end")
     _ready.clear()
+    loop.deferred.clear()
     tasks.clear()
     _end()
 
@@ -440,8 +443,9 @@ def _interrupted(exc: BaseException) -> None:
     """KeyboardInterrupt and the like reach the main greenlet, where it waits; the loop stays alive."""
     if isinstance(exc, GreenletExit):
         raise exc  # the interpreter is taking the hub down
-    if main in _ready:
-        _ready.remove(main)
+    for queue in (_ready, loop.deferred):
+        if main in queue:
+            queue.remove(main)
     _throw_main(exc)
 
 

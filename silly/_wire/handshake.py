@@ -83,8 +83,11 @@ def request_fields(key: str) -> list[tuple[str, str]]:
     ]
 
 
-def check_response(response: Response, key: str) -> None:
-    """Checks the server's answer (section 4.1, the list at its end). Raises ``ProtocolError``."""
+def check_response(response: Response, key: str, protocols: list[str]) -> None:
+    """Checks the server's answer (section 4.1, the list at its end) to a request that offered ``protocols``.
+
+    Raises ``ProtocolError``.
+    """
     header = response.header
     if response.status != 101:
         raise ProtocolError(f"the server answered {response.status} {response.reason}".rstrip(), response.status)
@@ -96,8 +99,9 @@ def check_response(response: Response, key: str) -> None:
         raise ProtocolError("101 without 'Connection: Upgrade'", 101)
     if header["sec-websocket-accept"] != accept_key(key):
         raise ProtocolError("101 with a wrong Sec-WebSocket-Accept", 101)
-    for name in ("sec-websocket-extensions", "sec-websocket-protocol"):
-        if header[name] is not None:
-            raise ProtocolError(f"101 with a {name} that was not asked for", 101)
+    if header["sec-websocket-extensions"] is not None:
+        raise ProtocolError("101 with a sec-websocket-extensions that was not asked for", 101)
+    if header["sec-websocket-protocol"] not in (None, *protocols):
+        raise ProtocolError("101 with a sec-websocket-protocol that was not asked for", 101)
     if header["transfer-encoding"] is not None or header["content-length"] not in (None, "0"):
         raise ProtocolError("101 with a body", 101)

@@ -107,8 +107,11 @@ def check_value(name: str, value: object) -> str:
     raise TypeError(f"the value of the header {name!r} is str, int or a list of them, not {type(value).__name__}")
 
 
+def split_list(value: str) -> list[str]:
+    """The elements of a comma-separated list, empty ones left out (RFC 9110, section 5.6.1)."""
+    return [part for element in value.split(",") if (part := element.strip(" \t"))]
+
+
 def tokens(value: str | None) -> list[str]:
-    """The elements of a comma-separated list, in lower case, empty ones left out (RFC 9110, section 5.6.1)."""
-    if not value:
-        return []
-    return [part for element in value.split(",") if (part := element.strip(" \t").lower())]
+    """The elements of a comma-separated list of options, in lower case."""
+    return split_list(value.lower()) if value else []

@@ -387,7 +387,7 @@ def error_response(error: ProtocolError) -> bytes:
     body = error.text.encode("ascii", "backslashreplace") + b"\n"
     head = (
         f"{status_line(error.code)}content-type: text/plain\r\ncontent-length: {len(body)}\r\n"
-        f"date: {date_now()}\r\nconnection: close\r\n\r\n"
+        f"{date_line()}connection: close\r\n\r\n"
     )
     return head.encode("latin-1") + body
 
@@ -395,12 +395,12 @@ def error_response(error: ProtocolError) -> bytes:
 _date = (0, "")
 
 
-def date_now() -> str:
-    """The time for a Date field (RFC 9110, section 5.6.7); worked out once a second."""
+def date_line() -> str:
+    """The Date field with the time now (RFC 9110, section 5.6.7), as a line; worked out once a second."""
     global _date
     now = int(time())
     if _date[0] != now:
-        _date = (now, formatdate(now, usegmt=True))
+        _date = (now, f"date: {formatdate(now, usegmt=True)}\r\n")
     return _date[1]
 
 

@@ -79,7 +79,7 @@ class Conn:
         stream = self._stream
         if stream.closed:
             return None, errno.CLOSED
-        deadline = None if timeout is None else _deadline(timeout)
+        deadline = None if timeout is None else deadline_after(timeout)
         if not isinstance(n, int):
             return self._read_delimited(n, timeout, deadline)
         if n < 0:
@@ -189,7 +189,8 @@ class Conn:
         return f"<{type(self).__module__.rpartition('.')[2]} connection with {self.remoteaddr}, {state}>"
 
 
-def _deadline(timeout: float) -> float:
+def deadline_after(timeout: float) -> float:
+    """The time of ``time.monotonic()`` in ``timeout`` ms. Raises ValueError for what is no time-out."""
     if not 0 <= timeout < inf:
         raise ValueError(f"a time-out is in ms, finite and not negative, not {timeout!r}")
     return monotonic() + timeout / 1000

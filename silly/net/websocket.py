@@ -45,7 +45,7 @@ from .._core import scheduler
 from .._core.result import OK, Result, failure
 from .._wire import handshake
 from .._wire.error import ProtocolError
-from .._wire.header import Header, Outgoing, compose
+from .._wire.header import Header, Outgoing, compose, split_list
 from .._wire.http1 import HeadReader, check_host, parse_response, request_head
 from .._wire.limits import DEFAULT, Limits
 from .._wire.mask import MaskKeys
@@ -72,7 +72,7 @@ from .._wire.ws import (
 )
 from ._stream import Stream
 from .http.h1 import ServerStream
-from .tcp import BURST, Conn, Data, _deadline, to_bytes
+from .tcp import BURST, Conn, Data, deadline_after, to_bytes
 from .tcp import connect as tcp_connect
 
 __all__ = ["ClientStream", "Socket", "connect", "upgrade"]
@@ -175,7 +175,7 @@ class Socket:
             return None, err
         stream = self._stream
         buf = stream.buf
-        deadline = None if timeout is None else _deadline(timeout)
+        deadline = None if timeout is None else deadline_after(timeout)
         if stream._reader is not None:
             raise RuntimeError(f"BUG: {self}: another task is already reading from it")
         if buf:
@@ -386,6 +386,7 @@ class Socket:
     def close(self, code: int = NORMAL, reason: str = "") -> Result:
         """Does the closing handshake, and ends the connection. ``(False, "closed")`` when it was closed before.
 
+        When another task is closing it already, that one's handshake is waited for.
         Blocks until the peer has answered, for the limit ``close_timeout`` at most; what the peer sends meanwhile is dropped.
         A task that is blocked in ``read`` gets ``(None, "closed")``. Raises ValueError for a code that may not be sent.
         """
@@ -504,10 +505,11 @@ def upgrade(stream: ServerStream, *, limits: Limits | None = None) -> tuple[Sock
         logger.info(f"websocket: {stream.remoteaddr}: upgrade refused: {exc.text}")
         header = {"content-type": "text/plain"}
         if exc.code == 426:
-            header |= {"upgrade": "websocket", "sec-websocket-version": handshake.VERSION}
+            header |= {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": handshake.VERSION}
         elif exc.code == 405:
             header |= {"allow": "GET"}
-        stream.respond(exc.code, header | {"connection": "close"})
+        header["connection"] = f"{header.get('connection', '')}, close"
+        stream.respond(exc.code, header)
         stream.closewrite(exc.text.encode("ascii", "backslashreplace") + b"\n")
         return None, exc.text
     fields = {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-accept": accept}
@@ -542,6 +544,10 @@ def connect(
     own = [("host", authority if default else f"{authority}:{port}"), *handshake.request_fields(key)]
     names = {name for name, _ in own}
     extra = [(name, value) for name, value in compose(header or ()) if name not in names]
+    for name, _ in extra:
+        if name in ("content-length", "transfer-encoding", "sec-websocket-extensions"):
+            raise ValueError(f"a WebSocket handshake can't have the header {name!r}")
+    protocols = [token for name, value in extra if name == "sec-websocket-protocol" for token in split_list(value)]
     request = request_head("GET", path, own + extra)
     begin = monotonic()
     conn: Conn | None
@@ -556,18 +562,19 @@ def connect(
         return None, f"websocket.connect {url}: {err}"
     deadline = monotonic() + limits.handshake_timeout / 1000 if timeout is None else begin + timeout / 1000
     try:
-        sock, err = _handshake(conn, request, key, deadline, ClientStream(conn, scheme, path, 0, Header()), limits)
+        http = ClientStream(conn, scheme, path, 0, Header())
+        sock, err = _handshake(conn, request, key, protocols, deadline, http, limits)
     except BaseException:
         conn.close()
         raise
     if sock is None:
-        conn.close()
+        conn._stream.abort()  # nothing that we wrote matters any more
         return None, f"websocket.connect {url}: {err}"
     return sock, None
 
 
 def _handshake(
-    conn: Conn, request: bytes, key: str, deadline: float, http: ClientStream, limits: Limits
+    conn: Conn, request: bytes, key: str, protocols: list[str], deadline: float, http: ClientStream, limits: Limits
 ) -> tuple[Socket | None, str | None]:
     stream = conn._stream
     stream.write(request)
@@ -578,7 +585,7 @@ def _handshake(
             if err is not None:
                 return None, f"no answer to the handshake: {err}"
         response = parse_response(head, limits)
-        handshake.check_response(response, key)
+        handshake.check_response(response, key, protocols)
     except ProtocolError as exc:
         return None, exc.text
     http.status, http.header = response.status, response.header

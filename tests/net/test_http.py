@@ -16,7 +16,7 @@ from silly._core import scheduler
 from silly.net import http, tcp
 from silly.sync import channel
 
-from ..helpers import Raw, asking, joined, serving, spawn, spin, turn
+from ..helpers import Raw, ahead_of_reader, asking, joined, serving, spawn, turn
 from .support import until
 
 LONG = 100 * 1024
@@ -272,7 +272,7 @@ def test_connection_close(how: str) -> None:
         client.request("/", "GET", *(["Connection: foo, CLOSE"] if how == "request" else []))
         client.send("GET / HTTP/1.1\r\nHost: never\r\n\r\n")
         response = client.response()
-        assert response.header["connection"] == "close"
+        assert response.header["connection"] == ("x, close" if how == "header" else "close")
         assert response.body == (b"" if how == "argument" else b"bye")
         client.eof()
 
@@ -569,7 +569,7 @@ def test_10000_pipelined_requests() -> None:
             assert client.read(len(str(i)) + 1) == b"/%d" % i
         assert joined(asking_too) > 2
         joined(sending)
-    assert max(b - a for a, b in pairwise(steps)) < 6000  # what a receive buffer holds, a few times
+    assert max(b - a for a, b in pairwise(steps)) < 300  # a few bursts of 64
 
 
 def test_pipelining_client_that_never_reads_is_held_back() -> None:
@@ -1206,10 +1206,8 @@ def test_server_close_when_a_request_has_just_arrived() -> None:
         assert client.response().status == 200
         (connection,) = server._connections
         client.request("/second")
-        conn = connection._conn
         # Its task is on the queue, woken by the data, when the server closes.
-        closing = spawn(lambda: (spin(lambda: conn.unreadbytes() or not conn.isalive()), server.close()))
-        joined(closing)
+        joined(ahead_of_reader(connection._conn, server.close))
         got = client.rest()
     assert handled == ["/", "/second"]
     assert b"hello /second" in got

@@ -36,13 +36,13 @@ from ..helpers import (
     Raw,
     ServerPeer,
     Upgraded,
+    ahead_of_reader,
     client_side,
     joined,
     raw_server,
     server_side,
     serving,
     spawn,
-    spin,
     switching,
     turn,
 )
@@ -830,12 +830,7 @@ def test_close_when_the_reader_has_just_been_woken(pair: Any, sent: str) -> None
     else:
         peer.put_close(1001)
 
-    def close() -> Any:
-        # On the ready queue before the reader, whom the data puts there.
-        spin(lambda: sock.conn.unreadbytes())
-        return sock.close()
-
-    closing = spawn(close)
+    closing = ahead_of_reader(sock.conn, sock.close)
     until(lambda: sock._closed)
     if sent == "message":
         assert peer.get_close() == (1000, "")
@@ -859,6 +854,24 @@ def test_close_from_two_tasks(pair: Any) -> None:
     assert joined(first) == (True, None)
     assert joined(second) == (False, CLOSED)
     assert sock.close() == (False, CLOSED)
+
+
+def test_a_second_close_waits_for_the_first(pair: Any) -> None:
+    """So a handler that returns when its read says "closed" doesn't cut short the handshake of who closed."""
+    sock, peer = pair
+    first = spawn(lambda: sock.close(1013, "later"))
+    turn()
+    order: list[str] = []
+    second = spawn(lambda: order.append(f"second: {sock.closecode}") if not sock.close() else None)
+    turn()
+    assert peer.get_close() == (1013, "later")
+    assert order == []
+    peer.put_close(1013)
+    if not peer.masks:
+        peer.close()
+    assert joined(first) == (True, None)
+    joined(second)
+    assert order == ["second: 1013"]
 
 
 def test_close_of_the_connection_below(pair: Any) -> None:
@@ -1248,7 +1261,8 @@ def refuse(request: bytes, status: int, logs: Any, rest: bytes = b"", **options:
         peer.send(request + rest)
         response = peer.response()
         assert response.status == status
-        assert response.header["connection"] == "close"
+        # RFC 9110, section 7.8: Upgrade goes with the option of that name.
+        assert response.header["connection"] == ("upgrade, close" if status == 426 else "close")
         assert "sec-websocket-accept" not in response.header
         assert seen[1].encode("ascii", "backslashreplace") + b"\n" == response.body
         peer.eof()

@@ -128,7 +128,7 @@ def test_responses(data: Any, stream: bytes) -> None:
     assert 100 <= response.status <= 999
     length, code = attempt(lambda: response_body_length(response, "GET"))
     assert length >= UNTIL_CLOSE if code is None else code in (400, 501)
-    assert attempt(lambda: handshake.check_response(response, KEY))[1] in (None, response.status)
+    assert attempt(lambda: handshake.check_response(response, KEY, []))[1] in (None, response.status)
 
 
 def test_chunked() -> None:

@@ -260,7 +260,7 @@ def answer_verdict(data: bytes) -> int | None:
         assert got.head is not None
         assert got.rest == glued
         try:
-            check_response(parse_response(got.head, DEFAULT), KEY)
+            check_response(parse_response(got.head, DEFAULT), KEY, [])
             verdicts.add(None)
         except ProtocolError as exc:
             verdicts.add(exc.code)
@@ -323,11 +323,11 @@ def test_other_statuses(status: int) -> None:
     got = read_head([answer({}, f"HTTP/1.1 {status} Some Reason")])
     assert got.head is not None
     with pytest.raises(ProtocolError, match=f"the server answered {status} Some Reason$"):
-        check_response(parse_response(got.head, DEFAULT), KEY)
+        check_response(parse_response(got.head, DEFAULT), KEY, [])
     got = read_head([answer({}, f"HTTP/1.1 {status}")])
     assert got.head is not None
     with pytest.raises(ProtocolError, match=f"the server answered {status}$"):
-        check_response(parse_response(got.head, DEFAULT), KEY)
+        check_response(parse_response(got.head, DEFAULT), KEY, [])
 
 
 def test_101_in_http_1_0() -> None:
@@ -337,3 +337,29 @@ def test_101_in_http_1_0() -> None:
 def test_our_fields_ask_for_the_version_we_check() -> None:
     assert request_fields(KEY)[2:] == [("sec-websocket-key", KEY), ("sec-websocket-version", "13")]
     assert handshake.VERSION == "13"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "offered", "taken"),
+    [
+        (None, ["chat"], True),
+        ("chat", ["chat"], True),
+        ("superchat", ["chat", "superchat"], True),
+        ("Chat", ["chat"], False),
+        ("chat, superchat", ["chat", "superchat"], False),
+        ("", ["chat"], False),
+        ("chat", [], False),
+    ],
+)
+def test_4_1_a_subprotocol_is_one_of_those_offered(chosen: str | None, offered: list[str], taken: bool) -> None:
+    line = "" if chosen is None else f"Sec-WebSocket-Protocol: {chosen}\r\n"
+    head = (
+        f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{line}"
+        f"Sec-WebSocket-Accept: {accept_key(KEY)}"
+    )
+    response = parse_response(head.encode(), DEFAULT)
+    if taken:
+        assert check_response(response, KEY, offered) is None
+    else:
+        with pytest.raises(ProtocolError, match="not asked for"):
+            check_response(response, KEY, offered)

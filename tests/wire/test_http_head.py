@@ -20,7 +20,7 @@ from silly._wire.http1 import (
     CHUNKED,
     UNTIL_CLOSE,
     HeadReader,
-    date_now,
+    date_line,
     error_response,
     parse_request,
     parse_response,
@@ -613,7 +613,7 @@ def test_error_response(code: int, text: str) -> None:
     assert got.rest == text.encode("ascii", "backslashreplace") + b"\n"
 
 
-def test_date_now(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_date_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 9110, section 5.6.7: the example there; worked out anew with each second, and only then."""
     now = 784111777.25
     made = 0
@@ -627,15 +627,15 @@ def test_date_now(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http1, "time", lambda: now)
     monkeypatch.setattr(http1, "formatdate", formatdate)
     monkeypatch.setattr(http1, "_date", (0, ""))
-    assert date_now() == "Sun, 06 Nov 1994 08:49:37 GMT"
+    assert date_line() == "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
     now += 0.5
-    assert date_now() == "Sun, 06 Nov 1994 08:49:37 GMT"
+    assert date_line() == "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
     assert made == 1
     now += 0.5
-    assert date_now() == "Sun, 06 Nov 1994 08:49:38 GMT"
+    assert date_line() == "date: Sun, 06 Nov 1994 08:49:38 GMT\r\n"
     assert made == 2
     now -= 60  # the clock was set back
-    assert parsedate_to_datetime(date_now()).timestamp() == int(now)
+    assert parsedate_to_datetime(date_line()[6:-2]).timestamp() == int(now)
 
 
 # ---- responses --------------------------------------------------------------------------------------------------------

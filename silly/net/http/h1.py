@@ -26,14 +26,14 @@ from ..._wire.http1 import (
     ChunkedReader,
     HeadReader,
     Request,
-    date_now,
+    date_line,
     error_response,
     parse_request,
     status_line,
 )
 from ..._wire.limits import Limits
 from .._stream import Stream
-from ..tcp import BURST, Conn, Data, _deadline, to_bytes
+from ..tcp import BURST, Conn, Data, deadline_after, to_bytes
 
 DISCARD = 64 * 1024
 """A body that the handler left unread is read and dropped up to this length, to keep the connection."""
@@ -69,7 +69,7 @@ class ServerStream:
         "_head_sent",
         "_hijacked",
         "_left",
-        "_pairs",
+        "_lines",
         "_query",
         "_status",
         "_target_query",
@@ -104,7 +104,8 @@ class ServerStream:
         self._continue = request.body != 0 and request.version == "HTTP/1.1" and "expect" in request.header
         # the response
         self._status = 0
-        self._pairs: list[tuple[str, str]] = []
+        self._lines = ""
+        """The head, as far as it is known before the body: status line and fields."""
         self._head_sent = False
         self._expected: int | None = None
         """Bytes of the body that the head announces; CHUNKED; None while unknown or ended by the connection's end."""
@@ -206,7 +207,7 @@ class ServerStream:
             if self._continue and not self._head_sent:
                 self._continue = False
                 stream.write(_CONTINUE)
-            err = stream.fill(len(stream.buf) + 1, _deadline(stall))
+            err = stream.fill(len(stream.buf) + 1, deadline_after(stall))
             if err is not None:
                 if err is not errno.TIMEDOUT or stream.err is not None:
                     return self._refuse(f"the request's body is incomplete: {err}", 400)
@@ -234,24 +235,26 @@ class ServerStream:
         ``close=True`` ends the response here, without a body, and the connection with it. Raises ValueError or TypeError for
         a bad status or header; ``(False, err)`` when the request was answered already or the peer is gone.
         """
-        line_ok = status_line(status)
+        line = status_line(status)
         if status < 200:
-            raise ValueError(f"{status} is no final status: {line_ok.strip()!r}")
-        pairs = compose(header)
-        expected = self._framing(pairs)
+            raise ValueError(f"{status} is no final status")
+        text, expected, ends = self._fields(header)
         if self._status:
             return failure("the request has been answered already")
-        self._status, self._pairs, self._expected = status, pairs, expected
-        if close:
+        self._status, self._lines, self._expected = status, line + text, expected
+        if ends or close:
             self._close = True
-            return self.closewrite()
-        return OK
+        return self.closewrite() if close else OK
 
-    def _framing(self, pairs: list[tuple[str, str]]) -> int | None:
-        """The body's length by the handler's own header; takes the fields out that are ours to write."""
+    def _fields(self, header: Outgoing) -> tuple[str, int | None, bool]:
+        """The handler's fields as text, the body's length by them, and whether they end the connection.
+
+        Framing and the end of the connection are written by ``_head``, so those fields are left out.
+        """
+        text = ""
         expected: int | None = None
-        kept = []
-        for name, value in pairs:
+        ends = dated = False
+        for name, value in compose(header):
             if name == "content-length":
                 if not value.isascii() or not value.isdigit() or (expected is not None and expected != int(value)):
                     raise ValueError(f"bad or ambiguous content-length {value!r}")
@@ -261,44 +264,40 @@ class ServerStream:
                     raise ValueError("transfer-encoding must be 'chunked', and goes without content-length")
                 expected = CHUNKED
             elif name == "connection":
-                if "close" in tokens(value):
-                    self._close = True
+                options = tokens(value)
+                ends = ends or "close" in options
+                others = ", ".join(option for option in options if option not in ("close", "keep-alive"))
+                text += f"connection: {others}\r\n" if others else ""
             else:
-                kept.append((name, value))
-        pairs[:] = kept
-        return expected
+                dated = dated or name == "date"
+                text += f"{name}: {value}\r\n"
+        return text if dated else text + date_line(), expected, ends
 
     def _head(self, whole: int | None) -> bytes:
         """The response's head; ``whole`` is the length of the body when all of it is known."""
-        status = self._status
-        if status not in _NO_BODY and self._expected is None and whole is not None:
-            self._expected = whole
-        names = [f"{name}: {value}\r\n" for name, value in self._pairs]
-        self._pairs = []
-        lines = [status_line(status), *names]
-        if not any(line.startswith("date:") for line in names):
-            lines.append(f"date: {date_now()}\r\n")
+        status, expected = self._status, self._expected
+        framing = ""
         if status == 204:
-            self._expected = 0
-        elif self._expected is None and status != 304:
-            if self.version == "HTTP/1.1":
-                self._expected = CHUNKED
-            else:
-                self._close = True
-        if self._expected == CHUNKED and self.version != "HTTP/1.1":
-            self._expected, self._close = None, True
-        if self._expected == CHUNKED:
-            lines.append("transfer-encoding: chunked\r\n")
-        elif self._expected is not None and status != 204:
-            lines.append(f"content-length: {self._expected}\r\n")
-        if self._close or not self._body_can_be_skipped():
+            expected = 0
+        else:
+            if expected is None and status != 304:
+                expected = CHUNKED if whole is None else whole
+            if expected == CHUNKED:
+                if self.version == "HTTP/1.1":
+                    framing = "transfer-encoding: chunked\r\n"
+                else:
+                    expected, self._close = None, True  # the connection's end is the body's
+            elif expected is not None:
+                framing = f"content-length: {expected}\r\n"
+        self._expected = expected
+        if self._body and not self._body_can_be_skipped():
             self._close = True
-            lines.append("connection: close\r\n")
+        if self._close:
+            framing += "connection: close\r\n"
         elif self.version != "HTTP/1.1":
-            lines.append("connection: keep-alive\r\n")
-        lines.append("\r\n")
+            framing += "connection: keep-alive\r\n"
         self._head_sent = True
-        return "".join(lines).encode("latin-1")
+        return f"{self._lines}{framing}\r\n".encode("latin-1")
 
     def _body_can_be_skipped(self) -> bool:
         """Whether the request's body, as far as it is unread, leaves the connection usable."""
@@ -413,9 +412,8 @@ class ServerStream:
         """The handler raised: answers 500, or cuts a response that had begun."""
         self._close = True
         if not self._status or not self._head_sent:
-            self._status = 500
-            self._pairs = [("content-type", "text/plain")]
-            self._expected = None
+            self._status = 0
+            self.respond(500, {"content-type": "text/plain"})
             self.closewrite("Internal Server Error\n")
         elif not self._ended:
             # Without its end the peer sees that the body is incomplete.
