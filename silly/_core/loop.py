@@ -10,13 +10,15 @@ Nothing here knows a greenlet, a socket or a protocol. What the layers above giv
 
 **The order of one turn** (tests hold it to this):
 
-1. what was deferred becomes ready; ready tasks run (``drain``), a slice at a time, then what they wrote is sent;
-2. the time-out is computed, and the selector asked;
-3. for each event: its callback, then ready tasks, then what they wrote is sent;
-4. for each timer now due, in the order of their times: its callback, then ready tasks, then output;
-5. for each call posted by a thread: the call, then ready tasks, then output.
+1. what was deferred becomes ready; ready tasks run (``drain``), a slice at a time;
+2. what tasks wrote is sent, here and in the turn before;
+3. the time-out is computed, and the selector asked;
+4. for each event: its callback, then ready tasks;
+5. for each timer now due, in the order of their times: its callback, then ready tasks;
+6. for each call posted by a thread: the call, then ready tasks.
 
-So a task woken by an event runs before the next event is looked at, and a timer that it cancels doesn't fire. A drain
+So a task woken by an event runs before the next event is looked at, and a timer that it cancels does not fire. What a turn's
+tasks write goes out together, before the selector is asked again: sending at the end costs less than in between. A drain
 is a bounded slice, and with tasks still ready the selector is asked without waiting: tasks can't starve I/O.
 """
 

@@ -269,7 +269,7 @@ def _exit_status(exc: SystemExit) -> int:
 
 
 def _drain() -> None:
-    """Runs ready tasks, at most a slice of them, and sends what they wrote."""
+    """Runs ready tasks, at most a slice of them."""
     global _current
     ready = _ready
     left = SLICE
@@ -288,8 +288,8 @@ def _drain() -> None:
             task._value = None
             green.switch(value)
     _current = None
-    if loop.dirty:
-        loop.flush()
+    if ready:
+        loop.flush()  # the slice is cut: what its tasks wrote shall not wait for the rest
 
 
 # ---- starting and ending ----------------------------------------------------------------------------------------

@@ -8,21 +8,39 @@ from __future__ import annotations
 import os
 
 _STRIDES = 512
+_REPEAT = [sum(1 << (32 * i) for i in range(words)) for words in range(_STRIDES // 4 + 1)]
+"""Times a key of four bytes, the key repeated so many times."""
 _tables: list[bytes] = []
 
 
 def apply_mask(data: bytes | bytearray | memoryview, key: bytes | bytearray) -> bytes:
     """``data`` XOR the four bytes of ``key``, repeated."""
     size = len(data)
-    if size < _STRIDES:
-        mask = int.from_bytes((key * (size // 4 + 1))[:size], "little")
-        return (int.from_bytes(data, "little") ^ mask).to_bytes(size, "little")
+    if size >= _STRIDES:
+        return _strides(bytearray(data), key)
+    words = (size + 3) >> 2
+    mixed = int.from_bytes(data, "little") ^ (int.from_bytes(key, "little") * _REPEAT[words])
+    return mixed.to_bytes(words << 2, "little")[:size]
+
+
+def unmask(buf: bytearray, at: int, end: int) -> bytes:
+    """The payload ``buf[at:end]`` of a frame, whose masking key stands before it."""
+    size = end - at
+    if size >= _STRIDES:
+        return _strides(buf[at:end], buf[at - 4 : at])
+    words = (size + 3) >> 2
+    # Key and payload as one number: a slice and a conversion less.
+    both = int.from_bytes(buf[at - 4 : end], "little")
+    return ((both >> 32) ^ ((both & 0xFFFFFFFF) * _REPEAT[words])).to_bytes(words << 2, "little")[:size]
+
+
+def _strides(data: bytearray, key: bytes | bytearray) -> bytes:
+    """``apply_mask`` for long data, which it changes."""
     if not _tables:
         _tables.extend(bytes(i ^ k for i in range(256)) for k in range(256))
-    out = bytearray(data)
     for i in range(4):
-        out[i::4] = out[i::4].translate(_tables[key[i]])
-    return bytes(out)
+        data[i::4] = data[i::4].translate(_tables[key[i]])
+    return bytes(data)
 
 
 class MaskKeys:

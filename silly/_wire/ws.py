@@ -13,7 +13,7 @@ from typing import Any
 
 from .error import ProtocolError
 from .limits import Limits
-from .mask import apply_mask
+from .mask import apply_mask, unmask
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN = 0x80
@@ -126,7 +126,7 @@ class MessageReader:
                 return end
             self._payload_at = 0
             if self._masked:
-                payload = apply_mask(buf[at:end], buf[at - 4 : at])
+                payload = unmask(buf, at, end)
             elif length < 4096:
                 payload = bytes(buf[at:end])
             else:
@@ -309,15 +309,13 @@ def _head(first: int, length: int, masked: int) -> bytes:
     return bytes((first, masked | 127)) + length.to_bytes(8, "big")
 
 
-_SHORT_HEADS = {first: [_head(first, n, 0) for n in range(126)] for first in (FIN | TEXT, FIN | BINARY)}
+SHORT_HEADS = {first: [_head(first, n, 0) for n in range(126)] for first in (FIN | TEXT, FIN | BINARY)}
+"""The headers of a server's short messages, by first byte and length: nearly every message has one of these."""
 
 
 def frame(first: int, payload: bytes) -> bytes:
     """A server's frame. ``first`` is the first byte: FIN and opcode."""
-    length = len(payload)
-    if length < 126 and first in _SHORT_HEADS:
-        return _SHORT_HEADS[first][length] + payload
-    return _head(first, length, 0) + payload
+    return _head(first, len(payload), 0) + payload
 
 
 def masked_frame(first: int, payload: bytes | memoryview, key: bytes) -> bytes:

@@ -27,11 +27,12 @@ from typing import Any
 from .. import errno
 from .._core import scheduler
 from .._core.loop import READ, WRITE
+from .._core.scheduler import READY
 from .._core.timers import Timer
 
 MARK = 64 * 1024
 """Unread bytes at which reading pauses."""
-RECV = 64 * 1024
+RECV = 16 * 1024
 RECV_LARGE = 1024 * 1024
 """Bytes asked of the kernel at once; the larger while a reader needs more than the smaller."""
 GATHER = 64 * 1024
@@ -48,10 +49,14 @@ IOV = 1024
 """Pieces for one sendmsg: what Linux takes."""
 
 _loop = scheduler.loop
+_ready = _loop.ready
 
 
 class Stream:
     """See the module's header. This class does plain sockets; ``tls`` overrides how bytes get in and out."""
+
+    plain = True
+    """Whether what arrives is the data itself, as it is not for TLS."""
 
     __slots__ = (
         "_blocked",
@@ -130,7 +135,15 @@ class Stream:
                 self.fail(errno.from_oserror(exc))
                 return
             else:
-                if data:
+                reader = self._reader
+                if reader is not None and data and self.plain and len(self.buf) + len(data) >= self.need:
+                    # What happens for nearly every message, without a call: ``_feed`` and ``scheduler.wake``.
+                    self.buf += data
+                    self._reader = None
+                    reader._value = None
+                    reader._status = READY
+                    _ready.append(reader)
+                elif data:
                     self._feed(data)
                 else:
                     self._ended()
@@ -149,7 +162,7 @@ class Stream:
         if reader is not None:
             if size >= self.need:
                 self._reader = None
-                scheduler.wake(reader)
+                scheduler.wake(reader, None)
         elif size >= self.mark:
             self._paused = True
             self._interest()
@@ -351,8 +364,21 @@ class Stream:
     def flush(self) -> None:
         """Sends what was gathered. The loop calls it for dirty streams."""
         self._dirty = False
-        if self._out and not self._blocked and self.sock is not None:
-            self._transmit()
+        out = self._out
+        if not out or self._blocked or self.sock is None:
+            return
+        if len(out) == 1 and not self.closed and self._writers is None:
+            # What happens for nearly every message, without a call. A refusal ``_transmit`` will meet again.
+            try:
+                sent = self.sock.send(out[0])
+            except OSError:
+                sent = 0
+            if sent == self.unsent:
+                out.clear()
+                self.unsent = 0
+                return
+            self._sent(sent)
+        self._transmit()
 
     def _wait_sent(self) -> str | None:
         """Waits until the unsent bytes are below the low mark."""
@@ -395,7 +421,8 @@ class Stream:
             else:
                 self._progress = monotonic()
                 self._sent(sent)
-        self._unblock()
+        if self._blocked or self.closed or self._writers is not None:
+            self._all_sent()
 
     def _sent(self, size: int) -> None:
         """Drops the first ``size`` bytes of the output, and wakes writers once little is left."""
@@ -422,8 +449,8 @@ class Stream:
                 self._wtimer = _loop.timers.add(self._progress + STALL, self._on_stall, internal=True)
             self._interest()
 
-    def _unblock(self) -> None:
-        """Everything is sent."""
+    def _all_sent(self) -> None:
+        """Everything is sent: whoever waited for that goes on."""
         if self._blocked:
             self._blocked = False
             self._interest()

@@ -51,6 +51,8 @@ _VERIFY_ERRORS = {
 class TlsStream(Stream):
     """A stream whose bytes go through an OpenSSL connection with memory buffers on its network side."""
 
+    plain = False
+
     __slots__ = ("_handshaking", "_peer_closed", "ssl")
 
     def __init__(self, sock: socket.socket, remoteaddr: str, ssl: SSL.Connection) -> None:

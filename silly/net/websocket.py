@@ -62,6 +62,7 @@ from .._wire.ws import (
     PING,
     POLICY,
     PONG,
+    SHORT_HEADS,
     TEXT,
     MessageReader,
     close_payload,
@@ -294,10 +295,12 @@ class Socket:
                 return failure(err)
         if len(payload) >= FRAGMENT:
             return self._write_fragments(opcode, payload)
-        if self._server:
-            err = self._stream.write(frame(FIN | opcode, payload))
-        else:
+        if not self._server:
             err = self._stream.write(masked_frame(FIN | opcode, payload, _keys.next()))
+        elif len(payload) < 126:
+            err = self._stream.write(SHORT_HEADS[FIN | opcode][len(payload)] + payload)
+        else:
+            err = self._stream.write(frame(FIN | opcode, payload))
         return OK if err is None else failure(err)
 
     def _write_fragments(self, opcode: int, payload: bytes) -> Result:
