@@ -35,7 +35,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from .. import logger
 from .loop import Loop
 from .result import Error
-from .signals import Signals, interrupt_safely
+from .signals import Signals, forget_signals, interrupt_safely
 from .timers import Timer
 
 SLICE = 256
@@ -144,6 +144,8 @@ def current() -> Task:
 
 
 def _not_here(verb: str, what: Any) -> str:
+    if _forked:
+        return f"BUG: {what}: in a child of os.fork(); silly belongs to the process that imported it"
     if get_ident() != loop.thread:
         return f"BUG: {what}: called from another thread; silly belongs to the thread that imported it"
     if getcurrent() is hub:
@@ -315,9 +317,9 @@ def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
 def exit(status: int) -> NoReturn:
     """See ``silly.exit``."""
     check_thread("silly.exit")
-    loop.post(begin_exit, status)
-    if _current is main:
-        park("silly.exit")
+    if not exiting:
+        loop.post(begin_exit, status)
+        park("silly.exit")  # where the end comes as to every other task, once: its finally blocks may block
     raise GreenletExit
 
 
@@ -457,8 +459,11 @@ def _hub() -> None:
 
 
 def _at_exit() -> None:
-    """Under plain python: a script that forked tasks and never ran them must not end silently."""
+    """Under plain python: what was written is delivered, and a script that never ran its tasks does not end silently."""
+    if _forked:
+        return  # the descriptors are the parent's
     never_ran = [task for task in tasks if task._greenlet is None]
+    _deliver()
     for handler in list(loop.handlers):
         handler.abort()
     loop.close()
@@ -475,6 +480,35 @@ def _at_exit() -> None:
     os._exit(1)  # an exit status can't be changed any more by gentler means
 
 
+def _deliver() -> None:
+    """Turns the loop, without tasks, until closed connections have sent what they were given, for ``GRACE`` at most."""
+    loop.drain = _ready.clear
+    loop.starved = lambda: False
+    loop.timers.clear_users()
+    end = monotonic() + GRACE
+    loop.timers.add(end, lambda _: None, internal=True)
+    for handler in list(loop.handlers):
+        if handler.wakes():
+            handler.close()
+    while loop.work and monotonic() < end:
+        loop.turn()
+
+
+def _after_fork() -> None:
+    """In a child of ``os.fork``: the loop, whose descriptors the parent uses, is out of reach from here on."""
+    global _forked, _current, _to_hub
+    _forked = True
+    _current = None
+    _to_hub = _in_child
+    loop.thread = -1
+    forget_signals()
+
+
+def _in_child() -> NoReturn:
+    raise RuntimeError(_not_here("", "blocking"))
+
+
+_forked = False
 hub = greenlet(_hub)
 _ready = loop.ready
 _to_hub: Callable[[], Any] = hub.switch
@@ -482,3 +516,4 @@ loop.drain = _drain
 loop.starved = _starved
 loop.interrupted = _interrupted
 atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_after_fork)

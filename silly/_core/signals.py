@@ -46,6 +46,20 @@ def interrupt_safely(loop: Loop, in_main: Callable[[], bool], deliver: Callable[
     signal.signal(signal.SIGINT, caught)
 
 
+_replaced: dict[int, Any] = {}
+"""The handlers that ``Signals`` stands in for now."""
+
+
+def forget_signals() -> None:
+    """In a forked child: gives the signals back, since nothing there turns the loop that ours would wake."""
+    if _replaced:
+        signal.set_wakeup_fd(-1)
+    for number, handler in _replaced.items():
+        signal.signal(number, handler)
+    if signal.getsignal(signal.SIGINT) in _interrupts:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Signals:
     """A context in which SIGINT and SIGTERM call ``graceful()``, unless the application has handlers of its own.
 
@@ -55,7 +69,6 @@ class Signals:
     def __init__(self, loop: Loop, graceful: Callable[[], object]) -> None:
         self._loop = loop
         self._graceful = graceful
-        self._saved: dict[int, Any] = {}
         self._saved_fd = -1
 
     def __enter__(self) -> None:
@@ -66,16 +79,17 @@ class Signals:
         for number in (signal.SIGINT, signal.SIGTERM):
             handler = signal.getsignal(number)
             if handler in (signal.SIG_DFL, signal.default_int_handler, *_interrupts):
-                self._saved[number] = handler
+                _replaced[number] = handler
                 signal.signal(number, self._caught)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
-        for each in self._saved:
+        for each in _replaced:
             signal.signal(each, signal.SIG_DFL)
         self._graceful()
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.set_wakeup_fd(self._saved_fd)
-            for number, handler in self._saved.items():
+            for number, handler in _replaced.items():
                 signal.signal(number, handler)
+            _replaced.clear()

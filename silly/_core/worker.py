@@ -17,8 +17,39 @@ MAX_THREADS = 8
 """Lookups wait on the network, not on the processor: more threads than cores, few enough to be cheap."""
 IDLE = 10.0
 
-_Job = tuple[Loop, Callable[..., Any], tuple[Any, ...], Callable[[Any, BaseException | None], None]]
-_jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+
+class Job:
+    """A submitted call. While it is awaited it keeps the process alive."""
+
+    __slots__ = ("_loop", "args", "awaited", "done", "func")
+
+    def __init__(
+        self, loop: Loop, func: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Any, BaseException | None], None]
+    ) -> None:
+        self._loop = loop
+        self.func = func
+        self.args = args
+        self.done = done
+        self.awaited = True
+        loop.work += 1
+
+    def give_up(self) -> None:
+        """Nobody waits for the result any more: the end of the process need not either."""
+        if self.awaited:
+            self.awaited = False
+            self._loop.work -= 1
+
+    def finished(self, result: Any, exc: BaseException | None) -> None:
+        """Runs in the loop's thread."""
+        self.give_up()
+        self.done(result, exc)
+
+    def post(self, result: Any, exc: BaseException | None) -> None:
+        """Runs in the worker's thread."""
+        self._loop.post(self.finished, result, exc)
+
+
+_jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
 _lock = threading.Lock()
 _threads = 0
 _unfinished = 0
@@ -27,32 +58,33 @@ _unfinished = 0
 
 def submit(
     loop: Loop, func: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Any, BaseException | None], None]
-) -> None:
+) -> Job:
     """Runs ``func(*args)`` in a worker thread, then ``done(result, exception)`` in the loop's.
 
     Raises RuntimeError when the system refuses the first thread; with fewer threads than jobs the jobs wait.
     """
     global _threads, _unfinished
-    loop.work += 1
+    job = Job(loop, func, args, done)
     with _lock:
         _unfinished += 1
         start = _unfinished > _threads and _threads < MAX_THREADS
         if start:
             _threads += 1
-        _jobs.put((loop, func, args, done))
+        _jobs.put(job)
     if not start:
-        return
+        return job
     try:
         threading.Thread(target=_work, name="silly-worker", daemon=True).start()
     except RuntimeError:
         with _lock:
             _threads -= 1
             if _threads:
-                return
+                return job
             _jobs.get()
             _unfinished -= 1
-        loop.work -= 1
+        job.give_up()
         raise
+    return job
 
 
 def _work() -> None:
@@ -66,19 +98,13 @@ def _work() -> None:
                     continue
                 _threads -= 1
             return
-        loop, func, args, done = job
         result: Any = None
         failed: BaseException | None = None
         try:
-            result = func(*args)
+            result = job.func(*job.args)
         except BaseException as exc:
             failed = exc
         with _lock:
             _unfinished -= 1
-        loop.post(_finish, loop, done, result, failed)
-        del job, loop, func, args, done, result, failed
-
-
-def _finish(loop: Loop, done: Callable[[Any, BaseException | None], None], result: Any, exc: BaseException | None) -> None:
-    loop.work -= 1
-    done(result, exc)
+        job.post(result, failed)
+        del job, result, failed

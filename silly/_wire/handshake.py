@@ -34,7 +34,7 @@ def check_request(method: str, version: str, header: Header, body: int) -> str:
     if body:
         # A proxy and we might disagree about where it ends.
         raise ProtocolError("a WebSocket upgrade with a body", 400)
-    if tokens(header["upgrade"]) != ["websocket"]:
+    if "websocket" not in tokens(header["upgrade"]):
         raise ProtocolError("no 'Upgrade: websocket'", 426)
     if "upgrade" not in tokens(header["connection"]):
         raise ProtocolError("no 'upgrade' among the options of Connection", 426)

@@ -27,6 +27,7 @@ _Address = tuple[int, Any]
 
 def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple[socket.socket, None] | tuple[None, str]:
     """A connected, non-blocking socket, or an error of ``silly.errno``. ``timeout`` in ms covers look-up and connecting."""
+    scheduler.check_thread(what)
     path = address.socketpath(addr, what)
     host, port = (path, 0) if path is not None else address.endpoint(addr, what)
     local = None if bind is None else _local(bind, what)
@@ -79,12 +80,13 @@ def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Ad
     except UnicodeError:
         return errno.RESOLVE
     flags = socket.AI_NUMERICHOST if kind == 6 else socket.AI_ADDRCONFIG
-    worker.submit(_loop, socket.getaddrinfo, (host, port, 0, socket.SOCK_STREAM, 0, flags), done)
+    job = worker.submit(_loop, socket.getaddrinfo, (host, port, 0, socket.SOCK_STREAM, 0, flags), done)
     timer = None if deadline is None else _loop.timers.add(deadline, timed_out, internal=True)
     try:
         result = scheduler.park(f"the look-up of {addr}")
     finally:
         waiting.clear()
+        job.give_up()
         if timer is not None:
             _loop.timers.cancel(timer)
     if isinstance(result, TimeoutError):

@@ -70,6 +70,7 @@ class Stream:
         "_progress",
         "_reader",
         "_recv_size",
+        "_run",
         "_shut",
         "_timer",
         "_writers",
@@ -111,6 +112,8 @@ class Stream:
         self._deadline: float | None = None
         self._timer: Timer | None = None
         self._progress = 0.0
+        self._run = 0
+        """Bytes sent at once since this last let others run."""
         self._wtimer: Timer | None = None
         self._eof = False
         self._shut = False
@@ -175,14 +178,14 @@ class Stream:
                 self._release()
                 return
         elif self.err is None:
-            self.err = errno.EOF
+            self.err = self.werr or errno.EOF  # a write that failed has met the reset
         self._interest()
         self._wake_reader(self.err)
 
     def fail(self, err: str) -> None:
         """The connection is broken: frees the descriptor, and everybody who waits gets ``err``."""
         if self.err is None or self.err == errno.EOF:
-            self.err = err
+            self.err = self.werr or err
         if self.werr is None:
             self.werr = err
         self._release()
@@ -328,9 +331,14 @@ class Stream:
 
     def _write_more(self) -> str | None:
         if not self._blocked:
+            self._run += self.unsent
             self._transmit()
         if self.unsent > HIGH:
             return self._wait_sent()
+        if self._run > HIGH and scheduler._current is not None:
+            # The peer keeps up with us, so nothing else makes this task wait: others, timers and signals want to run.
+            self._run = 0
+            scheduler.pause()
         return self.werr
 
     def writev(self, parts: list[bytes | memoryview]) -> str | None:
@@ -413,7 +421,7 @@ class Stream:
                 self._block()
                 return
             except OSError as exc:
-                self.fail(errno.from_oserror(exc))
+                self._write_failed(errno.from_oserror(exc))
                 return
             if sent == self.unsent:
                 out.clear()
@@ -423,6 +431,21 @@ class Stream:
                 self._sent(sent)
         if self._blocked or self.closed or self._writers is not None:
             self._all_sent()
+
+    def _write_failed(self, err: str) -> None:
+        """The peer takes no more. What it had sent before may still be read: an early answer to an upload, for one."""
+        if self.closed or self._eof:
+            self.fail(err)
+            return
+        self.werr = err
+        self._out.clear()
+        self.unsent = 0
+        if self._wtimer is not None:
+            _loop.timers.cancel(self._wtimer)
+            self._wtimer = None
+        self._blocked = False
+        self._interest()
+        self._wake_writers(err)
 
     def _sent(self, size: int) -> None:
         """Drops the first ``size`` bytes of the output, and wakes writers once little is left."""

@@ -89,6 +89,8 @@ class Conn:
             err = stream.fill(n, deadline)
             if err is not None:
                 return None, err
+            if len(stream.buf) < n:
+                raise RuntimeError(f"BUG: {self}: another task has read what this one waited for")
         elif stream._reader is not None:
             stream.fill(n)  # raises: another task reads
         elif self._breathe():
@@ -170,7 +172,7 @@ class Conn:
 
     def isalive(self) -> bool:
         """Whether it is neither closed nor broken nor ended by the peer."""
-        return self._stream.err is None
+        return self._stream.err is None and self._stream.werr is None
 
     def __enter__(self) -> Conn:
         return self
@@ -187,6 +189,12 @@ class Conn:
     def __repr__(self) -> str:
         state = "closed" if self._stream.closed else self._stream.err or "open"
         return f"<{type(self).__module__.rpartition('.')[2]} connection with {self.remoteaddr}, {state}>"
+
+
+def config_alone(what: str, *others: object) -> None:
+    """A dict of settings stands alone: what is given beside it must not be lost (it may be the certificates or limits)."""
+    if any(other is not None for other in others):
+        raise TypeError(f"{what}: settings in a dict and as arguments: give all of them one way")
 
 
 def deadline_after(timeout: float) -> float:
@@ -206,6 +214,7 @@ def listen(
     queues. A dict with these keys may be given instead.
     """
     if isinstance(addr, Mapping):
+        config_alone("tcp.listen", accept, backlog)
         return listen(**addr)
     if not callable(accept):
         raise TypeError("tcp.listen needs accept, a function that gets the connection")
@@ -226,6 +235,7 @@ def connect(
     given as a dict in its place: ``tcp.connect(addr, {"timeout": 1000})``.
     """
     if isinstance(bind, Mapping):
+        config_alone("tcp.connect", timeout)
         return connect(addr, **bind)
     sock, err = dial(addr, bind, timeout, "tcp.connect")
     if sock is None:

@@ -37,6 +37,8 @@ __all__ = ["Conn", "Listener", "connect", "listen"]
 _RECORD = 16384
 """What OpenSSL takes at a time: the longest TLS record (RFC 8446, section 5.1)."""
 _READ = 65536
+_ANSWERS = 64 * 1024
+"""Bytes that OpenSSL may answer by itself (key updates) to a peer that takes no output."""
 
 _VERIFY_ERRORS = {
     9: "the certificate is not valid yet",
@@ -53,12 +55,13 @@ class TlsStream(Stream):
 
     plain = False
 
-    __slots__ = ("_handshaking", "_peer_closed", "ssl")
+    __slots__ = ("_answers", "_handshaking", "_peer_closed", "ssl")
 
     def __init__(self, sock: socket.socket, remoteaddr: str, ssl: SSL.Connection) -> None:
         self.ssl = ssl
         self._handshaking = True
         self._peer_closed = False
+        self._answers = 0
         super().__init__(sock, remoteaddr)
 
     def handshake(self, deadline: float) -> str | None:
@@ -79,6 +82,8 @@ class TlsStream(Stream):
         self._send_pending()
         self._handshaking = False
         self._feed(b"")  # what came right behind the handshake
+        if self._peer_closed and self.err == errno.TLS and self._eof:
+            self.err = errno.EOF  # TCP had ended before this could see that the peer had closed in good order
         return None
 
     def _feed(self, data: bytes) -> None:
@@ -100,11 +105,17 @@ class TlsStream(Stream):
         except SSL.ZeroReturnError:
             self._peer_closed = True
         except SSL.Error as exc:
-            self._send_pending()
             logger.info(f"tls: {self.remoteaddr}: {_reason(exc)}")
+            self.buf += plain  # what came before the bad record is good
+            self._send_pending()
+            self.flush()  # the alert
             self.fail(errno.TLS)
             return
         self._send_pending()
+        if self._answers > _ANSWERS:
+            logger.info(f"tls: {self.remoteaddr}: a flood of key updates by a peer that doesn't read")
+            self.fail(errno.TLS)
+            return
         if self.sock is None:
             self.buf += plain  # it broke before the task that shook hands ran
             return
@@ -115,7 +126,7 @@ class TlsStream(Stream):
 
     def _ended(self) -> None:
         if self.err is None and not self._peer_closed:
-            self.err = errno.TLS
+            self.err = self.werr or errno.TLS  # a write that failed has met the reset
         super()._ended()
 
     def _cipher(self) -> bytes:
@@ -130,7 +141,10 @@ class TlsStream(Stream):
     def _send_pending(self) -> None:
         data = self._cipher()
         if data and self.werr is None:
+            self._answers = self._answers + len(data) if self._blocked else 0
             self._queue(data)
+            if scheduler._current is scheduler.main:
+                self.flush()
 
     def _encrypt(self, data: bytes) -> bytes:
         scheduler.check_thread("write")  # a record made and not sent breaks the connection
@@ -315,6 +329,7 @@ def listen(
     Raises ValueError for certificates that can't be used. Of ``limits`` it heeds ``handshake_timeout``.
     """
     if isinstance(addr, Mapping):
+        tcp.config_alone("tls.listen", certs or None, accept, backlog, alpnprotos, limits if limits is not DEFAULT else None)
         return listen(**addr)
     if not callable(accept):
         raise TypeError("tls.listen needs accept, a function that gets the connection")
@@ -338,6 +353,7 @@ def connect(
     handshake is ``errno.TLS``, with the reason in the log. The options may be given as a dict in place of ``hostname``.
     """
     if isinstance(hostname, Mapping):
+        tcp.config_alone("tls.connect", alpnprotos, ca, None if verify else verify, timeout, bind)
         return connect(addr, **hostname)
     conn, err = connect_explained(addr, hostname, alpnprotos, ca, verify, timeout, bind)
     if conn is not None:
@@ -404,8 +420,8 @@ def _verified(why: list[str], number: int, ok: int) -> bool:
 
 def _wrong_name(ssl: SSL.Connection, hostname: str, is_ip: bool) -> str | None:
     try:
-        (verify_ip_address if is_ip else verify_hostname)(ssl, hostname)
-    except (VerificationError, CertificateError):
+        (verify_ip_address if is_ip else verify_hostname)(ssl, hostname if is_ip else hostname.encode("idna").decode("ascii"))
+    except (VerificationError, CertificateError, ValueError):  # ValueError: no certificate can have that name
         return f"TLS: the certificate is not for {hostname}"
     return None
 

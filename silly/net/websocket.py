@@ -78,6 +78,8 @@ from .tcp import connect as tcp_connect
 
 __all__ = ["ClientStream", "Socket", "connect", "upgrade"]
 
+INTERIM = 16
+"""Responses that a client reads in a handshake: interim ones (1xx) may precede the final one (RFC 9110, section 15.2)."""
 SHOWN_PINGS = 16
 """Pings shown to the application whose pong by hand is taken as done."""
 
@@ -116,6 +118,7 @@ class Socket:
     __slots__ = (
         "__weakref__",
         "_burst",
+        "_close_due",
         "_closed",
         "_closers",
         "_controls",
@@ -152,6 +155,8 @@ class Socket:
         self._burst = 0
         self._peer_closed = False
         self._closed = False
+        self._close_due: float | None = None
+        """When the peer's answer to our close frame is due."""
         self._closers: list[scheduler.Task] | None = None
         self._pings: deque[bytes] | None = None
         self._held_pong: bytes | None = None
@@ -202,16 +207,26 @@ class Socket:
                     return self._control(opcode, data)
                 need = got
             self._burst = 0
-            err = stream.fill(need, deadline)
+            err = stream.fill(need, deadline if stream.goodbye is not None else self._sooner(deadline))
             if err is not None:
                 return None, self._read_failed(err)
             if self._err is not None:
                 return None, self._err  # another task closed the socket after the data had come, and reads now itself
 
+    def _sooner(self, deadline: float | None) -> float | None:
+        """The deadline of a read once a close frame was sent: the peer's answer is due."""
+        due = self._close_due
+        return deadline if due is None else due if deadline is None else min(due, deadline)
+
     def _read_failed(self, err: str) -> str:
         """``fill`` gave up: what the reader is told."""
         if self._err is not None:
             return self._err  # another task closed the socket meanwhile
+        if err is errno.TIMEDOUT and self._close_due is not None and monotonic() >= self._close_due:
+            limit = self._limits.close_timeout
+            self._err = f"the peer did not answer the close frame within the limit 'close_timeout' of {limit} ms"
+            self._end(ABNORMAL, "")
+            return self._err
         self.partial = self._messages.partial(self._stream.buf)
         if err is errno.TIMEDOUT and self._stream.err is None:
             return err
@@ -272,14 +287,14 @@ class Socket:
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
-    def write(self, data: Data | None, typ: str = "binary") -> Result:
+    def write(self, data: Data | None, typ: str | None = "binary") -> Result:
         """Sends a message, or a control frame: ``typ`` is ``"text"``, ``"binary"``, ``"ping"``, ``"pong"`` or ``"close"``.
 
         ``None`` is an empty message. Blocks while the peer takes nothing and 1 MiB waits. ``(False, err)`` when the socket is
         closed or broken, or for a control frame of more than 125 bytes. Writing ``"close"`` starts the closing handshake.
         Raises ValueError for an unknown type and for text that isn't UTF-8, TypeError for what can't be sent.
         """
-        opcode = _OPCODES.get(typ)
+        opcode = _OPCODES.get(typ or "binary")
         if opcode is None:
             raise ValueError(f"unknown frame type {typ!r}: it is one of {', '.join(map(repr, _OPCODES))}")
         payload = data.encode() if type(data) is str else b"" if data is None else to_bytes(data)
@@ -382,18 +397,23 @@ class Socket:
         if self._stream.goodbye is None:
             return None
         self._stream.goodbye = None
+        self._close_due = monotonic() + self._limits.close_timeout / 1000
         return self._stream.write_nowait(self._frame(FIN | CLOSE, payload))
 
     # ---- closing ------------------------------------------------------------------------------------------------
 
-    def close(self, code: int = NORMAL, reason: str = "") -> Result:
+    def close(self, code: int | None = NORMAL, reason: Data | None = "") -> Result:
         """Does the closing handshake, and ends the connection. ``(False, "closed")`` when it was closed before.
 
         When another task is closing it already, that one's handshake is waited for.
         Blocks until the peer has answered, for the limit ``close_timeout`` at most; what the peer sends meanwhile is dropped.
         A task that is blocked in ``read`` gets ``(None, "closed")``. Raises ValueError for a code that may not be sent.
         """
-        payload = close_payload(code, reason) if code != NORMAL or reason else _NORMAL_CLOSE
+        payload = _NORMAL_CLOSE
+        if code not in (None, NORMAL) or reason:
+            text = to_bytes(reason or b"")
+            _check_utf8(text)
+            payload = close_payload(NORMAL if code is None else code, text.decode())
         scheduler.check_thread("sock.close")
         if self._closed:
             self._wait_closed()
@@ -533,9 +553,10 @@ def connect(
 ) -> tuple[Socket, None] | tuple[None, str]:
     """Connects to ``ws://`` or ``wss://host[:port]/path``, and blocks until the handshake is done.
 
-    ``header``: more header fields; it is not changed. ``timeout`` ms bounds connecting and handshake together (else the
-    limit ``handshake_timeout`` bounds the handshake). ``ca`` and ``verify`` as in ``silly.net.tls.connect``. ``(None, err)``
-    with the cause, or for a URL that is none; ValueError for header fields that may not be sent.
+    ``header``: more header fields, or another ``host``; those of the handshake itself are left out. It is not changed.
+    ``timeout`` ms bounds connecting and handshake together (else the limit ``handshake_timeout`` bounds the handshake). ``ca``
+    and ``verify`` as in ``silly.net.tls.connect``. ``(None, err)`` with the cause, or for a URL
+    that is none; ValueError for header fields that may not be sent.
     """
     parsed = _parse_url(url)
     if isinstance(parsed, str):
@@ -544,23 +565,27 @@ def connect(
     authority = f"[{host}]" if ":" in host else host
     default = port == (443 if scheme == "wss" else 80)
     key = base64.b64encode(os.urandom(16)).decode("ascii")
-    own = [("host", authority if default else f"{authority}:{port}"), *handshake.request_fields(key)]
+    own = handshake.request_fields(key)
     names = {name for name, _ in own}
     extra = [(name, value) for name, value in compose(header or ()) if name not in names]
+    if "host" not in dict(extra):
+        own.insert(0, ("host", authority if default else f"{authority}:{port}"))
     for name, _ in extra:
         if name in ("content-length", "transfer-encoding", "sec-websocket-extensions"):
             raise ValueError(f"a WebSocket handshake can't have the header {name!r}")
     protocols = [token for name, value in extra if name == "sec-websocket-protocol" for token in split_list(value)]
     request = request_head("GET", path, own + extra)
     begin = monotonic()
+    # "unix:" would be read as the scheme of a Unix domain socket's address.
+    target = f"[{host}]:{port}" if host == "unix" else f"{authority}:{port}"
     conn: Conn | None
     if scheme == "wss":
         # Loaded when used: OpenSSL's modules take longer to import than all of ours.
         from .tls import connect_explained
 
-        conn, err = connect_explained(f"{authority}:{port}", host, ["http/1.1"], ca, verify, timeout, None, limits)
+        conn, err = connect_explained(target, host, ["http/1.1"], ca, verify, timeout, None, limits)
     else:
-        conn, err = tcp_connect(f"{authority}:{port}", None, timeout)
+        conn, err = tcp_connect(target, None, timeout)
     if conn is None:
         return None, f"websocket.connect {url}: {err}"
     deadline = monotonic() + limits.handshake_timeout / 1000 if timeout is None else begin + timeout / 1000
@@ -583,11 +608,14 @@ def _handshake(
     stream.write(request)
     heads = HeadReader(limits)
     try:
-        while (head := heads.next(stream.buf)) is None:
-            err = stream.fill(len(stream.buf) + 1, deadline)
-            if err is not None:
-                return None, f"no answer to the handshake: {err}"
-        response = parse_response(head, limits)
+        for _ in range(INTERIM):
+            while (head := heads.next(stream.buf)) is None:
+                err = stream.fill(len(stream.buf) + 1, deadline)
+                if err is not None:
+                    return None, f"no answer to the handshake: {err}"
+            response = parse_response(head, limits)
+            if response.status >= 200 or response.status == 101:
+                break
         handshake.check_response(response, key, protocols)
     except ProtocolError as exc:
         return None, exc.text
@@ -619,6 +647,8 @@ def _parse_url(url: str) -> tuple[str, str, int, str] | str:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         path = path if path.isascii() else "".join(c if c.isascii() else _quoted(c) for c in path)
         check_host(f"[{host}]" if ":" in host else host)
+        if "*" in host:
+            return "bad host: a wildcard"
     except (UnicodeError, ProtocolError) as exc:
         return f"bad host: {exc}"
     return parts.scheme, host, port if port is not None else (443 if parts.scheme == "wss" else 80), path

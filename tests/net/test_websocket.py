@@ -180,7 +180,6 @@ def test_write(pair: Any, args: tuple[Any, ...], first: int, payload: bytes) -> 
         ("\ud800", "text", ValueError),
         ("x", "continuation", ValueError),
         ("x", "TEXT", ValueError),
-        ("x", None, ValueError),
         ("x", 1, ValueError),
         (1, "binary", TypeError),
         ([b"x"], "binary", TypeError),
@@ -886,7 +885,7 @@ def test_close_of_the_connection_below(pair: Any) -> None:
     assert sock.closecode == 1006
 
 
-@pytest.mark.parametrize("bad", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65536, -1, "1000", True, None])
+@pytest.mark.parametrize("bad", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65536, -1, "1000", True])
 def test_close_with_a_bad_code(side: Side, bad: Any) -> None:
     with side(SHORT) as (sock, peer):
         with pytest.raises(ValueError, match="close code"):
@@ -1487,7 +1486,7 @@ def connecting(answer: Callable[[str], bytes], after: str = "close", **options: 
 
 
 def test_the_request() -> None:
-    header = {"X-One": "1", "Cookie": ["a=b", "c=d"], "Host": "evil", "Upgrade": "h2c", "X-None": None}
+    header = {"X-One": "1", "Cookie": ["a=b", "c=d"], "Host": "virtual.example", "Upgrade": "h2c", "X-None": None}
     before = {key: value[:] if isinstance(value, list) else value for key, value in header.items()}
     sock, err, head = connecting(switching, "keep", header=header)
     assert err is None
@@ -1500,7 +1499,7 @@ def test_the_request() -> None:
         ["host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "x-one", "cookie", "cookie"]
     )
     fields = dict(line.split(": ") for line in lines)
-    assert fields["host"].startswith("127.0.0.1:")
+    assert fields["host"] == "virtual.example"
     assert fields["upgrade"] == "websocket"
     assert fields["connection"] == "Upgrade"
     assert fields["sec-websocket-version"] == "13"
@@ -1561,7 +1560,8 @@ ANSWERS = {
         "101 with a body",
     ),
     "HTTP/1.0": (lambda head: switching(head).replace(b"HTTP/1.1", b"HTTP/1.0"), "101 in HTTP/1.0"),
-    "100": (lambda head: b"HTTP/1.1 100 Continue\r\n\r\n", "answered 100 Continue"),
+    "100": (lambda head: b"HTTP/1.1 100 Continue\r\n\r\n", "no answer to the handshake: End of file"),
+    "100 for ever": (lambda head: b"HTTP/1.1 100 Continue\r\n\r\n" * 20, "answered 100 Continue"),
     **{
         f"{status} {'with' if body else 'without'} a body": (
             lambda head, status=status, body=body: b"HTTP/1.1 %d Reason\r\nX: y\r\n\r\n" % status + body,

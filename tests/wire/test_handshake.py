@@ -71,7 +71,7 @@ REQUESTS: list[tuple[str, dict[str, list[str]], str | int]] = [
     ("4.2.1-upgrade-WebSocket", {"Upgrade": ["WebSocket"]}, ACCEPT),
     ("4.2.1-upgrade-WEBSOCKET", {"Upgrade": ["WEBSOCKET"]}, ACCEPT),
     ("4.2.1-upgrade-other", {"Upgrade": ["h2c"]}, 426),
-    ("4.2.1-upgrade-several", {"Upgrade": ["h2c, websocket"]}, 426),
+    ("4.2.1-upgrade-several", {"Upgrade": ["h2c, websocket"]}, ACCEPT),
     ("4.2.1-upgrade-prefix", {"Upgrade": ["websocket2"]}, 426),
     ("4.2.1-upgrade-version", {"Upgrade": ["websocket/13"]}, 426),
     ("4.2.1-upgrade-empty", {"Upgrade": [""]}, 426),

@@ -109,6 +109,8 @@ def listen(
     with ``tls=True`` or without. A dict with these keys may be given instead.
     """
     if isinstance(addr, Mapping):
+        others = handler, tls or None, certs, alpnprotos, backlog, limits if limits is not DEFAULT else None
+        tcp.config_alone("http.listen", *others)
         return listen(**addr)
     if not callable(handler):
         raise TypeError("http.listen needs handler, a function that gets the stream")

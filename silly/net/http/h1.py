@@ -68,6 +68,7 @@ class ServerStream:
         "_expected",
         "_head_sent",
         "_hijacked",
+        "_keepalive",
         "_left",
         "_lines",
         "_query",
@@ -111,6 +112,7 @@ class ServerStream:
         """Bytes of the body that the head announces; CHUNKED; None while unknown or ended by the connection's end."""
         self._written = 0
         self._ended = False
+        self._keepalive = request.keepalive
         self._close = not request.keepalive
         self._err: str | None = None
         self._hijacked = False
@@ -182,8 +184,11 @@ class ServerStream:
         del decoded[:size]
         return data
 
-    def _gather(self, size: int, timeout: float | None) -> str | None:
-        """Waits until ``size`` bytes of the body can be taken; None then, EOF when it ends before."""
+    def _gather(self, size: int, timeout: float | None, until: float | None = None) -> str | None:
+        """Waits until ``size`` bytes of the body can be taken; None then, EOF when it ends before.
+
+        ``timeout`` ms bounds the wait for each arrival, ``until`` (a time of ``time.monotonic()``) the whole instead.
+        """
         if self._err is not None:
             return self._err
         if self._hijacked:
@@ -207,7 +212,7 @@ class ServerStream:
             if self._continue and not self._head_sent:
                 self._continue = False
                 stream.write(_CONTINUE)
-            err = stream.fill(len(stream.buf) + 1, deadline_after(stall))
+            err = stream.fill(len(stream.buf) + 1, deadline_after(stall) if until is None else until)
             if err is not None:
                 if err is not errno.TIMEDOUT or stream.err is not None:
                     return self._refuse(f"the request's body is incomplete: {err}", 400)
@@ -228,7 +233,7 @@ class ServerStream:
 
     # ---- the response -------------------------------------------------------------------------------------------
 
-    def respond(self, status: int, header: Outgoing = (), close: bool = False) -> Result:
+    def respond(self, status: int, header: Outgoing | None = None, close: bool = False) -> Result:
         """Starts the response. It goes out with the first ``write``, ``flush`` or ``closewrite``.
 
         Without a Content-Length one is added when the body is given whole to ``closewrite``; else the body is chunked.
@@ -238,7 +243,7 @@ class ServerStream:
         line = status_line(status)
         if status < 200:
             raise ValueError(f"{status} is no final status")
-        text, expected, ends = self._fields(header)
+        text, expected, ends = self._fields(header or ())
         if self._status:
             return failure("the request has been answered already")
         self._status, self._lines, self._expected = status, line + text, expected
@@ -396,17 +401,25 @@ class ServerStream:
             self.closewrite("Internal Server Error\n")
         elif not self._ended:
             self.closewrite()
-        if self._close or self._err is not None:
-            return False
+        return not self._close and self._err is None
+
+    def _skip_body(self) -> bool:
+        """Reads and drops what the handler left of the request's body; False when the connection must end instead."""
+        if self.conn._stream._reader is not None:
+            return False  # a task that the handler left behind is still reading it
         if self._body and not self._at_end():
             if not self._body_can_be_skipped():
                 return False
-            err = self._gather(DISCARD + 1, None)
-            if err is not errno.EOF:
+            until = deadline_after(self.limits.body_timeout)
+            if self._gather(DISCARD + 1, None, until) is not errno.EOF:
                 return False
         if self._chunked is None and self._left > 0:
             self._take(self._left)
         return True
+
+    def _ends_against_peer(self) -> bool:
+        """Whether the peer may send more: it has not asked for the connection's end, or its body is not all here."""
+        return self._keepalive or not self._at_end()
 
     def _failed(self) -> None:
         """The handler raised: answers 500, or cuts a response that had begun."""
@@ -424,9 +437,10 @@ class ServerStream:
 
 
 class Connection:
-    """Serves one connection. ``idle``: it waits for a request, so it may be closed at any time."""
+    """Serves one connection. ``idle``: it waits for a request, so it may be closed at any time; ``skipping``: it drops the
+    rest of an answered request, so it may be too."""
 
-    __slots__ = ("_conn", "_handler", "_limits", "_scheme", "_serving", "closing", "idle")
+    __slots__ = ("_conn", "_handler", "_limits", "_scheme", "_serving", "closing", "idle", "skipping")
 
     def __init__(self, conn: Conn, handler: Handler, scheme: str, limits: Limits) -> None:
         self._conn = conn
@@ -436,12 +450,13 @@ class Connection:
         self._serving: ServerStream | None = None
         self.idle = False
         self.closing = False
+        self.skipping = False
 
     def close_idle(self) -> None:
         """The server closes: ends the connection now if it is idle, else after the running request."""
         self.closing = True
         # With bytes in the buffer its task has been woken, and is about to take the request up.
-        if self.idle and not self._conn._stream.buf:
+        if self.skipping or (self.idle and not self._conn._stream.buf):
             self._conn.close()
         if self._serving is not None:
             self._serving._close = True
@@ -471,6 +486,9 @@ class Connection:
             if head is None:
                 return False
             request = parse_request(head, self._limits)
+            if request.method == "CONNECT":
+                # What follows a 2xx would be a tunnel to the peer, and requests to us.
+                raise ProtocolError("CONNECT is not supported", 501)
             expect = request.header["expect"]
             if expect is not None and request.version == "HTTP/1.1" and expect.lower() != "100-continue":
                 raise ProtocolError("unknown expectation", 417)
@@ -528,9 +546,13 @@ class Connection:
             return False
         if failed:
             stream._failed()
-        elif stream._complete():
-            return True
-        if not stream._at_end():
+        elif stream._complete() and not self.closing:
+            self.skipping = True
+            skipped = stream._skip_body()
+            self.skipping = False
+            if skipped:
+                return True
+        if stream._ends_against_peer():
             self._conn._stream.close(await_end=True)
         return False
 
