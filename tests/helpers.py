@@ -33,7 +33,7 @@ ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 def turn(count: int = 1) -> None:
-    """Lets the loop turn ``count`` times, the selector asked each time (``time.sleep(0)`` doesn't promise that)."""
+    """Lets the loop turn ``count`` times, the selector asked each time."""
     for _ in range(count):
         done = channel.new()
         scheduler.loop.post(done.push, True)
