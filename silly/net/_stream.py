@@ -376,11 +376,16 @@ class Stream:
         if not out or self._blocked or self.sock is None:
             return
         if len(out) == 1 and not self.closed and self._writers is None:
-            # What happens for nearly every message, without a call. A refusal ``_transmit`` will meet again.
+            # What happens for nearly every message, without a call.
             try:
                 sent = self.sock.send(out[0])
-            except OSError:
-                sent = 0
+            except (BlockingIOError, InterruptedError):
+                self._block()
+                return
+            except OSError as exc:
+                # Not left to ``_transmit``: the system tells a reset once, after that only a broken pipe.
+                self._write_failed(errno.from_oserror(exc))
+                return
             if sent == self.unsent:
                 out.clear()
                 self.unsent = 0
@@ -440,11 +445,7 @@ class Stream:
         self.werr = err
         self._out.clear()
         self.unsent = 0
-        if self._wtimer is not None:
-            _loop.timers.cancel(self._wtimer)
-            self._wtimer = None
-        self._blocked = False
-        self._interest()
+        self._unblock()
         self._wake_writers(err)
 
     def _sent(self, size: int) -> None:
@@ -472,14 +473,18 @@ class Stream:
                 self._wtimer = _loop.timers.add(self._progress + STALL, self._on_stall, internal=True)
             self._interest()
 
+    def _unblock(self) -> None:
+        """No output waits for the kernel any more."""
+        self._blocked = False
+        self._interest()
+        if self._wtimer is not None:
+            _loop.timers.cancel(self._wtimer)
+            self._wtimer = None
+
     def _all_sent(self) -> None:
         """Everything is sent: whoever waited for that goes on."""
         if self._blocked:
-            self._blocked = False
-            self._interest()
-            if self._wtimer is not None:
-                _loop.timers.cancel(self._wtimer)
-                self._wtimer = None
+            self._unblock()
             if self.on_unblocked is not None:
                 self.on_unblocked()
         if self._writers is not None:

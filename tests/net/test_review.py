@@ -20,7 +20,7 @@ from silly.sync import channel
 from ..children import Child, in_thread
 from ..conftest import Logs
 from ..helpers import Raw, ahead_of_reader, joined, raw_server, serving, spawn, turn
-from .support import until
+from .support import reset_on_close, until
 
 
 def hello(stream: Any) -> None:
@@ -243,6 +243,24 @@ def test_an_early_answer_outlives_a_failed_write(kind: str, tmp_path: Path) -> N
         assert conn.read("\n") == (b"ERR busy\n", None)
         assert conn.read(1)[0] is None
         assert not conn.isalive()
+        conn.close()
+
+
+def test_a_reset_that_gathered_output_meets_is_told_as_one() -> None:
+    peers = channel.new()
+    with check(tcp.listen("127.0.0.1:0", peers.push)) as listener:
+        with socket.create_connection(("127.0.0.1", listener.port)) as client:
+            conn, _ = peers.pop()
+            conn._stream._paused = True
+            conn._stream._interest()
+            reset_on_close(client)
+
+        def write() -> object:
+            conn.write("x")
+            until(lambda: not conn._stream._dirty)
+            return conn.write("y")
+
+        assert joined(spawn(write)) == (False, errno.CONNRESET)
         conn.close()
 
 
