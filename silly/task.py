@@ -3,7 +3,7 @@
 ``fork`` puts a function on a queue; the caller goes on. Tasks run one at a time, each until it blocks: between two blocking
 calls no other task runs, so plain data needs no locks. What blocks: ``task.wait``, ``time.sleep``, ``channel.pop`` of an
 empty channel, ``read`` on any connection, ``connect``, and ``write`` past a connection's high mark. What never blocks:
-``fork``, ``wakeup``, ``time.after``, ``listen``, ``channel.push``.
+``fork``, ``wakeup``, ``time.after``, ``listen``, ``channel.push``. ``time.deadline`` bounds what blocks.
 
 ``fork`` and ``wakeup`` append to one FIFO queue, which is run after every event. An exception ends its task alone, and is
 logged with its traceback. Each task starts with a copy of its forker's context variables.
@@ -57,7 +57,10 @@ def fork(func: Callable[..., object], userdata: Any = None) -> Task:
 
 
 def wait() -> Any:
-    """Blocks until another task calls ``wakeup`` on this one, and returns the result given there."""
+    """Blocks until another task calls ``wakeup`` on this one, and returns the result given there.
+
+    Raises TimeoutError when a ``time.deadline`` runs out; a ``wakeup`` that comes after that is one too many, and raises.
+    """
     if scheduler.leaving():
         raise GreenletExit
     return scheduler.park(_WAIT)

@@ -1,6 +1,13 @@
 """Time (upstream: ``silly.time``). Every time is in milliseconds.
 
 A timer's function runs in a task of its own. Timers due together fire in the order they were set. Resolution is 1 ms.
+
+``deadline`` bounds whatever a task does, however many calls that takes:
+
+    with time.deadline(2000):
+        conn, err = tcp.connect("example.org:80")
+        if conn is not None:
+            line, err = conn.read("\\n")
 """
 
 from __future__ import annotations
@@ -15,7 +22,7 @@ from typing import Any
 from ._core import scheduler
 from ._core.timers import Timer
 
-__all__ = ["after", "cancel", "monotonic", "now", "sleep"]
+__all__ = ["after", "cancel", "deadline", "monotonic", "now", "sleep"]
 
 _loop = scheduler.loop
 
@@ -33,7 +40,8 @@ def monotonic() -> int:
 def sleep(ms: float) -> None:
     """Blocks the task for ``ms`` milliseconds; ``sleep(0)`` lets every other ready task go first, once.
 
-    Raises ValueError for a negative or not finite time. When the process is ending it returns at once.
+    Raises ValueError for a negative or not finite time, and TimeoutError when a ``deadline`` runs out, which never ends
+    ``sleep(0)``. When the process is ending it returns at once.
     """
     _check(ms)
     if scheduler.leaving():
@@ -46,6 +54,25 @@ def sleep(ms: float) -> None:
         scheduler.park("time.sleep", scheduler.SLEEP)
     finally:
         _loop.timers.cancel(timer)
+
+
+def deadline(ms: float) -> scheduler.Deadline:
+    """Bounds everything that the current task waits for in a ``with`` block: in ``ms`` milliseconds it must be done.
+
+    When they are over, a call that waits returns its error, and so does every further one that would have to wait until the
+    block ends: ``errno.TIMEDOUT`` from connections, a text such as ``"channel.pop: the deadline of 100 ms ran out"`` from
+    others. A call that has no error in its result (``sleep``, ``task.wait``, ``silly.run``) raises TimeoutError with such a
+    text. A call that need not wait is not affected: what has arrived can still be read. Nothing is lost: what had arrived
+    stays, connections stay usable, and what a blocked ``write`` was given still goes out.
+
+    Blocks nest, and the deadline that ends first counts. Tasks that are forked in the block aren't bounded by it. The block
+    neither raises nor hides anything itself; ``with time.deadline(100) as limit`` gives an object whose ``expired`` tells
+    whether the time is over. A task that computes without waiting is not interrupted.
+
+    Raises ValueError for a negative or not finite time; entering the block raises RuntimeError where there is no task.
+    """
+    _check(ms)
+    return scheduler.Deadline(ms)
 
 
 def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer:

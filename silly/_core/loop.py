@@ -14,12 +14,17 @@ Nothing here knows a greenlet, a socket or a protocol. What the layers above giv
 2. what tasks wrote is sent, here and in the turn before;
 3. the time-out is computed, and the selector asked;
 4. for each event: its callback, then ready tasks;
-5. for each timer now due, in the order of their times: its callback, then ready tasks;
+5. for each timer that was due when the selector returned, in the order of their times: its callback, then ready tasks;
 6. for each call posted by a thread: the call, then ready tasks.
 
 So a task woken by an event runs before the next event is looked at, and a timer that it cancels does not fire. What a turn's
 tasks write goes out together, before the selector is asked again: sending at the end costs less than in between. A drain
 is a bounded slice, and with tasks still ready the selector is asked without waiting: tasks can't starve I/O.
+
+**How long a turn takes**, from the selector's return until it is asked again, is nobody's but the tasks' doing.
+``busy_since`` tells when the present one began, for the watchdog's thread. ``lagged`` is the sum of those that held the loop
+for more than ``LAG``: a peer whose answer is late because we did not look is not late. The sum is up to date before timers
+that became due during a hold fire.
 """
 
 from __future__ import annotations
@@ -40,6 +45,8 @@ READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 LONGEST = 86400.0
 """Seconds of one wait at most: epoll takes 31 bits of milliseconds, and raises for a timer that is 25 days off."""
+LAG = 0.1
+"""Seconds of one turn beyond which it has held the loop: what shorter ones add to a peer's answer is noise."""
 
 
 class Dirty(Protocol):
@@ -76,11 +83,13 @@ class Loop:
         "_selector",
         "_signalled",
         "_waker",
+        "busy_since",
         "deferred",
         "dirty",
         "drain",
         "handlers",
         "interrupted",
+        "lagged",
         "listeners",
         "ready",
         "starved",
@@ -104,6 +113,11 @@ class Loop:
         self.work = 0
         """Things under way that no task waits for: jobs of worker threads, closed streams still sending."""
         self.turns = 0
+        self.busy_since = 0.0
+        """When the selector returned last (of the monotonic clock); 0.0 while it waits, and before the loop runs."""
+        self.lagged = 0.0
+        """Seconds that turns longer than ``LAG`` took, in all. A turn that leaves no timer armed is not measured: whoever
+        compares two readings has a timer that brings him to the second."""
         self.thread = get_ident()
         self.drain: Callable[[], None] = _unset
         self.starved: Callable[[], bool] = lambda: False
@@ -165,6 +179,7 @@ class Loop:
 
     def run(self) -> None:
         """Turns for ever, in the greenlet that calls it."""
+        self.busy_since = monotonic()
         while True:
             try:
                 self.turn()
@@ -184,6 +199,8 @@ class Loop:
         if self.dirty:
             self.flush()
         timers = self.timers
+        since = self.busy_since
+        end = 0.0
         timeout: float | None
         if ready or self._posted or self.deferred:
             timeout = 0
@@ -191,8 +208,17 @@ class Loop:
             if not self.listeners and not timers.users and self.starved():
                 return
             when = timers.next()
-            timeout = None if when is None else min(max(0.0, when - monotonic()), LONGEST)
-        for key, mask in self._selector.select(timeout):
+            if when is None:
+                timeout, end = None, since
+            else:
+                end = monotonic()
+                timeout = min(max(0.0, when - end), LONGEST)
+        self.busy_since = 0.0
+        events = self._selector.select(timeout)
+        self.busy_since = now = monotonic()
+        if 0.0 < since < (end or now) - LAG:  # with tasks ready the selector did not wait: the turn ended just now
+            self.lagged += (end or now) - since
+        for key, mask in events:
             try:
                 key.data(mask)
             except Exception:
@@ -200,7 +226,6 @@ class Loop:
             if ready:
                 drain()
         if timers.heap:
-            now = monotonic()
             # The pair is not unpacked: the argument of the last timer would stay alive in a local until the next one.
             while (due := timers.pop(now)) is not None:
                 try:
@@ -223,6 +248,7 @@ class Loop:
 
     def close(self) -> None:
         """Releases the loop's own descriptors."""
+        self.busy_since = 0.0
         self._selector.close()
         self._waker.close()
         self.wakeup_fd.close()

@@ -12,6 +12,9 @@ remembers ``current()`` somewhere, calls ``park(what)``, and gets what the waker
 * ``park`` may raise (GreenletExit, KeyboardInterrupt): then the primitive clears that place itself.
 * Before it remembers the task it asks ``leaving()``. When the process is ending that yields once and is True: nothing
   blocks any more, and the primitive returns ``errno.CLOSED``.
+* ``park`` raises ``DeadlineOver`` when the task's deadline (``time.deadline``) runs out, or has: a primitive with an error in
+  its result clears its place and returns that (``ran_out`` makes the text); from any other it goes on to the caller. A task
+  that was woken before the deadline struck gets what it was woken with, so nothing that was handed over is lost.
 
 **Ending.** ``begin_exit(status)``: listeners close, open WebSockets send close 1001, each waiting task gets GreenletExit
 where it waits, output is flushed for at most ``GRACE`` seconds, and the main greenlet gets SystemExit(status).
@@ -54,7 +57,20 @@ SLEEP = "SLEEP"
 class Task:
     """A forked function. Opaque: give it to ``task.wakeup`` and ``task.status``."""
 
-    __slots__ = ("__weakref__", "_code", "_context", "_func", "_greenlet", "_lasti", "_status", "_userdata", "_value", "_what")
+    __slots__ = (
+        "__weakref__",
+        "_code",
+        "_context",
+        "_deadlines",
+        "_func",
+        "_greenlet",
+        "_lasti",
+        "_over",
+        "_status",
+        "_userdata",
+        "_value",
+        "_what",
+    )
 
     def __init__(self, func: Callable[..., object], userdata: Any, code: CodeType | None, lasti: int) -> None:
         self._func: Callable[..., object] | None = func
@@ -64,6 +80,8 @@ class Task:
         self._what: Any = None
         self._greenlet: greenlet | None = None
         self._context: Context | None = None
+        self._deadlines: list[Deadline] | None = None
+        self._over: Deadline | None = None
         # The line number is worked out when somebody asks: that costs more than the fork.
         self._code = code
         self._lasti = lasti
@@ -87,7 +105,10 @@ class Task:
             return "its turn to run"
         if self._status == RUN:
             return "nothing: it runs"
-        return str(self._what)
+        if not self._deadlines:
+            return str(self._what)
+        soonest = min(self._deadlines, key=_when)
+        return f"{self._what}, within a deadline of {soonest.ms:.15g} ms"
 
     def __repr__(self) -> str:
         return f"<task {self.name()} {self._status or 'finished'}, forked at {self.origin()}>"
@@ -164,6 +185,8 @@ def park(what: Any, status: str = WAIT) -> Any:
     task = _current
     if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(_not_here("cannot block", what))
+    if task._over is not None:
+        raise DeadlineOver(ran_out(what))
     task._what = what
     task._status = status
     return _to_hub()
@@ -177,9 +200,12 @@ def wake(task: Task, value: Any = None) -> None:
 
 
 def pause() -> None:
-    """Lets every other ready task, and pending I/O, go first."""
-    loop.deferred.append(current())
-    park("its turn", READY)
+    """Lets every other ready task, and pending I/O, go first. A deadline that is over makes no difference."""
+    task = current()
+    loop.deferred.append(task)
+    task._what = "its turn"
+    task._status = READY
+    _to_hub()
 
 
 def leaving() -> bool:
@@ -222,6 +248,8 @@ def hook(create: Callable[[Task], object] | None, term: Callable[[Task], object]
 
 
 def _finished(task: Task) -> None:
+    if task._deadlines:
+        _drop_deadlines(task)  # of a generator that was left in the middle
     task._status = task._func = task._userdata = task._greenlet = task._what = task._context = None
     tasks.pop(task, None)
 
@@ -294,6 +322,105 @@ def _drain() -> None:
         loop.flush()  # the slice is cut: what its tasks wrote shall not wait for the rest
 
 
+# ---- deadlines --------------------------------------------------------------------------------------------------
+
+
+class DeadlineOver(TimeoutError):
+    """Raised where a task blocks, by the deadline that it runs under."""
+
+
+class Deadline:
+    """Bounds what the current task's calls may wait, in a ``with`` block; see ``time.deadline``."""
+
+    __slots__ = ("_over", "_task", "_timer", "ms", "when")
+
+    def __init__(self, ms: float) -> None:
+        self.ms = ms
+        self.when = 0.0
+        self._over = False
+        self._task: Task | None = None
+        self._timer: Timer | None = None
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over. It stays as it is when the block ends."""
+        if not self._over and self._task is not None:
+            return monotonic() >= self.when
+        return self._over
+
+    def __enter__(self) -> Deadline:
+        task = _current
+        if task is None or task._greenlet is not getcurrent():
+            raise RuntimeError(_not_here("there is no task to bound", "time.deadline"))
+        if self._timer is not None:
+            raise RuntimeError("BUG: time.deadline: each with block needs a deadline of its own")
+        self._task = task
+        self.when = monotonic() + self.ms / 1000
+        # Internal, or it would keep silly.run waiting for nothing but the deadline around it.
+        self._timer = loop.timers.add(self.when, _strike, self, internal=True)
+        if task._deadlines is None:
+            task._deadlines = []
+        task._deadlines.append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over = self.expired
+        task, self._task = self._task, None
+        assert self._timer is not None
+        loop.timers.cancel(self._timer)
+        # The task is not always the one that enters and leaves last: blocks in generators end in any order.
+        deadlines = task._deadlines if task is not None else None
+        if task is not None and deadlines is not None and self in deadlines:
+            deadlines.remove(self)
+            if task._over is self:
+                task._over = min((each for each in deadlines if each._over), key=_when, default=None)
+
+
+def _when(deadline: Deadline) -> float:
+    return deadline.when
+
+
+def _strike(deadline: Deadline) -> None:
+    """The timer of ``deadline``: whoever waits gets it at once, whoever is ready or yields when it blocks next."""
+    task = deadline._task
+    assert task is not None
+    deadline._over = True
+    if task._over is None:
+        task._over = deadline
+    # While the process is ending nobody blocks, and the main greenlet is held.
+    if task._status in (WAIT, SLEEP) and not exiting:
+        _throw(task, DeadlineOver(_text(task._over, task._what)))
+
+
+def _drop_deadlines(task: Task) -> None:
+    """Ends the deadlines of ``task``, whatever block it is in."""
+    for deadline in task._deadlines or ():
+        assert deadline._timer is not None
+        loop.timers.cancel(deadline._timer)
+    task._deadlines = task._over = None
+
+
+def _text(deadline: Deadline, what: Any) -> str:
+    return f"{what}: the deadline of {deadline.ms:.15g} ms ran out"
+
+
+def expired() -> bool:
+    """Whether the current task is under a deadline that has struck: nothing blocks then. False where there is no task."""
+    task = _current
+    return task is not None and task._over is not None
+
+
+def ran_out(what: str) -> str:
+    """The error of the operation ``what`` that the current task's deadline has ended, in words.
+
+    Raises RuntimeError where ``expired()`` is False.
+    """
+    task = _current
+    if task is None or task._over is None:
+        raise RuntimeError(f"BUG: {what}: no deadline has run out")
+    return _text(task._over, what)
+
+
 # ---- starting and ending ----------------------------------------------------------------------------------------
 
 
@@ -319,7 +446,8 @@ def exit(status: int) -> NoReturn:
     check_thread("silly.exit")
     if not exiting:
         loop.post(begin_exit, status)
-        park("silly.exit")  # where the end comes as to every other task, once: its finally blocks may block
+        while not exiting:
+            pause()  # where the end comes as to every other task, once: its finally blocks may block; no deadline ends it
     raise GreenletExit
 
 
@@ -395,6 +523,8 @@ def _starved() -> bool:
         return False
     if not tasks and _joining:
         wake(main)
+    elif main._deadlines or any(task._deadlines for task in tasks):
+        return False  # a deadline wakes its task
     else:
         _deadlock()
     return True
@@ -435,7 +565,11 @@ _PACKAGE = __file__.rpartition("_core")[0]
 
 def waiting_frame(task: Task) -> FrameType | None:
     """The innermost frame of a suspended task that isn't the library's own."""
-    frame = task._greenlet.gr_frame if task._greenlet is not None else None
+    return outside(task._greenlet.gr_frame if task._greenlet is not None else None)
+
+
+def outside(frame: FrameType | None) -> FrameType | None:
+    """The innermost frame, from ``frame`` outwards, that isn't the library's own."""
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return frame
@@ -485,6 +619,8 @@ def _deliver() -> None:
     loop.drain = _ready.clear
     loop.starved = lambda: False
     loop.timers.clear_users()
+    for task in (main, *tasks):
+        _drop_deadlines(task)
     end = monotonic() + GRACE
     loop.timers.add(end, lambda _: None, internal=True)
     for handler in list(loop.handlers):

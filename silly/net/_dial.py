@@ -26,7 +26,8 @@ _Address = tuple[int, Any]
 
 
 def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple[socket.socket, None] | tuple[None, str]:
-    """A connected, non-blocking socket, or an error of ``silly.errno``. ``timeout`` in ms covers look-up and connecting."""
+    """A connected, non-blocking socket, or an error of ``silly.errno``. ``timeout`` in ms covers look-up and connecting, as a
+    ``time.deadline`` around it does."""
     scheduler.check_thread(what)
     path = address.socketpath(addr, what)
     host, port = (path, 0) if path is not None else address.endpoint(addr, what)
@@ -84,6 +85,8 @@ def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Ad
     timer = None if deadline is None else _loop.timers.add(deadline, timed_out, internal=True)
     try:
         result = scheduler.park(f"the look-up of {addr}")
+    except scheduler.DeadlineOver:
+        return errno.TIMEDOUT
     finally:
         waiting.clear()
         job.give_up()
@@ -134,6 +137,8 @@ class _Race:
         _loop.handlers.add(self)
         try:
             result: socket.socket | str = scheduler.park(f"the connection to {addr}")
+        except scheduler.DeadlineOver:
+            return None, errno.TIMEDOUT
         finally:
             self._task = None
             self._end()

@@ -66,7 +66,8 @@ class Channel:
     def pop(self) -> tuple[Any, Any]:
         """``(item, None)``, waiting for one if need be; ``(None, reason)`` when closed and empty.
 
-        ``(None, "Channel is mpsc")`` when another task waits already.
+        ``(None, "Channel is mpsc")`` when another task waits already; ``(None, "channel.pop: the deadline of 100 ms ran out")``
+        in a ``time.deadline`` that is over, and nothing is taken then.
         """
         scheduler.check_thread("channel.pop")
         if self._items:
@@ -80,10 +81,12 @@ class Channel:
         self._reader = me = scheduler.current()
         try:
             item = scheduler.park(_WAIT)
-        except BaseException:
+        except BaseException as exc:
             # Woken and then interrupted before it ran, it may have a successor by now.
             if self._reader is me:
                 self._reader = None
+            if isinstance(exc, scheduler.DeadlineOver):
+                return None, scheduler.ran_out(_WAIT)
             raise
         if item is _CLOSED:
             return None, self.reason

@@ -414,3 +414,119 @@ def test_close_releases_the_loop_s_descriptors_and_a_late_post_does_no_harm() ->
     ran: list[str] = []
     loop.post(ran.append, "never")
     assert ran == []
+
+
+# ---- how long a turn takes ----------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A monotonic clock that only callbacks, and waiting in the selector, move on."""
+
+    def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.waits = 0.0
+        """Seconds that each wait takes."""
+        self.busy: list[float] = []
+        """``busy_since`` during each wait."""
+        self._loop = rig.loop
+        self._selector = rig.loop._selector
+        rig.loop._selector = self  # type: ignore[assignment]
+        monkeypatch.setattr("silly._core.loop.monotonic", lambda: self.now)
+
+    def takes(self, seconds: float) -> Callable[..., None]:
+        def callback(*args: Any) -> None:
+            self.now += seconds
+
+        return callback
+
+    def select(self, timeout: float | None) -> Any:
+        self.busy.append(self._loop.busy_since)
+        self.now += self.waits
+        return self._selector.select(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._selector, name)
+
+
+@pytest.fixture
+def clock(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(rig, monkeypatch)
+
+
+def test_busy_since_tells_when_the_selector_returned(rig: Rig, clock: Clock) -> None:
+    loop = rig.loop
+    assert loop.busy_since == 0.0
+    clock.waits = 7.0
+    seen: list[float] = []
+    for _ in range(2):
+        clock.now = 1000.0
+        loop.post(clock.takes(3.0))
+        loop.post(lambda: seen.append(loop.busy_since))
+        loop.turn()
+    assert seen == [1007.0, 1007.0]
+    assert clock.busy == [0.0, 0.0]
+    assert loop.busy_since == 1007.0, "until the selector is asked again"
+
+
+@pytest.mark.parametrize("kind", ["event", "timer", "post", "task"])
+@pytest.mark.parametrize("then", ["ready", "waits", "due"])
+def test_a_turn_that_held_the_loop_counts(rig: Rig, clock: Clock, kind: str, then: str) -> None:
+    loop = rig.loop
+    clock.waits = 60.0
+    loop.timers.add(1e9, rig.says("never"))
+    loop.turn()
+    clock.waits = 0.0
+    held = clock.takes(5.0)
+    if kind == "event":
+        sock = rig.readable()
+        loop.register(sock.fileno(), READ, lambda mask: (held(), loop.unregister(sock.fileno())))
+    elif kind == "timer":
+        loop.timers.add(clock.now, held)
+    elif kind == "post":
+        loop.post(held)
+    else:
+        loop.post(loop.ready.append, held)
+    loop.turn()
+    assert loop.lagged == 0.0, "it is told when the turn has ended"
+    if then == "ready":
+        loop.ready.append(clock.takes(0.0))
+    elif then == "due":
+        loop.timers.add(clock.now - 1, rig.says("due"))
+    else:
+        clock.waits = 60.0
+    loop.turn()
+    assert loop.lagged == 5.0
+    loop.turn()
+    assert loop.lagged == 5.0, "waiting is no hold"
+
+
+def test_short_turns_don_t_count_however_many(rig: Rig, clock: Clock) -> None:
+    rig.loop.timers.add(1e9, rig.says("never"))
+    for _ in range(100):
+        rig.loop.post(clock.takes(0.09))
+        rig.loop.turn()
+    rig.loop.turn()
+    assert rig.loop.lagged == 0.0
+
+
+def test_the_sum_is_up_to_date_before_timers_that_became_due_in_the_hold(rig: Rig, clock: Clock) -> None:
+    """So whoever waits for an answer can tell a late peer from a late look."""
+    loop = rig.loop
+    lagged: list[float] = []
+    events: list[str] = []
+    loop.register(rig.readable().fileno(), READ, lambda mask: (events.append("event"), clock.takes(20.0)()))
+    loop.timers.add(clock.now + 10, lambda _: lagged.append(loop.lagged))
+    loop.turn()
+    assert (events, lagged) == (["event"], [])
+    loop.turn()
+    assert (events, lagged) == (["event", "event"], [20.0]), "and events came first"
+
+
+def test_a_closed_loop_is_not_busy() -> None:
+    loop = Loop()
+    loop.drain = lambda: None
+    loop.post(lambda: None)
+    loop.turn()
+    assert loop.busy_since > 0.0
+    loop.close()
+    assert loop.busy_since == 0.0
