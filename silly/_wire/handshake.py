@@ -6,15 +6,28 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Callable, Sequence
+from typing import Literal
 
+from .deflate import Deflate, Parameters, check_answer
 from .error import ProtocolError
-from .header import Header, tokens
+from .header import TOKEN, Header, Outgoing, compose, split_list, tokens
 from .http1 import Response
 
 VERSION = "13"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/:\[\]@?#,\s]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+_OWN = frozenset(
+    ("upgrade", "connection", "content-length", "transfer-encoding", "sec-websocket-accept", "sec-websocket-extensions")
+    + ("sec-websocket-key", "sec-websocket-protocol", "sec-websocket-version")
+)
+"""Fields of the 101 that only the handshake itself sets."""
+
+Origins = Sequence[str] | re.Pattern[str] | Literal[False] | None
+"""Which pages may connect: those of these origins, those whose origin matches in full, any (False), or the same host (None)."""
+Subprotocols = Sequence[str] | Callable[[list[str]], str | None] | None
+"""A server's subprotocols in the order of its preference, or a function that chooses one of those offered, or None."""
 
 
 def accept_key(key: str) -> str:
@@ -53,13 +66,35 @@ def check_request(method: str, version: str, header: Header, body: int) -> str:
     return accept_key(key)
 
 
-def check_origin(header: Header) -> None:
+def check_origins(origins: object) -> None:
+    """Raises TypeError or ValueError for what can't say which origins are allowed."""
+    if origins is None or origins is False or isinstance(origins, re.Pattern):
+        return
+    if isinstance(origins, str) or not isinstance(origins, Sequence):
+        raise TypeError(f"origins is a list, a compiled pattern, False or None, not {type(origins).__name__}")
+    for origin in origins:
+        if not isinstance(origin, str):
+            raise TypeError(f"an origin is str, not {type(origin).__name__}")
+        if not _ORIGIN.fullmatch(origin) and origin != "null":
+            raise ValueError(f"an origin is 'scheme://host' or 'scheme://host:port', not {origin!r}")
+
+
+def check_origin(header: Header, origins: Origins = None) -> None:
     """A browser's request must come from a page of the same host and port: cookies would make any other a forgery.
 
-    No Origin: no browser, so nothing to protect. The scheme is ignored, since a proxy may have ended TLS.
+    ``origins`` (checked by ``check_origins``) allows others instead. No Origin: no browser, so nothing to protect. For the
+    same host the scheme is ignored, since a proxy may have ended TLS. Raises ``ProtocolError`` 403.
     """
     origin = header["origin"]
-    if origin is None:
+    if origin is None or origins is False:
+        return
+    if origins is not None:
+        if isinstance(origins, re.Pattern):
+            allowed = origins.fullmatch(origin) is not None
+        else:
+            allowed = _normal(origin) in map(_normal, origins)
+        if not allowed:
+            raise ProtocolError(f"Origin {origin[:80]!r} is not allowed", 403)
         return
     match = _ORIGIN.fullmatch(origin)
     host = (header["host"] or "").lower()
@@ -73,6 +108,64 @@ def check_origin(header: Header) -> None:
     raise ProtocolError(f"Origin {origin[:80]!r} is not this host, {host[:80]!r}", 403)
 
 
+def _normal(origin: str) -> str:
+    """An origin in lower case, without its scheme's default port."""
+    scheme, _, rest = origin.lower().partition("://")
+    default = _DEFAULT_PORTS.get(scheme)
+    return f"{scheme}://{rest.removesuffix(f':{default}') if default else rest}"
+
+
+def check_subprotocols(subprotocols: object) -> list[str]:
+    """The names as a list. Raises TypeError or ValueError for what is no list of different tokens."""
+    if isinstance(subprotocols, str) or not isinstance(subprotocols, Sequence):
+        raise TypeError(f"subprotocols is a list of names, not {type(subprotocols).__name__}")
+    for name in subprotocols:
+        if not isinstance(name, str):
+            raise TypeError(f"a subprotocol is str, not {type(name).__name__}")
+        if not TOKEN.fullmatch(name):
+            raise ValueError(f"bad subprotocol {name!r}: it is no token of RFC 9110")
+    if len(set(subprotocols)) < len(subprotocols):
+        raise ValueError(f"subprotocols are all different, unlike {list(subprotocols)!r}")
+    return list(subprotocols)
+
+
+def offered_subprotocols(header: Header) -> list[str]:
+    """What a request offers, in its order. Raises ``ProtocolError`` 400 for what is no token."""
+    offered = split_list(header["sec-websocket-protocol"] or "")
+    for name in offered:
+        if not TOKEN.fullmatch(name):
+            raise ProtocolError(f"bad Sec-WebSocket-Protocol {name[:80]!r}", 400)
+    return offered
+
+
+def choose_subprotocol(offered: list[str], subprotocols: Subprotocols) -> str | None:
+    """The server's choice among those offered; None for none. Raises ValueError when a function chose another."""
+    if subprotocols is None:
+        return None
+    if callable(subprotocols):
+        chosen = subprotocols(list(offered))
+        if chosen is not None and chosen not in offered:
+            raise ValueError(f"subprotocols() chose {chosen!r}, which is not one of those offered: {offered!r}")
+        return chosen
+    return next((name for name in subprotocols if name in offered), None)
+
+
+def extra_fields(header: Outgoing) -> list[tuple[str, str]]:
+    """Checked fields of the application for the 101. Raises ValueError for those that only the handshake sets."""
+    fields = compose(header)
+    for name, _ in fields:
+        if name in _OWN:
+            raise ValueError(f"the answer to a WebSocket handshake can't be given the header {name!r}")
+    return fields
+
+
+def basic_credentials(user: str, password: str) -> str:
+    """An Authorization of the Basic scheme (RFC 7617). Raises ValueError for a user name with a colon."""
+    if ":" in user:
+        raise ValueError("a user name for basic authentication has no colon")
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
 def request_fields(key: str) -> list[tuple[str, str]]:
     """The fields of an upgrade request that are WebSocket's."""
     return [
@@ -83,14 +176,17 @@ def request_fields(key: str) -> list[tuple[str, str]]:
     ]
 
 
-def check_response(response: Response, key: str, protocols: list[str]) -> None:
-    """Checks the server's answer (section 4.1, the list at its end) to a request that offered ``protocols``.
-
-    Raises ``ProtocolError``.
+def check_response(
+    response: Response, key: str, subprotocols: list[str], deflate: Deflate | None = None
+) -> Parameters | None:
+    """Checks the server's answer (section 4.1, the list at its end) to a request that offered these; the parameters of
+    compression if it was agreed on. Raises ``ProtocolError``.
     """
     header = response.header
     if response.status != 101:
-        raise ProtocolError(f"the server answered {response.status} {response.reason}".rstrip(), response.status)
+        # Of the reason no more than fits a log line, and no control character, which a terminal would obey.
+        reason = ascii(response.reason[:80])[1:-1]
+        raise ProtocolError(f"the server answered {response.status} {reason}".rstrip(), response.status)
     if response.version != "HTTP/1.1":
         raise ProtocolError(f"101 in {response.version}", 101)
     if tokens(header["upgrade"]) != ["websocket"]:
@@ -99,9 +195,8 @@ def check_response(response: Response, key: str, protocols: list[str]) -> None:
         raise ProtocolError("101 without 'Connection: Upgrade'", 101)
     if header["sec-websocket-accept"] != accept_key(key):
         raise ProtocolError("101 with a wrong Sec-WebSocket-Accept", 101)
-    if header["sec-websocket-extensions"] is not None:
-        raise ProtocolError("101 with a sec-websocket-extensions that was not asked for", 101)
-    if header["sec-websocket-protocol"] not in (None, *protocols):
+    if header["sec-websocket-protocol"] not in (None, *subprotocols):
         raise ProtocolError("101 with a sec-websocket-protocol that was not asked for", 101)
     if header["transfer-encoding"] is not None or header["content-length"] not in (None, "0"):
         raise ProtocolError("101 with a body", 101)
+    return check_answer(header["sec-websocket-extensions"], deflate)

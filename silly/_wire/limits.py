@@ -36,6 +36,19 @@ class Limits:
     """For the peer's part of the WebSocket closing handshake. Past it: TCP is dropped."""
     control_frames: int = 100
     """WebSocket control frames in a row while the kernel takes no output. Past it: close 1008."""
+    ping_interval: int = 20_000
+    """Between two keepalive pings of a WebSocket; 0 for no keepalive. 20 s: the default of ``websockets``."""
+    pong_timeout: int = 20_000
+    """For any byte of the peer after a keepalive ping. Past it: close 1011."""
+
+    receive_mark: int = 64 * 1024
+    """Unread bytes of a connection at which reading pauses, and TCP holds the peer."""
+    unsent: int = 2**20
+    """Unsent bytes of a connection past which a writer waits, until a quarter of it is left."""
+    write_timeout: int = 30_000
+    """Without progress in sending. Past it: the connection is given up."""
+    linger: int = 10_000
+    """For a closed connection to deliver what was written. Past it: cut off."""
 
     connections: int = 0
     """Connections of a listener at a time; 0 for any number. Past it: 503."""
@@ -45,11 +58,14 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.default == 0 else 1
+            least = 0 if field.default == 0 or field.name == "ping_interval" else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"the limit {field.name!r} is a positive int, not {value!r}")
-        if not self.fragments:
-            object.__setattr__(self, "fragments", max(1024, self.message // 256))
+
+    @property
+    def most_fragments(self) -> int:
+        """What ``fragments`` means. Not stored in it: ``dataclasses.replace`` with another ``message`` shall change it."""
+        return self.fragments or max(1024, self.message // 256)
 
 
 DEFAULT = Limits()

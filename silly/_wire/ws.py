@@ -2,21 +2,29 @@
 
 ``MessageReader.next(buf)`` is a pull parser over the connection's own buffer: it takes the next message or control frame off
 the front, or says how many bytes the buffer must hold before it is worth asking again. Every fault is told at the first
-byte that proves it: a bad opcode at its byte, an oversized length at its header, bad UTF-8 while the frame still arrives.
-Only a close frame, of 125 bytes at most, is looked at when it is whole.
+byte that proves it: a bad opcode at its byte, an oversized length at its header, bad UTF-8 while the frame still arrives,
+a bad close code with its second byte. With an ``Inflater`` (RFC 7692) that holds inside compressed messages too.
+
+A message is gathered whole, unless ``stream_next`` was called before it: then its payload is to be fetched with ``take`` as it
+arrives. ``look`` reads the control frames in a buffer without taking anything from it.
 """
 
 from __future__ import annotations
 
 import codecs
+import math
+import sys
 from typing import Any
 
+from .deflate import Inflater
 from .error import ProtocolError
 from .limits import Limits
 from .mask import apply_mask, unmask
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN = 0x80
+RSV1 = 0x40
+"""On the first frame of a message: it is compressed (RFC 7692, section 6)."""
 MASKED = 0x80
 
 # Close codes (section 7.4.1 and the IANA registry).
@@ -30,57 +38,79 @@ _CONTROLS = (FIN | CLOSE, FIN | PING, FIN | PONG)
 _BETWEEN_MESSAGES = frozenset((TEXT, BINARY, FIN | TEXT, FIN | BINARY, *_CONTROLS))
 _WITHIN_MESSAGE = frozenset((CONTINUATION, FIN | CONTINUATION, *_CONTROLS))
 """The first bytes that a frame may have: without extensions the reserved bits are zero, and control frames are whole."""
+_BETWEEN_COMPRESSED = _BETWEEN_MESSAGES | {first | RSV1 for first in (TEXT, BINARY, FIN | TEXT, FIN | BINARY)}
+_SLICE = 1024
+"""Compressed bytes that a streamed message inflates at a time: they make a megabyte at most."""
 
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
+STREAMED = 0x10
+"""Beside an opcode: the end of a streamed message. Whoever does not stream must not take it for a whole one."""
+
 Message = tuple[int, Any]
-"""Opcode and data: ``str`` for TEXT, ``bytes`` for the others."""
+"""Opcode and data: ``str`` for TEXT, ``bytes`` for the others. CONTINUATION: some of a streamed message has come."""
+_MORE: Message = (CONTINUATION, b"")
 
 
 class MessageReader:
     """Reads one direction of a connection. ``server``: we are the server, so frames must be masked."""
 
     __slots__ = (
+        "_between",
+        "_compressed",
         "_data",
         "_decoder",
+        "_dropping",
         "_final",
         "_first",
         "_fragments",
+        "_inflater",
         "_key",
         "_left",
         "_limits",
         "_masked",
+        "_most",
         "_opcode",
         "_payload_at",
         "_size",
+        "_whole",
     )
 
-    def __init__(self, server: bool, limits: Limits) -> None:
+    def __init__(self, server: bool, limits: Limits, inflater: Inflater | None = None) -> None:
         self._masked = MASKED if server else 0
         self._limits = limits
-        self._first = _BETWEEN_MESSAGES
+        self._inflater = inflater
+        self._between = _BETWEEN_MESSAGES if inflater is None else _BETWEEN_COMPRESSED
+        self._first = self._between
         """The first bytes that a frame may have now."""
+        self._most: float = limits.message
+        """The longest message, in bytes."""
+        self._whole = limits.message
+        """The longest frame that may be one message; -1 while messages are streamed, so that none is taken whole."""
         # The open message: one of which a frame, or a part of one, was taken, but not yet all.
         self._opcode = 0
         """Its opcode, or 0 when none is open. The state is named; it is never the emptiness of a buffer."""
+        self._compressed = False
+        self._dropping = False
+        """It was streamed, and nobody wants the rest."""
         self._fragments = 0
         self._size = 0
         self._data = bytearray()
         """Its payload. Text is kept as bytes too: as ``str`` one character could make each of its bytes take four."""
         self._decoder: codecs.IncrementalDecoder | None = None
         """Checks text while it arrives."""
-        # The frame of a text message that is decoded while it arrives.
+        # The frame whose payload is taken while it arrives, since it is text, compressed, or streamed.
         self._left = -1
         """Bytes of it to come, or -1 when there is no such frame."""
         self._key = b""
         self._final = False
         self._payload_at = 0
-        """Where the payload of a binary frame that still arrives starts in the buffer, or 0."""
+        """Where the payload of another frame that still arrives starts in the buffer, or 0."""
 
     def next(self, buf: bytearray) -> Message | int:
         """The next message or control frame, taken off the front of ``buf``, or the size that ``buf`` must reach first."""
         if self._left >= 0:
-            got = self._decode_more(buf)
+            got = self._take_more(buf)
             if got != 0:
                 return got
         while True:
@@ -106,23 +136,24 @@ class MessageReader:
                         raise ProtocolError("payload length with the most significant bit set", PROTOCOL)
                     return at
                 length = self._long_length(buf, at)
-            if (self._opcode or length > self._limits.message) and not first & 0x08:
-                self._check_size(length)
+            if (self._opcode or length > self._whole) and not first & 0x08:
+                self._check_size(length, first)
+                if self._whole < 0:
+                    got = self._take_frame(buf, first, at, length)
+                    if got != 0:
+                        return got
+                    continue
             if self._masked:
                 at += 4
             end = at + length
             if have < end:
+                if first & 0x08:
+                    return end if first != FIN | CLOSE else self._close_arrives(buf, at, end)
                 if have < at:
                     return at
-                if first & 0x0F == TEXT or (self._opcode == TEXT and not first & 0x0F):
-                    self._open(first)
-                    self._key = bytes(buf[at - 4 : at]) if self._masked else b""
-                    self._final = bool(first & FIN)
-                    self._left = length
-                    del buf[:at]
-                    return self._decode_more(buf)
-                if not first & 0x08:
-                    self._payload_at = at
+                if first & (RSV1 | TEXT) or self._compressed or self._decoder is not None:
+                    return self._take_frame(buf, first, at - 4 if self._masked else at, length)
+                self._payload_at = at
                 return end
             self._payload_at = 0
             if self._masked:
@@ -155,7 +186,7 @@ class MessageReader:
         """Says what is wrong with a frame's first byte."""
         opcode = first & 0x0F
         if first & 0x70:
-            what = "reserved bit set, though no extension was negotiated"
+            what = "reserved bit set, where no negotiated extension allows it"
         elif opcode not in (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG):
             what = f"unknown opcode {opcode}"
         elif opcode & 0x08:
@@ -177,15 +208,36 @@ class MessageReader:
             raise ProtocolError("payload length with the most significant bit set", PROTOCOL)
         return length
 
-    def _check_size(self, length: int) -> None:
+    def _check_size(self, length: int, first: int) -> None:
         """Holds a data frame's header against the limits, before any of its payload is kept."""
-        limits = self._limits
+        streamed = self._whole < 0
         if self._opcode:
-            if self._fragments >= limits.fragments:
-                raise ProtocolError(f"more fragments than the limit 'fragments' of {limits.fragments}", POLICY)
+            if not streamed and self._fragments >= self._limits.most_fragments:
+                raise ProtocolError(f"more fragments than the limit 'fragments' of {self._limits.most_fragments}", POLICY)
             length += self._size
-        if length > limits.message:
-            raise ProtocolError(f"message longer than the limit 'message' of {limits.message} bytes", TOO_BIG)
+        if self._compressed or first & RSV1:
+            # Its size counts when inflated; but deflate adds less than a seventh to what it can't compress.
+            length = 0 if streamed else length - length // 7 - 64
+        if length > self._most:
+            raise self._too_big()
+
+    def _too_big(self) -> ProtocolError:
+        name = "message" if self._whole >= 0 else "limit"
+        return ProtocolError(f"message longer than the limit '{name}' of {self._most} bytes", TOO_BIG)
+
+    def _close_arrives(self, buf: bytearray, at: int, end: int) -> int:
+        """Checks as much of a close frame as has come; the size that ``buf`` must reach to tell more."""
+        have = len(buf)
+        if end - at == 1:
+            raise ProtocolError("close frame with half a code", PROTOCOL)
+        if have < at + 2:
+            return min(at + 2, end)
+        payload = bytes(buf[at:])
+        payload = apply_mask(payload, buf[at - 4 : at]) if self._masked else payload
+        parse_close(payload[:2])
+        decoder = _utf8_decoder("strict")
+        _check_text(decoder, payload[2:])
+        return have + 1
 
     def _open(self, first: int) -> None:
         """Counts a frame to the open message, or opens one."""
@@ -195,10 +247,25 @@ class MessageReader:
             return
         self._first = _WITHIN_MESSAGE
         self._opcode = opcode
+        self._compressed = bool(first & RSV1)
         self._fragments = 1
         self._size = 0
         if opcode == TEXT:
             self._decoder = _utf8_decoder("strict")
+
+    def _take_frame(self, buf: bytearray, first: int, at: int, length: int) -> Message | int:
+        """Begins to take a data frame's payload as it arrives; its masking key, or its payload, starts at ``at``."""
+        if self._masked:
+            at += 4
+            if len(buf) < at:
+                return at
+            self._key = bytes(buf[at - 4 : at])
+        self._open(first)
+        self._final = bool(first & FIN)
+        self._payload_at = 0
+        self._left = length
+        del buf[:at]
+        return self._take_more(buf)
 
     def _fragment(self, first: int, payload: bytes) -> Message | None:
         """Adds a whole frame to a fragmented message; the message when that ends it."""
@@ -207,23 +274,33 @@ class MessageReader:
         return self._finish() if first & FIN else None
 
     def _add(self, payload: bytes) -> None:
-        self._size += len(payload)
-        decoder = self._decoder
-        if decoder is not None:
-            try:
-                decoder.decode(payload)
-            except UnicodeDecodeError as exc:
-                raise _bad_utf8(exc) from None
-            if payload[-1:] >= b"\xa0":
-                # CPython's decoder waits for the third byte of a surrogate, though the second proves it.
-                pending = decoder.getstate()[0]
-                if pending[:1] == b"\xed" and pending[1:] >= b"\xa0":
-                    raise _bad_utf8(UnicodeDecodeError("utf-8", pending, 0, 2, "surrogate"))
-        self._data += payload
+        if self._compressed:
+            assert self._inflater is not None
+            payload = self._inflater.inflate(payload, self._room())
+        self._keep(payload)
+
+    def _room(self) -> int:
+        """How much longer the message may get."""
+        return int(min(self._most - self._size, sys.maxsize - 1))
+
+    def _keep(self, data: bytes) -> None:
+        """Checks data of the open message, and adds it to what is kept."""
+        # The text first: what comes before the limit would have been told first, had it come alone.
+        if self._decoder is not None:
+            _check_text(self._decoder, data)
+        self._size += len(data)
+        if self._size > self._most:
+            raise self._too_big()
+        self._data += data
+        if self._dropping:
+            self.take()
 
     def _finish(self) -> Message:
         """Closes the open message, and returns it."""
         message: Message
+        if self._compressed:
+            assert self._inflater is not None
+            self._keep(self._inflater.finish(self._room()))
         if self._opcode == TEXT:
             try:
                 message = TEXT, self._data.decode()
@@ -232,29 +309,120 @@ class MessageReader:
                 raise _bad_utf8(exc) from None
         else:
             message = BINARY, bytes(self._data)
+        if self._whole < 0:
+            message = _MORE if self._dropping else (message[0] | STREAMED, message[1])
+            self._whole = self._most = self._limits.message
         self._opcode = 0
-        self._first = _BETWEEN_MESSAGES
+        self._compressed = self._dropping = False
+        self._first = self._between
         self._data = bytearray()
         self._decoder = None
         return message
 
-    def _decode_more(self, buf: bytearray) -> Message | int:
-        """Decodes what has come of a text frame: a message, or the size that ``buf`` must reach, or 0 to go on."""
+    def _take_more(self, buf: bytearray) -> Message | int:
+        """Takes what has come of a frame's payload: a message, or the size that ``buf`` must reach, or 0 to go on."""
+        streamed = self._whole < 0
         size = min(len(buf), self._left)
-        if not size:
-            return 1
-        piece = bytes(buf[:size])
-        del buf[:size]
-        if self._masked:
-            piece = apply_mask(piece, self._key)
-            turn = size & 3
-            self._key = self._key[turn:] + self._key[:turn]
-        self._left -= size
-        self._add(piece)
+        if streamed and self._compressed:
+            size = min(size, _SLICE)
+        if size:
+            piece = bytes(buf[:size])
+            del buf[:size]
+            if self._masked:
+                piece = apply_mask(piece, self._key)
+                turn = size & 3
+                self._key = self._key[turn:] + self._key[:turn]
+            self._left -= size
+            self._add(piece)
         if self._left:
-            return 1
+            return _MORE if streamed and size else 1
         self._left = -1
-        return self._finish() if self._final else 0
+        if self._final:
+            return self._finish()
+        return _MORE if streamed else 0
+
+    def stream(self, most: float) -> None:
+        """Streams the message that is open, or the next one, if it has at most ``most`` bytes: ``next`` gives
+        ``(CONTINUATION, b"")`` as pieces of it arrive, which ``take`` returns, and at its end its opcode with STREAMED, and
+        the rest."""
+        if not self._dropping:
+            self._whole = -1
+            self._most = most
+
+    def gather(self) -> None:
+        """Ends streaming: the next message is gathered; one that is open is dropped as it arrives, without a limit."""
+        if self._opcode:
+            self._dropping = True
+            self._most = math.inf
+            self.take()
+        else:
+            self._whole = self._most = self._limits.message
+
+    @property
+    def opcode(self) -> int:
+        """The open message's opcode; 0 when there is none, or it is being dropped."""
+        return 0 if self._dropping else self._opcode
+
+    def take(self) -> Any:
+        """Takes what has arrived of a streamed message; of text, up to the last whole character."""
+        data = self._data
+        if self._decoder is None:
+            self._data = bytearray()
+            return bytes(data)
+        rest = len(self._decoder.getstate()[0])
+        self._data = data[len(data) - rest :]
+        return data[: len(data) - rest].decode()
+
+    def look(self, buf: bytearray, at: int, data: bool) -> tuple[list[tuple[int, bytes]], int, bool]:
+        """The control frames from ``at`` on, without taking them: for a buffer that nobody reads.
+
+        ``at``, ``data``: what the last call returned for the same buffer (0 and False at first): where to go on, and whether
+        data frames come before that. What is not in order is left to ``next``, unless only control frames come before it:
+        then it is an error at once.
+        """
+        found: list[tuple[int, bytes]] = []
+        have = len(buf)
+        if not at and self._left > 0:
+            at, data = self._left, True
+        while have - at >= 2:
+            first, second = buf[at], buf[at + 1]
+            length = second & 0x7F
+            control = first & 0x08
+            if second & MASKED != self._masked or (control and (length > 125 or first not in _CONTROLS)):
+                good = False
+            else:
+                good = data or first in self._first
+            if not good:
+                if not data:
+                    self.next(buf[at:])  # tells what is wrong
+                return found, have, True
+            start = at + 2
+            if length > 125:
+                start += 2 if length == 126 else 8
+                if have < start:
+                    break
+                length = int.from_bytes(buf[at + 2 : start], "big")
+            if self._masked:
+                start += 4
+            end = start + length
+            if have < end:
+                break
+            if control:
+                payload = unmask(buf, start, end) if self._masked else bytes(buf[start:end])
+                if first == FIN | CLOSE:
+                    try:
+                        parse_close(payload)
+                    except ProtocolError:
+                        if not data:
+                            raise
+                        return found, have, True
+                    found.append((CLOSE, payload))
+                    return found, end, data  # what comes after it means nothing
+                found.append((first & 0x0F, payload))
+            else:
+                data = True
+            at = end
+        return found, at, data
 
     def partial(self, buf: bytearray) -> str | bytes:
         """What has arrived of a message that isn't whole; empty when there is none."""
@@ -266,6 +434,19 @@ class MessageReader:
             rest = bytes(buf[at:])
             data += apply_mask(rest, buf[at - 4 : at]) if self._masked else rest
         return data
+
+
+def _check_text(decoder: codecs.IncrementalDecoder, data: bytes) -> None:
+    """Raises ProtocolError for bytes that can't go on the UTF-8 that ``decoder`` has seen."""
+    try:
+        decoder.decode(data)
+    except UnicodeDecodeError as exc:
+        raise _bad_utf8(exc) from None
+    if data[-1:] >= b"\xa0":
+        # CPython's decoder waits for the third byte of a surrogate, though the second proves it.
+        pending = decoder.getstate()[0]
+        if pending[:1] == b"\xed" and pending[1:] >= b"\xa0":
+            raise _bad_utf8(UnicodeDecodeError("utf-8", pending, 0, 2, "surrogate"))
 
 
 def _bad_utf8(exc: UnicodeDecodeError) -> ProtocolError:

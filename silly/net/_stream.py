@@ -3,14 +3,14 @@
 A ``Stream`` is the inner half of a connection, which the loop holds; the public connection object holds the stream, and
 its finalizer closes it. There is one ``bytearray``, ``buf``: the loop's callback appends what arrives, drivers parse in
 place and delete what they consumed. Data is pulled: with ``mark`` bytes unread and nobody waiting, reading pauses, and
-TCP's own flow control holds the peer.
+TCP's own flow control holds the peer. An ``owner`` is told of what arrives while nobody waits.
 
 Reading: ``fill(need, deadline)`` waits until ``buf`` holds ``need`` bytes. Writing: ``write(data)`` queues, the loop sends
-what each stream gathered in one call at the end of a drain; past ``HIGH`` unsent bytes it waits until ``LOW``.
+what each stream gathered in one call at the end of a drain; past the limit ``unsent`` it waits until a quarter of that is left.
 
 Errors: ``err`` is what a read gives once the buffer can't satisfy it, ``werr`` what a write gives. An end of the peer's
 data (EOF) sets only ``err``. A local ``close`` sets both, wakes whoever waits, and still delivers what was written: bytes
-unsent linger up to ``LINGER`` seconds, and where the peer's data is unread, its end is awaited too, since to close with
+unsent linger within the limit ``linger``, and where the peer's data is unread, its end is awaited too, since to close with
 unread data would send a reset that can destroy what was written.
 
 The read and write timers are lazy: one timer for each stream that looks at the deadline when it fires, so a read with a
@@ -20,29 +20,25 @@ time-out costs no heap entry.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from .. import errno
 from .._core import scheduler
 from .._core.loop import READ, WRITE
 from .._core.scheduler import READY
 from .._core.timers import Timer
+from .._wire.limits import DEFAULT, Limits
 
-MARK = 64 * 1024
-"""Unread bytes at which reading pauses."""
 RECV = 16 * 1024
 RECV_LARGE = 1024 * 1024
 """Bytes asked of the kernel at once; the larger while a reader needs more than the smaller."""
 GATHER = 64 * 1024
 """Unsent bytes that are sent without waiting for the end of the drain."""
-HIGH = 1024 * 1024
-LOW = 256 * 1024
-STALL = 30.0
-"""Seconds without progress in sending after which the connection is given up."""
-LINGER = 10.0
-"""Seconds that a closed connection may take to deliver what was written."""
+RUN = 1024 * 1024
+"""Bytes that a task may send to a peer that keeps up before it lets others run."""
 DISCARD = 16 * 1024 * 1024
 """Bytes of a peer that goes on sending after a close before it is cut off."""
 IOV = 1024
@@ -50,6 +46,24 @@ IOV = 1024
 
 _loop = scheduler.loop
 _ready = _loop.ready
+
+
+class Owner(Protocol):
+    """The protocol above a stream."""
+
+    def unattended(self) -> None:
+        """Data has arrived, and nobody waits for it."""
+
+
+def _nobody() -> None:
+    return None
+
+
+def amount(size: int) -> str:
+    """A number of bytes for people: ``"1.2 MB"``."""
+    if size < 1000:
+        return f"{size} bytes"
+    return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
 
 
 class Stream:
@@ -79,23 +93,35 @@ class Stream:
         "closed",
         "err",
         "goodbye",
+        "heard",
+        "limits",
         "mark",
         "need",
         "on_unblocked",
+        "owner",
         "remoteaddr",
         "sock",
         "unsent",
         "werr",
+        "why",
     )
 
-    def __init__(self, sock: socket.socket, remoteaddr: str) -> None:
+    def __init__(self, sock: socket.socket, remoteaddr: str, limits: Limits = DEFAULT) -> None:
         self.sock: socket.socket | None = sock
+        self.limits = limits
         self.remoteaddr = remoteaddr
         self.buf = bytearray()
         self.need = 0
-        self.mark = MARK
+        self.mark = limits.receive_mark
         self.err: str | None = None
         self.werr: str | None = None
+        self.why = ""
+        """Of a connection that broke: how, in words."""
+        self.heard = True
+        """Whether anything has come from the peer since somebody cleared this."""
+        self.owner: Callable[[], Owner | None] = _nobody
+        """Gives whom to tell of data that arrives while nobody waits for it. A weak reference, else a forgotten connection
+        would live for ever."""
         self.unsent = 0
         self.closed = False
         self.goodbye: bytes | None = None
@@ -138,6 +164,7 @@ class Stream:
                 self.fail(errno.from_oserror(exc))
                 return
             else:
+                self.heard = True
                 reader = self._reader
                 if reader is not None and data and self.plain and len(self.buf) + len(data) >= self.need:
                     # What happens for nearly every message, without a call: ``_feed`` and ``scheduler.wake``.
@@ -166,9 +193,13 @@ class Stream:
             if size >= self.need:
                 self._reader = None
                 scheduler.wake(reader, None)
-        elif size >= self.mark:
+            return
+        if size >= self.mark:
             self._paused = True
             self._interest()
+        owner = self.owner()
+        if owner is not None:
+            owner.unattended()
 
     def _ended(self) -> None:
         """The peer's data has ended."""
@@ -184,12 +215,17 @@ class Stream:
 
     def fail(self, err: str) -> None:
         """The connection is broken: frees the descriptor, and everybody who waits gets ``err``."""
+        self._explain(err)
         if self.err is None or self.err == errno.EOF:
             self.err = self.werr or err
         if self.werr is None:
             self.werr = err
         self._release()
         self._wake_all()
+
+    def _explain(self, err: str) -> None:
+        if not self.why:
+            self.why = f"{err}, with {amount(self.unsent)} unsent" if self.unsent else err
 
     def wakes(self) -> bool:
         """For the loop: whether an event here can set a task going, or output is still to be sent."""
@@ -250,10 +286,12 @@ class Stream:
         task = self._reader = scheduler._current  # park raises where there is none
         try:
             err: str | None = scheduler.park(self)
-        except BaseException:
+        except BaseException as exc:
             # Woken and not run yet it is no longer the reader; another may be.
             if self._reader is task:
                 self._reader = None
+            if isinstance(exc, scheduler.DeadlineOver):
+                return errno.TIMEDOUT
             raise
         if self.closed:
             return errno.CLOSED  # maybe after the data had come: ``close`` dropped it
@@ -309,16 +347,23 @@ class Stream:
     # ---- writing ------------------------------------------------------------------------------------------------
 
     @property
+    def paused(self) -> bool:
+        """Whether reading pauses, since nobody took what had arrived."""
+        return self._paused
+
+    @property
     def blocked(self) -> bool:
         """Whether the kernel refused output and has not taken it since."""
         return self._blocked
 
     def write(self, data: bytes) -> str | None:
-        """Queues ``data``, which must never change; the error, or None. Waits while more than ``HIGH`` bytes are unsent."""
+        """Queues ``data``, which must never change; the error, or None. Waits past the limit ``unsent``."""
         if self.werr is not None:
             return self.werr
         if get_ident() != _loop.thread:
             scheduler.check_thread("write")
+        if self._blocked and self.plain and self._refuses():
+            return errno.TIMEDOUT
         self._out.append(data)
         self.unsent = unsent = self.unsent + len(data)
         if not self._dirty:
@@ -329,13 +374,18 @@ class Stream:
             return self._write_more()
         return None
 
+    def _refuses(self) -> bool:
+        """Whether a write would have to wait, under a ``time.deadline`` that is over. Then nothing is queued any more: else who
+        goes on writing all the same fills the memory."""
+        return self.unsent > self.limits.unsent and scheduler.expired()
+
     def _write_more(self) -> str | None:
         if not self._blocked:
             self._run += self.unsent
             self._transmit()
-        if self.unsent > HIGH:
+        if self.unsent > self.limits.unsent:
             return self._wait_sent()
-        if self._run > HIGH and scheduler._current is not None:
+        if self._run > RUN and scheduler._current is not None:
             # The peer keeps up with us, so nothing else makes this task wait: others, timers and signals want to run.
             self._run = 0
             scheduler.pause()
@@ -347,6 +397,8 @@ class Stream:
             return self.werr
         if get_ident() != _loop.thread:
             scheduler.check_thread("write")  # before anything is queued
+        if self._blocked and scheduler.expired():
+            return self.write(b"".join(parts))  # refused, or queued, as a whole
         last = parts[-1]
         for part in parts[:-1]:
             self._out.append(part)
@@ -403,9 +455,11 @@ class Stream:
         self._writers.append(task)
         try:
             err: str | None = scheduler.park(self)
-        except BaseException:
+        except BaseException as exc:
             if self._writers is not None and task in self._writers:
                 self._writers.remove(task)
+            if isinstance(exc, scheduler.DeadlineOver):
+                return errno.TIMEDOUT
             raise
         return err
 
@@ -442,6 +496,7 @@ class Stream:
         if self.closed or self._eof:
             self.fail(err)
             return
+        self._explain(err)
         self.werr = err
         self._out.clear()
         self.unsent = 0
@@ -461,16 +516,16 @@ class Stream:
         del out[:done]
         if size:
             out[0] = memoryview(out[0])[size:]
-        if self._writers is not None and self.unsent <= LOW:
+        if self._writers is not None and self.unsent <= self.limits.unsent >> 2:
             self._wake_writers(None)
 
     def _block(self) -> None:
-        """The kernel refuses output: waits for it, for ``STALL`` seconds without progress at most."""
+        """The kernel refuses output: waits for it, within the limit ``write_timeout`` without progress."""
         if not self._blocked:
             self._blocked = True
             self._progress = monotonic()
             if self._wtimer is None:
-                self._wtimer = _loop.timers.add(self._progress + STALL, self._on_stall, internal=True)
+                self._wtimer = _loop.timers.add(self._progress + self._stall(), self._on_stall, internal=True)
             self._interest()
 
     def _unblock(self) -> None:
@@ -492,11 +547,16 @@ class Stream:
         if self.closed and self.sock is not None:
             self._delivered()
 
+    def _stall(self) -> float:
+        return self.limits.write_timeout / 1000
+
     def _on_stall(self, _: None) -> None:
         self._wtimer = None
-        if monotonic() < self._progress + STALL:
-            self._wtimer = _loop.timers.add(self._progress + STALL, self._on_stall, internal=True)
+        if monotonic() < self._progress + self._stall():
+            self._wtimer = _loop.timers.add(self._progress + self._stall(), self._on_stall, internal=True)
         else:
+            limit = self.limits.write_timeout
+            self.why = f"no progress in sending {amount(self.unsent)} within the limit 'write_timeout' of {limit} ms"
             self.fail(errno.TIMEDOUT)
 
     def _wake_writers(self, value: str | None) -> None:
@@ -527,7 +587,7 @@ class Stream:
         _loop.work += 1
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
-        self._timer = _loop.timers.add(monotonic() + LINGER, self._linger_over, internal=True)
+        self._timer = _loop.timers.add(monotonic() + self.limits.linger / 1000, self._linger_over, internal=True)
         if self.buf or self._paused or await_end:
             self._discarded = 1
         self._paused = False

@@ -25,10 +25,11 @@ from typing import Any
 from .. import errno
 from .._core import scheduler
 from .._core.result import OK, Result, failure
+from .._wire.limits import DEFAULT, Limits
 from ._dial import dial
 from ._listener import Listener
 from ._listener import listen as _listen
-from ._stream import MARK, Stream
+from ._stream import Stream
 
 __all__ = ["Conn", "Listener", "connect", "listen"]
 
@@ -139,8 +140,12 @@ class Conn:
     def write(self, data: Data | Iterable[Data]) -> Result:
         """Sends ``data``, or each piece of a list of them. ``(False, err)`` when the connection is broken or closed.
 
-        What a task writes is gathered and sent when it blocks. With more than 1 MiB unsent the call blocks until the peer has
-        taken most of it; no progress for 30 s closes the connection with ``errno.TIMEDOUT``.
+        What a task writes is gathered and sent when it blocks. With more than 1 MiB unsent (limit ``unsent``) the call blocks
+        until the peer has taken most of it; no progress for 30 s (``write_timeout``) closes the connection with
+        ``errno.TIMEDOUT``.
+
+        A ``time.deadline`` that runs out ends the blocking with ``errno.TIMEDOUT``, and the connection stays open: ``data`` is
+        queued and still goes out. A further write under it, past the same limit, is refused and queues nothing.
         """
         stream = self._stream
         if isinstance(data, (str, bytes, bytearray, memoryview)):
@@ -150,17 +155,17 @@ class Conn:
         return OK if err is None else failure(err)
 
     def close(self) -> Result:
-        """Closes the connection. What was written is still delivered, for 10 s at most; a blocked reader gets
-        ``errno.CLOSED``. ``(False, errno.CLOSED)`` when it was closed before."""
+        """Closes the connection. What was written is still delivered, for 10 s at most (limit ``linger``); a blocked reader
+        gets ``errno.CLOSED``. ``(False, errno.CLOSED)`` when it was closed before."""
         scheduler.check_thread("conn.close")
         err = self._stream.close()
         return OK if err is None else failure(err)
 
     def limit(self, size: int | None) -> None:
-        """Sets how many unread bytes may gather before reading pauses; None for the default of 64 KiB."""
+        """Sets how many unread bytes may gather before reading pauses; None for the limit ``receive_mark``."""
         if size is not None and size < 1:
             raise ValueError(f"conn.limit needs a positive size in bytes, not {size}")
-        self._stream.set_mark(MARK if size is None else size)
+        self._stream.set_mark(self._stream.limits.receive_mark if size is None else size)
 
     def unreadbytes(self) -> int:
         """Bytes that arrived and were not read."""
@@ -205,40 +210,45 @@ def deadline_after(timeout: float) -> float:
 
 
 def listen(
-    addr: str | Mapping[str, Any], accept: Callable[[Conn], object] | None = None, backlog: int | None = None
+    addr: str | Mapping[str, Any],
+    accept: Callable[[Conn], object] | None = None,
+    backlog: int | None = None,
+    *,
+    limits: Limits = DEFAULT,
 ) -> tuple[Listener, None] | tuple[None, str]:
     """Listens on ``addr``; ``accept(conn)`` runs in a task of its own for each connection.
 
     ``(listener, None)`` or ``(None, err)``, which is logged too. ``listener.addr`` and ``.port`` tell the real port after
     ``:0``. A connection that ``accept`` leaves open belongs to whoever holds it. ``backlog``: connections that the kernel
-    queues. A dict with these keys may be given instead.
+    queues. A dict with these keys may be given instead. Of ``limits`` it heeds ``receive_mark``, ``unsent``,
+    ``write_timeout`` and ``linger``.
     """
     if isinstance(addr, Mapping):
-        config_alone("tcp.listen", accept, backlog)
+        config_alone("tcp.listen", accept, backlog, limits if limits is not DEFAULT else None)
         return listen(**addr)
     if not callable(accept):
         raise TypeError("tcp.listen needs accept, a function that gets the connection")
 
     def accepted(sock: socket.socket, remoteaddr: str) -> None:
-        scheduler.fork(accept, Conn(Stream(sock, remoteaddr)), accept_code, 0)
+        scheduler.fork(accept, Conn(Stream(sock, remoteaddr, limits)), accept_code, 0)
 
     accept_code = getattr(accept, "__code__", None)
     return _listen("tcp.listen", addr, accepted, backlog)
 
 
 def connect(
-    addr: str, bind: str | Mapping[str, Any] | None = None, timeout: float | None = None
+    addr: str, bind: str | Mapping[str, Any] | None = None, timeout: float | None = None, *, limits: Limits = DEFAULT
 ) -> tuple[Conn, None] | tuple[None, str]:
     """Connects; blocks until it is done, for ``timeout`` ms at most (else as long as the system tries).
 
     A name's IPv6 and IPv4 addresses are raced. ``bind`` is a local IP address, with or without a port. The options may be
-    given as a dict in its place: ``tcp.connect(addr, {"timeout": 1000})``.
+    given as a dict in its place: ``tcp.connect(addr, {"timeout": 1000})``. ``limits`` as for ``listen``.
     """
     if isinstance(bind, Mapping):
-        config_alone("tcp.connect", timeout)
+        config_alone("tcp.connect", timeout, limits if limits is not DEFAULT else None)
         return connect(addr, **bind)
     sock, err = dial(addr, bind, timeout, "tcp.connect")
     if sock is None:
         assert err is not None
         return None, err
-    return Conn(Stream(sock, addr)), None
+    return Conn(Stream(sock, addr, limits)), None

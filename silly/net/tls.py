@@ -57,12 +57,12 @@ class TlsStream(Stream):
 
     __slots__ = ("_answers", "_handshaking", "_peer_closed", "ssl")
 
-    def __init__(self, sock: socket.socket, remoteaddr: str, ssl: SSL.Connection) -> None:
+    def __init__(self, sock: socket.socket, remoteaddr: str, limits: Limits, ssl: SSL.Connection) -> None:
         self.ssl = ssl
         self._handshaking = True
         self._peer_closed = False
         self._answers = 0
-        super().__init__(sock, remoteaddr)
+        super().__init__(sock, remoteaddr, limits)
 
     def handshake(self, deadline: float) -> str | None:
         """Shakes hands; None, or why that failed, in words."""
@@ -156,6 +156,8 @@ class TlsStream(Stream):
     def write(self, data: bytes) -> str | None:
         if self.werr is not None:
             return self.werr
+        if self._blocked and self._refuses():
+            return errno.TIMEDOUT  # before there is a record, which could not be left out any more
         try:
             return super().write(self._encrypt(data))
         except SSL.Error as exc:
@@ -293,13 +295,13 @@ def _certified(entry: Mapping[str, Any], alpnprotos: Sequence[str] | None) -> tu
 
 
 def accepting(
-    context: SSL.Context, accept: Callable[[Conn], object], timeout: int
+    context: SSL.Context, accept: Callable[[Conn], object], limits: Limits
 ) -> Callable[[socket.socket, str], object]:
     """What a listener does with a new socket: shakes hands in a task of its own, then calls ``accept(conn)`` in it."""
 
     def serve(stream: TlsStream) -> None:
         conn = Conn(stream)
-        err = stream.handshake(monotonic() + timeout / 1000)
+        err = stream.handshake(monotonic() + limits.handshake_timeout / 1000)
         if err is not None:
             logger.info(f"tls: {stream.remoteaddr}: handshake failed: {err}")
             conn.close()
@@ -309,7 +311,7 @@ def accepting(
     def accepted(sock: socket.socket, remoteaddr: str) -> None:
         ssl = SSL.Connection(context, None)
         ssl.set_accept_state()
-        scheduler.fork(serve, TlsStream(sock, remoteaddr, ssl), getattr(accept, "__code__", None), 0)
+        scheduler.fork(serve, TlsStream(sock, remoteaddr, limits, ssl), getattr(accept, "__code__", None), 0)
 
     return accepted
 
@@ -326,7 +328,8 @@ def listen(
     """``tcp.listen`` with TLS: ``accept(conn)`` runs once the handshake is done.
 
     ``certs``: dicts with ``cert`` and ``key``, each PEM text or a path; with several, the client's server name chooses.
-    Raises ValueError for certificates that can't be used. Of ``limits`` it heeds ``handshake_timeout``.
+    Raises ValueError for certificates that can't be used. Of ``limits`` it heeds ``handshake_timeout``
+    and those of ``tcp.listen``.
     """
     if isinstance(addr, Mapping):
         tcp.config_alone("tls.listen", certs or None, accept, backlog, alpnprotos, limits if limits is not DEFAULT else None)
@@ -334,7 +337,7 @@ def listen(
     if not callable(accept):
         raise TypeError("tls.listen needs accept, a function that gets the connection")
     context = server_context(certs, alpnprotos)
-    return _listen("tls.listen", addr, accepting(context, accept, limits.handshake_timeout), backlog)
+    return _listen("tls.listen", addr, accepting(context, accept, limits), backlog)
 
 
 def connect(
@@ -345,6 +348,8 @@ def connect(
     verify: bool = True,
     timeout: float | None = None,
     bind: str | None = None,
+    *,
+    limits: Limits = DEFAULT,
 ) -> tuple[Conn, None] | tuple[None, str]:
     """Connects and shakes hands; ``timeout`` ms bounds both (else 10 s for the handshake).
 
@@ -353,9 +358,10 @@ def connect(
     handshake is ``errno.TLS``, with the reason in the log. The options may be given as a dict in place of ``hostname``.
     """
     if isinstance(hostname, Mapping):
-        tcp.config_alone("tls.connect", alpnprotos, ca, None if verify else verify, timeout, bind)
+        others = alpnprotos, ca, None if verify else verify, timeout, bind, limits if limits is not DEFAULT else None
+        tcp.config_alone("tls.connect", *others)
         return connect(addr, **hostname)
-    conn, err = connect_explained(addr, hostname, alpnprotos, ca, verify, timeout, bind)
+    conn, err = connect_explained(addr, hostname, alpnprotos, ca, verify, timeout, bind, limits)
     if conn is not None:
         return conn, None
     assert err is not None
@@ -397,7 +403,7 @@ def connect_explained(
         assert err is not None
         return None, err
     deadline = monotonic() + limits.handshake_timeout / 1000 if timeout is None else begin + timeout / 1000
-    stream = TlsStream(sock, addr, ssl)
+    stream = TlsStream(sock, addr, limits, ssl)
     conn = Conn(stream)
     try:
         err = stream.handshake(deadline)

@@ -18,6 +18,7 @@ import pytest
 
 from silly import errno, task, time
 from silly._core import scheduler
+from silly._wire.limits import DEFAULT, Limits
 from silly.net import _stream, tcp
 from silly.sync import channel
 
@@ -435,7 +436,7 @@ class Suite:
                 most = max(most, conn.unsentbytes())
 
         writing = Job(write).blocked()
-        assert _stream.HIGH < conn.unsentbytes() <= _stream.HIGH + size
+        assert DEFAULT.unsent < conn.unsentbytes() <= DEFAULT.unsent + size
         turns(100)
         assert task.status(writing.task) == "WAIT"
         expected = b"".join(messages)
@@ -445,9 +446,9 @@ class Suite:
             assert err is None
             assert data == expected[at : at + len(data)]
             at += len(data)
-            assert conn.unsentbytes() <= _stream.HIGH + size
+            assert conn.unsentbytes() <= DEFAULT.unsent + size
         writing.result()
-        assert most <= _stream.HIGH + size
+        assert most <= DEFAULT.unsent + size
         assert conn.unsentbytes() == 0
 
     def test_write_one_large_message(self, pair: Pair) -> None:
@@ -458,10 +459,10 @@ class Suite:
         assert peer.read(len(data)) == (data, None)
         assert writing.result() == (True, None)
 
-    def test_write_resumes_at_the_low_mark(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_write_resumes_at_a_quarter_of_the_limit(self, pair: Pair) -> None:
         """And not only when everything is sent: the kernel would run dry meanwhile."""
-        monkeypatch.setattr(_stream, "LOW", 900 * KIB)
         conn, peer = pair()
+        conn._stream.limits = Limits(unsent=3600 * KIB)
         data = b"x" * (4 * MIB)
         writing = Job(lambda: (conn.write(data), conn.unsentbytes())).blocked()
         assert peer.read(len(data)) == (data, None)
@@ -490,7 +491,7 @@ class Suite:
         writers = [Job(lambda who=who: write(who)) for who in range(5)]
         for job in writers:
             job.blocked()
-        assert conn.unsentbytes() <= _stream.HIGH + 5 * (size + 2)
+        assert conn.unsentbytes() <= DEFAULT.unsent + 5 * (size + 2)
         seen: dict[int, int] = dict.fromkeys(range(5), 0)
         for _ in range(200):
             (who, i), _ = peer.read(2)
@@ -555,9 +556,9 @@ class Suite:
         assert peer.read(len(data) + 5) == (data + b"other", None)
         assert other.result() == (True, None)
 
-    def test_stall(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_stream, "STALL", 0.02)
+    def test_stall(self, pair: Pair) -> None:
         conn, peer = pair()
+        conn._stream.limits = Limits(write_timeout=20)
         peer.write("unread")
         until(conn.unreadbytes)
         writers = [Job(lambda: conn.write(b"x" * (4 * MIB))) for _ in range(2)]
@@ -571,9 +572,9 @@ class Suite:
         assert conn._stream.sock is None
         assert conn.close() == (True, None)
 
-    def test_no_stall_while_the_peer_reads(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_stream, "STALL", 0.4)
+    def test_no_stall_while_the_peer_reads(self, pair: Pair) -> None:
         conn, peer = pair()
+        conn._stream.limits = Limits(write_timeout=400)
         writing = Job(lambda: conn.write(b"x" * (4 * MIB))).blocked()
         for _ in range(5):  # longer than a stall in all
             assert peer.read(512 * KIB)[1] is None
@@ -723,10 +724,10 @@ class Suite:
         assert peer.close() == (True, None)
         until(lambda: conn._stream.sock is None and peer._stream.sock is None)
 
-    def test_linger(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_linger(self, pair: Pair) -> None:
         """A peer that never reads can't keep a closed connection for ever."""
-        monkeypatch.setattr(_stream, "LINGER", 0.05)
         conn, peer = pair()
+        conn._stream.limits = Limits(linger=50)
         writing = Job(lambda: conn.write(b"x" * (4 * MIB))).blocked()
         conn.close()
         assert writing.result() == (False, errno.CLOSED)
@@ -736,10 +737,10 @@ class Suite:
         assert conn.close() == (False, errno.CLOSED)
         assert peer.unreadbytes() > 0
 
-    def test_linger_of_unread_data(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_linger_of_unread_data(self, pair: Pair) -> None:
         """Nor one that never closes."""
-        monkeypatch.setattr(_stream, "LINGER", 0.05)
         conn, peer = pair()
+        conn._stream.limits = Limits(linger=50)
         peer.write("unread")
         until(conn.unreadbytes)
         conn.close()

@@ -597,7 +597,7 @@ def test_server_close_while_shaking_hands() -> None:
         connection.set_connect_state()
         sock = raw._stream.sock.dup()
         raw._stream.abort()
-        stream = tls.TlsStream(sock, raw.remoteaddr, connection)
+        stream = tls.TlsStream(sock, raw.remoteaddr, silly.Limits(), connection)
         client = Raw(tls.Conn(stream))
         assert stream.handshake(time.monotonic() / 1000 + 10) is None
         client.eof()

@@ -1018,9 +1018,7 @@ def test_forgotten_client_is_closed(typed: bool) -> None:
             assert read(other) == (b"x", "pong")
         del sock
         gc.collect()
-        data, err = read(other)
-        assert data is None
-        assert "without a closing handshake" in err
+        assert read(other) == (b"\x03\xe9", "close")
         upgraded.release()
 
 
@@ -1348,8 +1346,6 @@ def test_upgrade_with_a_body(field: str, body: bytes, expect: list[str], logs: A
         ["Upgrade: WebSocket"],
         ["Content-Length: 0"],
         ["Expect: 100-continue"],
-        ["Sec-WebSocket-Protocol: " + ",;\" " * 2000],
-        ["Sec-WebSocket-Extensions: permessage-deflate; " + ";," * 4000],
         ["Cookie: " + "a=b; " * 1600],
         ["Origin: http://test"],
         ["Origin: HTTP://TEST:80"],
@@ -1680,7 +1676,7 @@ def test_nobody_listens() -> None:
         ("ws://127.0.0.1:99999", "ort"),
         ("ws://127.0.0.1:x", "ort"),
         ("ws://127.0.0.1:-1", "ort"),
-        ("ws://user:secret@127.0.0.1", "user and password"),
+        ("ws://us%3Aer:secret@127.0.0.1", "a user name for basic authentication has no colon"),
         ("ws://127.0.0.1/a b", "spaces or control"),
         ("ws://127.0.0.1/\r\nX: y", "spaces or control"),
         ("ws://127.0.0.1/\0", "spaces or control"),

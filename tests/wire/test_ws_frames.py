@@ -243,14 +243,15 @@ FAULTS = [
     Fault("8.1-not-carried-over", [Frame(FIN | TEXT, b"ok"), Frame(FIN | TEXT, b"\xa9")], 1007, 1, [(TEXT, "ok")]),
     Fault("8.1-in-a-frame-still-arriving", [Frame(FIN | TEXT, b"abc\xff", declared=1000)], 1007, 4),
     Fault("8.1-in-a-continuation-still-arriving", [FIRST, Frame(CONT, b"\xe1\x80A", declared=70_000)], 1007, 3),
-    # 5.5.1 and 7.4: close frames are looked at when they are whole
-    Fault("5.5.1-half-a-code", [Frame(FIN | CLOSE, b"\x03")], 1002, "end"),
+    # 5.5.1 and 7.4: in a close frame too
+    Fault("5.5.1-half-a-code", [Frame(FIN | CLOSE, b"\x03")], 1002, "second"),
     Fault("5.5.1-reason-not-utf-8", [Frame(FIN | CLOSE, b"\x03\xe8\xff")], 1007, "end"),
     Fault("5.5.1-reason-cut", [Frame(FIN | CLOSE, b"\x03\xe8ok\xe2\x82")], 1007, "end"),
-    Fault("5.5.1-reason-surrogate", [Frame(FIN | CLOSE, b"\x03\xe8\xed\xa0\x80")], 1007, "end"),
+    Fault("5.5.1-reason-surrogate", [Frame(FIN | CLOSE, b"\x03\xe8\xed\xa0\x80")], 1007, 4),
+    Fault("5.5.1-reason-not-utf-8-and-more", [Frame(FIN | CLOSE, b"\x03\xe8ok\xff and more")], 1007, 5),
     Fault("5.5.1-within-a-message", [FIRST, Frame(FIN | CLOSE, b"\x03\xed")], 1002, "end"),
     *[
-        Fault(f"7.4-close-{code}", [Frame(FIN | CLOSE, code.to_bytes(2, "big") + b"why")], 1002, "end")
+        Fault(f"7.4-close-{code}", [Frame(FIN | CLOSE, code.to_bytes(2, "big") + b"why")], 1002, 2)
         for code in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 1999, 2000, 2999, 5000, 32768, 65535)
     ],
 ]
@@ -474,7 +475,7 @@ def test_exactly_at_the_limit_passes(
 
 def test_the_default_fragment_limit_counts_empty_fragments() -> None:
     """CVE-2026-48779: endless empty continuations."""
-    most = DEFAULT.fragments
+    most = DEFAULT.most_fragments
     data = encode(TEXT, b"", True) + encode(CONT, b"", True) * (most - 1)
     assert read_frames([data], True).code is None
     one_more = encode(FIN | CONT, b"", True)

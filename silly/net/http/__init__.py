@@ -125,7 +125,7 @@ def listen(
 
         listener, err = tls_listen(addr, certs, server._accept, backlog, alpnprotos, limits=limits)
     else:
-        listener, err = tcp.listen(addr, server._accept, backlog)
+        listener, err = tcp.listen(addr, server._accept, backlog, limits=limits)
     if listener is None:
         assert err is not None
         return None, err

@@ -1,0 +1,52 @@
+"""WebSocket, RFC 6455 and RFC 7692, server and client (upstream: ``silly.net.websocket``).
+
+    def handler(stream):                                # of http.listen
+        if stream.header["upgrade"] == "websocket":
+            sock, err = websocket.upgrade(stream)
+            if sock is None:
+                return
+            while True:
+                data, typ = sock.read()
+                if data is None or typ == "close":
+                    break
+                if typ == "text":
+                    sock.write("Echo: " + data, "text")
+            sock.close()
+
+    sock, err = websocket.connect("ws://127.0.0.1:8080")
+
+**Control frames** are answered by the library as it parses them, and still shown to the reader. A ping has its pong sent
+before ``read`` returns it; a pong that the application then writes by hand with that payload is taken as done (one for
+each of the 16 pings last shown), so no ping is answered twice. A close frame is answered at once; then ``read`` returns
+``"close"``, and ``close()`` ends the connection.
+
+**Keepalive** belongs to the library: every socket sends a ping each 20 s (limit ``ping_interval``), whoever reads or writes.
+Any byte from the peer is life; without one for 20 s more (``pong_timeout``) the connection ends with 1011, and time that a
+task held the loop is not counted. ``sock.latency`` is the last round trip. Those pongs are not shown.
+
+**A socket that nobody reads**: data is pulled, so it stays in the receive buffer, and what arrives there is looked through
+within 100 ms. Pings get their pong, a close frame its answer, our pings' pongs count; the frames stay where they are, and the
+reader still sees them in their place. So an application may be busy elsewhere, or only write. Memory stays bounded: with 64
+KiB unread (limit ``receive_mark``) TCP holds the peer back, and what it sends after that, pings and close included, is seen
+when somebody reads. Such a peer is not condemned for the pong that stands behind its own data. An application that only
+writes, to peers that send much, forks a task that reads and drops.
+
+**Writers**: any number of tasks; each message goes out whole and in order. Messages of 64 KiB and more go in fragments, between
+which control frames pass. One task reads. ``close`` may come from any task. When the connection ends, everybody who is
+blocked on it wakes with the same error; ``sock.cause`` says why in words.
+
+**Time-outs** damage nothing: ``read(timeout)`` and ``time.deadline`` may strike within a frame; what had arrived stays for the
+next read. A message that a deadline catches half written still goes out whole.
+
+Messages larger than memory: ``sock.pieces()`` and ``sock.message()``. Compression (``compression=True``) is off by default.
+"""
+
+from __future__ import annotations
+
+from ..._wire.deflate import Deflate
+from ._connect import ClientStream, HandshakeError, connect
+from ._pieces import MessageWriter, Pieces
+from ._socket import Socket
+from ._upgrade import upgrade
+
+__all__ = ["ClientStream", "Deflate", "HandshakeError", "MessageWriter", "Pieces", "Socket", "connect", "upgrade"]

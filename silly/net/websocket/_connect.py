@@ -1,0 +1,275 @@
+"""The client's side of the opening handshake (RFC 6455, section 4.1)."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from ... import errno
+from ..._core import scheduler
+from ..._wire import deflate, handshake
+from ..._wire.deflate import Deflate
+from ..._wire.error import ProtocolError
+from ..._wire.header import Header, Outgoing, compose, split_list
+from ..._wire.http1 import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    ChunkedReader,
+    HeadReader,
+    Response,
+    check_host,
+    parse_response,
+    request_head,
+    response_body_length,
+)
+from ..._wire.limits import DEFAULT, Limits
+from ..tcp import Conn
+from ..tcp import connect as tcp_connect
+from ._socket import Socket
+
+INTERIM = 16
+"""Responses that a client reads in a handshake: interim ones (1xx) may precede the final one (RFC 9110, section 15.2)."""
+BODY = 4096
+"""Bytes of a refusal's body that its error carries."""
+BODY_WAIT = 1.0
+"""Seconds that a refusal's body may take: the refusal itself is told already."""
+
+
+class HandshakeError(str):
+    """The error of a handshake that the server answered otherwise than by a valid 101: a ``str`` with ``status`` (int),
+    ``header``, and ``body``, the first bytes of it (4 KiB at most)."""
+
+    __slots__ = ("body", "header", "status")
+
+    status: int
+    header: Header
+    body: bytes
+
+    def __new__(cls, text: str, status: int, header: Header, body: bytes) -> HandshakeError:
+        error = super().__new__(cls, text)
+        error.status, error.header, error.body = status, header, body
+        return error
+
+
+class ClientStream:
+    """The HTTP side of a client's WebSocket: the request that was sent and the ``status`` and ``header`` that came."""
+
+    __slots__ = ("conn", "header", "method", "path", "remoteaddr", "scheme", "status", "version")
+
+    def __init__(self, conn: Conn, scheme: str, path: str, status: int, header: Header) -> None:
+        self.conn = conn
+        self.remoteaddr = conn.remoteaddr
+        self.scheme = scheme
+        self.method = "GET"
+        self.path = path
+        self.version = "HTTP/1.1"
+        self.status = status
+        self.header = header
+
+
+class _Url(NamedTuple):
+    scheme: str
+    host: str
+    port: int
+    path: str
+    authorization: str | None
+
+    @property
+    def authority(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+
+class _Offer(NamedTuple):
+    """What was asked for, to hold the answer against it."""
+
+    request: bytes
+    key: str
+    subprotocols: list[str]
+    deflate: Deflate | None
+
+
+def connect(
+    url: str,
+    header: Outgoing | None = None,
+    *,
+    subprotocols: Sequence[str] = (),
+    compression: bool | dict[str, Any] | Deflate = False,
+    ca: str | bytes | None = None,
+    verify: bool = True,
+    timeout: float | None = None,
+    limits: Limits = DEFAULT,
+) -> tuple[Socket, None] | tuple[None, str]:
+    """Connects to ``ws://`` or ``wss://[user:password@]host[:port]/path``, and blocks until the handshake is done.
+
+    ``header``: more header fields, or another ``host``; those of the handshake itself are left out. It is not changed. User and
+    password go out as basic authentication. ``subprotocols``: names to offer, in order of preference. ``compression``: True, or
+    options of ``Deflate``, to offer it (RFC 7692). ``timeout`` ms bounds connecting and handshake together (else the limit
+    ``handshake_timeout`` bounds the handshake). ``ca`` and ``verify`` as in ``silly.net.tls.connect``.
+
+    ``(None, err)`` with the cause, or for a URL that is none; when the server refused, ``err`` is a ``HandshakeError`` with
+    ``status``, ``header`` and ``body``. ValueError for header fields that may not be sent.
+    """
+    options = deflate.deflate_options(compression)
+    offered = handshake.check_subprotocols(subprotocols)
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits is a silly.Limits, not {type(limits).__name__}")
+    parsed = _parse_url(url)
+    if isinstance(parsed, str):
+        return None, f"websocket.connect {_hidden(url)!r}: {parsed}"
+    offer = _make_offer(parsed, header, offered, options)
+    url = _hidden(url)
+    begin = monotonic()
+    # "unix:" would be read as the scheme of a Unix domain socket's address.
+    target = f"[{parsed.host}]:{parsed.port}" if parsed.host == "unix" else f"{parsed.authority}:{parsed.port}"
+    conn: Conn | None
+    if parsed.scheme == "wss":
+        # Loaded when used: OpenSSL's modules take longer to import than all of ours.
+        from ..tls import connect_explained
+
+        conn, err = connect_explained(target, parsed.host, ["http/1.1"], ca, verify, timeout, None, limits)
+    else:
+        conn, err = tcp_connect(target, None, timeout, limits=limits)
+    if conn is None:
+        return None, f"websocket.connect {url}: {err}"
+    if timeout is None:
+        deadline = monotonic() + limits.handshake_timeout / 1000
+        bound = f"(the limit 'handshake_timeout' is {limits.handshake_timeout} ms)"
+    else:
+        deadline, bound = begin + timeout / 1000, f"(the time-out was {timeout:g} ms)"
+    try:
+        sock = _handshake(conn, offer, parsed, deadline, bound, limits)
+    except BaseException:
+        conn.close()
+        raise
+    if isinstance(sock, Socket):
+        return sock, None
+    conn._stream.abort()  # nothing that we wrote matters any more
+    text = f"websocket.connect {url}: {sock}"
+    if isinstance(sock, HandshakeError):
+        return None, HandshakeError(text, sock.status, sock.header, sock.body)
+    return None, text
+
+
+def _make_offer(url: _Url, header: Outgoing | None, subprotocols: list[str], options: Deflate | None) -> _Offer:
+    key = base64.b64encode(os.urandom(16)).decode("ascii")
+    own = handshake.request_fields(key)
+    names = {name for name, _ in own}
+    extra = [(name, value) for name, value in compose(header or ()) if name not in names]
+    given = {name for name, _ in extra}
+    for name in ("content-length", "transfer-encoding", "sec-websocket-extensions"):
+        if name in given:
+            raise ValueError(f"a WebSocket handshake can't have the header {name!r}")
+    if "host" not in given:
+        default = url.port == (443 if url.scheme == "wss" else 80)
+        own.insert(0, ("host", url.authority if default else f"{url.authority}:{url.port}"))
+    if url.authorization is not None and "authorization" not in given:
+        own.append(("authorization", url.authorization))
+    if options is not None:
+        own.append(("sec-websocket-extensions", deflate.offer(options)))
+    named = [token for name, value in extra if name == "sec-websocket-protocol" for token in split_list(value)]
+    if named and subprotocols:
+        raise ValueError("subprotocols are given twice: as an argument and in the header")
+    if subprotocols:
+        own.append(("sec-websocket-protocol", ", ".join(subprotocols)))
+    return _Offer(request_head("GET", url.path, own + extra), key, named or subprotocols, options)
+
+
+def _handshake(conn: Conn, offer: _Offer, url: _Url, deadline: float, bound: str, limits: Limits) -> Socket | str:
+    """The socket, or why there is none; ``bound`` says what set the deadline."""
+    stream = conn._stream
+    stream.write(offer.request)
+    heads = HeadReader(limits)
+    response: Response | None = None
+    try:
+        for _ in range(INTERIM):
+            while (head := heads.next(stream.buf)) is None:
+                err = stream.fill(len(stream.buf) + 1, deadline)
+                if err is not None:
+                    if err is errno.TIMEDOUT and scheduler.expired():
+                        return scheduler.ran_out("the handshake")
+                    return f"no answer to the handshake: {f'{err} {bound}' if err is errno.TIMEDOUT else err}"
+            response = parse_response(head, limits)
+            if response.status >= 200 or response.status == 101:
+                break
+        assert response is not None
+        agreed = handshake.check_response(response, offer.key, offer.subprotocols, offer.deflate)
+    except ProtocolError as exc:
+        if response is None:
+            return exc.text
+        return HandshakeError(exc.text, response.status, response.header, _body(conn, response, deadline, limits))
+    http = ClientStream(conn, url.scheme, url.path, response.status, response.header)
+    subprotocol = response.header["sec-websocket-protocol"]
+    return Socket(conn, http, False, limits, subprotocol, agreed, offer.deflate)
+
+
+def _body(conn: Conn, response: Response, deadline: float, limits: Limits) -> bytes:
+    """The start of the body of a refusal, as far as it comes soon."""
+    stream = conn._stream
+    deadline = min(deadline, monotonic() + BODY_WAIT)
+    body = bytearray()
+    try:
+        length = response_body_length(response, "GET")
+        chunks = ChunkedReader(limits) if length == CHUNKED else None
+        most = BODY if length in (CHUNKED, UNTIL_CLOSE) else min(BODY, length)
+        while len(body) < most:
+            if chunks is not None:
+                body += chunks.read(stream.buf, most - len(body))
+                if chunks.done or len(body) >= most:
+                    break
+            elif stream.buf:
+                body += stream.take(min(len(stream.buf), most - len(body)))
+                continue
+            if stream.fill(len(stream.buf) + 1, deadline) is not None:
+                break
+    except ProtocolError:
+        pass  # what came before the fault is what there is
+    return bytes(body)
+
+
+def _parse_url(url: str) -> _Url | str:
+    """The parts of a URL, its path with the query; or what is wrong with it (RFC 6455, section 3)."""
+    if not isinstance(url, str):
+        raise TypeError(f"websocket.connect needs a URL, not {type(url).__name__}")
+    if not url.isprintable() or " " in url:
+        return "a URL has no spaces or control characters"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as exc:
+        return str(exc)
+    if parts.scheme not in ("ws", "wss"):
+        return "the scheme is neither ws:// nor wss://"
+    if parts.fragment or url.endswith("#"):
+        return "a WebSocket URL has no fragment"
+    if not host:
+        return "no host"
+    authorization = None
+    try:
+        if parts.username is not None:
+            authorization = handshake.basic_credentials(unquote(parts.username), unquote(parts.password or ""))
+        host = host if host.isascii() else host.encode("idna").decode("ascii")
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        path = path if path.isascii() else "".join(c if c.isascii() else _quoted(c) for c in path)
+        check_host(f"[{host}]" if ":" in host else host)
+        if "*" in host:
+            return "bad host: a wildcard"
+    except (UnicodeError, ProtocolError) as exc:
+        return f"bad host: {exc}"
+    except ValueError as exc:
+        return str(exc)
+    return _Url(parts.scheme, host, port if port is not None else (443 if parts.scheme == "wss" else 80), path, authorization)
+
+
+def _hidden(url: str) -> str:
+    """The URL without its user and password: errors are logged."""
+    scheme, slashes, rest = url.partition("://")
+    end = min((at for at in (rest.find(c) for c in "/?#") if at >= 0), default=len(rest))
+    return scheme + slashes + rest[:end].rpartition("@")[2] + rest[end:]
+
+
+def _quoted(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "replace"))

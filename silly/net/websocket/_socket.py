@@ -1,0 +1,873 @@
+"""The WebSocket itself, once the handshake is done: messages and control frames both ways, and the closing handshake."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ... import errno, logger
+from ..._core import scheduler
+from ..._core.result import OK, Result, failure
+from ..._core.timers import Timer
+from ..._wire.deflate import Deflate, Deflater, Inflater, Parameters
+from ..._wire.error import ProtocolError
+from ..._wire.limits import Limits
+from ..._wire.mask import MaskKeys
+from ..._wire.ws import (
+    ABNORMAL,
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    FRAGMENT,
+    GOING_AWAY,
+    INTERNAL,
+    NORMAL,
+    PING,
+    POLICY,
+    PONG,
+    RSV1,
+    SHORT_HEADS,
+    STREAMED,
+    TEXT,
+    MessageReader,
+    close_payload,
+    frame,
+    frame_head,
+    masked_frame,
+    parse_close,
+)
+from .._stream import Stream
+from ..http.h1 import ServerStream
+from ..tcp import BURST, Conn, Data, deadline_after, to_bytes
+from ._keepalive import Keepalive
+from ._pieces import MessageWriter, Pieces
+
+if TYPE_CHECKING:
+    from ._connect import ClientStream
+
+SHOWN_PINGS = 16
+"""Pings shown to the application whose pong by hand is taken as done."""
+LOOK = 0.1
+"""Seconds after which data that nobody waits for is looked through: a busy handler usually reads it before."""
+
+_OPCODES = {"text": TEXT, "binary": BINARY, "ping": PING, "pong": PONG, "close": CLOSE}
+_TYPES = {opcode: name for name, opcode in _OPCODES.items()}
+_NORMAL_CLOSE = close_payload(NORMAL)
+_GOODBYE = close_payload(GOING_AWAY)
+_SERVER_GOODBYE = frame(FIN | CLOSE, _GOODBYE)
+_CLOSED = "closed"
+_LOOKED = 1 << 30
+"""In the place of a burst's count: the buffer was looked through, so the next read must say how much of that it takes."""
+_keys = MaskKeys()
+_loop = scheduler.loop
+
+
+class Socket:
+    """A WebSocket connection. ``conn`` is the connection below, ``stream`` the HTTP request and response it came from.
+
+    ``subprotocol`` is the one agreed on, ``compression`` the parameters of compression, or None. ``closecode`` and
+    ``closereason`` are those of the peer's close frame (1005 when it had no code), of the one we sent for a fault of the peer,
+    or 1006 when the connection ended without; None while it is open. ``cause`` says in words why it ended, as seen here:
+    ``"no pong for 20 s"``. A context manager that closes.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_ahead",
+        "_burst",
+        "_close_due",
+        "_closed",
+        "_closers",
+        "_controls",
+        "_deflater",
+        "_err",
+        "_held_pong",
+        "_keepalive",
+        "_limits",
+        "_look_timer",
+        "_looked",
+        "_looked_data",
+        "_messages",
+        "_peer_closed",
+        "_pieces",
+        "_pings",
+        "_server",
+        "_stream",
+        "_threshold",
+        "_turns",
+        "_writing",
+        "cause",
+        "closecode",
+        "closereason",
+        "compression",
+        "conn",
+        "partial",
+        "stream",
+        "subprotocol",
+    )
+
+    def __init__(
+        self,
+        conn: Conn,
+        stream: ServerStream | ClientStream,
+        server: bool,
+        limits: Limits,
+        subprotocol: str | None = None,
+        compression: Parameters | None = None,
+        options: Deflate | None = None,
+    ) -> None:
+        self.conn = conn
+        self.stream = stream
+        self.subprotocol = subprotocol
+        self.compression = compression
+        self.closecode: int | None = None
+        self.closereason = ""
+        self.cause: str | None = None
+        self.partial: str | bytes = b""
+        """After a read that failed: what had arrived of an unfinished message."""
+        self._stream: Stream = conn._stream
+        self._server = server
+        self._limits = limits
+        self._deflater: Deflater | None = None
+        self._threshold = 0
+        inflater: Inflater | None = None
+        if compression is not None and options is not None:
+            ours = compression.server_no_context_takeover, compression.server_max_window_bits
+            theirs = compression.client_no_context_takeover, compression.client_max_window_bits
+            if not server:
+                ours, theirs = theirs, ours
+            self._deflater = Deflater(*ours, options)
+            self._threshold = options.threshold
+            inflater = Inflater(*theirs)
+        self._messages = MessageReader(server, limits, inflater)
+        self._err: str | None = None
+        """What a reader gets, once there is nothing more to read."""
+        self._burst = 0
+        self._pieces: Pieces | None = None
+        self._peer_closed = False
+        self._closed = False
+        self._close_due: float | None = None
+        """When the peer's answer to our close frame is due."""
+        self._closers: list[scheduler.Task] | None = None
+        self._pings: deque[bytes] | None = None
+        self._held_pong: bytes | None = None
+        self._controls = 0
+        # What was looked through, since nobody read it: so many control frames, up to this byte of the buffer, were acted upon.
+        self._look_timer: Timer | None = None
+        self._ahead = 0
+        self._looked = 0
+        self._looked_data = False
+        self._writing: scheduler.Task | None = None
+        """The task that is sending a message in several steps, or was woken to do so: the turn is handed over, else who writes
+        one message after the other would keep it."""
+        self._turns: deque[scheduler.Task] | None = None
+        # The stream sends it when the process ends. It is also the flag: None once a close frame has been sent.
+        self._stream.goodbye = _SERVER_GOODBYE if server else self._frame(FIN | CLOSE, _GOODBYE)
+        me = weakref.ref(self)
+        self._stream.owner = me
+        self._keepalive = Keepalive(me, self._stream, limits)
+
+    @property
+    def latency(self) -> float | None:
+        """The round-trip time of the last keepalive ping in ms; None before the first pong."""
+        return self._keepalive.latency
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    def read(self, timeout: float | None = None) -> tuple[Any, str]:
+        """The next message or control frame: ``(data, typ)``.
+
+        ``typ`` is ``"text"`` (data ``str``), ``"binary"``, ``"ping"``, ``"pong"`` or ``"close"`` (data ``bytes``). On failure
+        ``(None, err)``: the peer broke the protocol, the connection ended, or ``timeout`` ms passed (then nothing is lost,
+        and the next read goes on). After ``"close"`` it is ``(None, "closed")``. A second task that reads at the same time
+        gets RuntimeError.
+        """
+        err = self._err
+        if err is not None:
+            return None, err
+        stream = self._stream
+        buf = stream.buf
+        deadline = None if timeout is None else deadline_after(timeout)
+        if stream._reader is not None:
+            raise RuntimeError(f"BUG: {self}: another task is already reading from it")
+        if buf:
+            self._burst += 1
+            if self._burst >= BURST:
+                if self._burst > BURST:
+                    return self._read_looked(timeout)
+                self._burst = 0
+                scheduler.pause()
+                if self._err is not None:
+                    return None, self._err
+                buf = stream.buf
+        while True:
+            need = 1
+            if buf:
+                try:
+                    got = self._messages.next(buf)
+                except ProtocolError as exc:
+                    return None, self._broken(exc)
+                if not isinstance(got, int):
+                    opcode, data = got
+                    if opcode == TEXT:
+                        self._controls = 0
+                        return data, "text"
+                    if opcode == BINARY:
+                        self._controls = 0
+                        return data, "binary"
+                    shown = self._control(opcode, data)
+                    if shown is not None:
+                        return shown
+                    continue
+                need = got
+            self._burst = 0
+            err = stream.fill(need, deadline if stream.goodbye is not None else self._sooner(deadline))
+            if err is not None:
+                return None, self._read_failed(err, "sock.read")
+            if self._err is not None:
+                return None, self._err  # another task closed the socket after the data had come, and reads now itself
+
+    def _read_looked(self, timeout: float | None) -> tuple[Any, str]:
+        """``read`` after the buffer was looked through: what is taken of it need not be looked at again."""
+        count = self._burst - _LOOKED
+        if count >= BURST:
+            count = 0
+            scheduler.pause()
+            if self._err is not None:
+                return None, self._err
+        self._burst = 0
+        before = len(self._stream.buf)
+        got = self.read(timeout)
+        if self._burst:  # it has not waited, so the buffer can't have grown
+            self._looked = max(0, self._looked - (before - len(self._stream.buf)))
+            self._looked_data = self._looked > 0
+            self._burst = _LOOKED + count
+        return got
+
+    def pieces(self, timeout: float | None = None, limit: int | None = None) -> Pieces:
+        """Reads the next message piece by piece, as it arrives, so that it may be larger than memory.
+
+        ``timeout`` ms bounds the wait for each piece; ``limit`` is the most bytes that the message may have, decompressed
+        (the limits ``message`` and ``fragments`` don't count here). Pings and pongs on the way are not shown. What is left of
+        a message is dropped by the next ``read`` or ``pieces``.
+
+            pieces = sock.pieces()
+            for piece in pieces:
+                file.write(piece)
+            if pieces.err is not None:
+                print("the message is incomplete:", pieces.err)
+        """
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise ValueError(f"limit is a number of bytes, not {limit!r}")
+        if timeout is not None:
+            deadline_after(timeout)
+        self._leave()
+        return Pieces(self, timeout, math.inf if limit is None else limit)
+
+    def _leave(self) -> None:
+        """Whatever message is being read in pieces, its rest is dropped."""
+        pieces, self._pieces = self._pieces, None
+        if pieces is not None:
+            pieces.end("the rest of the message was dropped, since another was asked for")
+            self._messages.gather()
+
+    def _next_piece(self, pieces: Pieces, timeout: float | None, limit: float) -> Any:
+        """For ``Pieces``: the next one; empty at the message's end, and on failure."""
+        if self._pieces is not pieces:
+            self._leave()
+        stream = self._stream
+        if stream._reader is not None:
+            raise RuntimeError(f"BUG: {self}: another task is already reading from it")
+        if self._err is not None:
+            pieces.end(self._err)
+            return None
+        self._pieces = pieces
+        messages = self._messages
+        try:
+            piece, final = self._wait_piece(pieces, limit, None if timeout is None else deadline_after(timeout))
+        finally:
+            if not messages.opcode:
+                messages.gather()
+                self._pieces = None
+        if final:
+            pieces.end(pieces.err)
+        return piece
+
+    def _wait_piece(self, pieces: Pieces, limit: float, deadline: float | None) -> tuple[Any, bool]:
+        """A piece, and whether it is the last; None on failure, with ``pieces.err`` set."""
+        stream, messages = self._stream, self._messages
+        if self._burst > BURST:
+            self._burst = 0  # the buffer was looked through; it will be again
+        while True:
+            need = 1
+            if stream.buf:
+                self._burst += 1
+                if self._burst >= BURST:
+                    self._burst = 0
+                    scheduler.pause()
+                    if self._err is not None:
+                        pieces.err = self._err
+                        return None, True
+                messages.stream(limit)  # each time: a message that is dropped may come before
+                try:
+                    got = messages.next(stream.buf)
+                except ProtocolError as exc:
+                    pieces.err = self._broken(exc)
+                    return None, True
+                if not isinstance(got, int):
+                    opcode, data = got
+                    if opcode & STREAMED:
+                        self._controls = 0
+                        pieces.typ = _TYPES[opcode ^ STREAMED]
+                        return data, True
+                    if opcode:
+                        shown = self._control(opcode, data)
+                        if self._err is not None:
+                            pieces.typ = "close" if shown is not None and shown[1] == "close" else pieces.typ
+                            pieces.err = self._err
+                            return None, True
+                        continue
+                    self._controls = 0
+                    if not messages.opcode:
+                        continue  # some of a message that is dropped
+                    pieces.typ = _TYPES[messages.opcode]
+                    data = messages.take()
+                    if data:
+                        return data, False
+                    continue
+                need = got
+            err = stream.fill(need, deadline if stream.goodbye is not None else self._sooner(deadline))
+            if err is not None:
+                pieces.err = self._read_failed(err, "sock.pieces")
+            elif self._err is not None:
+                pieces.err = self._err
+            if pieces.err is not None:
+                return None, self._err is not None
+
+    def _sooner(self, deadline: float | None) -> float | None:
+        """The deadline of a read once a close frame was sent: the peer's answer is due."""
+        due = self._close_due
+        return deadline if due is None else due if deadline is None else min(due, deadline)
+
+    def _read_failed(self, err: str, what: str) -> str:
+        """``fill`` gave up: what the reader is told."""
+        if self._err is not None:
+            return self._err  # another task closed the socket meanwhile
+        if err is errno.TIMEDOUT and self._close_due is not None and monotonic() >= self._close_due:
+            self._closing_over()
+            return self._err or _CLOSED
+        self.partial = self._messages.partial(self._stream.buf)
+        if err is errno.TIMEDOUT and self._stream.err is None:
+            return scheduler.ran_out(what) if scheduler.expired() else err
+        self._err = self._lost(err)
+        self._end(ABNORMAL, "")
+        return self._err
+
+    def _lost(self, err: str) -> str:
+        """The stream below has failed with ``err``: what every task that was blocked on it is told."""
+        if self._err is not None:
+            return self._err
+        if err is errno.CLOSED:
+            return _CLOSED
+        if self.cause is None:
+            self.cause = self._stream.why or err
+        return f"the connection with {self.conn.remoteaddr} ended without a closing handshake: {self.cause}"
+
+    # ---- control frames -----------------------------------------------------------------------------------------
+
+    def _control(self, opcode: int, data: bytes) -> tuple[Any, str] | None:
+        """A control frame is taken off the buffer: what ``read`` returns, or None for what isn't shown."""
+        if opcode == CONTINUATION or opcode & STREAMED:
+            self._leave()  # a message that was read in pieces, and is no more
+            return None
+        acted = self._ahead > 0
+        if acted:
+            self._ahead -= 1
+        else:
+            fault = self._act(opcode, data)
+            if fault is not None:
+                return None, self._broken(fault)
+        if opcode == CLOSE:
+            self._err = _CLOSED
+            return data, "close"
+        if opcode == PING:
+            if self._pings is None:
+                self._pings = deque(maxlen=SHOWN_PINGS)
+            self._pings.append(data)
+            return data, "ping"
+        return None if self._keepalive.is_ours(data) else (data, "pong")
+
+    def _act(self, opcode: int, data: bytes) -> ProtocolError | None:
+        """Does what a control frame asks for, whether or not somebody reads. A fault of the peer, or None."""
+        if opcode == CLOSE:
+            self.closecode, self.closereason = parse_close(data)
+            self._peer_closed = True
+            reason = f" {self.closereason!r}" if self.closereason else ""
+            self.cause = self.cause or f"closed by the peer: {self.closecode}{reason}"
+            # The answer echoes the code (section 5.5.1).
+            self._send_close(data[:2])
+            return None
+        self._controls += 1
+        if not self._stream.blocked:
+            self._controls = 0
+        elif self._controls > self._limits.control_frames:
+            limit = self._limits.control_frames
+            text = f"more control frames than the limit 'control_frames' of {limit} by a peer that doesn't read"
+            return ProtocolError(text, POLICY)
+        if opcode == PING:
+            self._answer(data)
+        elif self._keepalive.is_ours(data):
+            self._keepalive.answered(data)
+        return None
+
+    def _answer(self, data: bytes) -> None:
+        """Sends the pong of a ping. While the kernel refuses output only the newest is kept (section 5.5.3)."""
+        if self._stream.goodbye is None:
+            return
+        if self._stream.blocked:
+            self._held_pong = data
+            self._stream.on_unblocked = self._send_held
+        else:
+            self._stream.write_nowait(self._frame(FIN | PONG, data))
+
+    def _send_held(self) -> None:
+        self._stream.on_unblocked = None
+        held, self._held_pong = self._held_pong, None
+        if held is not None and self._stream.goodbye is not None:
+            self._stream.write_nowait(self._frame(FIN | PONG, held))
+
+    def _broken(self, exc: ProtocolError) -> str:
+        """The peer broke the protocol: tells it why, and ends the connection (section 7.1.7)."""
+        self.partial = self._messages.partial(self._stream.buf)
+        self.cause = exc.text
+        self._err = f"the peer {self.conn.remoteaddr} broke the protocol: {exc.text}"
+        logger.info(f"websocket: {self.conn.remoteaddr}: {exc.text}: close {exc.code}")
+        self._send_close(close_payload(exc.code, exc.text))
+        self._end(exc.code, exc.text, await_end=True)
+        return self._err
+
+    # ---- while nobody reads -------------------------------------------------------------------------------------
+
+    def unattended(self) -> None:
+        """For the stream: data has arrived that nobody waits for."""
+        if self._look_timer is None and self._err is None:
+            self._look_timer = _loop.timers.add(monotonic() + LOOK, _look, weakref.ref(self), internal=True)
+
+    def _look_through(self) -> None:
+        """Acts upon the control frames in a buffer that still nobody reads; they stay where they are."""
+        self._look_timer = None
+        stream = self._stream
+        if stream._reader is not None or stream.sock is None or self._err is not None or self._peer_closed:
+            return
+        if self._burst <= BURST:
+            # Somebody has read meanwhile. The first control frames there are those that were acted upon before.
+            self._looked, self._looked_data, skip = 0, False, self._ahead
+        else:
+            skip = 0
+        try:
+            found, self._looked, self._looked_data = self._messages.look(stream.buf, self._looked, self._looked_data)
+        except ProtocolError as exc:
+            self._broken(exc)
+            return
+        self._burst = _LOOKED
+        for opcode, data in found[skip:]:
+            self._ahead += 1
+            fault = self._act(opcode, data)
+            if fault is not None:
+                self._broken(fault)
+                return
+
+    def _send_ping(self, payload: bytes) -> None:
+        """For ``Keepalive``."""
+        self._stream.write_nowait(self._frame(FIN | PING, payload))
+
+    def _gone(self, err: str) -> None:
+        """For ``Keepalive``: the connection has ended with ``err`` while nobody read."""
+        self._read_failed(err, "sock.read")
+
+    def _no_pong(self) -> None:
+        """For ``Keepalive``: the peer is gone."""
+        limit = self._limits.pong_timeout
+        text = f"no pong for {limit / 1000:g} s (the limit 'pong_timeout')"
+        logger.info(f"websocket: {self.conn.remoteaddr}: {text}: close {INTERNAL}")
+        self.cause = text
+        self._err = f"the connection with {self.conn.remoteaddr} was given up: {text}"
+        self._send_close(close_payload(INTERNAL, text))
+        self._end(INTERNAL, text)
+
+    def _closing_over(self) -> None:
+        """The time for the peer's part of the closing handshake is over, or for ours to end the connection after it."""
+        if self._closed:
+            return  # ``close`` waits itself
+        if self._peer_closed and self._err is None and self._messages.look(self._stream.buf, 0, False)[2]:
+            # A reader has messages to read before the peer's close frame.
+            self._keepalive.closing(monotonic() + self._limits.close_timeout / 1000)
+            return
+        limit = self._limits.close_timeout
+        if not self._peer_closed:
+            self.cause = f"the peer did not answer the close frame within the limit 'close_timeout' of {limit} ms"
+        if self._err is None:
+            self._err = self.cause
+        self._end(ABNORMAL, "")
+
+    # ---- writing ------------------------------------------------------------------------------------------------
+
+    def write(self, data: Data | None, typ: str | None = "binary", *, compress: bool | None = None) -> Result:
+        """Sends a message, or a control frame: ``typ`` is ``"text"``, ``"binary"``, ``"ping"``, ``"pong"`` or ``"close"``.
+
+        ``None`` is an empty message. Blocks while the peer takes nothing and 1 MiB waits (limit ``unsent``). ``compress``:
+        whether to compress it, if compression was agreed on; by default messages from the threshold of its options on are.
+        ``(False, err)`` when the socket is closed or broken, or for a control frame of more than 125 bytes. Writing ``"close"``
+        starts the closing handshake. Raises ValueError for an unknown type and for text that isn't UTF-8, TypeError for what
+        can't be sent.
+        """
+        opcode = _OPCODES.get(typ or "binary")
+        if opcode is None:
+            raise ValueError(f"unknown frame type {typ!r}: it is one of {', '.join(map(repr, _OPCODES))}")
+        payload = data.encode() if type(data) is str else b"" if data is None else to_bytes(data)
+        if opcode == TEXT and type(data) is not str and payload:
+            _check_utf8(payload)
+        if opcode > BINARY:
+            return self._write_control(opcode, payload)
+        stream = self._stream
+        if stream.goodbye is None:
+            return failure(self._err or _CLOSED)
+        if len(payload) >= FRAGMENT or self._writing is not None or self._deflater is not None:
+            return self._write_steps(opcode, payload, compress)
+        if not self._server:
+            err = stream.write(masked_frame(FIN | opcode, payload, _keys.next()))
+        elif len(payload) < 126:
+            err = stream.write(SHORT_HEADS[FIN | opcode][len(payload)] + payload)
+        else:
+            err = stream.write(frame(FIN | opcode, payload))
+        return OK if err is None else failure(self._write_failed(err, "sock.write"))
+
+    def _write_failed(self, err: str, what: str) -> str:
+        if err is errno.TIMEDOUT and self._stream.werr is None:
+            return scheduler.ran_out(what)
+        return self._lost(err)
+
+    def _write_steps(self, opcode: int, payload: bytes, compress: bool | None) -> Result:
+        """Sends a message that is large or compressed, or that must wait for one that is being sent."""
+        err = self._begin_message("sock.write")
+        if err is not None:
+            return failure(err)
+        try:
+            deflater = self._deflater
+            first = opcode
+            if deflater is not None and (len(payload) >= self._threshold if compress is None else compress):
+                payload = deflater.compress(payload)
+                first |= RSV1
+            err = self._send_frames(self._frames(first, payload), "sock.write")
+        finally:
+            self._end_turn()
+        return OK if err is None else failure(err)
+
+    def _frames(self, first: int, payload: bytes) -> Iterator[list[bytes | memoryview]]:
+        """A message in frames of at most 64 KiB, each in pieces to send."""
+        view = memoryview(payload)
+        size = len(payload)
+        at = 0
+        while True:
+            piece = view[at : at + FRAGMENT]
+            at += FRAGMENT
+            if at >= size:
+                first |= FIN
+            yield self._pieces_of(first, piece)
+            if at >= size:
+                return
+            first = CONTINUATION
+
+    def _pieces_of(self, first: int, payload: bytes | memoryview) -> list[bytes | memoryview]:
+        if self._server:
+            return [frame_head(first, len(payload)), payload]
+        return [masked_frame(first, payload, _keys.next())]
+
+    def _send_frames(self, frames: Iterator[list[bytes | memoryview]], what: str, begun: bool = False) -> str | None:
+        """Sends the frames of a message; ``begun``: some were sent before. When this is broken off in the middle they still go
+        out: half a message would end the connection for all who use it."""
+        stream = self._stream
+        try:
+            for parts in frames:
+                if stream.goodbye is None:
+                    return self._err or _CLOSED  # another task has closed
+                if begun and (err := self._refused(what)) is not None:
+                    self._queue(chain((parts,), frames))
+                    return err
+                begun = True
+                err = stream.writev(parts)
+                if err is not None:
+                    if stream.werr is None:
+                        self._queue(frames)
+                    return self._write_failed(err, what)
+        except BaseException:
+            self._queue(frames)
+            raise
+        return None
+
+    def _queue(self, frames: Iterator[list[bytes | memoryview]]) -> None:
+        for parts in frames:
+            if self._stream.goodbye is not None:
+                self._stream.write_nowait(b"".join(parts))
+
+    def message(self, typ: str = "binary", *, compress: bool | None = None) -> MessageWriter:
+        """Writes a message piece by piece, so that it may be larger than memory; ``typ`` is ``"text"`` or ``"binary"``.
+
+        It is compressed when compression was agreed on, unless ``compress`` is False.
+
+            with sock.message("binary") as message:
+                while chunk := file.read(65536):
+                    message.write(chunk)
+        """
+        opcode = _OPCODES.get(typ)
+        if opcode not in (TEXT, BINARY):
+            raise ValueError(f"a message is 'text' or 'binary', not {typ!r}")
+        return MessageWriter(self, opcode, self._deflater is not None and compress is not False)
+
+    def _begin_message(self, what: str) -> str | None:
+        """Waits until no other task is in the middle of a message; then this one is."""
+        stream = self._stream
+        if self._turns is None:
+            self._turns = deque()
+        if self._writing is not None:
+            if scheduler.leaving():
+                return errno.CLOSED
+            task = scheduler.current()
+            if self._writing is task:
+                raise RuntimeError(f"BUG: {self}: this task is in the middle of a message to it")
+            self._turns.append(task)
+            try:
+                scheduler.park(self)
+            except BaseException as exc:
+                if self._turns is not None and task in self._turns:
+                    self._turns.remove(task)
+                elif self._writing is task:
+                    self._end_turn()  # it had been woken: the turn is somebody else's
+                if isinstance(exc, scheduler.DeadlineOver):
+                    return scheduler.ran_out(what)
+                raise
+        if stream.goodbye is None:
+            if self._writing is scheduler._current:
+                self._end_turn()
+            return self._err or _CLOSED
+        err = self._refused(what)
+        if err is not None:
+            self._end_turn()
+            return err
+        self._writing = scheduler._current or scheduler.current()
+        return None
+
+    def _refused(self, what: str) -> str | None:
+        """The error when a deadline is over and output would have to wait; before a compressor sees what is not sent."""
+        if self._stream.unsent > self._limits.unsent and scheduler.expired():
+            return scheduler.ran_out(what)
+        return None
+
+    def _send_fragment(self, opcode: int, payload: bytes, begin: bool, final: bool, compress: bool) -> str | None:
+        """For ``MessageWriter``: sends a fragment of the message that this task has begun."""
+        if self._stream.goodbye is None:
+            return self._err or _CLOSED
+        if compress:
+            assert self._deflater is not None
+            payload = self._deflater.piece(payload, final)
+        first = (opcode | (RSV1 if compress else 0)) if begin else CONTINUATION
+        frames = iter([self._pieces_of(first | (FIN if final else 0), payload)])
+        return self._send_frames(frames, "message.write", not begin)
+
+    def _end_message(self, raised: bool, err: str | None) -> None:
+        """For ``MessageWriter``: the message has ended; or it never will, since its block ``raised``, or for ``err``."""
+        self._writing = None
+        stream = self._stream
+        if raised or (err is not None and stream.goodbye is not None and stream.werr is None):
+            self.cause = self.cause or f"a message was left incomplete by {'an exception' if raised else 'a deadline'}"
+            self.close(INTERNAL)
+        self._next_turn()
+
+    def _end_turn(self) -> None:
+        self._writing = None
+        self._next_turn()
+
+    def _next_turn(self) -> None:
+        if self._turns and self._writing is None:
+            self._writing = self._turns.popleft()
+            scheduler.wake(self._writing)
+
+    def _write_control(self, opcode: int, payload: bytes) -> Result:
+        if len(payload) > 125:
+            return failure(f"a control frame takes at most 125 bytes, not {len(payload)}")
+        if self._stream.goodbye is None:
+            return failure(self._err or _CLOSED)
+        if opcode == CLOSE:
+            try:
+                parse_close(payload)
+            except ProtocolError as exc:
+                raise ValueError(exc.text) from None
+            err = self._send_close(payload)
+        elif opcode == PONG and self._pings is not None and payload in self._pings:
+            # The library has answered that ping.
+            self._pings.remove(payload)
+            return OK
+        else:
+            err = self._stream.write(self._frame(FIN | opcode, payload))
+        return OK if err is None else failure(self._write_failed(err, "sock.write"))
+
+    def _frame(self, first: int, payload: bytes) -> bytes:
+        return frame(first, payload) if self._server else masked_frame(first, payload, _keys.next())
+
+    def _send_close(self, payload: bytes) -> str | None:
+        """Sends a close frame, once; no other frame goes out after it."""
+        if self._stream.goodbye is None:
+            return None
+        self._stream.goodbye = None
+        self._close_due = monotonic() + self._limits.close_timeout / 1000
+        self._keepalive.closing(self._close_due)
+        return self._stream.write_nowait(self._frame(FIN | CLOSE, payload))
+
+    # ---- closing ------------------------------------------------------------------------------------------------
+
+    def close(self, code: int | None = NORMAL, reason: Data | None = "") -> Result:
+        """Does the closing handshake, and ends the connection. ``(False, "closed")`` when it was closed before.
+
+        When another task is closing it already, that one's handshake is waited for.
+        Blocks until the peer has answered, for the limit ``close_timeout`` at most; what the peer sends meanwhile is dropped.
+        A task that is blocked in ``read`` gets ``(None, "closed")``. Raises ValueError for a code that may not be sent.
+        """
+        payload = _NORMAL_CLOSE
+        if code not in (None, NORMAL) or reason:
+            text = to_bytes(reason or b"")
+            _check_utf8(text)
+            payload = close_payload(NORMAL if code is None else code, text.decode())
+        scheduler.check_thread("sock.close")
+        if self._closed:
+            self._wait_closed()
+            return failure(_CLOSED)
+        self._closed = True
+        if self._err is None:
+            self._err = _CLOSED
+        if self.cause is None:
+            self.cause = f"closed here: {code or NORMAL}"
+        stream = self._stream
+        stream.interrupt()
+        self._next_turn()
+        self._send_close(payload)
+        try:
+            deadline = monotonic() + self._limits.close_timeout / 1000
+            if not self._peer_closed:
+                self._await_close(deadline)
+            if not self._server:
+                # Section 7.1.1: the server closes TCP first, so that it keeps TIME_WAIT.
+                self._await_end(deadline)
+        finally:
+            self._end(ABNORMAL, "")
+        return OK
+
+    def _wait_closed(self) -> None:
+        """Waits for the end of the closing handshake that another task has under way."""
+        while not self._stream.closed and not scheduler.leaving():
+            if self._closers is None:
+                self._closers = []
+            task = scheduler.current()
+            self._closers.append(task)
+            try:
+                scheduler.park(self)
+            except scheduler.DeadlineOver:
+                return
+            finally:
+                if self._closers is not None and task in self._closers:
+                    self._closers.remove(task)
+
+    def _await_close(self, deadline: float) -> None:
+        """Reads until the peer's close frame, its end, or the deadline. What it breaks now matters to nobody."""
+        stream = self._stream
+        while True:
+            try:
+                got = self._messages.next(stream.buf)
+            except ProtocolError as exc:
+                logger.info(f"websocket: {self.conn.remoteaddr}: {exc.text} (while closing)")
+                return
+            if isinstance(got, tuple):
+                if got[0] == CLOSE:
+                    self._peer_closed = True
+                    self.closecode, self.closereason = parse_close(got[1])
+                    return
+                if got[0] == CONTINUATION:
+                    self._messages.take()
+                self._burst += 1
+                if self._burst >= BURST:
+                    self._burst = 0
+                    scheduler.pause()
+                if monotonic() > deadline:
+                    return
+            elif stream.fill(got, deadline) is not None:
+                return
+
+    def _await_end(self, deadline: float) -> None:
+        """Reads until the peer ends the connection, or the deadline."""
+        stream = self._stream
+        while stream.fill(1, deadline) is None:
+            stream.buf.clear()
+
+    def _end(self, code: int, reason: str, await_end: bool = False) -> None:
+        """Ends the connection below, and says with what if the peer did not."""
+        self._closed = True
+        if self.closecode is None:
+            self.closecode, self.closereason = code, reason
+        self._keepalive.stop()
+        if self._look_timer is not None:
+            _loop.timers.cancel(self._look_timer)
+            self._look_timer = None
+        self._stream.close(await_end)
+        # Who has the turn may be busy elsewhere, in the block of ``message``.
+        turns, self._turns = self._turns, None
+        for task in turns or ():
+            scheduler.wake(task)
+        closers, self._closers = self._closers, None
+        for task in closers or ():
+            scheduler.wake(task)
+
+    def _handler_ended(self, failed: bool) -> None:
+        """The HTTP handler that upgraded has returned or raised: closes what it left open."""
+        self.close(INTERNAL if failed else NORMAL)
+
+    def __enter__(self) -> Socket:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        self.close(INTERNAL if kind is not None and issubclass(kind, Exception) else NORMAL)
+
+    def __del__(self) -> None:
+        # Finalizers run anywhere, in another thread or within the loop's own code: so only a note is left.
+        keepalive: Keepalive | None = getattr(self, "_keepalive", None)
+        if keepalive is not None and not self._closed:
+            _loop.post(_forgotten, self._stream, keepalive, self._look_timer)
+
+    def __repr__(self) -> str:
+        return f"<websocket with {self.conn.remoteaddr}, {self._err or 'open'}>"
+
+
+def _look(ref: weakref.ref[Socket]) -> None:
+    sock = ref()
+    if sock is not None:
+        sock._look_through()
+
+
+def _forgotten(stream: Stream, keepalive: Keepalive, look: Timer | None) -> None:
+    """Nobody holds the socket any more: says goodbye, and ends what would have ended with it."""
+    keepalive.stop()
+    if look is not None:
+        _loop.timers.cancel(look)
+    stream.shutdown()
+    stream.close()
+
+
+def _check_utf8(payload: bytes) -> None:
+    try:
+        payload.decode()
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"text must be UTF-8: {exc.reason} at byte {exc.start}") from None
