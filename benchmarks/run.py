@@ -86,4 +86,5 @@ def main() -> None:
         print(f"{name:52} {statistics.median(figures):6.2f}   {min(figures):.2f} - {max(figures):.2f}", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
