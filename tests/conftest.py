@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("tests.helpers", "tests.net.check_stream", "tests.conformance.support", "tests.bad_inputs.support")
+pytest.register_assert_rewrite(
+    "tests.helpers", "tests.net.check_stream", "tests.conformance.support", "tests.bad_inputs.support"
+)
 
 from silly import time  # noqa: E402
 from silly._core import scheduler  # noqa: E402

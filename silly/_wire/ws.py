@@ -118,7 +118,7 @@ class MessageReader:
             if have < 2:
                 if have and buf[0] not in self._first:
                     self._refuse(buf[0])
-                return 2
+                return have + 1
             first = buf[0]
             if first not in self._first:
                 self._refuse(first)
@@ -132,8 +132,11 @@ class MessageReader:
                     raise ProtocolError("control frame of more than 125 bytes", PROTOCOL)
                 at = 4 if length == 126 else 10
                 if have < at:
-                    if at == 10 and have > 2 and buf[2] & 0x80:
-                        raise ProtocolError("payload length with the most significant bit set", PROTOCOL)
+                    if at == 10:
+                        if have == 2:
+                            return 3
+                        if buf[2] & 0x80:
+                            raise ProtocolError("payload length with the most significant bit set", PROTOCOL)
                     return at
                 length = self._long_length(buf, at)
             if (self._opcode or length > self._whole) and not first & 0x08:
@@ -378,7 +381,7 @@ class MessageReader:
 
         ``at``, ``data``: what the last call returned for the same buffer (0 and False at first): where to go on, and whether
         data frames come before that. What is not in order is left to ``next``, unless only control frames come before it:
-        then it is an error at once.
+        then it is an error, of the call that finds nothing before it.
         """
         found: list[tuple[int, bytes]] = []
         have = len(buf)
@@ -393,9 +396,11 @@ class MessageReader:
             else:
                 good = data or first in self._first
             if not good:
-                if not data:
+                if data:
+                    return found, have, True
+                if not found:
                     self.next(buf[at:])  # tells what is wrong
-                return found, have, True
+                return found, at, False
             start = at + 2
             if length > 125:
                 start += 2 if length == 126 else 8
@@ -413,9 +418,11 @@ class MessageReader:
                     try:
                         parse_close(payload)
                     except ProtocolError:
-                        if not data:
+                        if data:
+                            return found, have, True
+                        if not found:
                             raise
-                        return found, have, True
+                        return found, at, False
                     found.append((CLOSE, payload))
                     return found, end, data  # what comes after it means nothing
                 found.append((first & 0x0F, payload))
