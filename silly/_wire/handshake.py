@@ -89,7 +89,9 @@ def check_origin(header: Header, origins: Origins = None) -> None:
     if origin is None or origins is False:
         return
     if origins is not None:
-        if isinstance(origins, re.Pattern):
+        if len(header.getall("origin")) > 1:
+            allowed = False  # joined they might match a pattern
+        elif isinstance(origins, re.Pattern):
             allowed = origins.fullmatch(origin) is not None
         else:
             allowed = _normal(origin) in map(_normal, origins)
