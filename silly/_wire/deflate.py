@@ -208,10 +208,12 @@ def _compose(server_no_context_takeover: bool, client_no_context_takeover: bool)
 def offer(options: Deflate) -> str:
     """The client's Sec-WebSocket-Extensions."""
     text = _compose(options.server_no_context_takeover, options.client_no_context_takeover)
-    if options.server_max_window_bits < 15:
-        text += f"; server_max_window_bits={options.server_max_window_bits}"
     # Without a value: that would only be a hint, which some servers answer with a larger one. We keep to our bits anyway.
-    return text + "; client_max_window_bits"
+    plain = text + "; client_max_window_bits"
+    if options.server_max_window_bits == 15:
+        return plain
+    # A server that can't limit its window must decline the first offer, and may take the second.
+    return f"{text}; server_max_window_bits={options.server_max_window_bits}; client_max_window_bits, {plain}"
 
 
 def check_answer(field: str | None, options: Deflate | None) -> Parameters | None:
@@ -235,13 +237,10 @@ def check_answer(field: str | None, options: Deflate | None) -> Parameters | Non
         raise ProtocolError(f"101 with a bad {NAME}: {exc}", 101) from None
     if options.server_no_context_takeover and "server_no_context_takeover" not in answer:
         raise ProtocolError(f"101 with {NAME}, but without the server_no_context_takeover that was demanded", 101)
-    server = answer.get("server_max_window_bits", 15)
-    if server > options.server_max_window_bits:
-        raise ProtocolError(f"101 with server_max_window_bits of {server}, above {options.server_max_window_bits}", 101)
     return Parameters(
         "server_no_context_takeover" in answer,
         options.client_no_context_takeover or "client_no_context_takeover" in answer,
-        server,
+        answer.get("server_max_window_bits", 15),  # more than was asked for answers the second offer
         min(answer.get("client_max_window_bits", 15), options.client_max_window_bits),
     )
 
@@ -328,9 +327,10 @@ class Inflater:
         """
         # What was fed has been put out to the last byte, and the four bytes put back finish an empty block. If they make
         # anything, or leave the stream where a block may not begin, then the message ended within another block.
-        out, _ = self._step(_FLUSHED, _room(most))
+        out, rest = self._step(_FLUSHED, _room(most))
         stream = self._stream
-        if out or stream is None or not self._at_boundary(stream):
+        # A stream that they end exactly had BFINAL=1 in its empty block: section 7.2.1 allows that.
+        if out or rest or not (stream is None or self._at_boundary(stream)):
             raise ProtocolError("compressed message that ends within a block", BAD_DATA)
         if self._forgets:
             self._stream = None

@@ -197,8 +197,9 @@ def check_response(
         raise ProtocolError("101 without 'Connection: Upgrade'", 101)
     if header["sec-websocket-accept"] != accept_key(key):
         raise ProtocolError("101 with a wrong Sec-WebSocket-Accept", 101)
-    if header["sec-websocket-protocol"] not in (None, *subprotocols):
-        raise ProtocolError("101 with a sec-websocket-protocol that was not asked for", 101)
+    chosen = header["sec-websocket-protocol"]
+    if chosen not in (None, *subprotocols):
+        raise ProtocolError(f"101 with the sec-websocket-protocol {str(chosen)[:80]!r}, which was not asked for", 101)
     if header["transfer-encoding"] is not None or header["content-length"] not in (None, "0"):
         raise ProtocolError("101 with a body", 101)
     return check_answer(header["sec-websocket-extensions"], deflate)

@@ -10,82 +10,21 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.test_chat import ChatServer, Person
 
+from .page import ENTER, ESCAPE, SHIFT, TAB, Page
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
-WAIT = 40
-"""Seconds; only bounds a test that fails."""
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMEDRIVER = shutil.which("chromedriver")
-OPTIONS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1200,800"
-)
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 
-class Page:
-    """One browser with a profile of its own, and what a person does with it."""
-
-    def __init__(self, profile: Path) -> None:
-        # Imported here: where no browser is, selenium need not be either.
-        from selenium.webdriver import Chrome, ChromeOptions
-        from selenium.webdriver.chrome.service import Service
-
-        options = ChromeOptions()
-        options.binary_location = CHROMIUM or ""
-        for option in OPTIONS.split():
-            options.add_argument(option)
-        options.add_argument(f"--user-data-dir={profile}")
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver: Any = Chrome(options, Service(CHROMEDRIVER))
-        self.driver.set_page_load_timeout(WAIT)
-        self.driver.set_script_timeout(WAIT)
-
-    def __enter__(self) -> Page:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.driver.quit()
-
-    def wait(self, what: str, condition: Callable[[], Any]) -> Any:
-        """Until ``condition()`` holds; what it gives."""
-        from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        waiter = WebDriverWait(self.driver, WAIT, 0.02, [StaleElementReferenceException])
-        try:
-            return waiter.until(lambda _: condition())
-        except TimeoutException:
-            shown = self.driver.find_element("tag name", "body").text
-            raise AssertionError(f"{what} never came; the page shows:\n{shown}\nconsole: {self.console()}") from None
-
-    def find(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
-
-    def texts(self, selector: str) -> list[str]:
-        """``textContent`` of every match, in one step: the page changes meanwhile."""
-        script = "return Array.from(document.querySelectorAll(arguments[0]), (each) => each.textContent)"
-        return list(self.driver.execute_script(script, selector))
-
-    def focused(self) -> Any:
-        return self.driver.switch_to.active_element
-
-    def focus_is_on(self, id: str) -> None:
-        self.wait(f"focus on {id}", lambda: self.focused().get_attribute("id") == id)
-
-    def keys(self, *keys: str) -> None:
-        """Goes to whatever has the focus, as from a keyboard."""
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self.driver).send_keys(*keys).perform()
+class ChatPage(Page):
+    """The chat, and what a person does with it."""
 
     def open(self, server: ChatServer, name: str) -> None:
         """Opens the page and joins, by keyboard alone."""
@@ -115,32 +54,11 @@ class Page:
     def people(self, *names: str) -> None:
         self.wait(f"people {names}", lambda: sorted(self.texts("#people li")) == sorted(names))
 
-    def console(self) -> list[str]:
-        return [entry["message"] for entry in self.driver.get_log("browser")]
-
-
-ENTER, TAB, ESCAPE, SHIFT = "\ue007", "\ue004", "\ue00c", "\ue008"  # selenium's Keys
-
 
 @pytest.fixture
-def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Page]]:
+def open_page(open_browser: Callable[[type[ChatPage]], ChatPage]) -> Callable[[], ChatPage]:
     """Starts a browser; each has a profile of its own."""
-    if CHROMIUM is None or CHROMEDRIVER is None:
-        missing = "Chromium" if CHROMIUM is None else "chromedriver"
-        pytest.skip(f"NO BROWSER: {missing} is not installed (Debian: apt install chromium chromium-driver)")
-    pytest.importorskip("selenium", reason="NO BROWSER: selenium is not installed (pip install selenium)")
-    # selenium's manager would fetch a browser, and send statistics.
-    monkeypatch.setenv("SE_OFFLINE", "true")
-    monkeypatch.setenv("SE_AVOID_STATS", "true")
-    pages: list[Page] = []
-
-    def start() -> Page:
-        pages.append(Page(tmp_path / f"profile{len(pages)}"))
-        return pages[-1]
-
-    yield start
-    for page in pages:
-        page.driver.quit()
+    return lambda: open_browser(ChatPage)
 
 
 @pytest.fixture

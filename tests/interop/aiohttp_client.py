@@ -20,7 +20,7 @@ from aiohttp import (
     WSServerHandshakeError,
 )
 from child import Mismatch, clients, equal
-from samples import BAD_UTF8, MIB, SIZES, binary, text
+from samples import BAD_UTF8, BETWEEN, MIB, NEXT, SIZES, binary, noise, phases, text
 
 
 async def echoed(ws: ClientWebSocketResponse, data: str | bytes, what: str) -> None:
@@ -47,17 +47,18 @@ async def closed(ws: ClientWebSocketResponse, code: int, reason: str | None = No
 async def sizes(url: str, ca: str | None = None) -> None:
     """Echoes of every size, each type."""
     context = ssl.create_default_context(cafile=ca) if ca else True
-    async with ClientSession() as session, session.ws_connect(url, ssl=context) as ws:
+    async with ClientSession() as session, session.ws_connect(url, compress=15, ssl=context) as ws:
         for size in SIZES:
             for data in (text(size), binary(size)):
                 await echoed(ws, data, f"echo of {size} bytes, {type(data).__name__}")
+        await echoed(ws, noise(MIB), "echo of noise")
         await ws.close()
         equal(ws.close_code, 1000, "close code")
 
 
 async def pings(url: str) -> None:
     """Pings of every size; then the server's, answered by hand here."""
-    async with ClientSession() as session, session.ws_connect(url, autoping=False) as ws:
+    async with ClientSession() as session, session.ws_connect(url, compress=15, autoping=False) as ws:
         for payload in (b"", b"p", binary(125), "ä€😀".encode()):
             await ws.ping(payload)
             pong = await ws.receive()
@@ -74,7 +75,7 @@ async def pings(url: str) -> None:
 
 async def flood(url: str, count: int) -> None:
     """Reads large messages while pinging. Of pings that wait for their pong only the last needs one (section 5.5.3)."""
-    async with ClientSession() as session, session.ws_connect(url, autoping=False) as ws:
+    async with ClientSession() as session, session.ws_connect(url, compress=15, autoping=False) as ws:
         await ws.send_str("go")
         pongs = [-1]
         for number in range(count):
@@ -91,14 +92,14 @@ async def flood(url: str, count: int) -> None:
 
 async def close_first(url: str, code: int, reason: str) -> None:
     """Closes; the server answers with the same code."""
-    async with ClientSession() as session, session.ws_connect(url) as ws:
+    async with ClientSession() as session, session.ws_connect(url, compress=15) as ws:
         await ws.close(code=code, message=reason.encode())
         equal(int(ws.close_code or 0), code, "the code that came back")
 
 
 async def be_closed(url: str, code: int, reason: str, before: list[str]) -> None:
     """The server sends the messages ``before``, then closes."""
-    async with ClientSession() as session, session.ws_connect(url) as ws:
+    async with ClientSession() as session, session.ws_connect(url, compress=15) as ws:
         for data in before:
             equal((await ws.receive()).data, data, "a message before the close")
         await closed(ws, code, reason)
@@ -108,7 +109,7 @@ async def too_big(url: str, in_flight: bool) -> None:
     """Past the limit by one byte, and far past it."""
     equal(in_flight, False, "in_flight")
     for data in (binary(MIB + 1), binary(8 * MIB)):
-        async with ClientSession() as session, session.ws_connect(url) as ws:
+        async with ClientSession() as session, session.ws_connect(url, compress=15) as ws:
             await ws.send_bytes(data)
             await closed(ws, 1009)
 
@@ -116,7 +117,7 @@ async def too_big(url: str, in_flight: bool) -> None:
 async def bad_utf8(url: str, number: int, in_flight: bool) -> None:
     """Text that isn't UTF-8."""
     equal(in_flight, False, "in_flight")
-    async with ClientSession() as session, session.ws_connect(url) as ws:
+    async with ClientSession() as session, session.ws_connect(url, compress=15) as ws:
         await ws.send_frame(BAD_UTF8[number], WSMsgType.TEXT)
         await closed(ws, 1007)
 
@@ -142,6 +143,30 @@ async def offers(url: str, compression: bool, subprotocols: list[str], header: l
         }
 
 
+async def compressed(url: str, deflate: dict[str, Any] | None) -> Any:
+    """Echoes of what compresses and what does not; the parameters agreed on, where it knows them."""
+    bits = (deflate or {}).get("server_max_window_bits", 15)
+    async with ClientSession() as session, session.ws_connect(url, compress=bits) as ws:
+        for messages in phases().values():
+            for data in messages:
+                await ws.ping(BETWEEN)
+                await echoed(ws, data, f"echo of {len(data)}, {type(data).__name__}")
+            await echoed(ws, NEXT, "echo")
+        agreed = [None, ws.client_notakeover, None, ws.compress] if ws.compress else None
+        await ws.close(code=1000, message=b"bye")
+        equal(ws.close_code, 1000, "close code")
+        return agreed
+
+
+async def subprotocol(url: str, offered: list[str]) -> str | None:
+    """Offers subprotocols; which was chosen."""
+    async with ClientSession() as session, session.ws_connect(url, protocols=offered) as ws:
+        await echoed(ws, "hello", "echo")
+        await ws.close()
+        equal(ws.close_code, 1000, "close code")
+        return ws.protocol
+
+
 async def refused(url: str, status: int, header: list[list[str]]) -> None:
     """The handshake must fail with this status."""
     try:
@@ -164,7 +189,7 @@ async def many(url: str, count: int) -> None:
     """Many connections at a time, each with echoes in flight."""
 
     async def one(session: ClientSession, number: int) -> None:
-        async with session.ws_connect(url) as ws:
+        async with session.ws_connect(url, compress=15) as ws:
             for turn in range(10):
                 await ws.send_str(f"{number} {turn}")
             for turn in range(10):
@@ -229,4 +254,19 @@ async def http(url: str, size: int) -> None:
 
 
 if __name__ == "__main__":
-    clients(sizes, pings, flood, close_first, be_closed, too_big, bad_utf8, offers, refused, distrust, many, http)
+    clients(
+        sizes,
+        pings,
+        flood,
+        close_first,
+        be_closed,
+        too_big,
+        bad_utf8,
+        offers,
+        compressed,
+        subprotocol,
+        refused,
+        distrust,
+        many,
+        http,
+    )

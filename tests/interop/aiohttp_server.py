@@ -36,6 +36,20 @@ async def echo(ws: web.WebSocketResponse, query: Query) -> list[Any]:
     return [int(message.data), message.extra or ""]
 
 
+async def agreed(ws: web.WebSocketResponse, query: Query) -> list[Any]:
+    """Tells what was negotiated, where it knows that; then as ``echo``."""
+    assert ws._writer is not None
+    deflate = [ws._writer.notakeover, None, ws.compress, None] if ws.compress else None
+    await ws.send_str(json.dumps([deflate, ws.ws_protocol]))
+    return await echo(ws, query)
+
+
+async def gone(ws: web.WebSocketResponse, query: Query) -> None:
+    """Waits for the end of the connection, whatever it is."""
+    while not ws.closed:
+        await ws.receive()
+
+
 async def headers(ws: web.WebSocketResponse, query: Query) -> list[Any]:
     """Tells what was asked for."""
     request = ws._req
@@ -92,14 +106,19 @@ async def bad_utf8(ws: web.WebSocketResponse, query: Query) -> list[Any]:
     return await end(ws)
 
 
-SCENARIOS: dict[str, Callable[[web.WebSocketResponse, Query], Awaitable[list[Any]]]] = {
-    f"/{f.__name__}": f for f in (echo, headers, pings, flood, close, big, small, bad_utf8)
+SCENARIOS: dict[str, Callable[[web.WebSocketResponse, Query], Awaitable[Any]]] = {
+    f"/{f.__name__}": f for f in (echo, agreed, gone, headers, pings, flood, close, big, small, bad_utf8)
 }
 
 
 async def handler(request: web.Request) -> web.WebSocketResponse:
-    """Runs the scenario of the path, and tells the test what came of it."""
-    ws = web.WebSocketResponse(max_msg_size=2 * MIB, protocols=["chat"], autoping=False)
+    """Runs the scenario of the path, and tells the test what came of it.
+
+    Query: ``known`` are the subprotocols that the server knows; ``forced`` is one that is answered in any case.
+    """
+    ws = web.WebSocketResponse(max_msg_size=2 * MIB, protocols=json.loads(request.query.get("known", "[]")), autoping=False)
+    if "forced" in request.query:
+        ws.headers["Sec-WebSocket-Protocol"] = request.query["forced"]
     try:
         await ws.prepare(request)
         result = await asyncio.wait_for(SCENARIOS[request.path](ws, request.query), WITHIN)

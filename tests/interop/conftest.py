@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import trustme
 
-pytest.register_assert_rewrite("tests.interop.peers")
+pytest.register_assert_rewrite("tests.interop.peers", "tests.interop.connecting")
 
 from silly import check  # noqa: E402
 from silly.net import http, websocket  # noqa: E402
@@ -98,6 +98,7 @@ def clients(without_node: str) -> Iterator[dict[str, Peer]]:
     commands = {
         "websockets": python("websockets_client.py"),
         "aiohttp": python("aiohttp_client.py"),
+        "picows": python("picows_client.py"),
         "ws": node("node_client.js"),
     }
     yield from _peers(commands, without_node)
@@ -110,6 +111,7 @@ def servers(without_node: str, tls_files: dict[str, str]) -> Iterator[dict[str, 
     commands = {
         "websockets": [*python("websockets_server.py"), *certs],
         "aiohttp": [*python("aiohttp_server.py"), *certs],
+        "picows": [*python("picows_server.py"), *certs],
         "ws": [*node("node_server.js"), *certs],
     }
     yield from _peers(commands, without_node)
@@ -123,13 +125,13 @@ def _peer(peers: dict[str, Peer], without_node: str, request: pytest.FixtureRequ
     peer.settle(request.node.stash.get(failed_key, False))
 
 
-@pytest.fixture(params=["websockets", "aiohttp", "ws"])
+@pytest.fixture(params=["websockets", "aiohttp", "picows", "ws"])
 def client(clients: dict[str, Peer], without_node: str, request: pytest.FixtureRequest) -> Iterator[Peer]:
     """A third party's client."""
     yield from _peer(clients, without_node, request)
 
 
-@pytest.fixture(params=["websockets", "aiohttp", "ws"])
+@pytest.fixture(params=["websockets", "aiohttp", "picows", "ws"])
 def server(servers: dict[str, Peer], without_node: str, request: pytest.FixtureRequest) -> Iterator[Peer]:
     """A third party's server."""
     yield from _peer(servers, without_node, request)
@@ -180,11 +182,13 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture
 def serve_ws(serve: Serve) -> Serve:
-    """``serve_ws(handler)``: an HTTP server of ours that upgrades, and calls ``handler(sock)``."""
+    """``serve_ws(handler)``: an HTTP server of ours that upgrades, with the options given, and calls ``handler(sock)``."""
 
-    def start(handler: Callable[[websocket.Socket], Any], **options: Any) -> Served:
+    def start(
+        handler: Callable[[websocket.Socket], Any], *, compression: Any = False, subprotocols: Any = None, **options: Any
+    ) -> Served:
         def upgraded(stream: http.ServerStream) -> Any:
-            sock, err = websocket.upgrade(stream)
+            sock, err = websocket.upgrade(stream, compression=compression, subprotocols=subprotocols)
             return err if sock is None else handler(sock)
 
         return serve(upgraded, **options)

@@ -1,10 +1,13 @@
 // A client with Node's ws: runs the scenarios that standard input names.
 "use strict";
 
+const crypto = require("crypto");
 const fs = require("fs");
 const readline = require("readline");
 const WebSocket = require("ws");
-const { MIB, SIZES, BAD_UTF8, MESSAGES, Mismatch, Events, binary, text, equal, sendFragments, ok, failed } = require("./node_common.js");
+const {
+  MIB, SIZES, BAD_UTF8, MESSAGES, Mismatch, Events, binary, text, phases, deflateOptions, agreed, equal, sendFragments, ok, failed,
+} = require("./node_common.js");
 
 async function connect(url, { protocols = [], options = {}, pings = false } = {}) {
   const ws = new WebSocket(url, protocols, options);
@@ -23,6 +26,9 @@ const scenarios = {
         await events.data(data, `echo of ${size} bytes`);
       }
     }
+    const noise = crypto.randomBytes(MIB);
+    ws.send(noise);
+    await events.data(noise, "echo of noise");
     ws.close(1000);
     await events.closed(1000);
   },
@@ -128,6 +134,48 @@ const scenarios = {
       await events.closed(1000);
     }
     return { extensions: request.getHeader("sec-websocket-extensions") || null, header: await responded };
+  },
+
+  async compressed({ url, deflate }) {
+    const [ws, events] = await connect(url, { options: { perMessageDeflate: deflateOptions(deflate) } });
+    for (const phase of phases()) {
+      for (const data of phase) {
+        ws.ping("between");
+        ws.send(data);
+        await events.pong("between");
+        await events.data(data, `echo of ${data.length}`);
+      }
+      ws.send("next");
+      await events.data("next", "echo");
+    }
+    for (const [type, pieces] of MESSAGES) {
+      sendFragments(ws, type, pieces, true, true);
+      await events.pong("0");
+      await events.pong("1");
+      const whole = Buffer.concat(pieces);
+      await events.data(type === "text" ? whole.toString() : whole, "echo of a fragmented message");
+    }
+    ws.close(1000, "bye");
+    await events.closed(1000);
+    return agreed(ws);
+  },
+
+  async subprotocol({ url, offered }) {
+    const ws = new WebSocket(url, offered);
+    const events = new Events(ws);
+    ws.on("open", () => events.put({ type: "open" }));
+    const first = await events.any("open");
+    if (first.type !== "open") {
+      // ws insists that a server picks one of those offered, and ends the connection.
+      equal(first.data, "Server sent no subprotocol", "error");
+      await events.closed(1006);
+      return null;
+    }
+    ws.send("hello");
+    await events.data("hello", "echo");
+    ws.close(1000);
+    await events.closed(1000);
+    return ws.protocol || null;
   },
 
   async refused({ url, status, header }) {

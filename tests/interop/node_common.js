@@ -1,6 +1,8 @@
 // What the scripts for Node's ws share: checks, samples, a WebSocket whose events are awaited one by one.
 "use strict";
 
+const crypto = require("crypto");
+
 const MIB = 2 ** 20;
 const WITHIN = 15000;
 const SIZES = [0, 1, 124, 125, 126, 127, 65535, 65536, 65537, MIB];
@@ -52,6 +54,40 @@ const MESSAGES = [
   ["binary", cuts(binary(MIB), 1, 65535, 65536, 65537, 300000)],
   ["text", cuts(Buffer.from(text(MIB)), 3, 65536, 65537, 125, 126)],
 ];
+
+// Messages for a connection that compresses: those of samples.py.
+function phases() {
+  const alike = crypto.randomBytes(600).toString("base64");
+  return [
+    [0, 1, 125, 126, 65535, 65536, 65537].flatMap((size) => [text(size), binary(size)]),
+    Array.from({ length: 40 }, (_, number) => `${String(number).padStart(5, "0")} ${alike}`),
+    [1, 125, 126, 65536, 65537].map((size) => crypto.randomBytes(size)),
+  ];
+}
+
+// Options of permessage-deflate, given by their names in RFC 7692; null for the library's own.
+function deflateOptions(given) {
+  if (!given) return true;
+  return {
+    threshold: 0,
+    serverNoContextTakeover: given.server_no_context_takeover,
+    clientNoContextTakeover: given.client_no_context_takeover,
+    serverMaxWindowBits: given.server_max_window_bits,
+    clientMaxWindowBits: given.client_max_window_bits,
+  };
+}
+
+// What was negotiated: server_no_context_takeover, client_no_context_takeover, server_max_window_bits, client_max_window_bits.
+function agreed(ws) {
+  if (!ws.extensions) return null;
+  equal(ws.extensions, "permessage-deflate", "extensions");
+  const { params } = ws._extensions["permessage-deflate"];
+  const bits = (name) => (typeof params[name] === "number" ? params[name] : 15);
+  return [
+    Boolean(params.server_no_context_takeover), Boolean(params.client_no_context_takeover),
+    bits("server_max_window_bits"), bits("client_max_window_bits"),
+  ];
+}
 
 // The events of a WebSocket, in order, to be awaited.
 class Events {
@@ -109,9 +145,9 @@ class Events {
 }
 
 // Sends a fragmented message, with a ping behind each of its first two fragments if `pings`.
-function sendFragments(ws, type, pieces, pings) {
+function sendFragments(ws, type, pieces, pings, compress = false) {
   pieces.forEach((piece, number) => {
-    ws.send(piece, { binary: type === "binary", fin: number === pieces.length - 1, compress: false });
+    ws.send(piece, { binary: type === "binary", fin: number === pieces.length - 1, compress });
     if (pings && number < 2) ws.ping(`${number}`);
   });
 }
@@ -126,5 +162,5 @@ function failed(what, error) {
 }
 
 module.exports = {
-  MIB, SIZES, BAD_UTF8, MESSAGES, Mismatch, Events, binary, text, equal, sendFragments, ok, failed,
+  MIB, SIZES, BAD_UTF8, MESSAGES, Mismatch, Events, binary, text, phases, deflateOptions, agreed, equal, sendFragments, ok, failed,
 };

@@ -6,7 +6,9 @@ const fs = require("fs");
 const http = require("http");
 const https = require("https");
 const { WebSocketServer } = require("ws");
-const { MIB, BAD_UTF8, MESSAGES, Events, binary, text, equal, sendFragments, ok, failed } = require("./node_common.js");
+const {
+  MIB, BAD_UTF8, MESSAGES, Events, binary, text, deflateOptions, agreed, equal, sendFragments, ok, failed,
+} = require("./node_common.js");
 
 async function end(events) {
   for (;;) {
@@ -22,6 +24,18 @@ const scenarios = {
     return end(events);
   },
 
+  // Tells what was negotiated; then as echo.
+  async agreed(ws, events) {
+    ws.send(JSON.stringify([agreed(ws), ws.protocol || null]));
+    return scenarios.echo(ws, events);
+  },
+
+  // Waits for the end of the connection, whatever it is.
+  async gone(ws, events) {
+    while ((await events.any("close")).type !== "close");
+    return null;
+  },
+
   async headers(ws, events, query, request) {
     const header = [];
     for (let i = 0; i < request.rawHeaders.length; i += 2) {
@@ -33,7 +47,7 @@ const scenarios = {
 
   async fragments(ws, events) {
     for (const [type, pieces] of MESSAGES) {
-      sendFragments(ws, type, pieces, true);
+      sendFragments(ws, type, pieces, true, true);
       await events.pong("0");
       await events.pong("1");
     }
@@ -86,9 +100,21 @@ async function serve(ws, request) {
   }
 }
 
+// Query: `deflate` has options of compression, `known` the names in order of preference, `forced` one that is answered in any case.
+function upgrade(request, socket, head) {
+  const query = new URL(request.url, "http://localhost").searchParams;
+  const given = (name) => JSON.parse(query.get(name) || "null");
+  const handleProtocols = (offered) => query.get("forced") || (given("known") || []).find((name) => offered.has(name));
+  const options = { noServer: true, maxPayload: 2 * MIB, perMessageDeflate: deflateOptions(given("deflate")), handleProtocols };
+  const server = new WebSocketServer(options);
+  if (query.get("forced") && !request.headers["sec-websocket-protocol"]) {
+    server.on("headers", (headers) => headers.push(`Sec-WebSocket-Protocol: ${query.get("forced")}`));
+  }
+  server.handleUpgrade(request, socket, head, (ws) => serve(ws, request));
+}
+
 function listen(server) {
-  const options = { server, maxPayload: 2 * MIB, perMessageDeflate: true, handleProtocols: (offered) => [...offered][0] };
-  new WebSocketServer(options).on("connection", serve);
+  server.on("upgrade", upgrade);
   return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server.address().port)));
 }
 

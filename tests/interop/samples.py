@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import random
+
 MIB = 2**20
 SIZES = [0, 1, 124, 125, 126, 127, 65535, 65536, 65537, MIB]
 """Around each form of a frame's length, and of our fragments; the last is exactly our limit."""
@@ -69,3 +72,27 @@ MESSAGES = [
     ("text", EXACT_TEXT),
 ]
 """Fragmented messages: type, fragments."""
+
+
+def noise(size: int) -> bytes:
+    """``size`` bytes that don't compress; always the same."""
+    return random.Random(size).randbytes(size)
+
+
+_ALIKE = base64.b64encode(noise(600)).decode()
+
+
+def phases() -> dict[str, list[str | bytes]]:
+    """Messages for a connection that compresses, in the order in which they are sent."""
+    return {
+        "sizes": [data for size in (0, 1, 125, 126, 65535, 65536, 65537) for data in (text(size), binary(size))],
+        # 806 bytes each, of which about 600 are left by themselves, and next to nothing after the one before.
+        "alike": [f"{number:05} {_ALIKE}" for number in range(40)],
+        "noise": [noise(size) for size in (1, 125, 126, 65536, 65537)],
+    }
+
+
+BETWEEN = b"between"
+"""The payload of the ping that precedes each message of the phases."""
+NEXT = "next"
+"""The message behind each phase."""

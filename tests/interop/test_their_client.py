@@ -17,7 +17,7 @@ from .conftest import Serve
 from .peers import HERE, Peer, pop, python
 from .samples import BAD_UTF8, CODES, MIB, binary, text
 
-fragmenting = pytest.mark.parametrize("client", ["websockets", "ws"], indirect=True)
+fragmenting = pytest.mark.parametrize("client", ["websockets", "picows", "ws"], indirect=True)
 """Clients that can send fragments: those of aiohttp can't."""
 READ = 15_000
 
@@ -120,7 +120,7 @@ def test_they_close_first(client: Peer, serve_ws: Serve) -> None:
         assert served.result() == (code, reason)
 
 
-@pytest.mark.parametrize("client", ["ws"], indirect=True)
+@pytest.mark.parametrize("client", ["picows", "ws"], indirect=True)
 def test_they_close_without_a_code(client: Peer, serve_ws: Serve) -> None:
     served = serve_ws(echo)
     client.run("close_first", url=f"ws://{served.address}", code=None, reason="")

@@ -3,59 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-from collections.abc import Iterator
-from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
-from silly import Limits, check
+from silly import Limits
 from silly.net import websocket
 from tests.conftest import Logs
 
+from .connecting import READ, Connection, connected
 from .peers import Peer
 from .samples import BAD_UTF8, CODES, MESSAGES, MIB, SIZES, binary, text
 
-fragmenting = pytest.mark.parametrize("server", ["websockets", "ws"], indirect=True)
+fragmenting = pytest.mark.parametrize("server", ["websockets", "picows", "ws"], indirect=True)
 """Servers that can send fragments: those of aiohttp can't."""
-READ = 15_000
-DEFAULT = Limits()
-_ids = itertools.count(1)
-
-
-class Connection:
-    """Our socket, and ``outcome()``: what the server's handler tells at its end."""
-
-    def __init__(self, server: Peer, sock: websocket.Socket, tag: str) -> None:
-        self._server = server
-        self.sock = sock
-        self._tag = tag
-
-    def read(self) -> tuple[Any, str]:
-        """The next message or control frame; a failure is one of the test."""
-        data, typ = self.sock.read(READ)
-        assert data is not None, typ
-        return data, typ
-
-    def outcome(self) -> Any:
-        """Waits for the end of the server's handler."""
-        return self._server.expect(self._tag)
-
-
-@contextlib.contextmanager
-def connected(
-    server: Peer, path: str, header: Any = None, ca: str | None = None, limits: Limits = DEFAULT, **query: Any
-) -> Iterator[Connection]:
-    """A connection with a scenario of the server."""
-    tag = f"{path}-{next(_ids)}"
-    plain, secure = server.ports()
-    base = f"wss://127.0.0.1:{secure}" if ca else f"ws://127.0.0.1:{plain}"
-    url = f"{base}/{path}?{urlencode({'id': tag, **query})}"
-    sock = check(websocket.connect(url, header, ca=ca, timeout=READ, limits=limits))
-    with sock:
-        yield Connection(server, sock, tag)
 
 
 def echoes(conn: Connection) -> None:
@@ -160,7 +121,7 @@ def test_we_close_first(server: Peer) -> None:
             assert conn.outcome() == [code, reason]
 
 
-@pytest.mark.parametrize("server", ["ws", "websockets"], indirect=True)
+@pytest.mark.parametrize("server", ["ws", "picows", "websockets"], indirect=True)
 def test_we_close_without_a_code(server: Peer) -> None:
     with connected(server, "echo") as conn:
         assert conn.sock.write(b"", "close")
@@ -194,6 +155,7 @@ def test_too_big_for_us(server: Peer, logs: Logs) -> None:
             assert conn.outcome()[0] == 1009
 
 
+@pytest.mark.parametrize("server", ["websockets", "aiohttp", "ws"], indirect=True)
 def test_too_big_for_them(server: Peer) -> None:
     # After its close ws reads nothing, and waits for us to end the connection; we wait for it, as a client does.
     limits = Limits(close_timeout=10_000 if server.name == "websockets_server" else 300)

@@ -8,21 +8,25 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from child import Mismatch, clients, equal
-from samples import BAD_UTF8, MESSAGES, MIB, SIZES, binary, text
+from samples import BAD_UTF8, BETWEEN, MESSAGES, MIB, NEXT, SIZES, binary, noise, phases, text
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import Close
 
 
 async def sizes(url: str, ca: str | None = None) -> None:
     """Echoes of every size, each type; then our fragments as they come."""
     context = ssl.create_default_context(cafile=ca) if ca else None
-    async with connect(url, ssl=context) as ws:
+    # Of a compressed message it counts what came, and noise of 1 MiB takes a little more when it is compressed.
+    async with connect(url, ssl=context, max_size=2 * MIB) as ws:
         for size in SIZES:
             for data in (text(size), binary(size)):
                 await ws.send(data)
                 equal(await ws.recv(), data, f"echo of {size} bytes, {type(data).__name__}")
-        for data in (text(MIB).encode(), binary(MIB)):
+        await ws.send(noise(MIB))
+        equal(await ws.recv(), noise(MIB), "echo of noise")
+        for data in () if ws.protocol.extensions else (text(MIB).encode(), binary(MIB)):
             await ws.send(data, text=data[:1] == b"a")
             frames = [frame async for frame in ws.recv_streaming(decode=False)]
             equal(b"".join(frames), data, "fragments")
@@ -44,23 +48,63 @@ async def closed(ws: ClientConnection, code: int, reason: str | None = None) -> 
 
 
 async def fragments(url: str) -> None:
-    """Fragmented messages, with a ping and its pong between two fragments of each."""
+    """Fragmented messages."""
     async with connect(url) as ws:
-        for typ, pieces in MESSAGES:
-            pongs: list[Any] = []
-
-            async def with_pings(pieces: list[bytes] = pieces, pongs: list[Any] = pongs) -> AsyncIterator[bytes]:
-                for number, piece in enumerate(pieces):
-                    yield piece
-                    if number in (0, 1):
-                        pongs.append(await ws.ping(f"{number}"))
-
-            await ws.send(with_pings(), text=typ == "text")
-            for pong in pongs:
-                await pong
-            whole = b"".join(pieces)
-            equal(await ws.recv(), whole.decode() if typ == "text" else whole, "echo of a fragmented message")
+        await send_fragments(ws)
     await closed(ws, 1000)
+
+
+async def send_fragments(ws: ClientConnection) -> None:
+    """Fragmented messages and their echoes, with a ping and its pong between two fragments of each."""
+    for typ, pieces in MESSAGES:
+        pongs: list[Any] = []
+
+        async def with_pings(pieces: list[bytes] = pieces, pongs: list[Any] = pongs) -> AsyncIterator[bytes]:
+            for number, piece in enumerate(pieces):
+                yield piece
+                if number in (0, 1):
+                    pongs.append(await ws.ping(f"{number}"))
+
+        await ws.send(with_pings(), text=typ == "text")
+        for pong in pongs:
+            await pong
+        whole = b"".join(pieces)
+        equal(await ws.recv(), whole.decode() if typ == "text" else whole, "echo of a fragmented message")
+
+
+async def compressed(url: str, deflate: dict[str, Any] | None) -> Any:
+    """Echoes of what compresses and what does not, in one piece and in fragments, with the options given; those agreed on."""
+    options = {"compress_settings": {"memLevel": 5}} if deflate is None else deflate
+    extensions = [ClientPerMessageDeflateFactory(**options)]
+    async with connect(url, compression=None, extensions=extensions, max_size=2 * MIB) as ws:
+        for messages in phases().values():
+            for data in messages:
+                pong = await ws.ping(BETWEEN)
+                await ws.send(data)
+                equal(await ws.recv(), data, f"echo of {len(data)}, {type(data).__name__}")
+                await pong
+            await ws.send(NEXT)
+            equal(await ws.recv(), NEXT, "echo")
+        await send_fragments(ws)
+        await ws.close(1000, "bye")
+        await closed(ws, 1000)
+        for e in ws.protocol.extensions:
+            return [
+                e.remote_no_context_takeover,
+                e.local_no_context_takeover,
+                e.remote_max_window_bits,
+                e.local_max_window_bits,
+            ]
+        return None
+
+
+async def subprotocol(url: str, offered: list[str]) -> str | None:
+    """Offers subprotocols; which was chosen."""
+    async with connect(url, subprotocols=offered) as ws:  # type: ignore[arg-type]
+        await ws.send("hello")
+        equal(await ws.recv(), "hello", "echo")
+    await closed(ws, 1000)
+    return ws.subprotocol
 
 
 async def pings(url: str) -> None:
@@ -180,4 +224,19 @@ async def many(url: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    clients(sizes, fragments, pings, flood, close_first, be_closed, too_big, bad_utf8, offers, refused, distrust, many)
+    clients(
+        sizes,
+        fragments,
+        pings,
+        flood,
+        close_first,
+        be_closed,
+        too_big,
+        bad_utf8,
+        offers,
+        compressed,
+        subprotocol,
+        refused,
+        distrust,
+        many,
+    )

@@ -9,7 +9,7 @@ import asyncio
 import json
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,6 +17,8 @@ from child import WITHIN, Mismatch, end_with_stdin, equal, failed, ok
 from samples import BAD_UTF8, MESSAGES, MIB, binary, text
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.http11 import Request, Response
 
 Query = dict[str, str]
 
@@ -39,6 +41,25 @@ async def echo(ws: ServerConnection, query: Query) -> list[Any]:
             await ws.send(await ws.recv())
     except ConnectionClosed:
         return await end(ws)
+
+
+async def agreed(ws: ServerConnection, query: Query) -> list[Any]:
+    """Tells what was negotiated; then as ``echo``."""
+    deflate = None
+    for e in ws.protocol.extensions:
+        deflate = [
+            e.local_no_context_takeover,
+            e.remote_no_context_takeover,
+            e.local_max_window_bits,
+            e.remote_max_window_bits,
+        ]
+    await ws.send(json.dumps([deflate, ws.subprotocol]))
+    return await echo(ws, query)
+
+
+async def gone(ws: ServerConnection, query: Query) -> None:
+    """Waits for the end of the connection, whatever it is."""
+    await ws.wait_closed()
 
 
 async def headers(ws: ServerConnection, query: Query) -> list[Any]:
@@ -122,18 +143,43 @@ async def bad_utf8(ws: ServerConnection, query: Query) -> list[Any]:
     return await end(ws)
 
 
-SCENARIOS: dict[str, Callable[[ServerConnection, Query], Awaitable[list[Any]]]] = {
-    f"/{f.__name__}": f for f in (echo, headers, frames, fragments, pings, flood, close, big, small, bad_utf8)
+SCENARIOS: dict[str, Callable[[ServerConnection, Query], Awaitable[Any]]] = {
+    f"/{f.__name__}": f for f in (echo, agreed, gone, headers, frames, fragments, pings, flood, close, big, small, bad_utf8)
 }
+
+
+def queried(request: Request) -> Query:
+    """The query: ``deflate`` has options of compression, ``known`` subprotocols in the order of preference, ``forced`` one that
+    is answered in any case."""
+    return dict(parse_qsl(urlsplit(request.path).query, keep_blank_values=True))
+
+
+def configure(ws: ServerConnection, request: Request) -> None:
+    """Sets what the query asks for."""
+    query = queried(request)
+    if "deflate" in query:
+        ws.protocol.available_extensions = [ServerPerMessageDeflateFactory(**json.loads(query["deflate"]))]
+    ws.protocol.available_subprotocols = json.loads(query.get("known", "null"))
+
+
+def force(ws: ServerConnection, request: Request, response: Response) -> None:
+    """Answers with a subprotocol that nobody offered, if it is to."""
+    query = queried(request)
+    if "forced" in query:
+        response.headers["Sec-WebSocket-Protocol"] = query["forced"]
+
+
+def choose(ws: ServerConnection, offered: Sequence[Any]) -> Any:
+    """The first of ours that the client offers; ``websockets`` by itself refuses a client that offers none of them."""
+    return next((name for name in ws.protocol.available_subprotocols or () if name in offered), None)
 
 
 async def handler(ws: ServerConnection) -> None:
     """Runs the scenario of the path, and tells the test what came of it."""
     assert ws.request is not None
-    parts = urlsplit(ws.request.path)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query = queried(ws.request)
     try:
-        result = await asyncio.wait_for(SCENARIOS[parts.path](ws, query), WITHIN)
+        result = await asyncio.wait_for(SCENARIOS[urlsplit(ws.request.path).path](ws, query), WITHIN)
     except Exception:
         failed(ws.request.path)
     else:
@@ -144,7 +190,12 @@ async def main() -> None:
     """Listens, with TLS too."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*sys.argv[1:3])
-    options: dict[str, Any] = {"max_size": 2 * MIB}
+    options: dict[str, Any] = {
+        "max_size": 2 * MIB,
+        "process_request": configure,
+        "process_response": force,
+        "select_subprotocol": choose,
+    }
     async with (
         serve(handler, "127.0.0.1", 0, **options) as plain,
         serve(handler, "127.0.0.1", 0, ssl=context, **options) as secure,
