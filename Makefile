@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8080
 BIN := .venv/bin
 
-.PHONY: chat test lint bench cov clean
+.PHONY: chat test lint bench cov fuzz clean
 
 chat: .venv/installed
 	$(BIN)/python -m silly examples/chat.py --port=$(PORT)
@@ -22,6 +22,13 @@ cov: .venv/tested
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='silly/_wire/*' --fail-under=100 >/dev/null
+
+# Frames, inflate and handshake for a minute each; stops at the first finding. The suite replays the kept corpus.
+SECONDS ?= 60
+fuzz: .venv/tested
+	$(BIN)/python -m tests.fuzz frames --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzz inflate --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzz handshake --seconds $(SECONDS)
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/run.py

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 NAME = "permessage-deflate"
 BAD_DATA = 1007
-PIECE = 64 * 1024
-"""Most bytes of a piece of a message that is inflated piece by piece."""
 
 _FLUSHED = b"\x00\x00\xff\xff"
 """What a sync flush ends with: the sender takes it off a message's end, the receiver puts it back (section 7.2)."""
@@ -316,25 +314,17 @@ class Inflater:
                 break
         return bytes(gathered[:room])
 
-    def pieces(self, data: bytes) -> Iterator[bytes]:
-        """All that ``data``, a part of a message, makes, in pieces of at most 64 KiB. To be taken to its end."""
-        return self._outputs(data, PIECE)
-
-    def finish(self, most: int = 0) -> bytes:
-        """Ends the message. Nothing more comes of it: the result is ``b""``.
-
-        ``most``: as for ``inflate``. Raises ProtocolError for a message that ends within a block.
-        """
+    def finish(self) -> None:
+        """Ends the message, all of which ``inflate`` has given. Raises ProtocolError for one that ends within a block."""
         # What was fed has been put out to the last byte, and the four bytes put back finish an empty block. If they make
         # anything, or leave the stream where a block may not begin, then the message ended within another block.
-        out, rest = self._step(_FLUSHED, _room(most))
+        out, rest = self._step(_FLUSHED, 1)
         stream = self._stream
         # A stream that they end exactly had BFINAL=1 in its empty block: section 7.2.1 allows that.
         if out or rest or not (stream is None or self._at_boundary(stream)):
             raise ProtocolError("compressed message that ends within a block", BAD_DATA)
         if self._forgets:
             self._stream = None
-        return b""
 
     def _at_boundary(self, stream: _Decompress) -> bool:
         """Whether a block may begin here: whether a final one of two bytes ends the stream. It costs half a microsecond."""

@@ -303,7 +303,7 @@ class MessageReader:
         message: Message
         if self._compressed:
             assert self._inflater is not None
-            self._keep(self._inflater.finish(self._room()))
+            self._inflater.finish()
         if self._opcode == TEXT:
             try:
                 message = TEXT, self._data.decode()

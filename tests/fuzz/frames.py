@@ -1,0 +1,300 @@
+"""Frames and messages: ``MessageReader`` in both roles, with and without compression, gathered, streamed and looked through.
+
+What must hold: only ProtocolError with a close code for it; the segmentation changes nothing; no more is asked for or kept
+than the limits allow; ``look`` finds what ``next`` yields, and takes nothing; streaming yields what gathering does.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from itertools import cycle
+from typing import Any, NamedTuple
+
+from silly._wire.deflate import Inflater
+from silly._wire.error import ProtocolError
+from silly._wire.limits import Limits
+from silly._wire.ws import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, STREAMED, TEXT, MessageReader
+
+from ..wire.support import encode
+from .source import Source, allowed, cut
+
+CODES = frozenset((1002, 1007, 1008, 1009))
+MESSAGES = [2**20, 50, 1, 125, 126, 1000, 70_000]
+LONGEST = 2**21
+FRAGMENTS = [0, 1, 2, 5]
+FIRSTS = [FIN | TEXT, FIN | BINARY, TEXT, BINARY, CONTINUATION, FIN, FIN | PING, FIN | PONG, FIN | CLOSE]
+FIRSTS += [first | RSV1 for first in (FIN | TEXT, FIN | BINARY, TEXT, BINARY)]
+KEYS = [bytes(4), b"\x37\xfa\x21\x3d", b"\xff\0\0\0", b"abcd"]
+LOOK, READ_ONE, READ_ALL = range(3)
+GATHER, STREAM, DROP = range(3)
+DROPPED = (CONTINUATION, "dropped")
+
+
+class Case(NamedTuple):
+    server: bool
+    inflater: Callable[[], Inflater | None]
+    limits: Limits
+    data: bytes
+
+    def reader(self, limits: Limits | None = None) -> MessageReader:
+        return MessageReader(self.server, limits or self.limits, self.inflater())
+
+
+class Read(NamedTuple):
+    messages: list[tuple[int, Any]]
+    code: int | None
+
+    def like(self, other: Read) -> bool:
+        """The same messages and verdict. What is too long, and damaged right behind that, may be told as either: zlib
+        reads on until it has something to put out."""
+        return self == other or (self.messages == other.messages and {self.code, other.code} == {1007, 1009})
+
+    @property
+    def controls(self) -> list[tuple[int, Any]]:
+        """Up to the first close frame: what comes after it means nothing."""
+        return up_to_close([message for message in self.messages if message[0] > BINARY])
+
+    @property
+    def data(self) -> list[tuple[int, Any]]:
+        return [message for message in self.messages if message[0] <= BINARY]
+
+
+def up_to_close(frames: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    opcodes = [opcode for opcode, _ in frames]
+    return frames[: opcodes.index(CLOSE) + 1] if CLOSE in opcodes else frames
+
+
+def build(source: Source, server: bool) -> bytes:
+    """A stream of frames whose lengths and masks are right, unless a choice makes them wrong."""
+    compressor = zlib.compressobj(wbits=-15)
+    out = b""
+    while source.left and len(out) < 2**17:
+        how = source.byte()
+        first = source.choose(FIRSTS) if how & 0x01 else source.byte()
+        payload = source.take(source.byte())
+        if how & 0x02:
+            payload *= (1, 3, 40, 600)[source.byte() % 4]
+        if how & 0x04:
+            payload = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+            if first & FIN:
+                payload = payload[:-4]
+        form = {0x08: 2, 0x10: 8}.get(how & 0x18) if len(payload) < 65536 else None
+        masked = server is not (how & 0xE0 == 0xE0)
+        out += encode(first, payload, masked, form, KEYS[(how >> 5) % 4])
+    return out
+
+
+def gathered(case: Case, pieces: list[bytes], limits: Limits | None = None) -> Read:
+    """All that ``next`` yields; what it asks for and keeps is held against the limits on the way."""
+    reader = case.reader(limits)
+    limits = limits or case.limits
+    buf = bytearray()
+    messages: list[tuple[int, Any]] = []
+    partials: list[tuple[int, Any]] = []
+    whole = 0
+    for piece in pieces:
+        buf += piece
+        try:
+            while not isinstance(got := reader.next(buf), int):
+                assert got[0] in (TEXT, BINARY, CLOSE, PING, PONG)
+                assert len(got[1]) <= (limits.message if got[0] <= BINARY else 125)
+                whole += got[0] <= BINARY
+                messages.append(got)
+        except ProtocolError as exc:
+            reader.partial(buf)
+            return Read(messages, allowed(exc, CODES))
+        assert len(buf) < got <= max(limits.message, 125) + 14, "what it asks for grows, within the limit"
+        if held := reader.partial(buf):
+            assert len(held) <= limits.message
+            partials.append((whole, held))
+    data = Read(messages, None).data
+    for index, held in partials:
+        assert index >= len(data) or data[index][1].startswith(held), "what is told of a message is its beginning"
+    return Read(messages, None)
+
+
+class Looker:
+    """Looks through a buffer as the socket does: on and on, until nothing more is found, and no further than a close frame."""
+
+    def __init__(self, reader: MessageReader) -> None:
+        self.reader = reader
+        self.found: list[tuple[int, Any]] = []
+        self.at = 0
+        self.data = False
+
+    def look(self, buf: bytearray) -> None:
+        before = bytes(buf)
+        more: list[tuple[int, bytes]] = [(PING, b"")]
+        while more and not any(opcode == CLOSE for opcode, _ in self.found):
+            more, self.at, self.data = self.reader.look(buf, self.at, self.data)
+            self.found += more
+        assert buf == before, "look takes nothing"
+
+
+def check_controls(found: list[tuple[int, Any]], whole: Read) -> None:
+    """All of them; behind a fault in the data, which look leaves to next, there may be more."""
+    controls = whole.controls
+    assert found[: len(controls)] == controls
+    assert found == controls or (whole.code is not None and CLOSE not in [opcode for opcode, _ in controls])
+
+
+def looked(case: Case, pieces: list[bytes], whole: Read) -> None:
+    """Nobody reads until all is there."""
+    reader = case.reader()
+    looker = Looker(reader)
+    buf = bytearray()
+    try:
+        for piece in pieces:
+            buf += piece
+            looker.look(buf)
+    except ProtocolError as exc:
+        code = allowed(exc, CODES)
+        assert (looker.found, code) == whole, "only control frames come before what look refuses"
+    check_controls(looker.found, whole)
+    buf = bytearray(case.data)
+    messages = []
+    try:
+        while not isinstance(got := reader.next(buf), int):
+            messages.append(got)
+        code = None
+    except ProtocolError as exc:
+        code = exc.code
+    assert (messages, code) == whole, "look changes nothing"
+
+
+def mixed(case: Case, pieces: list[bytes], plan: list[int], whole: Read) -> None:
+    """Now and then somebody reads: every control frame is acted upon once, in order."""
+    reader = case.reader()
+    looker = Looker(reader)
+    acted = looker.found
+    buf = bytearray()
+    messages: list[tuple[int, Any]] = []
+    read = 0
+    code = None
+    try:
+        for piece, choice in zip([*pieces, b""], cycle(plan)):
+            buf += piece
+            step = choice % 3 if piece else READ_ALL
+            if step == LOOK:
+                looker.look(buf)
+                continue
+            while True:
+                before = len(buf)
+                got = reader.next(buf)
+                looker.at = max(0, looker.at - (before - len(buf)))
+                looker.data = looker.at > 0
+                if isinstance(got, int):
+                    break
+                messages.append(got)
+                if got[0] > BINARY:
+                    read += 1
+                    if read > len(acted):
+                        acted.append(got)
+                if step == READ_ONE:
+                    break
+        assert messages == whole.messages
+    except ProtocolError as exc:
+        # look may be the one to tell, before the control frames in front of the fault are read.
+        code = allowed(exc, CODES)
+    assert Read(whole.messages, code).like(whole)
+    check_controls(up_to_close(acted), whole)
+
+
+def streamed(case: Case, pieces: list[bytes], plan: list[int]) -> None:
+    """Messages gathered, streamed, and dropped in the middle, in turn."""
+    most = case.limits.message
+    whole = gathered(case, [case.data], Limits(message=LONGEST, fragments=2**40))
+    reader = case.reader(Limits(message=most, fragments=2**40))
+    buf = bytearray()
+    messages: list[tuple[int, Any]] = []
+    parts: list[Any] = []
+    code = None
+    try:
+        for piece in pieces:
+            buf += piece
+            while True:
+                mode = plan[len(messages) % len(plan)] % 3
+                if mode != GATHER:
+                    reader.stream(LONGEST if mode == DROP else most)
+                elif not reader.opcode:
+                    reader.gather()
+                got = reader.next(buf)
+                if isinstance(got, int):
+                    break
+                opcode, data = got
+                if opcode & STREAMED:
+                    parts.append(data)
+                    messages.append((opcode ^ STREAMED, type(data)().join(parts)))
+                    parts.clear()
+                elif opcode in (TEXT, BINARY):
+                    messages.append(got)
+                elif opcode == CONTINUATION and reader.opcode:
+                    parts.append(reader.take())
+                    if mode == DROP:
+                        reader.gather()
+                        messages.append(DROPPED)
+                        parts.clear()
+    except ProtocolError as exc:
+        code = allowed(exc, CODES)
+    expected, codes = whole.data, {whole.code, 1009}
+    for index, (_, message) in enumerate(expected):
+        size = len(message.encode() if isinstance(message, str) else message)
+        if size > (LONGEST if plan[index % len(plan)] % 3 == DROP else most):
+            expected, codes = expected[:index], {1009}
+            break
+    for message, due in zip(messages, expected, strict=False):
+        assert message in (due, DROPPED)
+    if whole.code == 1009:
+        return  # a compressed frame of such a length is refused at its header; streamed, it is inflated first
+    assert len(messages) - (messages[-1:] == [DROPPED]) <= len(expected) <= len(messages)
+    assert code in codes
+    if code != whole.code:
+        assert plan[len(expected) % len(plan)] % 3 != DROP, "what is dropped has no limit"
+
+
+def run(data: bytes) -> None:
+    source = Source(data)
+    flags = source.byte()
+    server, forgets = bool(flags & 1), bool(flags & 4)
+    limits = Limits(message=source.choose(MESSAGES), fragments=source.choose(FRAGMENTS))
+    sizes = source.sizes()
+    plan = source.sizes()
+    stream = build(source, server) if flags & 8 else source.rest()
+    case = Case(server, lambda: Inflater(forgets, 15) if flags & 2 else None, limits, stream)
+    whole = gathered(case, [stream])
+    ways = [cut(stream, sizes)]
+    if len(stream) < 256:
+        ways.append(cut(stream, [1]))
+    for pieces in ways:
+        assert gathered(case, pieces).like(whole), "the segmentation changes nothing"
+        looked(case, pieces, whole)
+        mixed(case, pieces, plan, whole)
+        streamed(case, pieces, plan)
+
+
+def seed(flags: int, frames: list[tuple[int, bytes]], plan: bytes = b"\1", how: int = 1, limits: bytes = b"\0\0") -> bytes:
+    """An input whose stream is built: the frames' first bytes, by their index in FIRSTS, and payloads."""
+    records = [bytes((how, FIRSTS.index(first), len(payload))) + payload for first, payload in frames]
+    return bytes((flags | 8,)) + limits + b"\2\3\1" + bytes((len(plan),)) + plan + b"".join(records)
+
+
+HELLO = bytes.fromhex("f248cdc9c90700")
+_PLAIN = [(FIN | TEXT, "añ€😀".encode()), (FIN | PING, b"p"), (TEXT, b"a\xc3"), (FIN | PONG, b""), (FIN, b"\xb1")]
+_PLAIN += [(FIN | BINARY, b"x" * 200), (BINARY, b""), (CONTINUATION, b"y"), (FIN, b"z"), (FIN | CLOSE, b"\x03\xe8bye")]
+_DEFLATED = [(FIN | RSV1 | TEXT, HELLO), (RSV1 | BINARY, HELLO[:3]), (FIN | PING, b"p"), (FIN, HELLO[3:])]
+_DEFLATED += [(FIN | RSV1 | TEXT, bytes.fromhex("f200110000")), (FIN | TEXT, b"plain"), (FIN | RSV1 | BINARY, b"\x03\x00\x00")]
+_SQUEEZED = [(RSV1 | TEXT, b"word " * 20), (FIN, b"word " * 20), (FIN | RSV1 | BINARY, bytes(200)), (FIN | CLOSE, b"")]
+SEEDS = [seed(server, _PLAIN, plan) for server in (0, 1) for plan in (b"\0\1\2", b"\1\2\3", b"\2\0")]
+SEEDS += [seed(flags, _DEFLATED, plan) for flags in (2, 3, 6, 7) for plan in (b"\0\1\2", b"\2\1")]
+SEEDS += [seed(flags, _SQUEEZED, b"\1\2", 5, limits) for flags in (2, 3, 6) for limits in (b"\0\0", b"\1\1", b"\4\2")]
+SEEDS += [bytes((server, 0, 0, 0, 0)) + encode(FIN | TEXT, b"hi", server) for server in (False, True)]
+SEEDS += [bytes((0, 0, 0, 1, 1, 0)) + head for head in (b"\x82\x7f\x80", b"\x82\x7f" + bytes(8), b"\x82\x7f" + b"\xff" * 8)]
+# Dropped: what is left of it has no limit, not even that of the next, which is streamed.
+_DROPPED = [(BINARY, b"x" * 10), (FIN, b"x" * 200), (FIN | BINARY, b"z")]
+SEEDS += [seed(server, _DROPPED, b"\2\1", 1, b"\1\0") for server in (0, 1)]
+SEEDS += [seed(0, [(FIN | CLOSE, code.to_bytes(2, "big") + b"\xc3\xa9")]) for code in (1000, 1004, 1014, 2999, 4999)]
+
+TOKENS = [bytes((1, index)) for index in range(len(FIRSTS))] + [bytes((first,)) for first in FIRSTS]
+TOKENS += [b"\x7e\x00\x7e", b"\x7f" + bytes(5) + b"\1\0\0", b"\xfe\x00\x7d", b"\x7f\x80", b"\x03\xe8", b"\x0b\xb8", HELLO]
+TOKENS += [b"\xc3", b"\xa9", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"\xe2\x82\xac", b"\0\0\xff\xff", b"\x03\x00", b"\x00"]
