@@ -257,12 +257,13 @@ class ServerPeer(Peer):
 class Upgraded:
     """Upgrades every request, hands the sockets to the test (``pop``), and keeps the handlers until the test ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
+        self._options = options
         self._socks = channel.new()
         self._held: list[Any] = []
 
     def handler(self, stream: Any) -> None:
-        sock, err = websocket.upgrade(stream)
+        sock, err = websocket.upgrade(stream, **self._options)
         self._socks.push((sock, err))
         if sock is not None:
             hold = channel.new()
@@ -282,12 +283,12 @@ class Upgraded:
 
 
 @contextmanager
-def server_side(limits: dict[str, int] | None = None) -> Iterator[tuple[Any, Peer]]:
+def server_side(limits: dict[str, int] | None = None, compression: bool = False) -> Iterator[tuple[Any, Peer]]:
     """A WebSocket of ``upgrade``, and the raw client that it talks to."""
-    upgraded = Upgraded()
+    upgraded = Upgraded(compression=compression)
     with serving(upgraded.handler, limits=limits) as server:
         peer = Peer.connect(server)
-        peer.send(peer.upgrade_request())
+        peer.send(peer.upgrade_request(*(["Sec-WebSocket-Extensions: permessage-deflate"] if compression else [])))
         assert peer.response().status == 101
         try:
             yield upgraded.pop(), peer
@@ -312,25 +313,27 @@ def raw_server(script: Callable[[Any], object]) -> Iterator[Any]:
         turn(3)
 
 
-def switching(head: str, extra: bytes = b"") -> bytes:
-    """The right answer to the upgrade request ``head``."""
+def switching(head: str, extra: bytes = b"", fields: str = "") -> bytes:
+    """The right answer to the upgrade request ``head``; ``fields``: more lines of its header."""
     key = next(line.split(": ")[1] for line in head.split("\r\n") if line.startswith("sec-websocket-key: "))
     answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    return f"{answer}Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n".encode() + extra
+    return f"{answer}Sec-WebSocket-Accept: {accept_key(key)}\r\n{fields}\r\n".encode() + extra
 
 
 @contextmanager
-def client_side(limits: dict[str, int] | None = None) -> Iterator[tuple[Any, Peer]]:
+def client_side(limits: dict[str, int] | None = None, compression: bool = False) -> Iterator[tuple[Any, Peer]]:
     """A WebSocket of ``connect``, and the raw server that it talks to."""
     peers = channel.new()
+    fields = "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12\r\n" if compression else ""
 
     def script(conn: Any) -> None:
         peer = ServerPeer(conn)
-        peer.send(switching(peer.read("\r\n\r\n").decode()))
+        peer.send(switching(peer.read("\r\n\r\n").decode(), fields=fields))
         peers.push(peer)
 
     with raw_server(script) as listener:
-        options = {"limits": silly.Limits(**limits)} if limits else {}
+        options: dict[str, Any] = {"limits": silly.Limits(**limits)} if limits else {}
+        options["compression"] = compression
         sock, err = websocket.connect(f"ws://127.0.0.1:{listener.port}/chat?x=1", **options)
         assert err is None
         peer, _ = peers.pop()
@@ -339,6 +342,23 @@ def client_side(limits: dict[str, int] | None = None) -> Iterator[tuple[Any, Pee
         finally:
             peer.close()
             sock.close()
+
+
+@contextmanager
+def both_sides(limits: dict[str, int] | None = None, compression: bool = False) -> Iterator[tuple[Any, Any]]:
+    """A WebSocket of ``upgrade`` and the one of ``connect`` that it talks to."""
+    upgraded = Upgraded(compression=compression)
+    with serving(upgraded.handler, limits=limits) as server:
+        client, err = websocket.connect(
+            f"ws://127.0.0.1:{server.port}", compression=compression, limits=silly.Limits(**limits or {})
+        )
+        assert err is None
+        try:
+            yield upgraded.pop(), client
+        finally:
+            closing = spawn(client.close)
+            upgraded.release()
+            joined(closing)
 
 
 def spawn(func: Callable[[], object]) -> Any:

@@ -257,6 +257,10 @@ class Deflater:
         self._options = options
         self._stream: _Compress | None = None
 
+    def forget(self) -> None:
+        """Drops the context: what was compressed last may not have been sent. The next message refers to nothing before it."""
+        self._stream = None
+
     def compress(self, payload: bytes) -> bytes:
         """A whole message as it is sent."""
         return self.piece(payload, True)

@@ -376,14 +376,15 @@ class MessageReader:
         self._data = data[len(data) - rest :]
         return data[: len(data) - rest].decode()
 
-    def look(self, buf: bytearray, at: int, data: bool) -> tuple[list[tuple[int, bytes]], int, bool]:
-        """The control frames from ``at`` on, without taking them: for a buffer that nobody reads.
+    def look(self, buf: bytearray, at: int, data: bool) -> tuple[list[tuple[int, bytes, int, int]], int, bool]:
+        """The control frames from ``at`` on, without taking them: for a buffer that nobody reads. Opcode, payload, and where
+        each frame starts and ends.
 
         ``at``, ``data``: what the last call returned for the same buffer (0 and False at first): where to go on, and whether
         data frames come before that. What is not in order is left to ``next``, unless only control frames come before it:
         then it is an error, of the call that finds nothing before it.
         """
-        found: list[tuple[int, bytes]] = []
+        found: list[tuple[int, bytes, int, int]] = []
         have = len(buf)
         if not at and self._left > 0:
             at, data = self._left, True
@@ -423,9 +424,9 @@ class MessageReader:
                         if not found:
                             raise
                         return found, at, False
-                    found.append((CLOSE, payload))
+                    found.append((CLOSE, payload, at, end))
                     return found, end, data  # what comes after it means nothing
-                found.append((first & 0x0F, payload))
+                found.append((first & 0x0F, payload, at, end))
             else:
                 data = True
             at = end

@@ -23,7 +23,7 @@ import socket
 from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from .. import errno
 from .._core import scheduler
@@ -53,6 +53,12 @@ class Owner(Protocol):
 
     def unattended(self) -> None:
         """Data has arrived, and nobody waits for it."""
+
+    def room(self) -> None:
+        """``wants_room`` was set, and little output is left: what is written now goes out before what writers add."""
+
+    def broken(self) -> None:
+        """Nothing can be sent any more. Who was blocked in the stream has been woken."""
 
 
 def _nobody() -> None:
@@ -97,11 +103,11 @@ class Stream:
         "limits",
         "mark",
         "need",
-        "on_unblocked",
         "owner",
         "remoteaddr",
         "sock",
         "unsent",
+        "wants_room",
         "werr",
         "why",
     )
@@ -126,8 +132,8 @@ class Stream:
         self.closed = False
         self.goodbye: bytes | None = None
         """What the peer is told when the process ends; the protocol above sets it. None once it was said."""
-        self.on_unblocked: Any = None
-        """Called when the kernel takes output again after it refused some."""
+        self.wants_room = False
+        """Whether to tell the owner once when the kernel has taken most of the output that it refused."""
         self._reader: scheduler.Task | None = None
         self._recv_size = RECV
         self._paused = False
@@ -222,6 +228,12 @@ class Stream:
             self.werr = err
         self._release()
         self._wake_all()
+        self._tell_owner()
+
+    def _tell_owner(self) -> None:
+        owner = self.owner()
+        if owner is not None:
+            owner.broken()
 
     def _explain(self, err: str) -> None:
         if not self.why:
@@ -502,6 +514,7 @@ class Stream:
         self.unsent = 0
         self._unblock()
         self._wake_writers(err)
+        self._tell_owner()
 
     def _sent(self, size: int) -> None:
         """Drops the first ``size`` bytes of the output, and wakes writers once little is left."""
@@ -516,8 +529,17 @@ class Stream:
         del out[:done]
         if size:
             out[0] = memoryview(out[0])[size:]
-        if self._writers is not None and self.unsent <= self.limits.unsent >> 2:
-            self._wake_writers(None)
+        if self.unsent <= self.limits.unsent >> 2:
+            if self.wants_room:
+                self._tell_room()
+            if self._writers is not None:
+                self._wake_writers(None)
+
+    def _tell_room(self) -> None:
+        self.wants_room = False
+        owner = self.owner()
+        if owner is not None:
+            owner.room()
 
     def _block(self) -> None:
         """The kernel refuses output: waits for it, within the limit ``write_timeout`` without progress."""
@@ -540,8 +562,8 @@ class Stream:
         """Everything is sent: whoever waited for that goes on."""
         if self._blocked:
             self._unblock()
-            if self.on_unblocked is not None:
-                self.on_unblocked()
+            if self.wants_room:
+                self._tell_room()
         if self._writers is not None:
             self._wake_writers(None)
         if self.closed and self.sock is not None:

@@ -125,10 +125,13 @@ class Looker:
 
     def look(self, buf: bytearray) -> None:
         before = bytes(buf)
-        more: list[tuple[int, bytes]] = [(PING, b"")]
+        more: list[tuple[int, bytes, int, int]] = [(PING, b"", 0, 0)]
         while more and not any(opcode == CLOSE for opcode, _ in self.found):
             more, self.at, self.data = self.reader.look(buf, self.at, self.data)
-            self.found += more
+            for opcode, payload, start, end in more:
+                self.found.append((opcode, payload))
+                assert buf[start] == 0x80 | opcode, "where the frame starts"
+                assert end - start in (len(payload) + 2, len(payload) + 6), "where it ends"
         assert buf == before, "look takes nothing"
 
 

@@ -1541,7 +1541,7 @@ ANSWERS = {
     "no connection": (lambda head: switching(head).replace(b"Connection: ", b"X: "), "without 'Connection"),
     "unsolicited protocol": (
         lambda head: switching(head).replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: chat\r\n\r\n"),
-        "sec-websocket-protocol that was not asked for",
+        "which was not asked for",
     ),
     "unsolicited extension": (
         lambda head: switching(head).replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),

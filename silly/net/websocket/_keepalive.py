@@ -26,7 +26,7 @@ _tokens = MaskKeys()
 class Keepalive:
     """See the module's header. ``latency`` is the last round trip in ms, or None."""
 
-    __slots__ = ("_count", "_lagged", "_limits", "_pinged", "_sock", "_stream", "_timer", "_token", "latency")
+    __slots__ = ("_count", "_lagged", "_limits", "_pinged", "_sock", "_stream", "_timer", "_token", "_watched", "latency")
 
     def __init__(self, sock: weakref.ref[Socket], stream: Stream, limits: Limits) -> None:
         self._sock = sock
@@ -40,6 +40,7 @@ class Keepalive:
         self._lagged = 0.0
         self.latency: float | None = None
         self._timer: Timer | None = None
+        self._watched = True
         watchdog.watch()
         if limits.ping_interval:
             self._arm(monotonic() + limits.ping_interval / 1000)
@@ -52,7 +53,9 @@ class Keepalive:
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
             self._timer = None
-        watchdog.unwatch()
+        if self._watched:
+            self._watched = False
+            watchdog.unwatch()
 
     def closing(self, due: float) -> None:
         """A close frame was sent: no more pings; at ``due`` the socket is told that the time is over."""
@@ -73,15 +76,17 @@ class Keepalive:
         """The timer: sends a ping, or looks for its answer."""
         self._timer = None
         stream = self._stream
-        if stream.sock is None or stream.closed:
-            return  # broken, or closed below: whoever reads or writes next is told
+        if stream.closed:
+            return  # by ``sock.conn``: whoever reads or writes next is told
         if stream.goodbye is None:
             sock._closing_over()
             return
         limits = self._limits
         now = monotonic()
         interval = limits.ping_interval / 1000
-        if stream.err is not None:  # the end of the peer's data
+        if stream.werr is not None and stream.err is None:
+            stream.fail(stream.werr)  # reading pauses, else the reset would have been seen; what had arrived can still be read
+        if stream.err is not None:  # the connection is broken, or the peer has ended
             if stream.buf:
                 self._arm(now + interval)  # a reader has something to read before that
             else:

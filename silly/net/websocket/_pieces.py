@@ -52,8 +52,8 @@ class MessageWriter:
     """What ``sock.message()`` returns: a context manager that writes one message piece by piece.
 
     Pieces are gathered to fragments of 64 KiB. Other tasks' messages wait meanwhile. The end of the block ends the message,
-    and ``err`` says whether that failed. A message that was begun and will never be whole, since its block raised or a
-    deadline struck in a write, can't be told to the peer but by closing: with 1011.
+    and ``err`` says whether that failed. A message that will never be whole, since its block raised, can't be told to
+    the peer but by closing: with 1011.
     """
 
     __slots__ = ("_begun", "_compress", "_decoder", "_gathered", "_opcode", "_sock", "_state", "err")
@@ -79,40 +79,49 @@ class MessageWriter:
     def write(self, piece: Data) -> Result:
         """Adds a piece. Blocks like ``sock.write``; ``(False, err)`` when the connection is closed or broken.
 
-        Raises ValueError for text that isn't UTF-8 (a character may be cut between two pieces), TypeError for what can't be
-        sent.
+        A ``time.deadline`` that runs out in it does no harm: the piece still goes out, and the message may go on; a further
+        piece is refused while too much is unsent. Raises ValueError for text that isn't UTF-8 (a character may be cut between
+        two pieces), TypeError for what can't be sent.
         """
         data = to_bytes(piece)
         if self._state == "not entered":
             raise RuntimeError("BUG: a message is written within its 'with' block")
+        refused = self.err or (self._sock._refused("message.write") if self._state == "open" else "the message has ended")
+        if refused is not None:
+            return failure(refused)
         if self._decoder is not None:
             self._check(data, False)
-        if self.err is not None or self._state == "over":
-            return failure(self.err or "the message has ended")
         gathered = self._gathered
         gathered += data
+        result = OK
         while len(gathered) >= FRAGMENT and self.err is None:
             fragment = bytes(gathered[:FRAGMENT])
             del gathered[:FRAGMENT]
-            self._send(fragment, False)
-        return OK if self.err is None else failure(self.err)
+            result = self._send(fragment, False)
+        return result
 
     def flush(self) -> Result:
         """Sends what was gathered, now, as a fragment."""
-        if self._state == "open" and self.err is None and self._gathered:
+        if self._state == "not entered":
+            raise RuntimeError("BUG: a message is written within its 'with' block")
+        if self.err is not None or self._state != "open":
+            return failure(self.err or "the message has ended")
+        result = OK
+        if self._gathered:
             fragment = bytes(self._gathered)
             self._gathered.clear()
-            self._send(fragment, False)
+            result = self._send(fragment, False)
             self._sock._stream.flush()
-        return OK if self.err is None else failure(self.err)
+        return result
 
-    def _send(self, fragment: bytes, final: bool) -> None:
-        if not (final and self._begun):  # else it goes out whatever happens
-            self.err = self._sock._refused("message.write")
-            if self.err is not None:
-                return
-        self.err = self._sock._send_fragment(self._opcode, fragment, not self._begun, final, self._compress)
+    def _send(self, fragment: bytes, final: bool) -> Result:
+        err = self._sock._send_fragment(self._opcode, fragment, not self._begun, final, self._compress)
         self._begun = True
+        if err is None:
+            return OK
+        if not self._sock._writable():
+            self.err = err
+        return failure(err)
 
     def _check(self, data: bytes, final: bool) -> None:
         assert self._decoder is not None
@@ -125,15 +134,14 @@ class MessageWriter:
         if self._state != "open":
             return
         self._state = "over"
-        raised = True
-        lost = self.err if self._begun else None
+        whole = False
         try:
             if kind is None:
                 if self._decoder is not None:
                     self._check(b"", True)
                 if self.err is None:
                     self._send(bytes(self._gathered), True)
-                raised = False
+                whole = True
         finally:
             self._gathered.clear()
-            self._sock._end_message(raised, lost)
+            self._sock._end_message(whole)

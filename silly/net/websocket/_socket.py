@@ -87,18 +87,21 @@ class Socket:
         "_controls",
         "_deflater",
         "_err",
+        "_final",
         "_held_pong",
         "_keepalive",
         "_limits",
         "_look_timer",
         "_looked",
         "_looked_data",
+        "_looks",
         "_messages",
         "_peer_closed",
         "_pieces",
         "_pings",
         "_server",
         "_stream",
+        "_taken",
         "_threshold",
         "_turns",
         "_writing",
@@ -148,6 +151,8 @@ class Socket:
         self._messages = MessageReader(server, limits, inflater)
         self._err: str | None = None
         """What a reader gets, once there is nothing more to read."""
+        self._final: str | None = None
+        """What everybody gets once the connection was given up, a reader after what had arrived."""
         self._burst = 0
         self._pieces: Pieces | None = None
         self._peer_closed = False
@@ -160,7 +165,11 @@ class Socket:
         self._controls = 0
         # What was looked through, since nobody read it: so many control frames, up to this byte of the buffer, were acted upon.
         self._look_timer: Timer | None = None
-        self._ahead = 0
+        self._ahead: list[tuple[int, int, bool]] = []
+        """Where the control frames start and end that were acted upon and are still in the buffer, and whether they are pongs
+        of ours; counted from where the buffer began ``_taken`` bytes ago."""
+        self._taken = 0
+        self._looks = 0
         self._looked = 0
         self._looked_data = False
         self._writing: scheduler.Task | None = None
@@ -215,14 +224,14 @@ class Socket:
                     return None, self._broken(exc)
                 if not isinstance(got, int):
                     opcode, data = got
-                    if opcode == TEXT:
+                    if CONTINUATION < opcode <= BINARY:
                         self._controls = 0
-                        return data, "text"
-                    if opcode == BINARY:
-                        self._controls = 0
-                        return data, "binary"
+                        if buf:
+                            self.unattended()
+                        return data, "text" if opcode == TEXT else "binary"
                     shown = self._control(opcode, data)
                     if shown is not None:
+                        self.unattended()
                         return shown
                     continue
                 need = got
@@ -241,11 +250,13 @@ class Socket:
             scheduler.pause()
             if self._err is not None:
                 return None, self._err
-        self._burst = 0
+        self._burst = self._looks = 0
         before = len(self._stream.buf)
         got = self.read(timeout)
         if self._burst:  # it has not waited, so the buffer can't have grown
-            self._looked = max(0, self._looked - (before - len(self._stream.buf)))
+            taken = before - len(self._stream.buf)
+            self._looked = max(0, self._looked - taken)
+            self._taken += taken
             self._looked_data = self._looked > 0
             self._burst = _LOOKED + count
         return got
@@ -267,7 +278,6 @@ class Socket:
             raise ValueError(f"limit is a number of bytes, not {limit!r}")
         if timeout is not None:
             deadline_after(timeout)
-        self._leave()
         return Pieces(self, timeout, math.inf if limit is None else limit)
 
     def _leave(self) -> None:
@@ -279,14 +289,13 @@ class Socket:
 
     def _next_piece(self, pieces: Pieces, timeout: float | None, limit: float) -> Any:
         """For ``Pieces``: the next one; empty at the message's end, and on failure."""
-        if self._pieces is not pieces:
-            self._leave()
-        stream = self._stream
-        if stream._reader is not None:
-            raise RuntimeError(f"BUG: {self}: another task is already reading from it")
         if self._err is not None:
             pieces.end(self._err)
             return None
+        if self._stream._reader is not None:
+            raise RuntimeError(f"BUG: {self}: another task is already reading from it")
+        if self._pieces is not pieces:
+            self._leave()
         self._pieces = pieces
         messages = self._messages
         try:
@@ -339,6 +348,7 @@ class Socket:
                     pieces.typ = _TYPES[messages.opcode]
                     data = messages.take()
                     if data:
+                        self.unattended()
                         return data, False
                     continue
                 need = got
@@ -361,19 +371,24 @@ class Socket:
             return self._err  # another task closed the socket meanwhile
         if err is errno.TIMEDOUT and self._close_due is not None and monotonic() >= self._close_due:
             self._closing_over()
-            return self._err or _CLOSED
+            return self._err or self._final or _CLOSED
         self.partial = self._messages.partial(self._stream.buf)
         if err is errno.TIMEDOUT and self._stream.err is None:
             return scheduler.ran_out(what) if scheduler.expired() else err
+        return self._gone(err)
+
+    def _gone(self, err: str) -> str:
+        """The stream below has failed with ``err``, and all that came before is read: what the reader is told."""
         self._err = self._lost(err)
         self._end(ABNORMAL, "")
         return self._err
 
     def _lost(self, err: str) -> str:
         """The stream below has failed with ``err``: what every task that was blocked on it is told."""
-        if self._err is not None:
-            return self._err
+        if self._err is not None or self._final is not None:
+            return self._err or self._final or _CLOSED
         if err is errno.CLOSED:
+            self.cause = self.cause or "the connection below was closed here"
             return _CLOSED
         if self.cause is None:
             self.cause = self._stream.why or err
@@ -386,9 +401,8 @@ class Socket:
         if opcode == CONTINUATION or opcode & STREAMED:
             self._leave()  # a message that was read in pieces, and is no more
             return None
-        acted = self._ahead > 0
-        if acted:
-            self._ahead -= 1
+        if self._ahead:
+            self._ahead.pop(0)
         else:
             fault = self._act(opcode, data)
             if fault is not None:
@@ -416,7 +430,9 @@ class Socket:
         self._controls += 1
         if not self._stream.blocked:
             self._controls = 0
-        elif self._controls > self._limits.control_frames:
+        else:
+            self._stream.wants_room = True
+        if self._controls > self._limits.control_frames:
             limit = self._limits.control_frames
             text = f"more control frames than the limit 'control_frames' of {limit} by a peer that doesn't read"
             return ProtocolError(text, POLICY)
@@ -432,12 +448,12 @@ class Socket:
             return
         if self._stream.blocked:
             self._held_pong = data
-            self._stream.on_unblocked = self._send_held
         else:
             self._stream.write_nowait(self._frame(FIN | PONG, data))
 
-    def _send_held(self) -> None:
-        self._stream.on_unblocked = None
+    def room(self) -> None:
+        """For the stream: the peer has taken most of what was unsent."""
+        self._controls = 0
         held, self._held_pong = self._held_pong, None
         if held is not None and self._stream.goodbye is not None:
             self._stream.write_nowait(self._frame(FIN | PONG, held))
@@ -455,66 +471,113 @@ class Socket:
     # ---- while nobody reads -------------------------------------------------------------------------------------
 
     def unattended(self) -> None:
-        """For the stream: data has arrived that nobody waits for."""
-        if self._look_timer is None and self._err is None:
+        """For the stream too: there may be data that nobody waits for."""
+        if self._look_timer is None and self._err is None and self._stream.buf:
             self._look_timer = _loop.timers.add(monotonic() + LOOK, _look, weakref.ref(self), internal=True)
+
+    def broken(self) -> None:
+        """For the stream: it has failed. Who waits for a turn to write wakes: another may be idle in its turn."""
+        turns, self._turns = self._turns, None
+        for task in turns or ():
+            scheduler.wake(task)
 
     def _look_through(self) -> None:
         """Acts upon the control frames in a buffer that still nobody reads; they stay where they are."""
-        self._look_timer = None
         stream = self._stream
-        if stream._reader is not None or stream.sock is None or self._err is not None or self._peer_closed:
+        if stream._reader is not None or stream.closed or self._err is not None or self._peer_closed:
             return
+        skip = 0
         if self._burst <= BURST:
             # Somebody has read meanwhile. The first control frames there are those that were acted upon before.
-            self._looked, self._looked_data, skip = 0, False, self._ahead
-        else:
-            skip = 0
-        try:
-            found, self._looked, self._looked_data = self._messages.look(stream.buf, self._looked, self._looked_data)
-        except ProtocolError as exc:
-            self._broken(exc)
-            return
+            self._looked, self._looked_data, skip = 0, False, len(self._ahead)
+            self._ahead.clear()
+            self._taken = self._looks = 0
         self._burst = _LOOKED
-        for opcode, data in found[skip:]:
-            self._ahead += 1
-            fault = self._act(opcode, data)
-            if fault is not None:
-                self._broken(fault)
+        while not self._peer_closed:
+            try:
+                found, self._looked, self._looked_data = self._messages.look(stream.buf, self._looked, self._looked_data)
+            except ProtocolError as exc:
+                self._broken(exc)
                 return
+            if not found:
+                break
+            for opcode, data, start, end in found:
+                ours = opcode == PONG and self._keepalive.is_ours(data)
+                self._ahead.append((start + self._taken, end + self._taken, ours))
+                fault = self._act(opcode, data) if skip == 0 else None
+                skip = max(0, skip - 1)
+                if fault is not None:
+                    self._broken(fault)
+                    return
+        self._looks += 1
+        if sum(end - start for start, end, _ in self._ahead) > stream.mark >> 2:
+            if self._looks > 1:
+                self._thin_out()
+            else:
+                self.unattended()  # a reader that is only slow still gets them all
+
+    def _thin_out(self) -> None:
+        """Cuts control frames that were acted upon out of the buffer, where nobody reads and they have become many: in hours
+        they would fill it. The newest stay, and are shown."""
+        stream = self._stream
+        buf, ahead, base = stream.buf, self._ahead, self._taken
+        size = sum(end - start for start, end, _ in ahead)
+        kept = bytearray()
+        left: list[tuple[int, int, bool]] = []
+        at = 0
+        for start, end, ours in ahead:
+            first, last = start - base, end - base
+            if (ours or size > stream.mark >> 3) and buf[first] != FIN | CLOSE:
+                kept += buf[at:first]
+                at = last
+            else:
+                cut = at - len(kept)
+                left.append((start - cut, end - cut, ours))
+            size -= last - first
+        self._looked -= at - len(kept)
+        kept += buf[at:]
+        buf[:] = kept
+        self._ahead = left
+        stream.set_mark(stream.mark)  # reading may go on
 
     def _send_ping(self, payload: bytes) -> None:
         """For ``Keepalive``."""
         self._stream.write_nowait(self._frame(FIN | PING, payload))
-
-    def _gone(self, err: str) -> None:
-        """For ``Keepalive``: the connection has ended with ``err`` while nobody read."""
-        self._read_failed(err, "sock.read")
 
     def _no_pong(self) -> None:
         """For ``Keepalive``: the peer is gone."""
         limit = self._limits.pong_timeout
         text = f"no pong for {limit / 1000:g} s (the limit 'pong_timeout')"
         logger.info(f"websocket: {self.conn.remoteaddr}: {text}: close {INTERNAL}")
-        self.cause = text
-        self._err = f"the connection with {self.conn.remoteaddr} was given up: {text}"
         self._send_close(close_payload(INTERNAL, text))
-        self._end(INTERNAL, text)
+        self.closecode, self.closereason = INTERNAL, text
+        self._give_up(text, f"the connection with {self.conn.remoteaddr} was given up: {text}")
 
     def _closing_over(self) -> None:
         """The time for the peer's part of the closing handshake is over, or for ours to end the connection after it."""
+        self._look_through()
         if self._closed:
             return  # ``close`` waits itself
-        if self._peer_closed and self._err is None and self._messages.look(self._stream.buf, 0, False)[2]:
-            # A reader has messages to read before the peer's close frame.
-            self._keepalive.closing(monotonic() + self._limits.close_timeout / 1000)
-            return
         limit = self._limits.close_timeout
-        if not self._peer_closed:
-            self.cause = f"the peer did not answer the close frame within the limit 'close_timeout' of {limit} ms"
-        if self._err is None:
-            self._err = self.cause
-        self._end(ABNORMAL, "")
+        if self._stream.err is not None and not self._peer_closed:
+            self._gone(self._stream.err)
+        elif self._err is not None:
+            self._end(ABNORMAL, "")  # a reader has had everything
+        elif self._peer_closed:
+            self._give_up(self.cause, _CLOSED)
+        else:
+            text = f"the peer did not answer the close frame within the limit 'close_timeout' of {limit} ms"
+            self._give_up(text, text)
+
+    def _give_up(self, cause: str | None, err: str) -> None:
+        """Ends the connection below. A reader still gets what had arrived, then ``err``, as everybody else does at once."""
+        if self.closecode is None:
+            self.closecode = ABNORMAL
+        self.cause = cause
+        self._final = err
+        self._keepalive.stop()
+        self._stream.flush()
+        self._stream.fail(errno.TIMEDOUT)
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
@@ -537,7 +600,7 @@ class Socket:
             return self._write_control(opcode, payload)
         stream = self._stream
         if stream.goodbye is None:
-            return failure(self._err or _CLOSED)
+            return failure(self._err or self._final or _CLOSED)
         if len(payload) >= FRAGMENT or self._writing is not None or self._deflater is not None:
             return self._write_steps(opcode, payload, compress)
         if not self._server:
@@ -565,6 +628,10 @@ class Socket:
                 payload = deflater.compress(payload)
                 first |= RSV1
             err = self._send_frames(self._frames(first, payload), "sock.write")
+        except BaseException:
+            if self._deflater is not None:
+                self._deflater.forget()
+            raise
         finally:
             self._end_turn()
         return OK if err is None else failure(err)
@@ -596,7 +663,7 @@ class Socket:
         try:
             for parts in frames:
                 if stream.goodbye is None:
-                    return self._err or _CLOSED  # another task has closed
+                    return self._err or self._final or _CLOSED  # another task has closed
                 if begun and (err := self._refused(what)) is not None:
                     self._queue(chain((parts,), frames))
                     return err
@@ -633,9 +700,9 @@ class Socket:
     def _begin_message(self, what: str) -> str | None:
         """Waits until no other task is in the middle of a message; then this one is."""
         stream = self._stream
-        if self._turns is None:
-            self._turns = deque()
-        if self._writing is not None:
+        if self._writing is not None and stream.werr is None:
+            if self._turns is None:
+                self._turns = deque()
             if scheduler.leaving():
                 return errno.CLOSED
             task = scheduler.current()
@@ -652,10 +719,10 @@ class Socket:
                 if isinstance(exc, scheduler.DeadlineOver):
                     return scheduler.ran_out(what)
                 raise
-        if stream.goodbye is None:
+        if stream.goodbye is None or stream.werr is not None:
             if self._writing is scheduler._current:
                 self._end_turn()
-            return self._err or _CLOSED
+            return self._err or self._final or _CLOSED if stream.werr is None else self._lost(stream.werr)
         err = self._refused(what)
         if err is not None:
             self._end_turn()
@@ -672,22 +739,25 @@ class Socket:
     def _send_fragment(self, opcode: int, payload: bytes, begin: bool, final: bool, compress: bool) -> str | None:
         """For ``MessageWriter``: sends a fragment of the message that this task has begun."""
         if self._stream.goodbye is None:
-            return self._err or _CLOSED
+            return self._err or self._final or _CLOSED
         if compress:
             assert self._deflater is not None
             payload = self._deflater.piece(payload, final)
         first = (opcode | (RSV1 if compress else 0)) if begin else CONTINUATION
         frames = iter([self._pieces_of(first | (FIN if final else 0), payload)])
-        return self._send_frames(frames, "message.write", not begin)
+        return self._send_frames(frames, "message.write", True)  # what was taken goes out, whatever a deadline says
 
-    def _end_message(self, raised: bool, err: str | None) -> None:
-        """For ``MessageWriter``: the message has ended; or it never will, since its block ``raised``, or for ``err``."""
+    def _end_message(self, whole: bool) -> None:
+        """For ``MessageWriter``: the message has ended, or will never."""
         self._writing = None
-        stream = self._stream
-        if raised or (err is not None and stream.goodbye is not None and stream.werr is None):
-            self.cause = self.cause or f"a message was left incomplete by {'an exception' if raised else 'a deadline'}"
+        if not whole:
+            self.cause = self.cause or "a message was left incomplete by an exception"
             self.close(INTERNAL)
         self._next_turn()
+
+    def _writable(self) -> bool:
+        """Whether messages can still be sent."""
+        return self._stream.goodbye is not None and self._stream.werr is None
 
     def _end_turn(self) -> None:
         self._writing = None
@@ -702,7 +772,7 @@ class Socket:
         if len(payload) > 125:
             return failure(f"a control frame takes at most 125 bytes, not {len(payload)}")
         if self._stream.goodbye is None:
-            return failure(self._err or _CLOSED)
+            return failure(self._err or self._final or _CLOSED)
         if opcode == CLOSE:
             try:
                 parse_close(payload)
@@ -823,10 +893,7 @@ class Socket:
             _loop.timers.cancel(self._look_timer)
             self._look_timer = None
         self._stream.close(await_end)
-        # Who has the turn may be busy elsewhere, in the block of ``message``.
-        turns, self._turns = self._turns, None
-        for task in turns or ():
-            scheduler.wake(task)
+        self.broken()
         closers, self._closers = self._closers, None
         for task in closers or ():
             scheduler.wake(task)
@@ -854,6 +921,7 @@ class Socket:
 def _look(ref: weakref.ref[Socket]) -> None:
     sock = ref()
     if sock is not None:
+        sock._look_timer = None
         sock._look_through()
 
 

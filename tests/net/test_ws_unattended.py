@@ -1,0 +1,447 @@
+"""A socket that nobody reads: control frames are acted upon where they lie, once each, and the reader still sees them later."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from silly import time
+from silly._wire.ws import MessageReader
+from silly.sync import channel
+
+from ..helpers import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    PING,
+    PONG,
+    TEXT,
+    WITHIN,
+    client_side,
+    joined,
+    server_side,
+    spawn,
+    turn,
+)
+from .support import until
+
+KIB = 1024
+MIB = 1024 * 1024
+CLOSED = "closed"
+Side = Callable[..., AbstractContextManager[tuple[Any, Any]]]
+
+
+@pytest.fixture(params=[server_side, client_side], ids=["server", "client"])
+def side(request: pytest.FixtureRequest) -> Side:
+    """The role of the subject; the peer is raw bytes."""
+    return request.param
+
+
+@pytest.fixture
+def pair(side: Side) -> Iterator[tuple[Any, Any]]:
+    with side() as both:
+        yield both
+
+
+def read(sock: Any) -> Any:
+    return sock.read(WITHIN)
+
+
+# ---- pings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("handler", ["idle", "pops", "writes", "in a message"])
+def test_pings_are_answered_in_order_and_shown_once(pair: Any, handler: str) -> None:
+    sock, peer = pair
+    block = channel.new()
+
+    def in_a_message() -> None:
+        with sock.message() as message:
+            message.write("x")
+            block.pop()
+
+    jobs: dict[str, Callable[[], object]] = {
+        "idle": lambda: None,
+        "pops": block.pop,
+        "writes": lambda: sock.write(b"x" * 8 * MIB),
+        "in a message": in_a_message,
+    }
+    job = spawn(jobs[handler])
+    turn()
+    frames = []
+    for i in range(5):
+        peer.put(FIN | PING, f"a{i}")
+        peer.put(FIN | BINARY, f"data {i}")
+        peer.put(FIN | PING, f"b{i}")
+    pongs = []
+    while len(pongs) < 10:
+        first, payload = peer.get()
+        (pongs if first == FIN | PONG else frames).append((first, payload))
+    assert pongs == [(FIN | PONG, f"{letter}{i}".encode()) for i in range(5) for letter in "ab"]
+    block.close()
+    while handler == "writes" and sum(len(payload) for _, payload in frames) < 8 * MIB:
+        frames.append(peer.get())
+    joined(job)
+    for i in range(5):
+        assert read(sock) == (f"a{i}".encode(), "ping")
+        assert sock.write(f"a{i}", "pong") == (True, None)  # by hand: it has been answered
+        assert read(sock) == (f"data {i}".encode(), "binary")
+        assert read(sock) == (f"b{i}".encode(), "ping")
+    assert sock.write("end", "text") == (True, None)
+    frames.append(peer.get())
+    while handler == "in a message" and frames[-1] != (FIN | TEXT, b"end"):
+        frames.append(peer.get())
+    assert frames[-1] == (FIN | TEXT, b"end")
+    assert sock.write("b4", "pong") == (True, None)
+    assert sock.write("b4", "pong") == (True, None)
+    assert peer.get() == (FIN | PONG, b"b4")  # the second: each ping takes one pong
+    peer.silent()
+
+
+def test_a_ping_within_a_fragmented_message(pair: Any) -> None:
+    sock, peer = pair
+    peer.put(TEXT, "one ")
+    peer.put(FIN | PING, "between")
+    assert peer.get() == (FIN | PONG, b"between")
+    peer.put(CONTINUATION, "two ")
+    peer.put(FIN | PING, "")
+    assert peer.get() == (FIN | PONG, b"")
+    peer.put(FIN | CONTINUATION, "three")
+    assert [read(sock) for _ in range(3)] == [(b"between", "ping"), (b"", "ping"), ("one two three", "text")]
+    peer.silent()
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_ping_behind_a_frame_of_which_some_was_read(pair: Any, opcode: int) -> None:
+    """A read that timed out has taken a part of a frame; the rest of it, and pings, come while nobody reads."""
+    sock, peer = pair
+    frame = peer.frame(FIN | opcode, b"x" * 1000)
+    peer.send(frame[:500])
+    reading = spawn(lambda: sock.read(20))
+    assert joined(reading)[0] is None
+    peer.send(frame[500:] + peer.frame(FIN | PING, b"behind"))
+    assert peer.get() == (FIN | PONG, b"behind")
+    data, typ = read(sock)
+    assert (data, typ) == (("x" * 1000, "text") if opcode == TEXT else (b"x" * 1000, "binary"))
+    assert read(sock) == (b"behind", "ping")
+    peer.silent()
+
+
+def test_past_the_mark_nobody_looks(side: Side) -> None:
+    with side({"receive_mark": 16 * KIB}) as (sock, peer):
+        frames = [peer.frame(FIN | BINARY, b"%03d" % i * 333) for i in range(400)]
+        peer.send(b"".join(frames) + peer.frame(FIN | PING, b"late"))
+        until(lambda: sock._stream.paused)
+        turn(3)
+        peer.silent()
+        assert sock.conn.unreadbytes() < 64 * KIB
+        for i in range(400):
+            assert read(sock) == (b"%03d" % i * 333, "binary")
+        assert peer.get() == (FIN | PONG, b"late")
+        assert read(sock) == (b"late", "ping")
+
+
+def test_a_buffer_that_was_looked_through_lets_others_run(pair: Any) -> None:
+    sock, peer = pair
+    count = 2000
+    peer.send(peer.frame(FIN | TEXT, b"x") * count + peer.frame(FIN | PING, b"p"))
+    assert peer.get() == (FIN | PONG, b"p")
+    ran = 0
+    stop = False
+
+    def others() -> None:
+        nonlocal ran
+        while not stop:
+            ran += 1
+            time.sleep(0)
+
+    running = spawn(others)
+    for _ in range(count):
+        assert sock.read() == ("x", "text")
+    assert ran > count // 100
+    stop = True
+    joined(running)
+
+
+# ---- close ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_close_is_answered_and_the_reader_sees_what_came_before(pair: Any) -> None:
+    sock, peer = pair
+    peer.put(FIN | TEXT, "before")
+    peer.put(FIN | PING, "p")
+    peer.put_close(3001, "bye")
+    assert peer.get() == (FIN | PONG, b"p")
+    assert peer.get_close() == (3001, "")
+    assert (sock.closecode, sock.closereason) == (3001, "bye")
+    assert sock.cause == "closed by the peer: 3001 'bye'"
+    assert sock.write("late") == (False, CLOSED)
+    assert sock.write("late", "ping") == (False, CLOSED)
+    assert sock.write(b"x" * MIB) == (False, CLOSED)
+    with sock.message() as message:
+        assert message.write("late") == (False, CLOSED)
+    assert message.err == CLOSED
+    assert read(sock) == ("before", "text")
+    assert read(sock) == (b"p", "ping")
+    assert read(sock) == (b"\x0b\xb9bye", "close")
+    assert read(sock) == (None, CLOSED)
+    assert sock.pieces(WITHIN).typ is None
+
+
+def test_a_close_after_the_pieces_of_a_message(pair: Any) -> None:
+    sock, peer = pair
+    peer.put(BINARY, "one")
+    peer.put(FIN | CONTINUATION, "two")
+    peer.put_close(1001)
+    assert peer.get_close() == (1001, "")
+    pieces = sock.pieces(WITHIN)
+    assert b"".join(pieces) == b"onetwo"
+    assert (pieces.typ, pieces.err) == ("binary", None)
+    pieces = sock.pieces(WITHIN)
+    assert list(pieces) == []
+    assert (pieces.typ, pieces.err) == ("close", CLOSED)
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind data"])
+def test_what_follows_a_close_means_nothing(side: Side, behind: bool) -> None:
+    with side({"close_timeout": 50}) as (sock, peer):
+        frames = [
+            *([peer.frame(FIN | TEXT, b"data")] if behind else []),
+            peer.frame(FIN | CLOSE, b"\x03\xe8first"),
+            peer.frame(FIN | CLOSE, b"\x03\xe9second"),
+            peer.frame(FIN | PING, b"p"),
+            peer.frame(FIN | CLOSE, b"\x00\x00"),
+            peer.frame(0x0F),
+        ]
+        peer.send(b"".join(frames))
+        assert peer.get_close() == (1000, "")
+        peer.put(0x0B)
+        assert (sock.closecode, sock.closereason) == (1000, "first")
+        if behind:
+            assert read(sock) == ("data", "text")
+        assert read(sock) == (b"\x03\xe8first", "close")
+
+
+def test_a_close_that_nobody_ever_reads_ends_tcp(side: Side) -> None:
+    with side({"close_timeout": 50}) as (sock, peer):
+        peer.put(FIN | PING, "p")
+        peer.put_close(1000)
+        assert peer.get() == (FIN | PONG, b"p")
+        assert peer.get_close() == (1000, "")
+        peer.eof()  # the limit 'close_timeout'
+        assert (sock.closecode, sock.cause) == (1000, "closed by the peer: 1000")
+        assert sock.write("x", "text") == (False, CLOSED)
+        # What had arrived can still be read.
+        assert sock.read() == (b"p", "ping")
+        assert sock.read() == (b"\x03\xe8", "close")
+        assert sock.read() == (None, CLOSED)
+        assert sock.close() == (True, None)
+        assert sock.close() == (False, CLOSED)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before close is due", "after"])
+def test_a_close_that_is_read_and_then_forgotten_ends_tcp(side: Side, late: bool) -> None:
+    """Data before the close waits for its reader, however long; TCP ends within the limit."""
+    with side({"close_timeout": 50}) as (sock, peer):
+        peer.put(FIN | TEXT, "data")
+        peer.put_close(1000)
+        assert peer.get_close() == (1000, "")
+        if late:
+            peer.eof()
+        else:
+            peer.silent()
+        assert read(sock) == ("data", "text")
+        assert read(sock) == (b"\x03\xe8", "close")
+        peer.eof()
+        assert (sock.closecode, sock.cause) == (1000, "closed by the peer: 1000")
+
+
+def test_a_close_whose_data_was_read_ends_tcp(side: Side) -> None:
+    """The reader took the data before the close frame, but never reads that."""
+    with side({"close_timeout": 50}) as (sock, peer):
+        peer.put(FIN | TEXT, "data")
+        peer.put_close(1000)
+        assert peer.get_close() == (1000, "")
+        assert read(sock) == ("data", "text")
+        peer.eof()
+        assert sock.closecode == 1000
+
+
+def test_our_close_frame_is_never_answered_and_nobody_reads(side: Side) -> None:
+    with side({"close_timeout": 50}) as (sock, peer):
+        assert sock.write(b"\x03\xe8", "close") == (True, None)
+        peer.put(FIN | TEXT, "unread")
+        assert peer.get_close() == (1000, "")
+        peer.eof()
+        assert sock.closecode == 1006
+        assert sock.cause == "the peer did not answer the close frame within the limit 'close_timeout' of 50 ms"
+        assert sock.read() == ("unread", "text")
+        assert sock.read() == (None, sock.cause)
+
+
+# ---- faults ---------------------------------------------------------------------------------------------------------
+
+FAULTS: dict[str, tuple[Callable[[Any], bytes], int]] = {
+    "bad opcode": (lambda peer: peer.frame(FIN | 0x03), 1002),
+    "bad control opcode": (lambda peer: peer.frame(FIN | 0x0B), 1002),
+    "reserved bit": (lambda peer: peer.frame(FIN | 0x10 | BINARY, b"x"), 1002),
+    "reserved bit of a ping": (lambda peer: peer.frame(FIN | 0x40 | PING, b"x"), 1002),
+    "fragmented ping": (lambda peer: peer.frame(PING, b"x"), 1002),
+    "long ping": (lambda peer: peer.frame(FIN | PING, b"x" * 126), 1002),
+    "close code": (lambda peer: peer.frame(FIN | CLOSE, b"\x03\xed"), 1002),
+    "half a close code": (lambda peer: peer.frame(FIN | CLOSE, b"\x03"), 1002),
+    "close reason": (lambda peer: peer.frame(FIN | CLOSE, b"\x03\xe8\xff"), 1007),
+    "masking": (lambda peer: bytes((FIN | PING, 0x00 if peer.masks else 0x80)) + b"\0" * 6, 1002),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_alone_is_answered_at_once(side: Side, fault: str, logs: Any) -> None:
+    logs.expect("INFO websocket: .*: close 100[27]$")
+    make, code = FAULTS[fault]
+    with side() as (sock, peer):
+        peer.put(FIN | PING, "before")
+        peer.put(FIN | PONG, "before")
+        peer.send(make(peer))
+        assert peer.get() == (FIN | PONG, b"before")
+        assert peer.get_close()[0] == code
+        assert sock.closecode == code
+        assert "broke the protocol" in sock.read()[1]
+        assert sock.write("x") == (False, sock.read()[1])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_behind_data_waits_for_the_reader(side: Side, fault: str, logs: Any) -> None:
+    logs.expect("INFO websocket: .*: close 100[27]$")
+    make, code = FAULTS[fault]
+    with side() as (sock, peer):
+        peer.put(FIN | PING, "before")
+        peer.put(FIN | TEXT, "data")
+        peer.send(make(peer))
+        assert peer.get() == (FIN | PONG, b"before")
+        peer.silent()
+        assert sock.closecode is None
+        assert read(sock) == (b"before", "ping")
+        assert read(sock) == ("data", "text")
+        assert "broke the protocol" in read(sock)[1]
+        assert peer.get_close()[0] == code
+        assert sock.closecode == code
+
+
+def test_control_frames_while_output_is_refused(side: Side, logs: Any) -> None:
+    logs.expect(r"INFO websocket: .*: more control frames than the limit 'control_frames' of 10 by a peer that doesn't read")
+    with side({"control_frames": 10, "linger": 100}) as (sock, peer):
+        writing = spawn(lambda: sock.write(b"x" * 32 * MIB))
+        until(lambda: sock._stream.blocked)
+        peer.send(b"".join(peer.frame(FIN | PING, b"%d" % i) for i in range(11)))
+        until(lambda: sock.closecode is not None)
+        assert sock.closecode == 1008
+        assert "'control_frames' of 10" in sock.closereason
+        data, err = sock.read()
+        assert data is None
+        assert err
+        assert joined(writing) == (False, err)
+
+
+# ---- a slow reader, against a model ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_slow_reader_against_a_model(side: Side, seed: int) -> None:
+    """What the reader sees is what was sent, and each ping is answered once, in order, whoever saw it first."""
+    rng = random.Random(seed)
+    with side() as (sock, peer):
+        expected: list[tuple[Any, str]] = []
+        pings: list[bytes] = []
+        frames: list[bytes] = []
+        for i in range(rng.randrange(20, 120)):
+            kind = rng.choice(["text", "binary", "ping", "ping", "pong", "fragments"])
+            data = f"{kind} {i} ".encode() * rng.choice([1, 1, 1, 9 if kind in ("ping", "pong") else rng.choice([9, 100])])
+            if kind == "fragments":
+                cuts = sorted(rng.randrange(len(data) + 1) for _ in range(rng.randrange(1, 4)))
+                for first, (begin, end) in enumerate(zip([0, *cuts], [*cuts, len(data)], strict=True)):
+                    last = end == len(data) and first == len(cuts)
+                    frames.append(peer.frame((FIN if last else 0) | (CONTINUATION if first else BINARY), data[begin:end]))
+                    if rng.random() < 0.3 and not last:
+                        inner = f"inner {i} {first}".encode()
+                        frames.append(peer.frame(FIN | PING, inner))
+                        pings.append(inner)
+                        expected.append((inner, "ping"))
+                expected.append((data, "binary"))
+                continue
+            opcode = {"text": TEXT, "binary": BINARY, "ping": PING, "pong": PONG}[kind]
+            frames.append(peer.frame(FIN | opcode, data))
+            expected.append((data.decode() if kind == "text" else data, kind))
+            if kind == "ping":
+                pings.append(data)
+        end = rng.choice(["close", "text"])
+        frames.append(peer.frame(FIN | CLOSE, b"\x03\xe8") if end == "close" else peer.frame(FIN | TEXT, b"end"))
+        expected.append((b"\x03\xe8", "close") if end == "close" else ("end", "text"))
+        stream = b"".join(frames)
+
+        def send() -> None:
+            at = 0
+            while at < len(stream):
+                size = rng.choice([1, 2, 7, 50, 300, 2000])
+                peer.send(stream[at : at + size])
+                at += size
+                if rng.random() < 0.5:
+                    time.sleep(rng.choice([0, 0, 1, 20]))
+
+        sending = spawn(send)
+        seen = []
+        while len(seen) < len(expected):
+            pause = rng.random()
+            if pause < 0.1:
+                # As long as it takes until somebody has looked.
+                looks = sock._look_timer
+                until(lambda: sock._look_timer is not looks or looks is None)  # noqa: B023
+            elif pause < 0.3:
+                time.sleep(rng.choice([0, 1]))
+            got = sock.read(rng.choice([None, WITHIN, 0, 1]))
+            if got[0] is None:
+                assert "timed out" in got[1], got
+                continue
+            seen.append(got)
+            if got[1] == "ping" and rng.random() < 0.3:
+                sock.write(got[0], "pong")  # by hand: done already
+        joined(sending)
+        assert seen == expected
+        for payload in pings:
+            assert peer.get() == (FIN | PONG, payload)
+        if end == "close":
+            assert peer.get_close() == (1000, "")
+        peer.silent()
+
+
+def test_looking_is_linear(side: Side) -> None:
+    """A reader that takes one message at a time, and new data after each: every byte is looked at about once."""
+    with side() as (sock, peer):
+        looked = 0
+        look = MessageReader.look
+
+        def counted(self: Any, buf: bytearray, at: int, data: bool) -> Any:
+            nonlocal looked
+            got = look(self, buf, at, data)
+            looked += max(0, got[1] - at)
+            return got
+
+        frame = peer.frame(FIN | BINARY, b"x" * 90)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(MessageReader, "look", counted)
+            patch.setattr("silly.net.websocket._socket.LOOK", 0.001)
+            peer.send(frame * 300)
+            sent = 300
+            for i in range(200):
+                peer.send(frame + peer.frame(FIN | PING, b"%d" % i))
+                sent += 1
+                assert peer.get() == (FIN | PONG, b"%d" % i)
+                assert read(sock)[1] == "binary"
+            assert looked < 2 * (sent * len(frame) + 200 * 9)
+        got = [read(sock)[1] for _ in range(500)]
+        assert got.count("ping") == 200
