@@ -393,8 +393,9 @@ def stalled(port: int, name: str) -> socket.socket:
     return sock
 
 
-def read_to_end(sock: socket.socket) -> bytes:
-    """All that waits for the one who never read. The loop turns meanwhile: the server may be in this process."""
+def read_to_end(sock: socket.socket, goodbye: bytes) -> bytes:
+    """All that waits for the one who never read, who answers ``goodbye``. The loop turns meanwhile: the server may be in this
+    process."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
     sock.setblocking(False)
     end = time.monotonic() + WAIT
@@ -408,6 +409,8 @@ def read_to_end(sock: socket.socket) -> bytes:
             continue
         if not data:
             return bytes(got)
+        if (got + data).endswith(goodbye):
+            sock.sendall(masked_frame(FIN | CLOSE, close_payload(1013), b"abcd"))
         got += data
 
 
@@ -436,7 +439,7 @@ def test_one_who_stops_reading_holds_up_nobody_and_is_dropped(where, tmp_path, c
     else:
         pytest.fail("it is never dropped")
     goodbye = frame(FIN | CLOSE, close_payload(1013, "too slow: messages were lost"))
-    got = read_to_end(slow)
+    got = read_to_end(slow, goodbye)
     assert got.endswith(goodbye)
     assert got.count(goodbye) == 1
     slow.close()

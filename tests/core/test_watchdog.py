@@ -54,6 +54,12 @@ def assert_no_thread() -> None:
     turn_until(lambda: not threads())
 
 
+@pytest.fixture(autouse=True)
+def keep_its_lines(logs: Logs) -> None:
+    logs.watchdog = True
+    logs.allow("held the loop for")
+
+
 class Looks:
     """Counts the looks of the thread."""
 
