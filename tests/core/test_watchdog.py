@@ -80,7 +80,7 @@ class Looks:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(monkeypatch: pytest.MonkeyPatch, logs: Logs) -> Iterator[None]:
     """A hold is told after 20 ms. No thread from other tests before, none of ours after."""
     monkeypatch.setattr(watchdog, "IDLE", 0.02)
     monkeypatch.setattr(watchdog, "INTERVAL", 0.005)
@@ -88,6 +88,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(watchdog, "HELD", 0.02)
     assert_no_thread()
     time.sleep(0)  # the main program may have held the loop for long
+    logs.lines.clear()
     yield
     assert_no_thread()
 

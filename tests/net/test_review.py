@@ -19,7 +19,7 @@ from silly.sync import channel
 
 from ..children import Child, in_thread
 from ..conftest import Logs
-from ..helpers import Raw, ahead_of_reader, joined, raw_server, serving, spawn, turn
+from ..helpers import Raw, ahead_of_reader, client_side, joined, raw_server, serving, spawn, turn
 from .support import reset_on_close, until
 
 
@@ -159,22 +159,13 @@ def test_a_wildcard_is_no_host() -> None:
 
 
 def test_close_written_by_hand_is_answered_in_time_or_not_at_all() -> None:
-    def handler(stream: Any) -> None:
-        sock, _ = websocket.upgrade(stream)
-        time.sleep(0)
-        silent.pop()
-        sock.conn.close()
-
-    silent = channel.new()
-    with serving(handler) as server:
-        sock = check(websocket.connect(f"ws://{server.addr}/", limits=silly.Limits(close_timeout=50)))
+    with client_side({"close_timeout": 50}) as (sock, _):
         assert sock.write(b"\x03\xe8", "close")
         data, err = sock.read()
         assert data is None
         assert "close_timeout" in err
         assert sock.read() == (None, err)
         assert sock.closecode == 1006
-        silent.push(1)
 
 
 def test_interim_responses_before_the_101() -> None:

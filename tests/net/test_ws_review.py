@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import silly
+from silly._core import scheduler
 from silly.net import websocket
+from silly.net.websocket import _socket
 from silly.sync import channel
 
 from ..helpers import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, WITHIN, Upgraded, joined, server_side, serving, spawn
@@ -56,8 +58,9 @@ def test_pongs_go_out_while_a_writer_keeps_the_output_full() -> None:
         joined(reading)
 
 
-def test_a_socket_that_only_writes_does_not_go_deaf_from_pongs() -> None:
+def test_a_socket_that_only_writes_does_not_go_deaf_from_pongs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unread pongs of ours, and pings that were answered, would fill the buffer in hours; then nothing more would be seen."""
+    monkeypatch.setattr(_socket, "UNREAD", 0.0)
     with server_side({"receive_mark": KIB, "ping_interval": 2, "pong_timeout": 60_000}) as (sock, peer):
         pongs = 0
         while pongs < 200:
@@ -82,7 +85,8 @@ def test_a_socket_that_only_writes_does_not_go_deaf_from_pongs() -> None:
         assert numbers == list(range(numbers[0], 200))
 
 
-def test_messages_stay_when_control_frames_between_them_are_cut_out() -> None:
+def test_messages_stay_when_control_frames_between_them_are_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_socket, "UNREAD", 0.0)
     with server_side({"receive_mark": 4 * KIB}) as (sock, peer):
         for i in range(10):
             peer.put(FIN | TEXT, f"message {i}")
@@ -188,6 +192,43 @@ def test_a_ping_behind_the_message_that_was_read_is_answered() -> None:
         assert joined(reading) == ("a", "text")
         assert peer.get() == (FIN | PONG, b"p")
         assert read(sock) == (b"p", "ping")
+
+
+@pytest.mark.parametrize("way", ["read", "pieces"])
+def test_a_look_while_the_reader_lets_others_run(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the reader then takes must be counted off what was looked through: more arrives, and is looked at from there."""
+    with server_side() as (sock, peer):
+        pause = scheduler.pause
+        sent: list[bytes] = []
+
+        def put(count: int) -> None:
+            for _ in range(count):
+                sent.append(b"%d" % len(sent))
+                peer.put(FIN | PING, sent[-1])
+            until(lambda: sock.conn.unreadbytes() > 0)
+
+        def looks() -> None:
+            pause()
+            sock._look_through()
+            if len(sent) < 300:
+                put(3)
+                sock._look_through()
+
+        monkeypatch.setattr(_socket, "BURST", 8)
+        put(20)
+        seen: list[bytes] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(scheduler, "pause", looks)
+            if way == "read":
+                while len(seen) < len(sent):
+                    data, typ = read(sock)
+                    assert typ == "ping"
+                    seen.append(data)
+            else:
+                peer.put(FIN | TEXT, "x")
+                assert list(sock.pieces(WITHIN)) == ["x"]
+        assert seen in ([], sent)
+        assert [peer.get() for _ in sent] == [(FIN | PONG, ping) for ping in sent]
 
 
 def test_what_had_arrived_is_read_after_the_peer_was_given_up(logs: Any) -> None:

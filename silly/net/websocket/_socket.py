@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 SHOWN_PINGS = 16
 """Pings shown to the application whose pong by hand is taken as done."""
+UNREAD = 10.0
+"""Seconds after which a buffer that was looked through counts as read by nobody, rather than by somebody slow."""
 LOOK = 0.1
 """Seconds after which data that nobody waits for is looked through: a busy handler usually reads it before."""
 
@@ -94,7 +96,6 @@ class Socket:
         "_look_timer",
         "_looked",
         "_looked_data",
-        "_looks",
         "_messages",
         "_peer_closed",
         "_pieces",
@@ -104,6 +105,7 @@ class Socket:
         "_taken",
         "_threshold",
         "_turns",
+        "_unread_since",
         "_writing",
         "cause",
         "closecode",
@@ -169,7 +171,7 @@ class Socket:
         """Where the control frames start and end that were acted upon and are still in the buffer, and whether they are pongs
         of ours; counted from where the buffer began ``_taken`` bytes ago."""
         self._taken = 0
-        self._looks = 0
+        self._unread_since = 0.0
         self._looked = 0
         self._looked_data = False
         self._writing: scheduler.Task | None = None
@@ -214,6 +216,8 @@ class Socket:
                 scheduler.pause()
                 if self._err is not None:
                     return None, self._err
+                if self._burst:
+                    return self._read_looked(timeout)  # it was looked through meanwhile
                 buf = stream.buf
         while True:
             need = 1
@@ -250,7 +254,8 @@ class Socket:
             scheduler.pause()
             if self._err is not None:
                 return None, self._err
-        self._burst = self._looks = 0
+        self._burst = 0
+        self._unread_since = monotonic()
         before = len(self._stream.buf)
         got = self.read(timeout)
         if self._burst:  # it has not waited, so the buffer can't have grown
@@ -318,8 +323,8 @@ class Socket:
             if stream.buf:
                 self._burst += 1
                 if self._burst >= BURST:
-                    self._burst = 0
                     scheduler.pause()
+                    self._burst = 0  # it may have been looked through meanwhile, and will be again
                     if self._err is not None:
                         pieces.err = self._err
                         return None, True
@@ -491,7 +496,8 @@ class Socket:
             # Somebody has read meanwhile. The first control frames there are those that were acted upon before.
             self._looked, self._looked_data, skip = 0, False, len(self._ahead)
             self._ahead.clear()
-            self._taken = self._looks = 0
+            self._taken = 0
+            self._unread_since = monotonic()
         self._burst = _LOOKED
         while not self._peer_closed:
             try:
@@ -509,12 +515,11 @@ class Socket:
                 if fault is not None:
                     self._broken(fault)
                     return
-        self._looks += 1
         if sum(end - start for start, end, _ in self._ahead) > stream.mark >> 2:
-            if self._looks > 1:
+            if monotonic() >= self._unread_since + UNREAD:
                 self._thin_out()
-            else:
-                self.unattended()  # a reader that is only slow still gets them all
+            elif stream.paused:
+                self.unattended()  # nothing more will arrive
 
     def _thin_out(self) -> None:
         """Cuts control frames that were acted upon out of the buffer, where nobody reads and they have become many: in hours
