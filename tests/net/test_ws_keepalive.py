@@ -382,7 +382,7 @@ def test_only_our_own_pongs_are_hidden(side: Side, looked: bool) -> None:
             )
         )
         if looked:
-            until(lambda: sock._ahead)
+            until(lambda: sock._unread is not None and sock._unread.size())
         got = []
         while got[-1:] != [("end", "text")]:
             got.append(sock.read(WITHIN))
@@ -459,7 +459,7 @@ def test_a_forgotten_client_says_1001_and_leaves_nothing(unread: bool) -> None:
         next_ping(peer)
         if unread:
             peer.put(FIN | TEXT, "x")
-            while sock._look_timer is None:
+            while sock._unread is None or sock._unread.timer is None:
                 turn()
         del sock, err
         gc.collect()

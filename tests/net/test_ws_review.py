@@ -11,7 +11,7 @@ import pytest
 import silly
 from silly._core import scheduler
 from silly.net import websocket
-from silly.net.websocket import _socket
+from silly.net.websocket import _socket, _unread
 from silly.sync import channel
 
 from ..helpers import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, WITHIN, Upgraded, joined, server_side, serving, spawn
@@ -60,7 +60,7 @@ def test_pongs_go_out_while_a_writer_keeps_the_output_full() -> None:
 
 def test_a_socket_that_only_writes_does_not_go_deaf_from_pongs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unread pongs of ours, and pings that were answered, would fill the buffer in hours; then nothing more would be seen."""
-    monkeypatch.setattr(_socket, "UNREAD", 0.0)
+    monkeypatch.setattr(_unread, "UNREAD", 0.0)
     with server_side({"receive_mark": KIB, "ping_interval": 2, "pong_timeout": 60_000}) as (sock, peer):
         pongs = 0
         while pongs < 200:
@@ -86,7 +86,7 @@ def test_a_socket_that_only_writes_does_not_go_deaf_from_pongs(monkeypatch: pyte
 
 
 def test_messages_stay_when_control_frames_between_them_are_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_socket, "UNREAD", 0.0)
+    monkeypatch.setattr(_unread, "UNREAD", 0.0)
     with server_side({"receive_mark": 4 * KIB}) as (sock, peer):
         for i in range(10):
             peer.put(FIN | TEXT, f"message {i}")
@@ -94,7 +94,7 @@ def test_messages_stay_when_control_frames_between_them_are_cut_out(monkeypatch:
                 peer.put(FIN | PING, b"%d %d" % (i, k))
         pongs = [peer.get() for _ in range(400)]
         assert pongs == [(FIN | PONG, b"%d %d" % (i, k)) for i in range(10) for k in range(40)]
-        until(lambda: sum(end - start for start, end, _ in sock._ahead) <= KIB)
+        until(lambda: sock._unread is not None and 0 < sock._unread.size() <= KIB)
         peer.put(FIN | TEXT, "end")
         seen = []
         while not seen or seen[-1] != ("end", "text"):

@@ -399,8 +399,8 @@ def test_a_slow_reader_against_a_model(side: Side, seed: int) -> None:
             pause = rng.random()
             if pause < 0.1:
                 # As long as it takes until somebody has looked.
-                looks = sock._look_timer
-                until(lambda: sock._look_timer is not looks or looks is None)  # noqa: B023
+                looks = sock._unread and sock._unread.timer
+                until(lambda: looks is None or sock._unread.timer is not looks)  # noqa: B023
             elif pause < 0.3:
                 time.sleep(rng.choice([0, 1]))
             got = sock.read(rng.choice([None, WITHIN, 0, 1]))

@@ -26,10 +26,11 @@ task held the loop is not counted. ``sock.latency`` is the last round trip. Thos
 
 **A socket that nobody reads**: data is pulled, so it stays in the receive buffer, and what arrives there is looked through
 within 100 ms. Pings get their pong, a close frame its answer, our pings' pongs count; the frames stay where they are, and the
-reader still sees them in their place. So an application may be busy elsewhere, or only write. Memory stays bounded: with 64
-KiB unread (limit ``receive_mark``) TCP holds the peer back, and what it sends after that, pings and close included, is seen
-when somebody reads. Such a peer is not condemned for the pong that stands behind its own data. An application that only
-writes, to peers that send much, forks a task that reads and drops.
+reader still sees them in their place. (Where nobody has read for 10 s, answered pings and pongs are cut out but for the newest
+once they take a quarter of the buffer; in hours they would fill it.) So an application may be busy elsewhere, or only write.
+Memory stays bounded: with 64 KiB unread (limit ``receive_mark``) TCP holds the peer back, and what it sends after that, pings
+and close included, is seen when somebody reads. Such a peer is not condemned for the pong that stands behind its own data. An
+application that only writes, to peers that send much, forks a task that reads and drops.
 
 **Writers**: any number of tasks; each message goes out whole and in order. Messages of 64 KiB and more go in fragments, between
 which control frames pass. One task reads. ``close`` may come from any task. When the connection ends, everybody who is

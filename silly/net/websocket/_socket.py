@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ... import errno, logger
 from ..._core import scheduler
 from ..._core.result import OK, Result, failure
-from ..._core.timers import Timer
 from ..._wire.deflate import Deflate, Deflater, Inflater, Parameters
 from ..._wire.error import ProtocolError
 from ..._wire.limits import Limits
@@ -47,14 +46,13 @@ from ..http.h1 import ServerStream
 from ..tcp import BURST, Conn, Data, deadline_after, to_bytes
 from ._keepalive import Keepalive
 from ._pieces import MessageWriter, Pieces
+from ._unread import Unread
 
 if TYPE_CHECKING:
     from ._connect import ClientStream
 
 SHOWN_PINGS = 16
 """Pings shown to the application whose pong by hand is taken as done."""
-UNREAD = 10.0
-"""Seconds after which a buffer that was looked through counts as read by nobody, rather than by somebody slow."""
 LOOK = 0.1
 """Seconds after which data that nobody waits for is looked through: a busy handler usually reads it before."""
 
@@ -81,7 +79,6 @@ class Socket:
 
     __slots__ = (
         "__weakref__",
-        "_ahead",
         "_burst",
         "_close_due",
         "_closed",
@@ -93,19 +90,15 @@ class Socket:
         "_held_pong",
         "_keepalive",
         "_limits",
-        "_look_timer",
-        "_looked",
-        "_looked_data",
         "_messages",
         "_peer_closed",
         "_pieces",
         "_pings",
         "_server",
         "_stream",
-        "_taken",
         "_threshold",
         "_turns",
-        "_unread_since",
+        "_unread",
         "_writing",
         "cause",
         "closecode",
@@ -165,15 +158,8 @@ class Socket:
         self._pings: deque[bytes] | None = None
         self._held_pong: bytes | None = None
         self._controls = 0
-        # What was looked through, since nobody read it: so many control frames, up to this byte of the buffer, were acted upon.
-        self._look_timer: Timer | None = None
-        self._ahead: list[tuple[int, int, bool]] = []
-        """Where the control frames start and end that were acted upon and are still in the buffer, and whether they are pongs
-        of ours; counted from where the buffer began ``_taken`` bytes ago."""
-        self._taken = 0
-        self._unread_since = 0.0
-        self._looked = 0
-        self._looked_data = False
+        self._unread: Unread | None = None
+        """What is known of a buffer that nobody reads; None until there was one."""
         self._writing: scheduler.Task | None = None
         """The task that is sending a message in several steps, or was woken to do so: the turn is handed over, else who writes
         one message after the other would keep it."""
@@ -255,14 +241,10 @@ class Socket:
             if self._err is not None:
                 return None, self._err
         self._burst = 0
-        self._unread_since = monotonic()
         before = len(self._stream.buf)
         got = self.read(timeout)
-        if self._burst:  # it has not waited, so the buffer can't have grown
-            taken = before - len(self._stream.buf)
-            self._looked = max(0, self._looked - taken)
-            self._taken += taken
-            self._looked_data = self._looked > 0
+        if self._burst and self._unread is not None:  # it has not waited, so the buffer can't have grown
+            self._unread.taken(before - len(self._stream.buf))
             self._burst = _LOOKED + count
         return got
 
@@ -406,9 +388,7 @@ class Socket:
         if opcode == CONTINUATION or opcode & STREAMED:
             self._leave()  # a message that was read in pieces, and is no more
             return None
-        if self._ahead:
-            self._ahead.pop(0)
-        else:
+        if self._unread is None or not self._unread.shown():
             fault = self._act(opcode, data)
             if fault is not None:
                 return None, self._broken(fault)
@@ -477,8 +457,13 @@ class Socket:
 
     def unattended(self) -> None:
         """For the stream too: there may be data that nobody waits for."""
-        if self._look_timer is None and self._err is None and self._stream.buf:
-            self._look_timer = _loop.timers.add(monotonic() + LOOK, _look, weakref.ref(self), internal=True)
+        unread = self._unread
+        if unread is None:
+            if not self._stream.buf:
+                return
+            unread = self._unread = Unread()
+        if unread.timer is None and self._err is None and self._stream.buf:
+            unread.timer = _loop.timers.add(monotonic() + LOOK, _look, weakref.ref(self), internal=True)
 
     def broken(self) -> None:
         """For the stream: it has failed. Who waits for a turn to write wakes: another may be idle in its turn."""
@@ -491,59 +476,32 @@ class Socket:
         stream = self._stream
         if stream._reader is not None or stream.closed or self._err is not None or self._peer_closed:
             return
-        skip = 0
-        if self._burst <= BURST:
-            # Somebody has read meanwhile. The first control frames there are those that were acted upon before.
-            self._looked, self._looked_data, skip = 0, False, len(self._ahead)
-            self._ahead.clear()
-            self._taken = 0
-            self._unread_since = monotonic()
+        unread = self._unread
+        if unread is None:
+            unread = self._unread = Unread()
+        known = unread.restart() if self._burst <= BURST else 0
         self._burst = _LOOKED
         while not self._peer_closed:
             try:
-                found, self._looked, self._looked_data = self._messages.look(stream.buf, self._looked, self._looked_data)
+                found = unread.look(self._messages, stream.buf)
             except ProtocolError as exc:
                 self._broken(exc)
                 return
             if not found:
                 break
             for opcode, data, start, end in found:
-                ours = opcode == PONG and self._keepalive.is_ours(data)
-                self._ahead.append((start + self._taken, end + self._taken, ours))
-                fault = self._act(opcode, data) if skip == 0 else None
-                skip = max(0, skip - 1)
+                unread.add(start, end, opcode == PONG and self._keepalive.is_ours(data))
+                fault = self._act(opcode, data) if known == 0 else None
+                known = max(0, known - 1)
                 if fault is not None:
                     self._broken(fault)
                     return
-        if sum(end - start for start, end, _ in self._ahead) > stream.mark >> 2:
-            if monotonic() >= self._unread_since + UNREAD:
-                self._thin_out()
+        if unread.size() > stream.mark >> 2:
+            if unread.abandoned():
+                unread.thin_out(stream.buf, stream.mark >> 3)
+                stream.set_mark(stream.mark)  # reading may go on
             elif stream.paused:
                 self.unattended()  # nothing more will arrive
-
-    def _thin_out(self) -> None:
-        """Cuts control frames that were acted upon out of the buffer, where nobody reads and they have become many: in hours
-        they would fill it. The newest stay, and are shown."""
-        stream = self._stream
-        buf, ahead, base = stream.buf, self._ahead, self._taken
-        size = sum(end - start for start, end, _ in ahead)
-        kept = bytearray()
-        left: list[tuple[int, int, bool]] = []
-        at = 0
-        for start, end, ours in ahead:
-            first, last = start - base, end - base
-            if (ours or size > stream.mark >> 3) and buf[first] != FIN | CLOSE:
-                kept += buf[at:first]
-                at = last
-            else:
-                cut = at - len(kept)
-                left.append((start - cut, end - cut, ours))
-            size -= last - first
-        self._looked -= at - len(kept)
-        kept += buf[at:]
-        buf[:] = kept
-        self._ahead = left
-        stream.set_mark(stream.mark)  # reading may go on
 
     def _send_ping(self, payload: bytes) -> None:
         """For ``Keepalive``."""
@@ -894,9 +852,9 @@ class Socket:
         if self.closecode is None:
             self.closecode, self.closereason = code, reason
         self._keepalive.stop()
-        if self._look_timer is not None:
-            _loop.timers.cancel(self._look_timer)
-            self._look_timer = None
+        if self._unread is not None and self._unread.timer is not None:
+            _loop.timers.cancel(self._unread.timer)
+            self._unread.timer = None
         self._stream.close(await_end)
         self.broken()
         closers, self._closers = self._closers, None
@@ -917,7 +875,7 @@ class Socket:
         # Finalizers run anywhere, in another thread or within the loop's own code: so only a note is left.
         keepalive: Keepalive | None = getattr(self, "_keepalive", None)
         if keepalive is not None and not self._closed:
-            _loop.post(_forgotten, self._stream, keepalive, self._look_timer)
+            _loop.post(_forgotten, self._stream, keepalive, self._unread)
 
     def __repr__(self) -> str:
         return f"<websocket with {self.conn.remoteaddr}, {self._err or 'open'}>"
@@ -926,15 +884,16 @@ class Socket:
 def _look(ref: weakref.ref[Socket]) -> None:
     sock = ref()
     if sock is not None:
-        sock._look_timer = None
+        if sock._unread is not None:
+            sock._unread.timer = None
         sock._look_through()
 
 
-def _forgotten(stream: Stream, keepalive: Keepalive, look: Timer | None) -> None:
+def _forgotten(stream: Stream, keepalive: Keepalive, unread: Unread | None) -> None:
     """Nobody holds the socket any more: says goodbye, and ends what would have ended with it."""
     keepalive.stop()
-    if look is not None:
-        _loop.timers.cancel(look)
+    if unread is not None and unread.timer is not None:
+        _loop.timers.cancel(unread.timer)
     stream.shutdown()
     stream.close()
 
