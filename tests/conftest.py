@@ -9,10 +9,14 @@ import gc
 import logging
 import os
 import re
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+# A shell starts what runs in the background with SIGINT ignored, and the programs that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest.register_assert_rewrite(
     "tests.helpers", "tests.net.check_stream", "tests.conformance.support", "tests.bad_inputs.support"
