@@ -142,10 +142,7 @@ class MessageReader:
             if (self._opcode or length > self._whole) and not first & 0x08:
                 self._check_size(length, first)
                 if self._whole < 0:
-                    got = self._take_frame(buf, first, at, length)
-                    if got != 0:
-                        return got
-                    continue
+                    return self._take_frame(buf, first, at, length)
             if self._masked:
                 at += 4
             end = at + length
