@@ -189,14 +189,14 @@ class Conn:
         # Finalizers run anywhere, in another thread or within the loop's own code: so only a note is left.
         stream: Stream | None = getattr(self, "_stream", None)
         if stream is not None and not stream.closed:
-            _loop.post(_forgotten, stream)
+            _loop.post(forgotten, stream)
 
     def __repr__(self) -> str:
         state = "closed" if self._stream.closed else self._stream.err or "open"
         return f"<{type(self).__module__.rpartition('.')[2]} connection with {self.remoteaddr}, {state}>"
 
 
-def _forgotten(stream: Stream) -> None:
+def forgotten(stream: Stream) -> None:
     """Nobody holds the connection any more. A protocol above it, which may have been forgotten with it, says goodbye."""
     stream.shutdown()
     stream.close()

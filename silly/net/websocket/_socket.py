@@ -43,7 +43,7 @@ from ..._wire.ws import (
 )
 from .._stream import Stream
 from ..http.h1 import ServerStream
-from ..tcp import BURST, Conn, Data, deadline_after, to_bytes
+from ..tcp import BURST, Conn, Data, deadline_after, forgotten, to_bytes
 from ._keepalive import Keepalive
 from ._pieces import MessageWriter, Pieces
 from ._unread import Unread
@@ -358,7 +358,7 @@ class Socket:
             return self._err  # another task closed the socket meanwhile
         if err is errno.TIMEDOUT and self._close_due is not None and monotonic() >= self._close_due:
             self._closing_over()
-            return self._err or self._final or _CLOSED
+            return self._told()
         self.partial = self._messages.partial(self._stream.buf)
         if err is errno.TIMEDOUT and self._stream.err is None:
             return scheduler.ran_out(what) if scheduler.expired() else err
@@ -370,10 +370,14 @@ class Socket:
         self._end(ABNORMAL, "")
         return self._err
 
+    def _told(self) -> str:
+        """What everybody is told once the socket is closed, or was given up."""
+        return self._err or self._final or _CLOSED
+
     def _lost(self, err: str) -> str:
         """The stream below has failed with ``err``: what every task that was blocked on it is told."""
         if self._err is not None or self._final is not None:
-            return self._err or self._final or _CLOSED
+            return self._told()
         if err is errno.CLOSED:
             self.cause = self.cause or "the connection below was closed here"
             return _CLOSED
@@ -563,7 +567,7 @@ class Socket:
             return self._write_control(opcode, payload)
         stream = self._stream
         if stream.goodbye is None:
-            return failure(self._err or self._final or _CLOSED)
+            return failure(self._told())
         if len(payload) >= FRAGMENT or self._writing is not None or self._deflater is not None:
             return self._write_steps(opcode, payload, compress)
         if not self._server:
@@ -626,7 +630,7 @@ class Socket:
         try:
             for parts in frames:
                 if stream.goodbye is None:
-                    return self._err or self._final or _CLOSED  # another task has closed
+                    return self._told()  # another task has closed
                 if begun and (err := self._refused(what)) is not None:
                     self._queue(chain((parts,), frames))
                     return err
@@ -685,12 +689,12 @@ class Socket:
         if stream.goodbye is None or stream.werr is not None:
             if self._writing is scheduler._current:
                 self._end_turn()
-            return self._err or self._final or _CLOSED if stream.werr is None else self._lost(stream.werr)
+            return self._told() if stream.werr is None else self._lost(stream.werr)
         err = self._refused(what)
         if err is not None:
             self._end_turn()
             return err
-        self._writing = scheduler._current or scheduler.current()
+        self._writing = scheduler.current()
         return None
 
     def _refused(self, what: str) -> str | None:
@@ -702,7 +706,7 @@ class Socket:
     def _send_fragment(self, opcode: int, payload: bytes, begin: bool, final: bool, compress: bool) -> str | None:
         """For ``MessageWriter``: sends a fragment of the message that this task has begun."""
         if self._stream.goodbye is None:
-            return self._err or self._final or _CLOSED
+            return self._told()
         if compress:
             assert self._deflater is not None
             payload = self._deflater.piece(payload, final)
@@ -735,7 +739,7 @@ class Socket:
         if len(payload) > 125:
             return failure(f"a control frame takes at most 125 bytes, not {len(payload)}")
         if self._stream.goodbye is None:
-            return failure(self._err or self._final or _CLOSED)
+            return failure(self._told())
         if opcode == CLOSE:
             try:
                 parse_close(payload)
@@ -852,9 +856,8 @@ class Socket:
         if self.closecode is None:
             self.closecode, self.closereason = code, reason
         self._keepalive.stop()
-        if self._unread is not None and self._unread.timer is not None:
-            _loop.timers.cancel(self._unread.timer)
-            self._unread.timer = None
+        if self._unread is not None:
+            self._unread.stop()
         self._stream.close(await_end)
         self.broken()
         closers, self._closers = self._closers, None
@@ -892,10 +895,9 @@ def _look(ref: weakref.ref[Socket]) -> None:
 def _forgotten(stream: Stream, keepalive: Keepalive, unread: Unread | None) -> None:
     """Nobody holds the socket any more: says goodbye, and ends what would have ended with it."""
     keepalive.stop()
-    if unread is not None and unread.timer is not None:
-        _loop.timers.cancel(unread.timer)
-    stream.shutdown()
-    stream.close()
+    if unread is not None:
+        unread.stop()
+    forgotten(stream)
 
 
 def _check_utf8(payload: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from ..._core import scheduler
 from ..._core.timers import Timer
 from ..._wire.ws import CLOSE, FIN, MessageReader
 
@@ -29,6 +30,12 @@ class Unread:
         """Whether data frames may come before that."""
         self._since = 0.0
         """When somebody read last, as far as is known."""
+
+    def stop(self) -> None:
+        """The connection has ended: nobody looks any more."""
+        if self.timer is not None:
+            scheduler.loop.timers.cancel(self.timer)
+            self.timer = None
 
     def restart(self) -> int:
         """Somebody has read, nobody knows how much: looking begins anew. How many control frames, the first in the buffer, were
