@@ -13,6 +13,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from ipaddress import AddressValueError, IPv6Address
 from time import time
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ _TARGET = re.compile(r"[!\"$-~]+")
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::([0-9]{1,5}))?")
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _MAX_LENGTH = 2**63 - 1
 
@@ -73,10 +74,12 @@ class Response(NamedTuple):
 class HeadReader:
     """Finds the end of a head in a growing buffer, in time linear in its length, whatever its arrival."""
 
-    __slots__ = ("_limits", "_searched", "_skipped")
+    __slots__ = ("_limits", "_searched", "_short", "_skipped")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._short = min(limits.head, limits.line)
+        """A head that is no longer breaks no limit on sizes."""
         self._searched = 0
         self._skipped = False
         """Whether the one empty line that may precede the head has been taken."""
@@ -84,6 +87,13 @@ class HeadReader:
     def next(self, buf: bytearray) -> bytes | None:
         """Takes the head off the front of ``buf``, without the empty line that ends it; None while it is incomplete."""
         if not self._searched:
+            # Nearly every head comes whole, and is short.
+            end = buf.find(b"\r\n\r\n")
+            if 0 < end <= self._short and 0x21 <= buf[0] < 0x7F:
+                self._skipped = False
+                head = bytes(buf[:end])
+                del buf[: end + 4]
+                return head
             # RFC 9112, section 2.2: an empty line before the request is ignored; one, not any number.
             if not self._skipped and buf.startswith(b"\r\n"):
                 del buf[:2]
@@ -134,17 +144,17 @@ def _fields(lines: list[str]) -> Header:
         if lower is None:
             # Catches line folding and space before the colon too: neither makes a token.
             if not colon or not TOKEN.fullmatch(name):
-                raise ProtocolError(f"bad header line {line[:80]!r}", 400)
+                raise ProtocolError(f"bad header line {line[:80]!r}", 400, "bad header line")
             lower = name.lower()
             if len(_names) < _NAMES_KEPT and len(name) <= 40:
                 _names[name] = lower
         elif not colon:
-            raise ProtocolError(f"bad header line {line[:80]!r}", 400)
+            raise ProtocolError(f"bad header line {line[:80]!r}", 400, "bad header line")
         if lower in fields:
             again.append((lower, value.strip(" \t")))
         else:
             fields[lower] = value.strip(" \t")
-    header = Header()
+    header = Header.__new__(Header)  # its __init__ would cost as much as a field
     header.update(fields)
     for name, value in again:
         header.add(name, value)
@@ -156,14 +166,14 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     lines = _lines(head, limits)
     parts = lines[0].split(" ")
     if len(parts) != 3:
-        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400)
+        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400, "bad request line")
     method, target, version = parts
     if (method not in _METHODS and not TOKEN.fullmatch(method)) or not _TARGET.fullmatch(target):
-        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400)
+        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400, "bad request line")
     if version not in ("HTTP/1.1", "HTTP/1.0"):
         if _VERSION.fullmatch(version):
             raise ProtocolError(f"version {version} is not supported", 505)
-        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400)
+        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400, "bad request line")
     header = _fields(lines)
     minor = version == "HTTP/1.1"
     host = _get(header, "host")
@@ -194,9 +204,14 @@ def check_host(host: str) -> str | None:
     The port, or None.
     """
     match = _HOST.fullmatch(host)
-    if match is None or int(match.group(1) or 0) > 65535:
-        raise ProtocolError(f"bad Host {host[:80]!r}", 400)
-    port: str | None = match.group(1)
+    if match is None or int(match.group(2) or 0) > 65535:
+        raise ProtocolError(f"bad Host {host[:80]!r}", 400, "bad Host")
+    try:
+        if match.group(1) is not None:
+            IPv6Address(match.group(1))
+    except AddressValueError:
+        raise ProtocolError(f"bad Host {host[:80]!r}", 400, "bad Host") from None
+    port: str | None = match.group(2)
     return port
 
 
@@ -207,11 +222,14 @@ def _other_target(method: str, target: str, header: Header) -> str:
     if method == "CONNECT":
         # Section 3.2.3: host and port, and nothing else.
         if check_host(target) is None:
-            raise ProtocolError(f"CONNECT without a port: {target[:80]!r}", 400)
+            raise ProtocolError(f"CONNECT without a port: {target[:80]!r}", 400, "CONNECT without a port")
+        # RFC 9110, section 9.3.6: it has no content. Other parsers take what comes for the tunnel's, whatever is announced.
+        if _get(header, "transfer-encoding") is not None or _get(header, "content-length") not in (None, "0"):
+            raise ProtocolError("CONNECT with a body", 400)
         return target
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
-        raise ProtocolError(f"bad request target {target[:80]!r}", 400)
+        raise ProtocolError(f"bad request target {target[:80]!r}", 400, "bad request target")
     authority, rest = match.groups()
     check_host(authority)
     # Section 3.2.2: the target's authority counts, not Host.
@@ -232,12 +250,13 @@ def body_length(header: Header, http11: bool) -> int:
             return CHUNKED
         codings = tokens(coding)
         if not codings or codings[-1] != "chunked" or codings.count("chunked") > 1:
-            raise ProtocolError(f"the last transfer coding is not chunked, or it comes twice: {coding[:80]!r}", 400)
-        raise ProtocolError(f"transfer coding {coding[:80]!r} is not supported", 501)
+            wrong = "the last transfer coding is not chunked, or it comes twice"
+            raise ProtocolError(f"{wrong}: {coding[:80]!r}", 400, wrong)
+        raise ProtocolError(f"transfer coding {coding[:80]!r} is not supported", 501, "this transfer coding is not supported")
     if length is None:
         return 0
     if not _LENGTH.fullmatch(length) or int(length) > _MAX_LENGTH:
-        raise ProtocolError(f"bad Content-Length {length[:80]!r}", 400)
+        raise ProtocolError(f"bad Content-Length {length[:80]!r}", 400, "bad Content-Length")
     return int(length)
 
 
@@ -265,13 +284,17 @@ def response_body_length(response: Response, method: str) -> int:
 
 _FORBIDDEN_TRAILERS = frozenset(
     ("authorization", "cache-control", "connection", "content-encoding", "content-length", "content-range", "content-type")
-    + ("cookie", "expect", "host", "keep-alive", "max-forwards", "proxy-authorization", "proxy-connection", "range")
-    + ("set-cookie", "te", "trailer", "transfer-encoding", "upgrade")
+    + ("cookie", "expect", "host", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since")
+    + ("keep-alive", "max-forwards", "pragma", "proxy-authenticate", "proxy-authorization", "proxy-connection", "range")
+    + ("set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "www-authenticate")
 )
-"""Fields that frame, route or authorise a message: RFC 9110, section 6.5.1, keeps them out of trailers."""
+"""Fields that frame, route, modify or authorise a message: RFC 9110, section 6.5.1, keeps them out of trailers."""
 
 _SIZE_LINE = 256
 """The longest chunk-size line, extensions included."""
+_OVERHEAD = 16 * 1024
+"""Bytes of a body's size lines past 16 for each chunk and twice its data. Extensions are dropped and no limit of the body
+counts them, so that tiny chunks with long ones would cost a hundred times what the body may. Go's measure and limit."""
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _SIZE_START = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
@@ -282,7 +305,7 @@ class ChunkedReader:
     ``read`` takes what is there; ``done`` says that the end, trailers included, has been taken.
     """
 
-    __slots__ = ("_left", "_limits", "_searched", "_state", "done", "trailer")
+    __slots__ = ("_left", "_limits", "_overhead", "_searched", "_state", "done", "trailer")
 
     _AT_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILER = range(4)
 
@@ -290,6 +313,7 @@ class ChunkedReader:
         self._limits = limits
         self._state = self._AT_SIZE
         self._left = 0
+        self._overhead = 0
         self._searched = 0
         self.done = False
         self.trailer = Header()
@@ -335,14 +359,18 @@ class ChunkedReader:
             # Fail at the first byte that proves the fault: a CR may be the first half of the line's end.
             good = _SIZE.fullmatch(line[:-1]) if line.endswith(b"\r") else not line or _SIZE_START.fullmatch(line)
             if not good:
-                raise ProtocolError(f"bad chunk size {line[:40]!r}", 400)
+                raise ProtocolError(f"bad chunk size {line[:40]!r}", 400, "bad chunk size")
             return 0
         match = _SIZE.fullmatch(line)
         if match is None:
-            raise ProtocolError(f"bad chunk size {line[:40]!r}", 400)
+            raise ProtocolError(f"bad chunk size {line[:40]!r}", 400, "bad chunk size")
         self._left = int(match.group(1), 16)
         if self._left > _MAX_LENGTH:
-            raise ProtocolError(f"bad chunk size {line[:40]!r}", 400)
+            raise ProtocolError(f"bad chunk size {line[:40]!r}", 400, "bad chunk size")
+        # The line, and both line ends of the chunk.
+        self._overhead = max(0, self._overhead + len(line) + 4 - 16 - 2 * self._left)
+        if self._overhead > _OVERHEAD:
+            raise ProtocolError(f"chunk extensions longer than {_OVERHEAD} bytes", 400)
         self._state = self._IN_DATA if self._left else self._IN_TRAILER
         return end + 2 - at
 
@@ -363,10 +391,54 @@ class ChunkedReader:
         trailer = _fields(lines)
         for name in trailer:
             if name in _FORBIDDEN_TRAILERS:
-                raise ProtocolError(f"the field {name!r} may not be a trailer", 400)
+                raise ProtocolError(f"the field {name!r} may not be a trailer", 400, "a field that may not be a trailer")
         self.trailer = trailer
         self.done = True
         return end + 4 - at
+
+
+def field_lines(fields: Outgoing) -> tuple[str, int | None, list[str]]:
+    """Fields to send as lines, without those that frame the message; the body's length by these (CHUNKED, None: they don't
+    say); and the options of Connection, in lower case. Raises ValueError for framing that contradicts itself."""
+    text = ""
+    length: int | None = None
+    options: list[str] = []
+    for name, value in compose(fields):
+        if name not in _FRAMING:
+            text = f"{text}{name}: {value}\r\n"
+        elif name == "connection":
+            options += tokens(value)
+        elif name == "content-length":
+            if not value.isascii() or not value.isdigit() or (length is not None and length != int(value)):
+                raise ValueError(f"bad or ambiguous content-length {value!r}")
+            length = int(value)
+        else:
+            if value.lower() != "chunked" or length is not None:
+                raise ValueError("transfer-encoding must be 'chunked', and goes without content-length")
+            length = CHUNKED
+    return text, length, options
+
+
+_FRAMING = frozenset(("connection", "content-length", "transfer-encoding"))
+
+
+def chunk(data: bytes) -> bytes:
+    """``data``, which isn't empty, as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+"""The end of a chunked body without trailers."""
+
+
+def last_chunk(trailer: Outgoing) -> bytes:
+    """The end of a chunked body, with its trailer fields. Raises ValueError for a field that may not be one."""
+    lines = []
+    for name, value in compose(trailer):
+        if name in _FORBIDDEN_TRAILERS:
+            raise ValueError(f"the field {name!r} may not be a trailer")
+        lines.append(f"{name}: {value}\r\n")
+    return f"0\r\n{''.join(lines)}\r\n".encode("latin-1")
 
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
@@ -374,17 +446,16 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" fo
 
 def status_line(status: int) -> str:
     """The first line of a response. Raises ValueError for what is no status."""
-    line = _STATUS_LINES.get(status)
-    if line is None:
-        if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 999:
-            raise ValueError(f"an HTTP status is an int from 100 to 999, not {status!r}")
-        line = f"HTTP/1.1 {status} \r\n"
-    return line
+    if type(status) is int and (line := _STATUS_LINES.get(status)):
+        return line
+    if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 999:
+        raise ValueError(f"an HTTP status is an int from 100 to 999, not {status!r}")
+    return _STATUS_LINES.get(int(status)) or f"HTTP/1.1 {int(status)} \r\n"
 
 
 def error_response(error: ProtocolError) -> bytes:
     """The whole answer to a request that can't be taken; the connection closes after it."""
-    body = error.text.encode("ascii", "backslashreplace") + b"\n"
+    body = error.answer.encode("ascii", "backslashreplace") + b"\n"
     head = (
         f"{status_line(error.code)}content-type: text/plain\r\ncontent-length: {len(body)}\r\n"
         f"{date_line()}connection: close\r\n\r\n"
@@ -404,11 +475,16 @@ def date_line() -> str:
     return _date[1]
 
 
-def request_head(method: str, target: str, fields: Outgoing) -> bytes:
-    """A request's head, ready to send. Raises ValueError for what may not go on the wire."""
+def request_line(method: str, target: str) -> str:
+    """The first line of a request. Raises ValueError for what may not go on the wire."""
     if not TOKEN.fullmatch(method):
         raise ValueError(f"bad method {method!r}")
     if not _TARGET.fullmatch(target):
         raise ValueError(f"bad request target {target!r}")
+    return f"{method} {target} HTTP/1.1\r\n"
+
+
+def request_head(method: str, target: str, fields: Outgoing) -> bytes:
+    """A request's head, ready to send. Raises ValueError for what may not go on the wire."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in compose(fields)])
-    return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
+    return f"{request_line(method, target)}{lines}\r\n".encode("latin-1")

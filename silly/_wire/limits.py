@@ -27,7 +27,10 @@ class Limits:
     idle_timeout: int = 75_000
     """Between two requests of a connection; nginx's ``keepalive_timeout``. Past it: closed."""
     body_timeout: int = 30_000
-    """Without a byte of a request body. Past it: the read fails, and the connection closes."""
+    """Without a byte of a body. Past it: the read fails, and the connection closes (a server answers 408)."""
+    body_rate: int = 240
+    """Bytes a second that a request body must keep up while it is waited for, after twice ``body_timeout``; 0 for any pace.
+    Kestrel asks as much. Past it: 408."""
     body: int = 16 * 2**20
     """A request body that ``readall`` gathers. Past it: 413."""
     handshake_timeout: int = 10_000
@@ -58,7 +61,7 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.default == 0 or field.name == "ping_interval" else 1
+            least = 0 if field.default == 0 or field.name in ("ping_interval", "body_rate") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"the limit {field.name!r} is a positive int, not {value!r}")
 

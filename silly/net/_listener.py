@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Callable
 from time import monotonic
+from typing import Protocol, TypeVar
 
 from .. import errno, logger
 from .._core import scheduler
@@ -23,6 +24,16 @@ PAUSE = 1.0
 
 _EXHAUSTED = (os_errno.EMFILE, os_errno.ENFILE, os_errno.ENOBUFS, os_errno.ENOMEM)
 _loop = scheduler.loop
+
+
+class Admission(Protocol):
+    """Counts the connections of a listener, and bounds them. ``host`` is a peer's address without its port."""
+
+    def enter(self, host: str) -> bool:
+        """A connection was accepted; False when it is one too many, and then there is no ``leave`` for it."""
+
+    def leave(self, host: str) -> None:
+        """One that was let in is done with."""
 
 
 def bind(addr: str, what: str) -> socket.socket:
@@ -192,17 +203,27 @@ class Listener:
         return f"<listener {self.addr}{'' if self._sock else ' closed'}>"
 
 
+L = TypeVar("L", bound=Listener)
+
+
 def listen(
     what: str, addr: str, accepted: Callable[[socket.socket, str], object], backlog: int | None
 ) -> tuple[Listener, None] | tuple[None, str]:
     """Binds and listens. A failure is logged too, since most programs ignore what a listen returns."""
+    return listen_as(Listener, what, addr, accepted, backlog)
+
+
+def listen_as(
+    kind: type[L], what: str, addr: str, accepted: Callable[[socket.socket, str], object], backlog: int | None
+) -> tuple[L, None] | tuple[None, str]:
+    """``listen`` that makes a listener of class ``kind``."""
     scheduler.check_thread(what)
     if scheduler.exiting:
         return None, errno.CLOSED
     try:
         sock = bind(addr, what)
         try:
-            return Listener(sock, accepted, backlog), None
+            return kind(sock, accepted, backlog), None
         except BaseException:
             sock.close()
             raise

@@ -13,14 +13,19 @@ data (EOF) sets only ``err``. A local ``close`` sets both, wakes whoever waits, 
 unsent linger within the limit ``linger``, and where the peer's data is unread, its end is awaited too, since to close with
 unread data would send a reset that can destroy what was written.
 
+``sendfile`` sends a part of a file, from the kernel's cache where it can. What is being sent from a file is not in the output's
+queue: until it is done nobody else may write, and if it breaks off nobody can any more.
+
 The read and write timers are lazy: one timer for each stream that looks at the deadline when it fires, so a read with a
 time-out costs no heap entry.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
+from errno import EINVAL, ENOSYS, EOPNOTSUPP
 from threading import get_ident
 from time import monotonic
 from typing import Protocol
@@ -43,6 +48,8 @@ DISCARD = 16 * 1024 * 1024
 """Bytes of a peer that goes on sending after a close before it is cut off."""
 IOV = 1024
 """Pieces for one sendmsg: what Linux takes."""
+_NO_SENDFILE = frozenset((EINVAL, ENOSYS, EOPNOTSUPP))
+"""What ``os.sendfile`` fails with for a file that it can't send from, as on some file systems."""
 
 _loop = scheduler.loop
 _ready = _loop.ready
@@ -65,6 +72,10 @@ def _nobody() -> None:
     return None
 
 
+def _shortened(missing: int) -> str:
+    return f"the file ended {amount(missing)} too early"
+
+
 def amount(size: int) -> str:
     """A number of bytes for people: ``"1.2 MB"``."""
     if size < 1000:
@@ -85,6 +96,7 @@ class Stream:
         "_discarded",
         "_eof",
         "_events",
+        "_filing",
         "_out",
         "_paused",
         "_progress",
@@ -141,6 +153,8 @@ class Stream:
         self._dirty = False
         self._blocked = False
         self._writers: list[scheduler.Task] | None = None
+        self._filing: scheduler.Task | None = None
+        """The task that sends a file."""
         self._deadline: float | None = None
         self._timer: Timer | None = None
         self._progress = 0.0
@@ -241,7 +255,7 @@ class Stream:
 
     def wakes(self) -> bool:
         """For the loop: whether an event here can set a task going, or output is still to be sent."""
-        return self._reader is not None or self.unsent > 0
+        return self._reader is not None or self.unsent > 0 or self._filing is not None
 
     def shutdown(self) -> None:
         """For the loop: the process is ending."""
@@ -374,6 +388,8 @@ class Stream:
             return self.werr
         if get_ident() != _loop.thread:
             scheduler.check_thread("write")
+        if self._filing is not None:
+            self._check_turn()
         if self._blocked and self.plain and self._refuses():
             return errno.TIMEDOUT
         self._out.append(data)
@@ -409,6 +425,8 @@ class Stream:
             return self.werr
         if get_ident() != _loop.thread:
             scheduler.check_thread("write")  # before anything is queued
+        if self._filing is not None:
+            self._check_turn()
         if self._blocked and scheduler.expired():
             return self.write(b"".join(parts))  # refused, or queued, as a whole
         last = parts[-1]
@@ -428,10 +446,111 @@ class Stream:
     def write_nowait(self, data: bytes) -> str | None:
         """``write`` that never waits: for control frames, which are few and small."""
         if self.werr is None:
+            if self._filing is not None:
+                self._check_turn()
             self._queue(data)
             if scheduler._current is scheduler.main:
                 self.flush()
         return self.werr
+
+    def sendfile(self, fd: int, offset: int, size: int) -> str | None:
+        """Sends ``size`` bytes of the open file ``fd`` from ``offset``, behind what was written before; the error, or None.
+
+        A large part goes out by ``sendfile(2)``, and the call blocks until the kernel has all of it; a small one, and any over
+        TLS, is read and written, with the waiting that ``write`` does. ``time.deadline`` and ``write_timeout`` bound both. The
+        disk is read in place: a file that isn't in the kernel's cache holds the loop for as long as the disk takes.
+
+        After an error (a file that has become shorter is one) the peer has a part, or nothing. What is queued still goes out,
+        nothing more can be written, and the caller closes. Raises RuntimeError when another task sends a file, and for whoever
+        else writes meanwhile: what he wrote would be in the middle of the file.
+        """
+        if offset < 0 or size < 0:
+            raise ValueError(f"sendfile needs an offset and a size that aren't negative, not {offset} and {size}")
+        if self.werr is not None:
+            return self.werr
+        if self._filing is not None:
+            raise RuntimeError(f"BUG: {self}: another task is sending a file on it")
+        self._filing = scheduler.current()
+        err: str | None = errno.CLOSED  # for the others, if this task is ended meanwhile
+        try:
+            # What fits one write shares a packet with the head before it, and needn't wait for what was written before.
+            by_kernel = self.plain and size > GATHER
+            err = self._send_file(fd, offset, offset + size) if by_kernel else self._write_file(fd, offset, offset + size)
+        finally:
+            self._filing = None
+            if err is not None and self.werr is None:
+                self.werr = err
+                if not self._out:
+                    self._unblock()
+        return err
+
+    def _check_turn(self) -> None:
+        """Raises RuntimeError for a task that writes while another one sends a file."""
+        if self._filing is scheduler._current:
+            return
+        if not self.plain:
+            self.fail(errno.TLS)  # the record is made: without it the peer can't read those that follow
+        raise RuntimeError(f"BUG: {self}: another task is sending a file on it")
+
+    def _send_file(self, fd: int, offset: int, end: int) -> str | None:
+        """``sendfile`` by the system call of that name."""
+        while True:
+            err = self._emptied()
+            if err is not None:
+                return err
+            sock = self.sock
+            assert sock is not None
+            try:
+                sent = os.sendfile(sock.fileno(), fd, offset, min(end - offset, RUN))
+            except BlockingIOError:
+                self._block()
+                continue
+            except OSError as exc:
+                if exc.errno in _NO_SENDFILE:
+                    return self._write_file(fd, offset, end)
+                self._write_failed(errno.from_oserror(exc))
+                return self.werr
+            if not sent:
+                return _shortened(end - offset)
+            offset += sent
+            self._run += sent
+            if self._run >= RUN:
+                # The peer keeps up with us, as in ``_write_more``.
+                self._run = 0
+                scheduler.pause()
+            if offset == end:
+                return None
+            if scheduler.expired():
+                return errno.TIMEDOUT
+
+    def _emptied(self) -> str | None:
+        """Waits until the kernel has taken all output, and takes more; None, or the error."""
+        while self.werr is None:
+            if not self._blocked:
+                self._transmit()
+            if not self._blocked:
+                break
+            err = self._wait_sent()
+            if err is not None:
+                return err
+        return self.werr
+
+    def _write_file(self, fd: int, offset: int, end: int) -> str | None:
+        """``sendfile`` by reading and writing."""
+        while offset < end:
+            try:
+                piece = os.pread(fd, min(end - offset, GATHER), offset)
+            except OSError as exc:
+                return errno.from_oserror(exc)
+            if not piece:
+                return _shortened(end - offset)
+            err = self.write(piece)
+            if err is not None:
+                return err
+            offset += len(piece)
+            if offset < end and scheduler.expired():
+                return errno.TIMEDOUT
+        return None
 
     def flush(self) -> None:
         """Sends what was gathered. The loop calls it for dirty streams."""

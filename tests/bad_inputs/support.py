@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 import silly
+from silly import errno
 from silly.net import http, tcp, tls, websocket
 from silly.sync import channel
 
@@ -357,3 +358,110 @@ def connecting(
         for peer in peers:
             peer.close()
     return sock, err, heads
+
+
+def ended(peer: Any) -> None:
+    """The connection must end within the bound: in order, by an alert or by a reset; what comes before that is dropped."""
+    while True:
+        data, err = peer.conn.read(1, WITHIN)
+        if data is None:
+            assert err != errno.TIMEDOUT
+            return
+
+
+# ---- HTTP requests --------------------------------------------------------------------------------------------------
+
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+HTTP_LOG = r"INFO http: 127\.0\.0\.1:\d+: "
+
+
+def _by_reads(stream: Any) -> tuple[bytes, str | None]:
+    got = b""
+    while True:
+        data, err = stream.read(1)
+        if data is None:
+            return got, None if err == errno.EOF else err
+        got += data
+
+
+def _by_pieces(stream: Any) -> tuple[bytes, str | None]:
+    pieces = stream.pieces()
+    got = b"".join(pieces)
+    return got, pieces.err
+
+
+BODY_READERS: dict[str, Callable[[Any], tuple[bytes | None, str | None]]] = {
+    "readall": lambda stream: stream.readall(),
+    "read": _by_reads,
+    "pieces": _by_pieces,
+    "unread": lambda stream: (b"", None),
+}
+"""The ways in which a handler may take a request's body: what came, and why it ended early. ``body_timeout`` bounds them."""
+
+
+class Seen:
+    """A handler that takes the body (``how``) and answers with it; it keeps the ``requests`` it saw and their ``bodies``."""
+
+    def __init__(self, how: str = "readall") -> None:
+        self._read = BODY_READERS[how]
+        self.requests: list[str] = []
+        self.bodies: list[tuple[bytes | None, str | None]] = []
+        self.trailers: list[Any] = []
+
+    def __call__(self, stream: Any) -> None:
+        self.requests.append(f"{stream.method} {stream.path}")
+        body, err = self._read(stream)
+        self.bodies.append((body, err))
+        self.trailers.append(stream.trailer)
+        if err is None:
+            stream.respond(200)
+            stream.close(body)
+
+
+def get(*fields: str, first: str = "GET /first HTTP/1.1", host: str | None = "Host: x", body: str | bytes = b"") -> bytes:
+    """An HTTP request, byte for byte as given: ``first``, ``host``, ``fields``, an empty line and ``body``."""
+    lines = [first, *([] if host is None else [host]), *fields, "", ""]
+    return "\r\n".join(lines).encode("latin-1") + (body.encode("latin-1") if isinstance(body, str) else body)
+
+
+def post(*fields: str, body: str | bytes = b"") -> bytes:
+    return get(*fields, first="POST /first HTTP/1.1", body=body)
+
+
+def chunked(body: str | bytes) -> bytes:
+    """A POST whose chunked body is ``body``, as it goes on the wire."""
+    return post("Transfer-Encoding: chunked", body=body)
+
+
+def http_refused(
+    way: Way, data: bytes, *, handled: int = 0, seen: Seen | None = None, limits: dict[str, int] | None = None
+) -> Any:
+    """Sends ``data`` to a server, and a request behind it: the final answer, the last thing on the connection.
+
+    The handler has been called for the first ``handled`` requests; never for what came behind.
+    """
+    seen = seen or Seen()
+    with way.serving(seen, limits) as server, way.dial(server) as peer:
+        way.deliver(peer, data + SMUGGLED)
+        response = peer.response()
+        assert response.header["connection"] == "close"
+        peer.eof()
+        peer.conn.write(SMUGGLED)  # dribbled, the answer came before it
+        turn(3)
+    turn(2)
+    assert seen.requests == ["POST /first"] * handled
+    return response
+
+
+def http_answered(way: Way, data: bytes, *, seen: Seen | None = None, limits: dict[str, int] | None = None) -> Any:
+    """Sends ``data``, one good request, and another behind it: the answer to the first. Both are served, and no more."""
+    seen = seen or Seen()
+    with way.serving(seen, limits) as server, way.dial(server) as peer:
+        way.deliver_all(peer, data)
+        response = peer.response(data.split(b" ")[0].decode())
+        peer.send(b"GET /behind HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert peer.response().status == 200
+        peer.silent()
+    assert len(seen.requests) == 2
+    assert seen.requests[1] == "GET /behind"
+    return response

@@ -1,16 +1,21 @@
-"""The conformance suite of byte streams, for TLS."""
+"""The conformance suite of byte streams, for TLS; and for TLS whose records come and go in pieces of any size."""
 
 from __future__ import annotations
 
+import random
+import select
 import socket
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import pytest
 import trustme
 
 from silly import errno
+from silly._core import scheduler
 from silly.net import tls
+from silly.net._tls_stream import TlsStream
 
 from ..helpers import turn
 from . import check_stream
@@ -72,3 +77,63 @@ class TestTls(TlsSuite):
 
 class TestTlsAccepted(TlsSuite):
     transport = TlsTransport("127.0.0.1:0", swapped=True)
+
+
+class Chopped:
+    """A socket that takes and gives as few or as many bytes at a time as chance has it: records are split and joined."""
+
+    def __init__(self, sock: socket.socket, chance: random.Random) -> None:
+        self._sock = sock
+        self._chance = chance
+
+    def _size(self) -> int:
+        """Headers are split often, and most bytes still go in large pieces."""
+        return self._chance.randint(1, self._chance.choice((5, 100, 20_000, 200_000)))
+
+    def recv(self, size: int) -> bytes:
+        return self._sock.recv(min(size, self._size()))
+
+    def send(self, data: Any) -> int:
+        return self._sock.send(memoryview(data)[: self._size()])
+
+    def sendmsg(self, parts: list[Any]) -> int:
+        return self.send(b"".join(parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+class ChoppedTransport(TlsTransport):
+    def connect(self, addr: str) -> Any:
+        conn = super().connect(addr)
+        streams = [each for each in scheduler.loop.handlers if isinstance(each, TlsStream)]
+        until(lambda: not any(each.unsent for each in streams))
+        until(lambda: not conn._stream._tickets_due)
+        until(lambda: not select.select([conn._stream.sock], [], [], 0)[0])
+        return conn
+
+
+class ChoppedSuite(TlsSuite):
+    # These count what goes to the kernel, which chance does here.
+    test_writes_of_a_task_are_gathered = None  # type: ignore[assignment]
+    test_the_main_program_sends_at_once = None  # type: ignore[assignment]
+
+    @pytest.fixture(autouse=True, params=range(2))
+    def chopped(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        chance = random.Random(request.param)
+
+        class ChoppedStream(TlsStream):
+            __slots__ = ()
+
+            def __init__(self, sock: socket.socket, *args: Any) -> None:
+                super().__init__(Chopped(sock, chance), *args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(tls, "TlsStream", ChoppedStream)
+
+
+class TestTlsChopped(ChoppedSuite):
+    transport = ChoppedTransport("127.0.0.1:0")
+
+
+class TestTlsAcceptedChopped(ChoppedSuite):
+    transport = ChoppedTransport("127.0.0.1:0", swapped=True)

@@ -21,7 +21,8 @@ from greenlet import GreenletExit
 import silly
 from silly import errno, task, time
 from silly._core import scheduler, worker
-from silly.net import http, tcp, tls, websocket
+from silly.net import _tls_client, http, tcp, tls, websocket
+from silly.net._tls_stream import TlsStream
 from silly.sync import channel
 
 from ..helpers import BINARY, FIN, WITHIN, Peer, Raw, Upgraded, joined, raw_server, serving, spawn, turn
@@ -33,7 +34,7 @@ MIB = 1024 * 1024
 @pytest.fixture(autouse=True)
 def warned(monkeypatch: pytest.MonkeyPatch) -> None:
     """``verify=False`` has been warned of, but where a test says otherwise."""
-    monkeypatch.setattr(tls, "_warned", True)
+    monkeypatch.setattr(_tls_client, "_warned", True)
 
 
 @cache
@@ -167,7 +168,7 @@ def test_verification(certs: Any, options: Any, reason: str, logs: Any) -> None:
 
 def test_no_verification(logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Logged once."""
-    monkeypatch.setattr(tls, "_warned", False)
+    monkeypatch.setattr(_tls_client, "_warned", False)
     logs.expect("WARN.*verify=False")
     with tls_server(certs=[self_signed()]) as listener:
         for _ in range(3):
@@ -220,7 +221,7 @@ def test_sni() -> None:
 
 @pytest.mark.parametrize(
     ("theirs", "chosen"),
-    [(["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), (["x", "y"], None), (None, None), (["b", "a"], "a")],
+    [(["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), (None, None), ([], None), (["b", "a"], "a")],
 )
 def test_alpn(theirs: Any, chosen: Any) -> None:
     seen = channel.new()
@@ -418,7 +419,7 @@ def test_server_gone_within_the_handshake(how: str, logs: Any) -> None:
 
 
 def test_plain_http_to_a_tls_port(logs: Any) -> None:
-    logs.expect("INFO tls: .*: handshake failed: TLS: .*http request")
+    logs.expect("INFO tls: .*: plain HTTP on a port that speaks TLS")
     with https(lambda stream: None) as server, Raw.connect(server) as client:
         client.request()
         client.rest()
@@ -517,7 +518,7 @@ def test_wss(host: str) -> None:
         assert err is None
         other = upgraded.pop()
         assert (sock.stream.scheme, other.stream.scheme) == ("wss", "https")
-        assert sock.conn.alpnproto() is None
+        assert sock.conn.alpnproto() == "http/1.1"
         for a, b in ((sock, other), (other, sock)):
             for data, typ in (("", "text"), (None, "binary"), ("é", "text"), (b"\0", "binary"), (b"x" * 65536, "binary")):
                 assert a.write(data, typ) == (True, None)
@@ -540,7 +541,8 @@ def test_wss_verifies() -> None:
     with https(lambda stream: None, certs=[certs_for("example.org")]) as server:
         url = f"wss://127.0.0.1:{server.port}/"
         sock, err = websocket.connect(url, ca=ca())
-        assert (sock, err) == (None, f"websocket.connect {url}: TLS: the certificate is not for 127.0.0.1")
+        why = "TLS: the certificate is not for 127.0.0.1: it is for example.org"
+        assert (sock, err) == (None, f"websocket.connect {url}: {why}")
 
 
 def test_wss_to_a_plain_port(logs: Any) -> None:
@@ -552,7 +554,7 @@ def test_wss_to_a_plain_port(logs: Any) -> None:
 
 
 def test_ws_to_a_tls_port(logs: Any) -> None:
-    logs.expect("INFO tls: .*http request")
+    logs.expect("INFO tls: .*plain HTTP on a port")
     with https(lambda stream: None) as server:
         sock, err = websocket.connect(f"ws://127.0.0.1:{server.port}/")
         assert sock is None
@@ -591,13 +593,10 @@ def test_server_close_while_shaking_hands() -> None:
         assert err is None
         turn(2)
         server.close()
-        context = tls._client_context(ca(), True, None)
-        connection = tls.SSL.Connection(context, None)
-        connection.set_tlsext_host_name(b"localhost")
-        connection.set_connect_state()
+        connection = _tls_client.Attempt(_tls_client.configuration(ca(), None, True, None), "", "localhost", True).ssl
         sock = raw._stream.sock.dup()
         raw._stream.abort()
-        stream = tls.TlsStream(sock, raw.remoteaddr, silly.Limits(), connection)
+        stream = TlsStream(sock, raw.remoteaddr, silly.Limits(), connection)
         client = Raw(tls.Conn(stream))
         assert stream.handshake(time.monotonic() / 1000 + 10) is None
         client.eof()

@@ -18,6 +18,7 @@ DEFAULTS = {
     "head_timeout": 10_000,
     "idle_timeout": 75_000,
     "body_timeout": 30_000,
+    "body_rate": 240,
     "body": 16 * 2**20,
     "handshake_timeout": 10_000,
     "close_timeout": 10_000,
@@ -31,7 +32,7 @@ DEFAULTS = {
     "connections": 0,
     "address_connections": 0,
 }
-MAY_BE_ZERO = {"fragments", "connections", "address_connections", "ping_interval"}
+MAY_BE_ZERO = {"fragments", "body_rate", "connections", "address_connections", "ping_interval"}
 
 
 @pytest.mark.parametrize(("name", "value"), DEFAULTS.items())

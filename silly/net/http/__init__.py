@@ -1,4 +1,4 @@
-"""HTTP (upstream: ``silly.net.http``): the server for HTTP/1.0 and 1.1.
+"""HTTP/1.0 and 1.1 (upstream: ``silly.net.http``): server and client.
 
     def handler(stream):
         stream.respond(200, {"content-type": "text/plain"})
@@ -6,9 +6,13 @@
 
     server, err = http.listen(addr=":8080", handler=handler)
 
+    response, err = http.get("http://127.0.0.1:8080/?name=you")
+    if response is not None:
+        print(response.status, response.text)
+
 Each connection is served by a task of its own, which runs the handler request after request. Requests are parsed strictly
 (RFC 9112), and bounded by ``silly.Limits``. Returning from the handler ends the response. ``stream.closewrite(body)`` is
-today's name of ``stream.close(body)``: both work.
+today's name of ``stream.close(body)``: both work. The guide is ``docs/http.md``.
 """
 
 from __future__ import annotations
@@ -16,81 +20,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..._core.result import Result
 from ..._wire.header import Header
 from ..._wire.limits import DEFAULT, Limits
 from .. import tcp
-from .._listener import Listener
-from .h1 import Connection, Handler, ServerStream, refuse_busy
+from ._clientstream import ClientStream
+from .accesslog import AccessLog
+from .client import Client, newclient
+from .files import sendfile
+from .h1 import Handler, ServerStream
+from .response import Response
+from .routes import Router, router
+from .server import Server
 
-__all__ = ["Header", "Server", "ServerStream", "listen"]
+__all__ = [
+    "AccessLog", "Client", "ClientStream", "Header", "Response", "Router", "Server", "ServerStream", "closeidle", "fetch",
+    "get", "listen", "newclient", "post", "request", "router", "sendfile",
+]  # fmt: skip
 
-
-class Server:
-    """A listening server. ``addr`` and ``port`` tell where, with the real port. A context manager that closes it."""
-
-    def __init__(self, handler: Handler, scheme: str, limits: Limits) -> None:
-        self._handler = handler
-        self._scheme = scheme
-        self._limits = limits
-        self._listener: Listener | None = None
-        self._connections: set[Connection] = set()
-        self._by_address: dict[str, int] = {}
-        self._closing = False
-
-    @property
-    def addr(self) -> str:
-        """Where it listens, with the real port."""
-        assert self._listener is not None
-        return self._listener.addr
-
-    @property
-    def port(self) -> int:
-        """The real port; 0 for a Unix domain socket."""
-        assert self._listener is not None
-        return self._listener.port
-
-    def close(self) -> Result:
-        """Stops listening. Idle connections close now, others after the request that they serve; WebSockets stay."""
-        assert self._listener is not None
-        return self._listener.close()
-
-    def _closed(self) -> None:
-        self._closing = True
-        for connection in list(self._connections):
-            connection.close_idle()
-
-    def _accept(self, conn: tcp.Conn) -> None:
-        limits = self._limits
-        host = conn.remoteaddr.rpartition(":")[0]
-        count = self._by_address.get(host, 0)
-        if (limits.connections and len(self._connections) >= limits.connections) or (
-            limits.address_connections and count >= limits.address_connections
-        ):
-            refuse_busy(conn)
-            return
-        connection = Connection(conn, self._handler, self._scheme, limits)
-        connection.closing = self._closing  # when it was accepted, or shook hands, while the server closed
-        self._connections.add(connection)
-        if limits.address_connections:
-            self._by_address[host] = count + 1
-        try:
-            connection.serve()
-        finally:
-            self._connections.discard(connection)
-            if limits.address_connections:
-                self._by_address[host] -= 1
-                if not self._by_address[host]:
-                    del self._by_address[host]
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<http server {self._listener!r}>"
+_client = newclient()
+fetch = _client.fetch
+get = _client.get
+post = _client.post
+request = _client.request
+closeidle = _client.closeidle
+"""The same calls on a client with the default settings."""
 
 
 def listen(
@@ -101,16 +54,23 @@ def listen(
     alpnprotos: Sequence[str] | None = None,
     backlog: int | None = None,
     *,
+    ca: str | bytes | None = None,
+    verify: str | None = None,
+    methods: Sequence[str] = (),
+    accesslog: str | AccessLog | None = None,
     limits: Limits = DEFAULT,
 ) -> tuple[Server, None] | tuple[None, str]:
     """Serves HTTP on ``addr``; ``handler(stream)`` runs for each request.
 
-    ``(server, None)`` or ``(None, err)``, which is logged too. ``certs`` (see ``silly.net.tls.listen``) means HTTPS and WSS,
-    with ``tls=True`` or without. A dict with these keys may be given instead.
+    ``(server, None)`` or ``(None, err)``, which is logged too. ``certs`` means HTTPS and WSS, with ``tls=True`` or without;
+    ``certs``, ``ca`` and ``verify`` (client certificates) are as in ``silly.net.tls.listen``; ``"h2"`` in ``alpnprotos``, which
+    upstream's examples have, is left out. ``methods``: TRACE and CONNECT
+    are answered 501 unless they are named here, or the handler is a router with a route for them. ``accesslog``: ``"common"``,
+    ``"combined"`` or ``"json"`` for standard error, or an ``AccessLog``. A dict with these keys may be given instead.
     """
     if isinstance(addr, Mapping):
-        others = handler, tls or None, certs, alpnprotos, backlog, limits if limits is not DEFAULT else None
-        tcp.config_alone("http.listen", *others)
+        others = handler, tls or None, certs, alpnprotos, backlog, ca, verify, methods or None, accesslog
+        tcp.config_alone("http.listen", *others, limits if limits is not DEFAULT else None)
         return listen(**addr)
     if not callable(handler):
         raise TypeError("http.listen needs handler, a function that gets the stream")
@@ -118,17 +78,18 @@ def listen(
         raise TypeError(f"limits is a silly.Limits, not {type(limits).__name__}")
     if not certs and (tls or certs is not None):
         raise ValueError("http.listen with TLS needs certs")  # an empty list too: it must not mean plain HTTP
-    server = Server(handler, "https" if certs else "http", limits)
-    if certs:
-        # Loaded when used: OpenSSL's modules take longer to import than all of ours.
-        from ..tls import listen as tls_listen
-
-        listener, err = tls_listen(addr, certs, server._accept, backlog, alpnprotos, limits=limits)
-    else:
-        listener, err = tcp.listen(addr, server._accept, backlog, limits=limits)
-    if listener is None:
-        assert err is not None
-        return None, err
-    server._listener = listener
-    listener.on_close = server._closed
-    return server, None
+    if not certs and (ca is not None or verify is not None):
+        raise ValueError("http.listen: ca and verify are about TLS, which needs certs")
+    if isinstance(methods, str):
+        raise TypeError("http.listen: methods is a list of them")
+    if isinstance(accesslog, str):
+        accesslog = AccessLog(accesslog)
+    elif accesslog is not None and not isinstance(accesslog, AccessLog):
+        raise TypeError(f"accesslog is a form or an AccessLog, not {type(accesslog).__name__}")
+    protos = ["http/1.1"] if alpnprotos is None else [proto for proto in alpnprotos if proto != "h2"]
+    if not protos:
+        raise ValueError("http.listen: alpnprotos has nothing that is spoken here: HTTP/2 isn't")
+    asked = frozenset(methods) | getattr(handler, "methods", frozenset())
+    server = Server(handler, "https" if certs else "http", limits, asked, accesslog)
+    err = server.start(addr, certs, protos, backlog, ca, verify)
+    return (server, None) if err is None else (None, err)

@@ -14,31 +14,41 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from time import monotonic
+from typing import Protocol
 from urllib.parse import parse_qsl
 
 from ... import errno, logger
 from ..._core import scheduler
 from ..._core.result import OK, Result, failure
 from ..._wire.error import ProtocolError
-from ..._wire.header import Header, Outgoing, compose, tokens
+from ..._wire.header import Outgoing, compose
 from ..._wire.http1 import (
     CHUNKED,
-    ChunkedReader,
+    LAST_CHUNK,
     HeadReader,
     Request,
     date_line,
     error_response,
+    field_lines,
+    last_chunk,
     parse_request,
     status_line,
 )
 from ..._wire.limits import Limits
 from .._stream import Stream
 from ..tcp import BURST, Conn, Data, deadline_after, to_bytes
+from ._body import Incoming
+from .accesslog import AccessLog
 
 DISCARD = 64 * 1024
 """A body that the handler left unread is read and dropped up to this length, to keep the connection."""
+LARGE = 64 * 1024
+"""A piece of the body that is longer is not copied to stand behind the head."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_NO_BODY = frozenset((204, 304))
+_NO_BODY = frozenset((204, 205, 304))
+_ASKED_FOR = frozenset(("CONNECT", "TRACE"))
+"""Methods that a server takes only when it is told to: one makes a proxy of it, the other shows scripts what they may not
+see."""
 
 Handler = Callable[["ServerStream"], object]
 
@@ -50,74 +60,46 @@ class Query(dict[str, str]):
         return None
 
 
-class ServerStream:
+class ServerStream(Incoming):
     """A request and its response.
 
     ``method``, ``path`` (as sent, not decoded), ``query``, ``header``, ``version`` (``"HTTP/1.1"``), ``remoteaddr``,
-    ``scheme``; ``trailer`` once a chunked body was read to its end. ``conn`` is the connection below.
+    ``scheme``; ``trailer`` once a chunked body was read to its end. ``conn`` is the connection below. A body that can't be
+    read is answered 400, 408 or 413, unless the request was answered before.
     """
 
-    __slots__ = (
-        "_body",
-        "_chunked",
-        "_close",
-        "_continue",
-        "_decoded",
-        "_ended",
-        "_err",
-        "_expected",
-        "_head_sent",
-        "_hijacked",
-        "_keepalive",
-        "_left",
-        "_lines",
-        "_query",
-        "_status",
-        "_target_query",
-        "_written",
-        "conn",
-        "header",
-        "limits",
-        "method",
-        "on_finish",
-        "path",
-        "remoteaddr",
-        "scheme",
-        "version",
-    )
+    # What most requests never look at is not set for each.
+    _whose = "request"
+    _query: Query | None = None
+    _continue = False
+    on_finish: Callable[[bool], object] | None = None
+    """Called when the handler of a hijacked stream has ended, with whether it failed; then the connection is closed."""
+    _on_drain: Callable[[], object] | None = None
+    _drains = False
 
     def __init__(self, conn: Conn, request: Request, scheme: str, limits: Limits) -> None:
         self.conn = conn
-        self.method = request.method
-        self.path = request.path
-        self.header = request.header
-        self.version = request.version
+        self._source = conn._stream
+        self.method, self.target, self.path, self._target_query, self.version, self.header, body, keepalive = request
         self.remoteaddr = conn.remoteaddr
         self.scheme = scheme
         self.limits = limits
-        self._target_query = request.query
-        self._query: Query | None = None
-        # the request's body
-        self._body = request.body
-        self._left = request.body
-        self._chunked: ChunkedReader | None = ChunkedReader(limits) if request.body == CHUNKED else None
-        self._decoded: bytearray | None = None
-        self._continue = request.body != 0 and request.version == "HTTP/1.1" and "expect" in request.header
-        # the response
+        self._body = body
+        if body:
+            self._expect_body(body)
+            self._continue = self.version == "HTTP/1.1" and "expect" in self.header
+        self._keepalive = keepalive
+        self._close = not keepalive
+        self._err = None
+        self._hijacked = False
         self._status = 0
         self._lines = ""
-        """The head, as far as it is known before the body: status line and fields."""
+        """The response's head, as far as it is known before the body: status line and fields."""
         self._head_sent = False
         self._expected: int | None = None
         """Bytes of the body that the head announces; CHUNKED; None while unknown or ended by the connection's end."""
         self._written = 0
         self._ended = False
-        self._keepalive = request.keepalive
-        self._close = not request.keepalive
-        self._err: str | None = None
-        self._hijacked = False
-        self.on_finish: Callable[[bool], object] | None = None
-        """Called when the handler of a hijacked stream has ended, with whether it failed; then the connection is closed."""
 
     # ---- the request --------------------------------------------------------------------------------------------
 
@@ -129,107 +111,32 @@ class ServerStream:
             self._query = Query(pairs)
         return self._query
 
-    @property
-    def trailer(self) -> Header:
-        """The trailer fields; empty before a chunked body has been read to its end."""
-        return self._chunked.trailer if self._chunked is not None else Header()
-
-    def read(self, n: int, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
-        """Reads exactly ``n`` bytes of the request's body, waiting for them.
-
-        ``(None, err)`` when it ends before (what is left stays for ``readall``), or when the peer stalls for ``timeout`` ms
-        (default: the limit ``body_timeout``), breaks the framing, or is gone.
-        """
-        if not isinstance(n, int):
-            raise TypeError(f"stream.read needs a length, not {type(n).__name__}")
-        if n < 0:
-            raise ValueError(f"stream.read needs a length that isn't negative, not {n}")
-        err = self._gather(n, timeout)
-        if err is not None:
-            return None, err
-        return self._take(n), None
-
-    def readall(self, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
-        """Reads what is left of the request's body: at most the limit ``body``, past which the request is answered 413."""
-        limit = self.limits.body
-        if self._left > limit:
-            return None, self._refuse(f"body longer than the limit 'body' of {limit} bytes", 413)
-        err = self._gather(limit + 1, timeout)
-        if err is None:
-            return None, self._refuse(f"body longer than the limit 'body' of {limit} bytes", 413)
-        if err is not errno.EOF or not self._at_end():
-            return None, err
-        return self._take(self._available()), None
-
-    def _at_end(self) -> bool:
-        """Whether the body has been received in full."""
-        if self._chunked is not None:
-            return self._chunked.done
-        return self._left <= len(self.conn._stream.buf)
-
-    def _available(self) -> int:
-        """Bytes of the body that can be taken now."""
-        if self._chunked is not None:
-            return len(self._decoded or b"")
-        return min(self._left, len(self.conn._stream.buf))
-
-    def _take(self, size: int) -> bytes:
-        if self._chunked is None:
-            self._left -= size
-            return self.conn._stream.take(size) if size else b""
-        decoded = self._decoded
-        if not size or decoded is None:
-            return b""
-        data = bytes(decoded[:size])
-        del decoded[:size]
-        return data
-
-    def _gather(self, size: int, timeout: float | None, until: float | None = None) -> str | None:
-        """Waits until ``size`` bytes of the body can be taken; None then, EOF when it ends before.
-
-        ``timeout`` ms bounds the wait for each arrival, ``until`` (a time of ``time.monotonic()``) the whole instead.
-        """
-        if self._err is not None:
-            return self._err
+    def _gather(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:
         if self._hijacked:
             return errno.CLOSED
-        stream = self.conn._stream
-        stall = self.limits.body_timeout if timeout is None else timeout
-        while True:
-            if self._chunked is not None and not self._chunked.done:
-                try:
-                    piece = self._chunked.read(stream.buf, max(1, size - self._available()))
-                except ProtocolError as exc:
-                    return self._refuse(exc.text, exc.code)
-                if piece:
-                    if self._decoded is None:
-                        self._decoded = bytearray()
-                    self._decoded += piece
-            if self._available() >= size:
-                return None
-            if self._at_end():
-                return errno.EOF
-            if self._continue and not self._head_sent:
-                self._continue = False
-                stream.write(_CONTINUE)
-            err = stream.fill(len(stream.buf) + 1, deadline_after(stall) if until is None else until)
-            if err is not None:
-                if err is not errno.TIMEDOUT or stream.err is not None:
-                    return self._refuse(f"the request's body is incomplete: {err}", 400)
-                if timeout is None:
-                    return self._refuse(f"the request's body stalled: {err}", 408)
-                return err  # the handler's own time-out: nothing is lost
+        return super()._gather(size, timeout, ahead, until)
 
-    def _refuse(self, text: str, code: int) -> str:
+    def _before_wait(self) -> None:
+        if self._continue and not self._head_sent:
+            self._continue = False
+            self.conn._stream.write(_CONTINUE)
+
+    def _rate(self) -> int:
+        return self.limits.body_rate
+
+    def _broken(self, error: ProtocolError) -> str:
         """The request is bad: answers that if nothing was answered yet. The connection ends with it."""
-        self._err = text
+        self._err = error.text
         self._close = True
-        logger.info(f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: {text}")
+        if not self.conn._stream.closed:  # else it is we who have ended it
+            logger.info(f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: {error.text}")
         if not self._status:
-            self._status = code
+            self._status = error.code
             self._head_sent = self._ended = True
-            self.conn._stream.write(error_response(ProtocolError(text, code)))
-        return text
+            answer = error_response(error)
+            self._written = _body_size(answer)
+            self.conn._stream.write(answer)
+        return error.text
 
     # ---- the response -------------------------------------------------------------------------------------------
 
@@ -256,27 +163,15 @@ class ServerStream:
 
         Framing and the end of the connection are written by ``_head``, so those fields are left out.
         """
-        text = ""
-        expected: int | None = None
-        ends = dated = False
-        for name, value in compose(header):
-            if name == "content-length":
-                if not value.isascii() or not value.isdigit() or (expected is not None and expected != int(value)):
-                    raise ValueError(f"bad or ambiguous content-length {value!r}")
-                expected = int(value)
-            elif name == "transfer-encoding":
-                if value.lower() != "chunked" or expected is not None:
-                    raise ValueError("transfer-encoding must be 'chunked', and goes without content-length")
-                expected = CHUNKED
-            elif name == "connection":
-                options = tokens(value)
-                ends = ends or "close" in options
-                others = ", ".join(option for option in options if option not in ("close", "keep-alive"))
-                text += f"connection: {others}\r\n" if others else ""
-            else:
-                dated = dated or name == "date"
-                text += f"{name}: {value}\r\n"
-        return text if dated else text + date_line(), expected, ends
+        text, expected, options = field_lines(header)
+        ends = False
+        if options:
+            ends = "close" in options
+            others = ", ".join([option for option in options if option not in ("close", "keep-alive")])
+            text += f"connection: {others}\r\n" if others else ""
+        if "date: " not in text or not ("\r\ndate: " in text or text.startswith("date: ")):
+            text += date_line()
+        return text, expected, ends
 
     def _head(self, whole: int | None) -> bytes:
         """The response's head; ``whole`` is the length of the body when all of it is known."""
@@ -284,6 +179,8 @@ class ServerStream:
         framing = ""
         if status == 204:
             expected = 0
+        elif status == 205:
+            expected, framing = 0, "content-length: 0\r\n"  # RFC 9110, section 15.3.6
         else:
             if expected is None and status != 304:
                 expected = CHUNKED if whole is None else whole
@@ -328,18 +225,24 @@ class ServerStream:
             if head:
                 self.conn._stream.write(head)
             return failure(f"more than the content-length of {expected} bytes")
-        self._written += len(piece)
-        return self._send(head + self._framed(piece))
+        if not self._bodyless():
+            self._written += len(piece)
+        return self._send(head, piece)
 
-    def _framed(self, piece: bytes) -> bytes:
-        if self._bodyless() or not piece:
-            return b""
-        if self._expected == CHUNKED:
-            return b"%x\r\n%b\r\n" % (len(piece), piece)
-        return piece
-
-    def _send(self, data: bytes) -> Result:
-        err = self.conn._stream.write(data) if data else None
+    def _send(self, head: bytes, piece: bytes = b"", last: bytes = b"") -> Result:
+        """Sends ``head`` and a piece of the body as its framing says; ``last`` is what ends a chunked one."""
+        if self._bodyless():
+            piece = last = b""
+        elif self._expected != CHUNKED:
+            last = b""
+        elif piece:
+            head += b"%x\r\n" % len(piece)
+            last = b"\r\n" + last
+        if len(piece) > LARGE:
+            err = self.conn._stream.writev([part for part in (head, piece, last) if part])
+        else:
+            data = head + piece + last
+            err = self.conn._stream.write(data) if data else None
         if err is None:
             return OK
         self._close = True
@@ -355,15 +258,20 @@ class ServerStream:
         self.conn._stream.flush()
         return result
 
-    def closewrite(self, body: Data | None = None) -> Result:
-        """Ends the response, with ``body`` as its last piece. ``(False, err)`` when it had ended before."""
-        piece = b"" if body is None else to_bytes(body)
+    def closewrite(self, body: Data | None = None, trailer: Outgoing | None = None) -> Result:
+        """Ends the response, with ``body`` as its last piece. ``(False, err)`` when it had ended before.
+
+        ``trailer``: fields that follow the body; a response that has them is chunked, and they are left out for a peer of
+        HTTP/1.0 and where a length was given. Raises ValueError for fields that may not be trailers.
+        """
+        piece = b"" if body is None else body if type(body) is bytes else to_bytes(body)
+        last = LAST_CHUNK if trailer is None else last_chunk(trailer)
         if not self._status:
             return failure("respond() comes before closewrite()")
         if self._ended:
             return failure("the response has ended")
         self._ended = True
-        head = b"" if self._head_sent else self._head(len(piece))
+        head = b"" if self._head_sent else self._head(None if trailer else len(piece))
         expected = self._expected
         if self._bodyless():
             return self._send(head)
@@ -371,20 +279,53 @@ class ServerStream:
         if expected is not None and expected >= 0 and total != expected:
             # The peer would take what comes next for the rest of this body.
             self._close = True
-            self._send(head + piece[: max(0, expected - self._written)])
+            self._send(head, piece[: max(0, expected - self._written)])
+            self._written = min(total, expected)
             logger.error(f"http: {self.method} {self.path[:200]!r}: body of {total} bytes, content-length {expected}")
             return failure(f"a body of {total} bytes, but a content-length of {expected}")
         self._written = total
-        if expected == CHUNKED:
-            return self._send(head + self._framed(piece) + b"0\r\n\r\n")
-        return self._send(head + piece)
+        return self._send(head, piece, last)
 
     close = closewrite
 
+    def sendfile(self, fd: int, offset: int, size: int) -> Result:
+        """Ends the response with ``size`` bytes of the file ``fd``, from ``offset``; ``respond`` has said so in a
+        Content-Length.
+
+        ``(False, err)`` also when the file is shorter: the connection ends then, since the body is incomplete.
+        """
+        if not self._status:
+            return failure("respond() comes before sendfile()")
+        if self._ended:
+            return failure("the response has ended")
+        if self._head_sent or self._expected != size:
+            return failure(f"sendfile of {size} bytes needs a content-length of as many, and nothing before it")
+        self._ended = True
+        result = self._send(self._head(None))
+        if not result or self._bodyless():
+            return result
+        err = self.conn._stream.sendfile(fd, offset, size)
+        if err is None:
+            self._written = size
+            return OK
+        self._close = True  # the peer sees that the body is incomplete
+        return failure(err)
+
     # ---- ends ---------------------------------------------------------------------------------------------------
 
+    def detach(self) -> tuple[Conn, None] | tuple[None, str]:
+        """Accepts a CONNECT (RFC 9110, section 9.3.6): answers 200, and gives the connection, which is a tunnel from then on.
+
+        It is closed when the handler returns. ``(None, err)`` when the request was answered already.
+        """
+        if self.method != "CONNECT":
+            raise ValueError(f"stream.detach is for CONNECT, not {self.method}")
+        if self._status:
+            return None, "the request has been answered already"
+        return self.hijack(200, ()), None
+
     def hijack(self, status: int, header: Outgoing) -> Conn:
-        """Answers with ``status`` (1xx) and ``header``, and hands the connection over to another protocol, which sets
+        """Answers with ``status`` and ``header``, and hands the connection over to another protocol, which sets
         ``on_finish``."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in compose(header)])
         self.conn._stream.write(f"{status_line(status)}{lines}\r\n".encode("latin-1"))
@@ -392,6 +333,22 @@ class ServerStream:
         self._head_sent = self._ended = True
         self._hijacked = True
         return self.conn
+
+    @property
+    def on_drain(self) -> Callable[[], object] | None:
+        """Of a hijacked stream: called when the server drains, at once if it does so already."""
+        return self._on_drain
+
+    @on_drain.setter
+    def on_drain(self, call: Callable[[], object] | None) -> None:
+        self._on_drain = call
+        if call is not None and self._drains:
+            call()
+
+    def _drain(self) -> None:
+        self._drains = True
+        if self._on_drain is not None:
+            self._on_drain()
 
     def _complete(self) -> bool:
         """After the handler: ends the response, and the request's body. Whether the connection can serve on."""
@@ -411,7 +368,7 @@ class ServerStream:
             if not self._body_can_be_skipped():
                 return False
             until = deadline_after(self.limits.body_timeout)
-            if self._gather(DISCARD + 1, None, until) is not errno.EOF:
+            if self._gather(DISCARD + 1, until=until) is not errno.EOF:
                 return False
         if self._chunked is None and self._left > 0:
             self._take(self._left)
@@ -436,38 +393,66 @@ class ServerStream:
         return f"<http request {self.method} {self.path} from {self.remoteaddr}>"
 
 
+class Service(Protocol):
+    """What a connection asks of the server that it belongs to."""
+
+    handler: Handler
+    scheme: str
+    limits: Limits
+    methods: frozenset[str]
+    log: AccessLog | None
+
+
 class Connection:
     """Serves one connection. ``idle``: it waits for a request, so it may be closed at any time; ``skipping``: it drops the
-    rest of an answered request, so it may be too."""
+    rest of an answered request, so it may be too. ``task`` is the one that serves it."""
 
-    __slots__ = ("_conn", "_handler", "_limits", "_scheme", "_serving", "closing", "idle", "skipping")
+    __slots__ = ("_conn", "_draining", "_service", "_serving", "closing", "idle", "skipping", "task")
 
-    def __init__(self, conn: Conn, handler: Handler, scheme: str, limits: Limits) -> None:
+    def __init__(self, conn: Conn, service: Service) -> None:
         self._conn = conn
-        self._handler = handler
-        self._scheme = scheme
-        self._limits = limits
+        self._service = service
         self._serving: ServerStream | None = None
+        self._draining = False
         self.idle = False
         self.closing = False
         self.skipping = False
+        self.task: scheduler.Task | None = None
 
     def close_idle(self) -> None:
         """The server closes: ends the connection now if it is idle, else after the running request."""
         self.closing = True
         # With bytes in the buffer its task has been woken, and is about to take the request up.
         if self.skipping or (self.idle and not self._conn._stream.buf):
-            self._conn.close()
+            self._conn._stream.close(await_end=self.skipping)
         if self._serving is not None:
             self._serving._close = True
 
+    def drain(self) -> None:
+        """The server drains: as it closes, and what took a connection over is told."""
+        self._draining = True
+        self.close_idle()
+        if self._serving is not None:
+            self._serving._drain()
+
+    def abort(self) -> None:
+        """Cuts the connection off."""
+        self._conn._stream.abort()
+
+    def deliver(self) -> None:
+        """After ``serve``: waits until the kernel has what was written, within the limit ``linger``."""
+        stream = self._conn._stream
+        while stream.unsent:
+            stream._wait_sent()
+
     def serve(self) -> None:
         """Request after request until the connection ends."""
+        self.task = scheduler.current()
         try:
-            heads = HeadReader(self._limits)
+            heads = HeadReader(self._service.limits)
+            stream = self._conn._stream
             burst = 0
             while True:
-                stream = self._conn._stream
                 if stream.buf:
                     burst += 1
                     if burst >= BURST:
@@ -481,27 +466,39 @@ class Connection:
             self._conn.close()
 
     def _serve_one(self, stream: Stream, heads: HeadReader) -> bool:
+        service = self._service
         try:
             head = self._read_head(stream, heads)
             if head is None:
                 return False
-            request = parse_request(head, self._limits)
-            if request.method == "CONNECT":
-                # What follows a 2xx would be a tunnel to the peer, and requests to us.
-                raise ProtocolError("CONNECT is not supported", 501)
-            expect = request.header["expect"]
+            begin = 0.0 if service.log is None else monotonic()
+            request = parse_request(head, service.limits)
+            if request.method in _ASKED_FOR:
+                self._check_asked_for(request)
+            expect = dict.get(request.header, "expect")  # past Header's own, which looks for other cases too
             if expect is not None and request.version == "HTTP/1.1" and expect.lower() != "100-continue":
                 raise ProtocolError("unknown expectation", 417)
         except ProtocolError as exc:
             logger.info(f"http: {stream.remoteaddr}: {exc.text}")
-            stream.write(error_response(exc))
+            answer = error_response(exc)
+            stream.write(answer)
             stream.close(await_end=True)
+            if service.log is not None:
+                service.log.refused(stream.remoteaddr, exc.code, _body_size(answer))
             return False
-        return self._handle(ServerStream(self._conn, request, self._scheme, self._limits))
+        return self._handle(ServerStream(self._conn, request, service.scheme, service.limits), begin)
+
+    def _check_asked_for(self, request: Request) -> None:
+        method = request.method
+        if method not in self._service.methods:
+            raise ProtocolError(f"{method} is not supported", 501)
+        if request.body:
+            # RFC 9110, sections 9.3.6 and 9.3.8: of CONNECT it would have no meaning, of TRACE it must not be sent.
+            raise ProtocolError(f"{method} with a body", 400)
 
     def _read_head(self, stream: Stream, heads: HeadReader) -> bytes | None:
         buf = stream.buf
-        limits = self._limits
+        limits = self._service.limits
         if not buf:
             if self.closing:
                 return None
@@ -526,24 +523,34 @@ class Connection:
             if head is not None:
                 return head
 
-    def _handle(self, stream: ServerStream) -> bool:
+    def _handle(self, stream: ServerStream, begin: float) -> bool:
+        service = self._service
         failed = False
         self._serving = stream
-        if self.closing:
-            stream._close = True
+        if self.closing or stream.method == "CONNECT":
+            stream._close = True  # of a CONNECT that is refused, what follows may be meant for the tunnel
+            stream._drains = self._draining
         try:
-            self._handler(stream)
+            service.handler(stream)
         except Exception:
             failed = True
             logger.error(f"exception in the handler of {stream.method} {stream.path}:\n{traceback.format_exc().rstrip()}")
         finally:
             self._serving = None
             # Taken out, since what it belongs to holds the stream.
-            finish, stream.on_finish = stream.on_finish, None
+            finish, stream.on_finish, stream.on_drain = stream.on_finish, None, None
             if finish is not None:
                 finish(failed)
-        if stream._hijacked:
-            return False
+        # The first is what happens for nearly every request, without a call.
+        goes_on = (stream._ended and not (failed or stream._close or stream._body or stream._hijacked or self.closing)) or (
+            not stream._hijacked and self._finish(stream, failed)
+        )
+        if service.log is not None:
+            service.log.add(stream, (monotonic() - begin) * 1000)
+        return goes_on
+
+    def _finish(self, stream: ServerStream, failed: bool) -> bool:
+        """Ends the response; whether the connection serves on."""
         if failed:
             stream._failed()
         elif stream._complete() and not self.closing:
@@ -555,6 +562,10 @@ class Connection:
         if stream._ends_against_peer():
             self._conn._stream.close(await_end=True)
         return False
+
+
+def _body_size(answer: bytes) -> int:
+    return len(answer.partition(b"\r\n\r\n")[2])
 
 
 def refuse_busy(conn: Conn) -> None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from ... import errno
 from ..._core import scheduler
@@ -21,12 +20,12 @@ from ..._wire.http1 import (
     ChunkedReader,
     HeadReader,
     Response,
-    check_host,
     parse_response,
     request_head,
     response_body_length,
 )
 from ..._wire.limits import DEFAULT, Limits
+from ..._wire.url import WEBSOCKET, Url, hidden, parse_url
 from ..tcp import Conn
 from ..tcp import connect as tcp_connect
 from ._socket import Socket
@@ -71,18 +70,6 @@ class ClientStream:
         self.header = header
 
 
-class _Url(NamedTuple):
-    scheme: str
-    host: str
-    port: int
-    path: str
-    authorization: str | None
-
-    @property
-    def authority(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
-
-
 class _Offer(NamedTuple):
     """What was asked for, to hold the answer against it."""
 
@@ -117,20 +104,23 @@ def connect(
     offered = handshake.check_subprotocols(subprotocols)
     if not isinstance(limits, Limits):
         raise TypeError(f"limits is a silly.Limits, not {type(limits).__name__}")
-    parsed = _parse_url(url)
+    if not isinstance(url, str):
+        raise TypeError(f"websocket.connect needs a URL, not {type(url).__name__}")
+    parsed = parse_url(url, WEBSOCKET)
     if isinstance(parsed, str):
-        return None, f"websocket.connect {_hidden(url)!r}: {parsed}"
+        return None, f"websocket.connect {hidden(url)!r}: {parsed}"
     offer = _make_offer(parsed, header, offered, options)
-    url = _hidden(url)
+    url = hidden(url)
     begin = monotonic()
-    # "unix:" would be read as the scheme of a Unix domain socket's address.
-    target = f"[{parsed.host}]:{parsed.port}" if parsed.host == "unix" else f"{parsed.authority}:{parsed.port}"
+    target = parsed.target
     conn: Conn | None
     if parsed.scheme == "wss":
         # Loaded when used: OpenSSL's modules take longer to import than all of ours.
         from ..tls import connect_explained
 
-        conn, err = connect_explained(target, parsed.host, ["http/1.1"], ca, verify, timeout, None, limits)
+        conn, err = connect_explained(
+            target, parsed.host, ["http/1.1"], ca=ca, verify=verify, timeout=timeout, limits=limits
+        )
     else:
         conn, err = tcp_connect(target, None, timeout, limits=limits)
     if conn is None:
@@ -154,7 +144,7 @@ def connect(
     return None, text
 
 
-def _make_offer(url: _Url, header: Outgoing | None, subprotocols: list[str], options: Deflate | None) -> _Offer:
+def _make_offer(url: Url, header: Outgoing | None, subprotocols: list[str], options: Deflate | None) -> _Offer:
     key = base64.b64encode(os.urandom(16)).decode("ascii")
     own = handshake.request_fields(key)
     names = {name for name, _ in own}
@@ -164,8 +154,7 @@ def _make_offer(url: _Url, header: Outgoing | None, subprotocols: list[str], opt
         if name in given:
             raise ValueError(f"a WebSocket handshake can't have the header {name!r}")
     if "host" not in given:
-        default = url.port == (443 if url.scheme == "wss" else 80)
-        own.insert(0, ("host", url.authority if default else f"{url.authority}:{url.port}"))
+        own.insert(0, ("host", url.host_field))
     if url.authorization is not None and "authorization" not in given:
         own.append(("authorization", url.authorization))
     if options is not None:
@@ -178,7 +167,7 @@ def _make_offer(url: _Url, header: Outgoing | None, subprotocols: list[str], opt
     return _Offer(request_head("GET", url.path, own + extra), key, named or subprotocols, options)
 
 
-def _handshake(conn: Conn, offer: _Offer, url: _Url, deadline: float, bound: str, limits: Limits) -> Socket | str:
+def _handshake(conn: Conn, offer: _Offer, url: Url, deadline: float, bound: str, limits: Limits) -> Socket | str:
     """The socket, or why there is none; ``bound`` says what set the deadline."""
     stream = conn._stream
     stream.write(offer.request)
@@ -228,48 +217,3 @@ def _body(conn: Conn, response: Response, deadline: float, limits: Limits) -> by
     except ProtocolError:
         pass  # what came before the fault is what there is
     return bytes(body)
-
-
-def _parse_url(url: str) -> _Url | str:
-    """The parts of a URL, its path with the query; or what is wrong with it (RFC 6455, section 3)."""
-    if not isinstance(url, str):
-        raise TypeError(f"websocket.connect needs a URL, not {type(url).__name__}")
-    if not url.isprintable() or " " in url:
-        return "a URL has no spaces or control characters"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as exc:
-        return str(exc)
-    if parts.scheme not in ("ws", "wss"):
-        return "the scheme is neither ws:// nor wss://"
-    if parts.fragment or url.endswith("#"):
-        return "a WebSocket URL has no fragment"
-    if not host:
-        return "no host"
-    authorization = None
-    try:
-        if parts.username is not None:
-            authorization = handshake.basic_credentials(unquote(parts.username), unquote(parts.password or ""))
-        host = host if host.isascii() else host.encode("idna").decode("ascii")
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        path = path if path.isascii() else "".join(c if c.isascii() else _quoted(c) for c in path)
-        check_host(f"[{host}]" if ":" in host else host)
-        if "*" in host:
-            return "bad host: a wildcard"
-    except (UnicodeError, ProtocolError) as exc:
-        return f"bad host: {exc}"
-    except ValueError as exc:
-        return str(exc)
-    return _Url(parts.scheme, host, port if port is not None else (443 if parts.scheme == "wss" else 80), path, authorization)
-
-
-def _hidden(url: str) -> str:
-    """The URL without its user and password: errors are logged."""
-    scheme, slashes, rest = url.partition("://")
-    end = min((at for at in (rest.find(c) for c in "/?#") if at >= 0), default=len(rest))
-    return scheme + slashes + rest[:end].rpartition("@")[2] + rest[end:]
-
-
-def _quoted(char: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "replace"))

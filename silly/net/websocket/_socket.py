@@ -868,6 +868,13 @@ class Socket:
         """The HTTP handler that upgraded has returned or raised: closes what it left open."""
         self.close(INTERNAL if failed else NORMAL)
 
+    def _server_drains(self) -> None:
+        """The HTTP server that upgraded drains: tells the peer, in a task of its own, since closing blocks."""
+        scheduler.fork(self._go_away, None, Socket._go_away.__code__, 0)
+
+    def _go_away(self) -> None:
+        self.close(GOING_AWAY)
+
     def __enter__(self) -> Socket:
         return self
 

@@ -68,6 +68,7 @@ def upgrade(
         conn._stream.set_mark(limits.receive_mark)
     sock = Socket(conn, stream, True, limits or stream.limits, subprotocol, agreed[0] if agreed else None, options)
     stream.on_finish = sock._handler_ended
+    stream.on_drain = sock._server_drains
     return sock, None
 
 
@@ -81,5 +82,5 @@ def _refuse(stream: ServerStream, exc: ProtocolError) -> str:
         header |= {"allow": "GET"}
     header["connection"] = f"{header.get('connection', '')}, close"
     stream.respond(exc.code, header)
-    stream.closewrite(exc.text.encode("ascii", "backslashreplace") + b"\n")
+    stream.closewrite(exc.answer.encode("ascii", "backslashreplace") + b"\n")
     return exc.text

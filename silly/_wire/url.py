@@ -1,0 +1,119 @@
+"""URLs of the schemes http, https, ws and wss (RFC 9110, section 4.2; RFC 6455, section 3), as clients need them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import unquote, urljoin, urlsplit
+
+from .error import ProtocolError
+from .handshake import basic_credentials
+from .http1 import check_host
+
+HTTP = {"http": 80, "https": 443}
+WEBSOCKET = {"ws": 80, "wss": 443}
+"""Schemes and their default ports."""
+
+_HOST_PORT = re.compile(r"(?:\[[^\[\]]*:[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
+
+
+class Url(NamedTuple):
+    """The parts of a URL. ``host`` in ASCII and lower case, an IPv6 address without brackets; ``path`` with the query, as it
+    goes on the wire; ``authorization``: its user and password as a field value (RFC 7617)."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    authorization: str | None
+    default_port: int
+
+    @property
+    def authority(self) -> str:
+        """The host as a URL has it, without the port."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def host_field(self) -> str:
+        """The value of the field Host: the port is left out where it is the scheme's own."""
+        return self.authority if self.port == self.default_port else f"{self.authority}:{self.port}"
+
+    @property
+    def target(self) -> str:
+        """The address to connect to. ``unix:80`` would be read as a Unix domain socket's."""
+        return f"[{self.host}]:{self.port}" if self.host == "unix" else f"{self.authority}:{self.port}"
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """What two URLs of one origin share (RFC 6454)."""
+        return self.scheme, self.host, self.port
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host_field}{self.path}"
+
+
+def parse_url(url: str, schemes: Mapping[str, int], fragment: bool = False) -> Url | str:
+    """The parts of ``url``, or what is wrong with it. ``fragment``: whether it may have one, which is dropped.
+
+    ``schemes``: those that are allowed, with their default ports.
+    """
+    if not url.isprintable() or " " in url:
+        return "a URL has no spaces or control characters"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "bad host: Invalid IPv6 address or characters"  # Python's own words may have the password in them
+    default = schemes.get(parts.scheme)
+    if default is None:
+        return "the scheme is neither " + " nor ".join(f"{scheme}://" for scheme in schemes)
+    if not fragment and (parts.fragment or url.endswith("#")):
+        return "a WebSocket URL has no fragment"
+    host = parts.hostname
+    if not host:
+        return "no host"
+    if "\\" in parts.netloc:
+        return "bad host: browsers take a backslash for a slash"
+    if not _HOST_PORT.fullmatch(parts.netloc.rpartition("@")[2]):
+        return "bad host or port"
+    authorization = None
+    try:
+        port = parts.port
+        if parts.username is not None:
+            authorization = basic_credentials(unquote(parts.username), unquote(parts.password or ""))
+        host = host if host.isascii() else host.encode("idna").decode("ascii")
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        path = path if path.isascii() else "".join(c if c.isascii() else _quoted(c) for c in path)
+        check_host(f"[{host}]" if ":" in host else host)
+        if "*" in host:
+            return "bad host: a wildcard"
+    except (UnicodeError, ProtocolError) as exc:
+        return f"bad host: {exc}"
+    except ValueError as exc:
+        return str(exc)
+    return Url(parts.scheme, host, default if port is None else port, path, authorization, default)
+
+
+def resolve(base: Url, reference: str) -> str:
+    """The URL that ``reference``, from a Location field, means in a response of ``base`` (RFC 3986, section 5). A bad one is
+    left to ``parse_url``."""
+    try:
+        return urljoin(str(base), reference)
+    except ValueError:
+        return reference
+
+
+def hidden(url: str) -> str:
+    """``url`` without its user and password: errors are logged. Of what is no URL all is left out that may be a password."""
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        return url.rpartition("@")[2]
+    end = min((at for at in (rest.find(c) for c in "/?#") if at >= 0), default=len(rest))
+    authority = rest[:end].rpartition("@")[2]
+    if not _HOST_PORT.fullmatch(authority):
+        authority, end = "", rest.rfind("@") + 1  # a password with a slash that is not encoded, maybe
+    return scheme.rpartition("@")[2] + slashes + authority + rest[end:]
+
+
+def _quoted(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "replace"))

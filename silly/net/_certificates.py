@@ -1,0 +1,187 @@
+"""Certificates for TLS: loading them with their keys, and telling what one says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+_NAMES = 10
+"""Names of a certificate that an error tells."""
+_LONGEST = 100
+"""Characters of a name that an error tells."""
+
+
+class Pair(NamedTuple):
+    """A certificate, the issuers' that go with it, and its private key."""
+
+    chain: list[x509.Certificate]
+    key: PrivateKeyTypes
+
+
+class Certificate:
+    """What a peer's certificate says. Nothing here is text to trust: the issuer wrote it, and names may hold any character."""
+
+    __slots__ = ("_cert",)
+
+    def __init__(self, cert: x509.Certificate) -> None:
+        self._cert = cert
+
+    @property
+    def subject(self) -> str:
+        """Whom it is for, such as ``"CN=alice,O=Example"`` (RFC 4514)."""
+        return _distinguished(lambda: self._cert.subject)
+
+    @property
+    def issuer(self) -> str:
+        """Who has signed it, as ``subject``."""
+        return _distinguished(lambda: self._cert.issuer)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its subject alternative names that are host names, IP addresses, mail addresses or URIs (RFC 5280, 4.2.1.6)."""
+        return tuple(host_names(self._cert) + _alternative(self._cert, x509.RFC822Name, x509.UniformResourceIdentifier))
+
+    @property
+    def notbefore(self) -> datetime:
+        """When it begins to be valid, in UTC."""
+        return self._cert.not_valid_before_utc
+
+    @property
+    def notafter(self) -> datetime:
+        """When it ceases to be valid, in UTC."""
+        return self._cert.not_valid_after_utc
+
+    @property
+    def serial(self) -> int:
+        """The number that its issuer gave it."""
+        return self._cert.serial_number
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of ``der``, in hexadecimal."""
+        return self._cert.fingerprint(SHA256()).hex()
+
+    @property
+    def der(self) -> bytes:
+        """The certificate itself, in DER."""
+        return self._cert.public_bytes(Encoding.DER)
+
+    def __repr__(self) -> str:
+        return f"<certificate {printable(self.subject)}, serial {self.serial:x}>"
+
+
+def _distinguished(name: Callable[[], x509.Name]) -> str:
+    try:
+        return name().rfc4514_string()
+    except ValueError as exc:  # OpenSSL is more tolerant than cryptography's parser
+        return f"({exc})"
+
+
+def _alternative(cert: x509.Certificate, *kinds: Any) -> list[str]:
+    """The subject alternative names of these kinds; none where the extension can't be read."""
+    try:
+        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return [str(name) for kind in kinds for name in names.get_values_for_type(kind)]
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return []
+
+
+def dns_names(cert: x509.Certificate) -> list[str]:
+    """The host names that a certificate is for, in lower case; wildcards as they are."""
+    return [name.lower() for name in _alternative(cert, x509.DNSName)]
+
+
+def host_names(cert: x509.Certificate) -> list[str]:
+    """The host names and IP addresses that a certificate is for."""
+    return _alternative(cert, x509.DNSName, x509.IPAddress)
+
+
+def names_in_words(cert: x509.Certificate) -> str:
+    """The names that a certificate is for, for an error: few, short and printable."""
+    names = host_names(cert)
+    if not names:
+        common = cert.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        has = f"; its common name {printable(str(common[0].value))} doesn't count" if common else ""
+        return f"it names no host{has}"
+    listed = ", ".join(printable(name) for name in names[:_NAMES])
+    return f"it is for {listed}" + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
+
+
+def printable(text: str) -> str:
+    """``text`` from outside for a line of a log: bounded, and what isn't printable escaped."""
+    cut = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+
+
+def when(moment: datetime) -> str:
+    """A moment for people."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def in_force(cert: x509.Certificate) -> bool:
+    """Whether now is within its dates."""
+    return cert.not_valid_before_utc <= datetime.now(UTC) <= cert.not_valid_after_utc
+
+
+def read_pem(value: object, what: str) -> bytes:
+    """PEM text, or the contents of the file that it names. Raises TypeError, and ValueError for a file that can't be read."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii")
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is PEM text or a path, not {type(value).__name__}")
+    if "-----BEGIN" in value:
+        return value.encode("ascii")
+    if "\n" in value or "\0" in value:
+        raise ValueError(f"{what}: neither PEM text nor a path")  # not shown: it may be a key
+    try:
+        with open(value, "rb") as file:
+            return file.read()
+    except OSError as exc:
+        raise ValueError(f"{what}: can't read {value!r}: {exc.strerror}") from None
+
+
+def read_pair(entry: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """The ``cert`` and the ``key`` of an entry, as PEM. Raises TypeError or ValueError."""
+    if not isinstance(entry, Mapping):
+        raise TypeError(f"a certificate is a dict {{'cert': PEM or path, 'key': PEM or path}}, not {type(entry).__name__}")
+    try:
+        return read_pem(entry["cert"], "cert"), read_pem(entry["key"], "key")
+    except KeyError as exc:
+        raise ValueError(f"a certificate's dict has no {exc}") from None
+
+
+def load_pair(cert: bytes, key: bytes) -> Pair:
+    """A certificate with its chain, and its key, both PEM. Raises ValueError for what can't be used."""
+    return Pair(load_certificates(cert, "cert"), _private_key(key))
+
+
+def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
+    """The certificates of PEM text, at least one. Raises ValueError."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise ValueError(f"{what}: no certificate in it that can be read: {exc}") from None
+
+
+def _private_key(pem: bytes) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(pem, None)
+    except TypeError:
+        raise ValueError("key: it is encrypted, which is not supported") from None
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise ValueError(f"key: it can't be read: {exc}") from None
+
+
+def pem_of(chain: Sequence[x509.Certificate]) -> bytes:
+    """Certificates as PEM text."""
+    return b"".join(cert.public_bytes(Encoding.PEM) for cert in chain)

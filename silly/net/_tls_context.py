@@ -1,0 +1,85 @@
+"""What OpenSSL's contexts of servers and clients have in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from tempfile import NamedTemporaryFile
+
+from cryptography import x509
+from OpenSSL import SSL, crypto
+
+from ._certificates import Pair, load_certificates, pem_of, read_pem
+from ._tls_words import reason
+
+_NO_AUTO_CHAIN = 0x8
+"""SSL_MODE_NO_AUTO_CHAIN, which pyOpenSSL doesn't name. Without it OpenSSL looks for the issuers of our own certificate among
+the authorities of the peer's, and sends what it finds."""
+
+
+def new_context(ciphers: str | None) -> SSL.Context:
+    """A context of TLS 1.2 and 1.3, without compression and renegotiation. Raises ValueError for ciphers that are none."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | _NO_AUTO_CHAIN)  # an idle connection keeps no buffers
+    # A client's sessions are kept by ``_tls_client``; a server's travel in tickets, so that nobody can fill a cache.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    if ciphers is not None:
+        if not isinstance(ciphers, str):
+            raise TypeError(f"ciphers is text such as 'ECDHE+AESGCM', not {type(ciphers).__name__}")
+        try:
+            context.set_cipher_list(ciphers.encode("ascii"))
+        except (SSL.Error, UnicodeError):
+            raise ValueError(f"ciphers: {ciphers!r} names no cipher of TLS 1.2 that OpenSSL knows") from None
+    return context
+
+
+def use_pairs(context: SSL.Context, pairs: Sequence[Pair]) -> None:
+    """Gives a context its certificates, which have keys of different types. Raises ValueError for a pair that isn't one."""
+    try:
+        for pair in pairs:
+            if len(pairs) > 1:
+                _use_chain(context, pair.chain)
+            else:
+                context.use_certificate(pair.chain[0])
+                for extra in pair.chain[1:]:
+                    context.add_extra_chain_cert(extra)
+            context.use_privatekey(pair.key)  # type: ignore[arg-type]
+            context.check_privatekey()
+    except SSL.Error as exc:
+        raise ValueError(f"certificate and key: {reason(exc)}") from None
+    except TypeError as exc:
+        raise ValueError(f"certificate and key: {exc}") from None
+
+
+def _use_chain(context: SSL.Context, chain: Sequence[x509.Certificate]) -> None:
+    """Sets a certificate with a chain of its own. pyOpenSSL offers that for files alone: what ``add_extra_chain_cert`` adds
+    goes with every certificate of the context."""
+    with NamedTemporaryFile(suffix=".pem") as file:
+        file.write(pem_of(chain))
+        file.flush()
+        context.use_certificate_chain_file(os.fspath(file.name))
+
+
+def authorities(value: object) -> list[x509.Certificate]:
+    """The certificates of ``ca``, PEM text or a path. Raises ValueError."""
+    return load_certificates(read_pem(value, "ca"), "ca")
+
+
+def trust(context: SSL.Context, certificates: Iterable[x509.Certificate]) -> None:
+    """Makes these the authorities of a context."""
+    store = context.get_cert_store()
+    assert store is not None
+    for cert in certificates:
+        store.add_cert(crypto.X509.from_cryptography(cert))
+
+
+def protocols(alpnprotos: Sequence[str] | None) -> list[bytes]:
+    """The names of application protocols as TLS has them (RFC 7301, section 3.1). Raises TypeError or ValueError."""
+    if isinstance(alpnprotos, str):
+        raise TypeError("alpnprotos is a list of names such as ['http/1.1'], not str")
+    names = [proto.encode("ascii") for proto in alpnprotos or ()]
+    if any(not 0 < len(name) < 256 for name in names):
+        raise ValueError(f"alpnprotos: a name has from 1 to 255 characters: {list(alpnprotos or ())!r}")
+    return names

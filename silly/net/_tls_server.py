@@ -1,0 +1,134 @@
+"""The server's side of TLS handshakes: certificates chosen by name and key type, client certificates, ALPN."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cryptography import x509
+from OpenSSL import SSL
+
+from ._certificates import Pair, dns_names, in_force, load_pair, read_pair
+from ._tls_context import authorities, new_context, protocols, trust, use_pairs
+from ._tls_words import NoProtocol, Verification
+
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Forward secrecy and authenticated encryption for TLS 1.2 (RFC 9325, section 4.2); TLS 1.3 has nothing else."""
+
+
+class Settings(NamedTuple):
+    """What a listener was told; paths as paths, so that a reload reads the files again."""
+
+    certs: Sequence[Mapping[str, Any]]
+    alpnprotos: Sequence[str] | None
+    ca: object
+    verify: str | None
+    ciphers: str | None
+
+
+class Configuration:
+    """The contexts of a listener, made of its settings. Raises TypeError or ValueError for what can't be used.
+
+    Handshakes begin in ``context``; when the client names a host, the context for that name takes over. Tickets are those of
+    ``context`` whatever the name, and all contexts verify clients alike, so a session can't evade that by another name. A
+    new configuration has new ticket keys: a session of an old one is not resumed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.verify not in (None, "request", "require"):
+            raise ValueError(f"verify is None, 'request' or 'require', not {settings.verify!r}")
+        if settings.verify is not None and settings.ca is None:
+            raise ValueError("verify needs ca, the authorities of client certificates")
+        if settings.verify is None and settings.ca is not None:
+            raise ValueError("ca is for verify='request' or verify='require': without that no client would be verified")
+        if isinstance(settings.certs, Mapping):
+            raise TypeError("certs is a list of dicts, not a dict")
+        if not settings.certs:
+            raise ValueError("certs needs at least one {'cert': PEM, 'key': PEM}")
+        self._settings = settings
+        self._ca = [] if settings.ca is None else authorities(settings.ca)
+        self._protocols = protocols(settings.alpnprotos)
+        self._mode = SSL.VERIFY_NONE
+        if settings.verify is not None:
+            self._mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if settings.verify == "require" else 0)
+        self._session_id = os.urandom(16)
+        self._contexts: dict[tuple[int, ...], SSL.Context] = {}
+        pairs = [load_pair(*read_pair(entry)) for entry in settings.certs]
+        self._names = [frozenset(dns_names(pair.chain[0])) for pair in pairs]
+        for number in range(len(pairs)):
+            self._context_of(pairs, [number])  # each is tried, whether or not another hides it
+        self.context = self._context_of(pairs, [0, *(n for n in range(1, len(pairs)) if self._names[n] >= self._names[0])])
+        self._by_name = {name: self._context_of(pairs, self._holders(name)) for name in frozenset().union(*self._names)}
+        self.context.set_tlsext_servername_callback(self._choose)
+
+    def connection(self) -> tuple[SSL.Connection, Verification]:
+        """The server's end of a new connection, and what will tell of the client's certificate."""
+        ssl = SSL.Connection(self.context, None)
+        ssl.set_accept_state()
+        verification = Verification()
+        if self._mode != SSL.VERIFY_NONE:
+            ssl.set_verify(self._mode, verification)
+        return ssl, verification
+
+    def client_refused(self, ssl: SSL.Connection) -> str | None:
+        """After a handshake: why its client may not go on. A resumed session brings the certificate of an earlier handshake,
+        which may have expired since."""
+        if self._mode == SSL.VERIFY_NONE:
+            return None
+        cert = peer_certificate(ssl)
+        if cert is None:
+            return "TLS: the peer gave no client certificate" if self._settings.verify == "require" else None
+        return None if in_force(cert) else "TLS: the certificate of the resumed session has expired"
+
+    def _holders(self, name: str) -> list[int]:
+        """The numbers of the certificates for ``name``: those that have it, then those with a wildcard for it."""
+        ways = name, _wildcard(name)
+        return [number for way in ways for number, names in enumerate(self._names) if way in names]
+
+    def _context_of(self, pairs: Sequence[Pair], numbers: Sequence[int]) -> SSL.Context:
+        """The context with these certificates: of each type of key the first, since OpenSSL holds one of each."""
+        by_type: dict[type, int] = {}
+        for number in numbers:
+            by_type.setdefault(type(pairs[number].key), number)
+        chosen = tuple(by_type.values())
+        context = self._contexts.get(chosen)
+        if context is None:
+            context = self._contexts[chosen] = self._new_context([pairs[number] for number in chosen])
+        return context
+
+    def _new_context(self, pairs: Sequence[Pair]) -> SSL.Context:
+        context = new_context(_CIPHERS if self._settings.ciphers is None else self._settings.ciphers)
+        use_pairs(context, pairs)
+        if self._protocols:
+            context.set_alpn_select_callback(self._select)
+        context.set_session_id(self._session_id)  # OpenSSL demands one where clients are verified
+        trust(context, self._ca)
+        for cert in self._ca:
+            context.add_client_ca(cert)
+        return context
+
+    def _choose(self, ssl: SSL.Connection) -> None:
+        name = (ssl.get_servername() or b"").decode("ascii", "replace").lower().removesuffix(".")
+        chosen = self._by_name.get(name) or self._by_name.get(_wildcard(name))
+        if chosen is not None and chosen is not self.context:
+            ssl.set_context(chosen)
+
+    def _select(self, _: SSL.Connection, theirs: list[bytes]) -> bytes:
+        for proto in self._protocols:
+            if proto in theirs:
+                return proto
+        raise NoProtocol
+
+
+def _wildcard(name: str) -> str:
+    """The wildcard that stands for ``name``: one for the left-most label alone (RFC 9525, section 6.3)."""
+    return "*." + name.partition(".")[2]
+
+
+def peer_certificate(ssl: SSL.Connection) -> x509.Certificate | None:
+    """The peer's certificate, if it gave one that can be read."""
+    try:
+        return ssl.get_peer_certificate(as_cryptography=True)
+    except ValueError:  # OpenSSL reads some that cryptography does not; verified ones pass both
+        return None

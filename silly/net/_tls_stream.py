@@ -1,0 +1,311 @@
+"""The byte stream of a TLS connection: ``Stream`` whose bytes go through OpenSSL."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+
+from OpenSSL import SSL
+
+from .. import errno, logger
+from .._core import scheduler
+from .._wire.http1 import date_line
+from .._wire.limits import Limits
+from ._stream import Stream
+from ._tls_words import reason
+
+_RECORD = 16384
+"""The most data in a record (RFC 8446, section 5.1), and what OpenSSL takes at a time."""
+_CIPHERTEXT = _RECORD + 2048
+"""The longest that a record's header may announce (RFC 5246, section 6.2.3)."""
+_HEADER = 5
+"""Bytes of a record's header: type, version, length."""
+_PIECE = 64 * 1024
+"""Bytes that OpenSSL is given, or asked for, at a time. Its buffers grow with that, and never shrink."""
+_ANSWERS = 64 * 1024
+"""Bytes that OpenSSL may answer by itself (key updates) to a peer that takes no output."""
+_BEGINNING = 32
+"""The first bytes of a connection, which tell whether the peer speaks TLS at all."""
+_TYPES = range(20, 24)
+"""The types of records (RFC 8446, section 5.1)."""
+
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+( )?")
+_HTTP_TEXT = "This port speaks TLS: use https://\n"
+
+
+class TlsStream(Stream):
+    """A stream whose bytes go through an OpenSSL connection with memory buffers on its network side."""
+
+    plain = False
+
+    __slots__ = (
+        "_answers",
+        "_beginning",
+        "_handshaking",
+        "_header",
+        "_missing",
+        "_peer_closed",
+        "_tickets_due",
+        "_wrote",
+        "keep_session",
+        "ssl",
+    )
+
+    def __init__(self, sock: socket.socket, remoteaddr: str, limits: Limits, ssl: SSL.Connection) -> None:
+        self.ssl = ssl
+        self.keep_session: Callable[[SSL.Session], None] | None = None
+        """Takes the session for a later connection, once: for TLS 1.3 it comes some time after the handshake."""
+        self._handshaking = True
+        self._peer_closed = False
+        self._tickets_due = False
+        """Whether the peer's tickets (TLS 1.3) may be on their way: nothing has come since the handshake."""
+        self._wrote = False
+        self._answers = 0
+        self._beginning = b""
+        self._header = b""
+        """Of a record that has begun to come: its header, as long as that is not whole."""
+        self._missing = 0
+        """Bytes that are still to come of a record whose header is whole."""
+        super().__init__(sock, remoteaddr, limits)
+
+    # ---- the handshake ------------------------------------------------------------------------------------------
+
+    def handshake(self, deadline: float) -> str | None:
+        """Shakes hands until ``deadline``, a time of ``time.monotonic()``; None, or why that failed, in words."""
+        while True:
+            try:
+                self.ssl.do_handshake()
+            except SSL.WantReadError:
+                self._send_pending()
+                err = self.fill(len(self.buf) + 1, deadline)
+                if err is not None:
+                    return "the peer ended the TLS handshake" if err in (errno.EOF, errno.TLS) else err
+            except SSL.Error as exc:
+                self._send_pending()
+                return self._no_tls() or reason(exc)
+            else:
+                break
+        self._send_pending()
+        self._handshaking = False
+        self._tickets_due = self.ssl.get_protocol_version_name() == "TLSv1.3"
+        self._drain(_PIECE)  # what came right behind the handshake
+        if self._peer_closed and self.err == errno.TLS and self._eof:
+            self.err = errno.EOF  # TCP had ended before this could see that the peer had closed in good order
+        return None
+
+    def speaks_http(self, deadline: float) -> bool:
+        """Before the handshake of a server: waits for what the client begins with, and tells whether it is an HTTP request
+        without TLS. ``handshake`` reports a client that ends, or sends nothing."""
+        while True:
+            begun = self._beginning
+            found = _METHOD.match(begun)
+            if found is not None and found[1]:
+                return True
+            if begun and (found is None or found.end() < len(begun) or len(begun) == _BEGINNING):
+                return False
+            if self.fill(len(self.buf) + 1, deadline) is not None:
+                return False
+
+    def refuse_http(self) -> None:
+        """Answers an HTTP request without TLS in its own terms, and closes."""
+        body = "" if self._beginning.startswith(b"HEAD ") else _HTTP_TEXT
+        head = f"HTTP/1.1 400 Bad Request\r\n{date_line()}content-type: text/plain\r\ncontent-length: {len(_HTTP_TEXT)}\r\n"
+        self._queue(f"{head}connection: close\r\n\r\n{body}".encode("ascii"))
+        self.close(await_end=True)
+
+    def _no_tls(self) -> str | None:
+        """What to say of a peer whose first bytes are no record of TLS."""
+        begun = self._beginning
+        if not begun or (begun[0] in _TYPES and begun[1:2] in (b"", b"\x03")):
+            return None
+        return f"TLS: the peer speaks no TLS: it began with {begun!r:.100}"
+
+    # ---- what arrives -------------------------------------------------------------------------------------------
+
+    def _feed(self, data: bytes) -> None:
+        if self.closed:
+            self._discard(data)
+            return
+        if len(data) <= _PIECE:
+            self._take_in(data)
+            return
+        for at in range(0, len(data), _PIECE):
+            if self.closed or self.sock is None:
+                return
+            self._take_in(data[at : at + _PIECE])
+
+    def _take_in(self, data: bytes) -> None:
+        self.ssl.bio_write(data)
+        records = self._records(data)
+        if self._handshaking:
+            if len(self._beginning) < _BEGINNING:
+                self._beginning += data[: _BEGINNING - len(self._beginning)]
+            self._wake_reader(None)
+            return
+        self._tickets_due = False
+        if records:
+            self._drain(records)
+
+    def _records(self, data: bytes) -> int:
+        """How many records are whole with ``data``. One whose header is none counts at once: OpenSSL shall judge it."""
+        count = at = 0
+        if self._missing:
+            if len(data) < self._missing:
+                self._missing -= len(data)
+                return 0
+            at, self._missing = self._missing, 0
+            count = 1
+        elif self._header:
+            data = self._header + data
+            self._header = b""
+        size = len(data)
+        while size - at >= _HEADER:
+            length = (data[at + 3] << 8) | data[at + 4]
+            end = at + _HEADER + length
+            if end > size:
+                self._missing = end - size
+                good = length <= _CIPHERTEXT and data[at] in _TYPES and data[at + 1] == 3
+                return count if good else count + 1
+            count += 1
+            at = end
+        self._header = data[at:]
+        return count
+
+    def _drain(self, records: int) -> None:
+        """Reads what OpenSSL has, which is ``records`` whole records at most.
+
+        Most hold data, and when each has given some, nothing is left to read, and there was nothing that OpenSSL would answer
+        by itself: then it need not be asked until it says so, which costs more than reading a small record.
+        """
+        ssl = self.ssl
+        pieces = []
+        silent = True
+        try:
+            for _ in range(records):
+                pieces.append(ssl.recv(_RECORD))
+            silent = False
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self._peer_closed = True
+        except SSL.Error as exc:
+            self._refused(exc, pieces)
+            return
+        if silent:
+            self._send_pending()
+            if self._answers > _ANSWERS:
+                logger.info(f"tls: {self.remoteaddr}: a flood of key updates by a peer that doesn't read")
+                self.fail(errno.TLS)
+                return
+        plain = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self.sock is None:
+            self.buf += plain  # it broke before the task that shook hands ran
+            return
+        if plain:
+            if self.keep_session is not None:
+                self._pass_session()
+            super()._feed(plain)
+        if self._peer_closed:
+            if self.err is None:
+                self.err = errno.EOF  # an end in good order, even where a write has met a reset
+            super()._ended()
+
+    def _refused(self, exc: SSL.Error, pieces: list[bytes]) -> None:
+        """What came is no TLS, or an alert."""
+        why = reason(exc)
+        logger.info(f"tls: {self.remoteaddr}: {why}")
+        self.why = self.why or why
+        self.buf += b"".join(pieces)  # what came before the bad record is good
+        self.keep_session = None
+        self._send_pending()
+        self.flush()  # the alert
+        self.fail(errno.TLS)
+
+    def _ended(self) -> None:
+        if self.err is None and not self._peer_closed:
+            self.err = self.werr or errno.TLS  # a write that failed has met the reset
+        super()._ended()
+
+    def _pass_session(self) -> None:
+        keep, self.keep_session = self.keep_session, None
+        session = self.ssl.get_session()
+        if keep is not None and session is not None:
+            keep(session)
+
+    # ---- what is sent -------------------------------------------------------------------------------------------
+
+    def _cipher(self, size: int = _PIECE) -> bytes:
+        """What OpenSSL has to send; it is asked for ``size`` bytes at a time."""
+        pieces = []
+        try:
+            while True:
+                piece = self.ssl.bio_read(size)
+                pieces.append(piece)
+                if len(piece) < size:
+                    break
+        except SSL.WantReadError:
+            pass
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _send_pending(self) -> None:
+        data = self._cipher()
+        if data and self.werr is None:
+            self._answers = self._answers + len(data) if self._blocked else 0
+            self._queue(data)
+            if scheduler._current is scheduler.main:
+                self.flush()
+
+    def _encrypt(self, data: bytes) -> bytes:
+        scheduler.check_thread("write")  # a record made and not sent breaks the connection
+        self._wrote = True
+        size = len(data)
+        if 0 < size <= _RECORD:
+            self.ssl.send(data)
+            return self._cipher(size + 1024)
+        pieces = []
+        with memoryview(data) as view:
+            at = 0
+            while at < size:
+                at += self.ssl.send(view[at : at + _RECORD])
+                pieces.append(self._cipher(_RECORD + 1024))
+        return b"".join(pieces)
+
+    def write(self, data: bytes) -> str | None:
+        if self.werr is not None:
+            return self.werr
+        if self._blocked and self._refuses():
+            return errno.TIMEDOUT  # before there is a record, which could not be left out any more
+        try:
+            return super().write(self._encrypt(data))
+        except SSL.Error as exc:
+            return self._broken(exc)
+
+    def writev(self, parts: list[bytes | memoryview]) -> str | None:
+        return self.write(b"".join(parts))
+
+    def write_nowait(self, data: bytes) -> str | None:
+        if self.werr is not None or not data:
+            return self.werr
+        try:
+            return super().write_nowait(self._encrypt(data))
+        except SSL.Error as exc:
+            return self._broken(exc)
+
+    def _broken(self, exc: SSL.Error) -> str | None:
+        logger.info(f"tls: {self.remoteaddr}: {reason(exc)}")
+        self.fail(errno.TLS)
+        return self.werr
+
+    def close(self, await_end: bool = False) -> str | None:
+        if not self.closed and self.werr is None and not self._handshaking:
+            if self.keep_session is not None:
+                # This is a client. Tickets that meet a closed socket get a reset, which may destroy what was written.
+                await_end = await_end or (self._wrote and self._tickets_due)
+                self._pass_session()
+            try:
+                self.ssl.shutdown()
+            except SSL.Error as exc:
+                logger.debug(f"tls: {self.remoteaddr}: close_notify: {reason(exc)}")
+            self._send_pending()
+        return super().close(await_end)

@@ -1,0 +1,291 @@
+"""The body of a message as it arrives, in both roles (RFC 9112, section 6): by length, chunked, or up to the connection's end.
+
+It is pulled: nothing is read before somebody asks, so TCP holds a peer that sends faster than it is read.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+
+from ... import errno
+from ..._core import scheduler
+from ..._wire.content import ContentDecoder
+from ..._wire.error import ProtocolError
+from ..._wire.header import Header
+from ..._wire.http1 import CHUNKED, UNTIL_CLOSE, ChunkedReader
+from ..._wire.limits import Limits
+from .._stream import Stream
+from ..tcp import deadline_after
+
+PIECE = 64 * 1024
+"""Bytes that iteration decodes at a time."""
+AT_ONCE = 256 * 1024
+"""Bytes that a reader of a long body waits for at a time: it would else be woken for each segment."""
+
+
+class Pieces:
+    """Iterates over a body as it arrives; ``err`` says afterwards why it ended early, None when it is complete."""
+
+    __slots__ = ("_body", "_timeout", "err")
+
+    def __init__(self, body: Incoming, timeout: float | None) -> None:
+        self._body = body
+        self._timeout = timeout
+        self.err: str | None = None
+
+    def __iter__(self) -> Pieces:
+        return self
+
+    def __next__(self) -> bytes:
+        body = self._body
+        if self.err is None:
+            err = body._gather(1, self._timeout, PIECE)
+            if err is None:
+                return body._take(body._available())
+            if err is not errno.EOF or not body._at_end():
+                self.err = err
+        raise StopIteration
+
+
+class Incoming:
+    """The reading half of ``ServerStream`` and ``ClientStream``, which say by overriding what happens to a bad body."""
+
+    # Most requests have no body: these stand for one, and an instance has only what differs.
+    limits: Limits
+    _whose = ""
+    """Of what message it is the body."""
+    _source: Stream | None
+    _left = 0
+    """Bytes of the body that are still to be taken from the stream; CHUNKED; UNTIL_CLOSE."""
+    _chunked: ChunkedReader | None = None
+    _decoder: ContentDecoder | None = None
+    _decoded: bytearray | None = None
+    """Of a body that isn't taken from the stream's buffer as it is: what was decoded and not read yet."""
+    _finished = False
+    """Whether the content's coding has ended."""
+    _err: str | None = None
+    _last = inf
+    """When everything must be done (a time of ``time.monotonic()``)."""
+    _taken = 0
+    """Bytes of the body, as sent, that were taken from the stream."""
+    _waited = 0.0
+    """Seconds that somebody has waited for the body."""
+
+    def _expect_body(self, length: int, coding: str | None = None) -> None:
+        """A body of ``length`` (bytes, CHUNKED or UNTIL_CLOSE) follows. ``coding``: a content coding to decode."""
+        self._left = length
+        if length == CHUNKED:
+            self._chunked = ChunkedReader(self.limits)
+        if coding is not None:
+            self._decoder = ContentDecoder(coding)
+        if length == CHUNKED or coding is not None:
+            self._decoded = bytearray()
+
+    def _before_wait(self) -> None:
+        """The body's reader is about to wait for the peer."""
+
+    def _broken(self, error: ProtocolError) -> str:
+        """The body can't be read to its end; the error says what a server answers. What the reader gets."""
+        raise NotImplementedError
+
+    def _rate(self) -> int:
+        """Bytes a second that the peer must keep up; 0 for any pace."""
+        return 0
+
+    def _names(self) -> str:
+        """What a deadline has ended, in words."""
+        return "stream.read"
+
+    @property
+    def trailer(self) -> Header:
+        """The trailer fields; empty before a chunked body has been read to its end."""
+        return self._chunked.trailer if self._chunked is not None else Header()
+
+    def read(self, n: int, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
+        """Reads exactly ``n`` bytes of the peer's body, waiting for them.
+
+        ``(None, err)`` when it ends before (``errno.EOF``; what is left stays for ``readall``), or when the peer stalls for
+        ``timeout`` ms (default: the limit ``body_timeout``), breaks the framing, or is gone.
+        """
+        if not isinstance(n, int):
+            raise TypeError(f"stream.read needs a length, not {type(n).__name__}")
+        if n < 0:
+            raise ValueError(f"stream.read needs a length that isn't negative, not {n}")
+        err = self._gather(n, timeout)
+        if err is not None:
+            return None, err
+        return self._take(n), None
+
+    def readall(self, limit: int | None = None, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
+        """Reads what is left of the peer's body: at most ``limit`` bytes (default: the limit ``body``).
+
+        ``(None, err)`` for a longer one, which a server answers 413, and as for ``read``. ``timeout`` ms is how long
+        the peer may stall.
+        """
+        name = "the limit 'body' of " if limit is None else ""
+        if limit is None:
+            limit = self.limits.body
+        elif not isinstance(limit, int) or isinstance(limit, bool):
+            raise TypeError(f"stream.readall: the limit is an int, not {type(limit).__name__}")
+        elif limit < 0:
+            raise ValueError(f"stream.readall: the limit is not negative, not {limit}")
+        if self._left > limit and self._decoder is None and self._err is None:
+            return None, self._broken(ProtocolError(f"body longer than {name}{limit} bytes", 413))
+        err = self._gather(limit + 1, timeout)
+        if err is None:
+            return None, self._broken(ProtocolError(f"body longer than {name}{limit} bytes", 413))
+        if err is not errno.EOF or not self._at_end():
+            return None, err
+        return self._take(self._available()), None
+
+    def pieces(self, timeout: float | None = None) -> Pieces:
+        """The peer's body as it arrives, piece by piece: memory holds one at a time, and the peer waits for the reader.
+
+            pieces = stream.pieces()
+            for piece in pieces:
+                digest.update(piece)
+            if pieces.err:  # it ended early
+                return
+
+        ``timeout`` ms is how long the peer may stall (default: the limit ``body_timeout``).
+        """
+        return Pieces(self, timeout)
+
+    def _at_end(self) -> bool:
+        """Whether the body has been received in full."""
+        if self._decoder is not None:
+            return self._finished
+        if self._chunked is not None:
+            return self._chunked.done
+        if not self._left:
+            return True
+        return self._source is not None and 0 <= self._left <= len(self._source.buf)
+
+    def _available(self) -> int:
+        """Bytes of the body that can be taken now."""
+        if self._decoded is not None:
+            return len(self._decoded)
+        if not self._left or self._source is None:
+            return 0
+        size = len(self._source.buf)
+        return size if self._left == UNTIL_CLOSE else min(self._left, size)
+
+    def _take(self, size: int) -> bytes:
+        """Removes and returns ``size`` bytes, which must be available."""
+        if not size:
+            return b""
+        decoded = self._decoded
+        if decoded is not None:
+            data = bytes(decoded[:size])
+            del decoded[:size]
+            return data
+        assert self._source is not None
+        if self._left > 0:
+            self._left -= size
+        self._taken += size
+        return self._source.take(size)
+
+    def _advance(self, size: int) -> None:
+        """Decodes what has arrived until ``size`` bytes are there, or nothing is left. Raises ProtocolError."""
+        decoded, decoder = self._decoded, self._decoder
+        assert decoded is not None
+        while (room := size - len(decoded)) > 0:
+            if decoder is not None and decoder.waiting:
+                decoded += decoder.decode(b"", room)
+                continue
+            raw = self._raw(room if decoder is None else PIECE)
+            if not raw:
+                if decoder is not None and not self._finished and self._raw_ended():
+                    decoder.finish()
+                    self._finished = True
+                return
+            decoded += raw if decoder is None else decoder.decode(raw, room)
+
+    def _raw(self, most: int) -> bytes:
+        """Up to ``most`` bytes that have arrived, the content coding still on them."""
+        source = self._source
+        if source is None:
+            return b""
+        if self._chunked is not None:
+            if self._chunked.done:
+                return b""
+            before = len(source.buf)
+            data = self._chunked.read(source.buf, most)
+            self._taken += before - len(source.buf)
+            return data
+        size = min(most, len(source.buf)) if self._left == UNTIL_CLOSE else min(most, len(source.buf), self._left)
+        if not size:
+            return b""
+        if self._left > 0:
+            self._left -= size
+        self._taken += size
+        return source.take(size)
+
+    def _raw_ended(self) -> bool:
+        return self._chunked.done if self._chunked is not None else not self._left
+
+    def _gather(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:
+        """Waits until ``size`` bytes of the body can be taken; None then, EOF when it ends before, else the error.
+
+        ``timeout`` ms bounds the wait for each arrival, ``until`` (a time of ``time.monotonic()``) the whole instead.
+        ``ahead``: bytes to decode if they are there.
+        """
+        if self._err is not None:
+            return self._err
+        while True:
+            if self._decoded is not None:
+                try:
+                    self._advance(max(size, ahead))
+                except ProtocolError as exc:
+                    return self._broken(exc)
+            available = self._available()
+            if available >= size:
+                return None
+            if self._at_end():
+                return errno.EOF
+            if self._source is None:
+                return errno.CLOSED
+            self._before_wait()
+            err = self._wait(self._source, size - available, timeout, until)
+            if err is not None:
+                return err
+
+    def _wait(self, source: Stream, missing: int, timeout: float | None, until: float | None) -> str | None:
+        """Waits for more of the body; the error that ends the reading, or None."""
+        limits = self.limits
+        have = len(source.buf)
+        more = min(missing, self._left - have, AT_ONCE) if self._decoded is None and self._left > 0 else 1
+        if until is None:
+            until = deadline_after(limits.body_timeout if timeout is None else timeout)
+        begin = monotonic()
+        slowest = inf
+        rate = self._rate()
+        if rate:
+            # A peer that sends a byte now and then would else hold the connection for as long as it likes. All that came
+            # counts, though time does only where it was waited for: a handler may be busy while the body comes.
+            slowest = begin + limits.body_timeout / 500 + (self._taken + have) / rate - self._waited
+        err = source.fill(have + more, min(until, slowest, self._last))
+        now = monotonic()
+        self._waited += now - begin
+        if err is None:
+            return None
+        if err is errno.TIMEDOUT and source.err is None:
+            if scheduler.expired():
+                return scheduler.ran_out(self._names())
+            if self._last <= now:
+                return self._broken(ProtocolError("the time-out for everything has passed", 408))
+            if slowest < until:
+                slow = f"the {self._whose}'s body is slower than the limit 'body_rate' of {rate} bytes a second"
+                return self._broken(ProtocolError(slow, 408))
+            if len(source.buf) > have:
+                return None  # it has not stalled: a longer piece was waited for
+            if timeout is not None:
+                return err
+            bound = f"the limit 'body_timeout' of {limits.body_timeout} ms"
+            return self._broken(ProtocolError(f"the {self._whose}'s body stalled: nothing within {bound}", 408))
+        if self._left == UNTIL_CLOSE and err is errno.EOF:
+            self._left = len(source.buf)
+            return None
+        return self._broken(ProtocolError(f"the {self._whose}'s body is incomplete: {err}", 400))
+

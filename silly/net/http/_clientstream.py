@@ -1,0 +1,494 @@
+"""A request and its response, as the client sees them."""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+from typing import NamedTuple
+from weakref import ref
+
+from ... import errno
+from ..._core import scheduler
+from ..._core.result import OK, Result, failure
+from ..._wire import content
+from ..._wire.error import ProtocolError
+from ..._wire.header import Header, Outgoing, tokens
+from ..._wire.http1 import (
+    CHUNKED,
+    LAST_CHUNK,
+    UNTIL_CLOSE,
+    HeadReader,
+    Response,
+    chunk,
+    field_lines,
+    last_chunk,
+    parse_response,
+    request_line,
+    response_body_length,
+)
+from ..._wire.limits import Limits
+from ..._wire.url import Url
+from .._stream import _nobody
+from ..tcp import Conn, Data, deadline_after, to_bytes
+from ._body import Incoming
+from ._pool import Pool
+
+INTERIM = 16
+"""Responses with a status of 1xx that may precede the final one (RFC 9110, section 15.2)."""
+EXPECT = 1.0
+"""Seconds that a request with ``expect: 100-continue`` waits for the server's word (RFC 9110, section 10.1.1)."""
+PIECE = 256 * 1024
+"""Bytes of a body between two looks at whether the server has answered already."""
+
+_ANSWERED = "the server has answered before the request was sent"
+_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
+_WITH_CONTENT = frozenset(("POST", "PUT", "PATCH"))
+"""Methods whose requests say so when they have no content (RFC 9110, section 8.6)."""
+
+
+class Bounds(NamedTuple):
+    """What bounds a request, in ms: connecting, waiting for the response's head, and everything (None: any time), which ends at
+    ``last``, a time of ``time.monotonic()``."""
+
+    connect: float
+    head: float
+    total: float | None = None
+    last: float = inf
+
+    def starting(self, total: float | None) -> Bounds:
+        """Those of a request that begins now. ``total`` ms instead of what these say, unless it is None."""
+        total = self.total if total is None else total
+        return self if total is None else self._replace(total=total, last=deadline_after(total))
+
+
+class ClientStream(Incoming):
+    """A request that is being made; a context manager that closes it.
+
+    Write the request's body, if it has one, by ``write`` and ``closewrite``; the head goes out with the first of them. Then
+    ``waitresponse`` gives ``status``, ``reason``, ``version`` and ``header``; ``read``, ``readall`` and ``pieces`` its body,
+    and they wait for the response too. Once the body was read to its end the connection serves the next request; ``close``
+    before that closes it. ``method``, ``url`` (without user and password), ``remoteaddr``.
+    """
+
+    _whose = "response"
+    status = 0
+    """The response's status; 0 before it has come."""
+    reason = ""
+    version = ""
+    _response: Response | None = None
+    _head_sent = False
+    _ended = False
+    _written = 0
+    _sending = False
+    """Whether a task is within a write."""
+    _unsent: str | None = None
+    """Why a write failed: a part of the request may be missing, so none may follow."""
+    _interim = 0
+    """Interim responses that have come."""
+    _cut = False
+    """Whether the connection can't be used again."""
+    _replay: bytes | None = None
+    """All of the request, while it may have to be sent again."""
+
+    def __init__(
+        self, pool: Pool, url: Url, method: str, header: Outgoing, limits: Limits, bounds: Bounds, decode: bool
+    ) -> None:
+        lines, self._expected, self._options = field_lines(header)
+        self._lines = request_line(method, url.path) + lines
+        self._expect = "\r\nexpect: 100-continue\r\n" in self._lines.lower()
+        self._pool = pool
+        self._url = url
+        self._conn: Conn | None = None
+        self._source = None
+        self._reused = False
+        self._heads = HeadReader(limits)
+        self.method = method
+        self.url = str(url)
+        self.header = Header()
+        self.limits = limits
+        self._bounds = bounds
+        self._last = bounds.last
+        self._decode = decode
+        self.remoteaddr = ""
+
+    # ---- the connection -----------------------------------------------------------------------------------------
+
+    def _connect(self, fresh: bool = False) -> str | None:
+        """Takes a connection of the pool; the error, or None."""
+        with scheduler.Deadline(max(0.0, min(self._bounds.connect, self._remaining()))) as own:
+            got = self._pool.take(self._url, fresh)
+        if isinstance(got, str):
+            if got is errno.TIMEDOUT and scheduler.expired():
+                got = scheduler.ran_out("http.request")
+            elif got is errno.TIMEDOUT and own.expired:
+                got = self._bound(got, self._bounds.connect)
+            return self._failed("connect", got)
+        self._conn, self._reused = got
+        if self._err is not None:
+            self._drop()  # another task has closed it
+            return self._err
+        self._source = self._conn._stream
+        self._source.owner = ref(self)
+        self.remoteaddr = self._conn.remoteaddr
+        return None
+
+    def _remaining(self) -> float:
+        """Milliseconds until the total time-out."""
+        return (self._last - monotonic()) * 1000
+
+    def _failed(self, phase: str, why: str) -> str:
+        """Ends it with an error that names the phase, the URL and the cause."""
+        self._err = f"http {self.method} {self.url}: {phase}: {why}"
+        self._drop()
+        return self._err
+
+    def _drop(self) -> None:
+        conn, self._conn, self._source = self._conn, None, None
+        if conn is not None:
+            conn._stream.owner = _nobody
+            conn._stream.abort()  # nothing that we wrote matters any more
+            self._pool.leave(self._url)
+
+    def _settle(self) -> None:
+        """Gives the connection back once the response has been received in full."""
+        conn = self._conn
+        if conn is None or self._response is None or not self._raw_ended():
+            return
+        if not self._ended or conn.unsentbytes():
+            self._drop()
+            return
+        self._conn = self._source = None
+        conn._stream.owner = _nobody
+        if self._cut:
+            conn.close()
+            self._pool.leave(self._url)
+        else:
+            self._pool.give(self._url, conn)
+
+    def close(self) -> Result:
+        """Ends it. The connection is closed when the response was not read to its end. ``(False, err)`` when it had ended."""
+        if self._err is None:
+            self._err = errno.CLOSED
+        if self._conn is None:
+            return failure(errno.CLOSED)
+        self._drop()
+        return OK
+
+    def __enter__(self) -> ClientStream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Finalizers run anywhere, so only a note is left; the connection's own closes it.
+        if getattr(self, "_conn", None) is not None:
+            scheduler.loop.post(self._pool.leave, self._url)
+
+    # ---- the request --------------------------------------------------------------------------------------------
+
+    def _head(self, whole: int | None) -> bytes:
+        """The request's head; ``whole`` is the length of the body when all of it is known."""
+        if self._expected is None and whole is None:
+            self._expected = CHUNKED
+        elif self._expected is None and (whole or self.method in _WITH_CONTENT):
+            self._expected = whole
+        framing = f"connection: {', '.join(self._options)}\r\n" if self._options else ""
+        if self._expected == CHUNKED:
+            framing += "transfer-encoding: chunked\r\n"
+        elif self._expected is not None:
+            framing += f"content-length: {self._expected}\r\n"
+        self._cut = "close" in self._options
+        self._head_sent = True
+        return f"{self._lines}{framing}\r\n".encode("latin-1")
+
+    def _refusal(self) -> str | None:
+        """Why nothing can be written."""
+        if self._err is not None:
+            return self._err
+        if self._ended:
+            return "the request has ended"
+        if self._unsent is not None:
+            return self._unsent
+        source = self._source
+        if not self._head_sent and source is not None and (source.err is not None or (self._reused and source.buf)):
+            # It was idle, and the server has ended it, or sent what would be taken for our answer.
+            self._drop()
+            return self._connect(fresh=True)
+        return self._answer()
+
+    def _answer(self) -> str | None:
+        """Why nothing more of the request is sent: the server has answered (RFC 9112, section 9.3: what it wants to say may be
+        that it won't have the rest), or broken the protocol. Takes the interim responses that have come."""
+        try:
+            if self._response is None and (self._source is None or not self._next_head(False)):
+                return None
+        except ProtocolError as exc:
+            return self._failed("reading the response", exc.text)
+        self._cut = True
+        return _ANSWERED
+
+    def _send(self, data: bytes) -> str | None:
+        """Sends a part of the request. After an error no other is sent."""
+        source = self._source
+        assert source is not None
+        self._sending = True
+        try:
+            if self._last == inf:
+                err = source.write(data)
+            else:
+                with scheduler.Deadline(max(0.0, self._remaining())):
+                    err = source.write(data)
+        finally:
+            self._sending = False
+        if self._err is not None:
+            return self._err  # closed by another task, or the server has broken the protocol
+        if err is None or self._response is not None:
+            return None
+        self._cut = True
+        if err is errno.TIMEDOUT and source.werr is None:
+            if not scheduler.expired():
+                return self._failed("sending the request", self._bound(err, self._bounds.head))
+            err = scheduler.ran_out("stream.write")
+        self._unsent = err
+        return err
+
+    # What the connection tells its owner, in a callback of the loop.
+
+    def unattended(self) -> None:
+        """Something has come. A server that has answered may not take the rest: whoever writes it needn't wait for that."""
+        source = self._source
+        if self._sending and source is not None and self._answer() is not None:
+            source._wake_writers(None)
+
+    def room(self) -> None:
+        """Nothing to do: see ``Owner``."""
+
+    def broken(self) -> None:
+        """Nothing to do: whoever waits has been woken."""
+
+    def write(self, data: Data) -> Result:
+        """Sends a piece of the request's body. Blocks while the server takes nothing and 1 MiB waits.
+
+        Without a Content-Length the body is chunked. ``(False, err)`` when the connection is broken, or the server has answered
+        already: ``waitresponse`` may still give what it said.
+        """
+        piece = to_bytes(data)
+        why = self._refusal()
+        if why is not None:
+            return failure(why)
+        err = self._start_body() if not self._head_sent else None
+        if err is not None:
+            return failure(err)
+        if self._expected != CHUNKED and self._expected is not None and self._written + len(piece) > self._expected:
+            return failure(f"more than the content-length of {self._expected} bytes")
+        if not piece:
+            return OK
+        self._written += len(piece)
+        err = self._send(chunk(piece) if self._expected == CHUNKED else piece)
+        return OK if err is None else failure(err)
+
+    def _start_body(self) -> str | None:
+        """Sends the head of a request whose body follows; with ``expect: 100-continue`` it waits for the server's word."""
+        err = self._send(self._head(None))
+        if err is None and self._expect:
+            self._expect = False
+            err = self._read_head(min(monotonic() + EXPECT, self._last), True)
+            if err is errno.TIMEDOUT:
+                return None  # section 10.1.1: a server may know nothing of it
+            if err is None and self._response is not None:
+                self._cut = True
+                return f"the server has answered {self.status} before it got the body"
+            if err is None and self._source is None:
+                return self._err
+        return err
+
+    def flush(self) -> Result:
+        """Sends what was written so far, the head included, now."""
+        why = self._refusal()
+        if why is None and not self._head_sent:
+            why = self._start_body()
+        if why is not None:
+            return failure(why)
+        assert self._source is not None
+        self._source.flush()
+        return OK
+
+    def closewrite(self, body: Data | None = None, trailer: Outgoing | None = None) -> Result:
+        """Ends the request, with ``body`` as its last piece. ``(False, err)`` as for ``write``, and when it had ended before.
+
+        ``trailer``: fields that follow a chunked body. Raises ValueError for those that may not be trailers.
+        """
+        piece = b"" if body is None else to_bytes(body)
+        last = LAST_CHUNK if trailer is None else last_chunk(trailer)
+        why = self._refusal()
+        if why is not None:
+            return failure(why)
+        total = self._written + len(piece)
+        if self._expected not in (None, CHUNKED, total):
+            wrong = f"a body of {total} bytes, but a content-length of {self._expected}"
+            return failure(self._failed("sending the request", wrong))
+        if self._expect and piece:
+            err = self._start_whole(len(piece))
+            if err is not None:
+                return failure(err)
+        head = b"" if self._head_sent else self._head(None if trailer else len(piece))
+        self._written = total
+        if self._expected == CHUNKED:
+            piece = (chunk(piece) if piece else b"") + last
+        data = head + piece if head else piece
+        self._ended = True
+        if head and self._reused and self.method in _IDEMPOTENT:
+            self._replay = data
+        return self._send_whole(data)
+
+    def _start_whole(self, size: int) -> str | None:
+        """Sends the head of a request whose whole body is known, and asks whether the server wants it."""
+        if self._expected is None:
+            self._expected = size
+        return self._start_body() if not self._head_sent else None
+
+    def _send_whole(self, data: bytes) -> Result:
+        for at in range(0, len(data), PIECE):
+            err = self._answer() if at else None
+            if err is None:
+                err = self._send(data if len(data) <= PIECE else data[at : at + PIECE])
+            if err is None:
+                continue
+            if self._replay is not None and self._source is not None and self._source.werr is not None:
+                break  # all of it may go out again: whoever waits for the response sees to that
+            return failure(err)
+        return OK
+
+    # ---- the response -------------------------------------------------------------------------------------------
+
+    def waitresponse(self, timeout: float | None = None) -> Result:
+        """Waits for the head of the response: ``status``, ``reason``, ``version`` and ``header``.
+
+        ``timeout`` in ms (default: the client's ``head_timeout``); after it nothing is lost, and it may be waited for again.
+        """
+        if self._response is not None:
+            return OK
+        if self._err is not None:
+            return failure(self._err)
+        if not self._head_sent:
+            return failure("closewrite() comes before waitresponse()")
+        deadline = deadline_after(self._bounds.head if timeout is None else timeout)
+        err = self._read_head(min(deadline, self._last), False)
+        if err is not None and self._err is None:
+            # The time is up, or a deadline's: only the caller's own time-outs leave it as it was.
+            if scheduler.expired() or (timeout is not None and self._last > monotonic()):
+                return failure(scheduler.ran_out("stream.waitresponse") if scheduler.expired() else err)
+            err = self._failed("waiting for the response", self._bound(err, self._bounds.head))
+        return OK if err is None else failure(self._err or err)
+
+    def _bound(self, err: str, ms: float) -> str:
+        """A time-out of ``ms``, or of everything, in words."""
+        total = self._bounds.total
+        if total is not None and self._last <= monotonic():
+            return f"{err} (after {total:.15g} ms for everything)"
+        return f"{err} (after {ms:.15g} ms)"
+
+    def readheader(self, timeout: float | None = None) -> tuple[int, Header] | tuple[None, str]:
+        """``waitresponse``, and the status and header that came."""
+        ok, err = self.waitresponse(timeout)
+        return (self.status, self.header) if ok else (None, str(err))
+
+    def _next_head(self, proceed: bool) -> bool:
+        """Takes the heads that have arrived; whether the final response's was among them, or, with ``proceed``, a 100."""
+        assert self._source is not None
+        while (head := self._heads.next(self._source.buf)) is not None:
+            response = parse_response(head, self.limits)
+            if response.status >= 200:
+                self._answered(response)
+                return True
+            if response.status == 101:
+                raise ProtocolError("the server switched to another protocol, which nobody asked for", 502)
+            self._replay = None
+            self._interim += 1
+            if self._interim > INTERIM:
+                raise ProtocolError(f"more than {INTERIM} interim responses", 502)
+            if proceed and response.status == 100:
+                return True
+        return False
+
+    def _read_head(self, deadline: float, proceed: bool) -> str | None:
+        """Reads the response's head; None, or the error: ``errno.TIMEDOUT`` alone leaves everything as it was.
+
+        ``proceed``: a 100 ends it too.
+        """
+        try:
+            while (source := self._source) is not None and not self._next_head(proceed):
+                err = source.fill(len(source.buf) + 1, deadline)
+                if self._source is not source:
+                    break
+                if source.buf:
+                    self._replay = None
+                if err is errno.TIMEDOUT and source.err is None:
+                    return err
+                if err is not None:
+                    err = self._again(source.why if err is not errno.EOF and source.why else err)
+                    if err is not None:
+                        return err
+        except ProtocolError as exc:
+            return self._failed("reading the response", exc.text)
+        # Without a response another task has closed it.
+        return None if self._response is not None or self._source is not None else self._err or errno.CLOSED
+
+    def _again(self, err: str) -> str | None:
+        """The connection is broken. A server may close an idle one just as it is used again: then the request, if it may be
+        repeated (RFC 9110, section 9.2.2), goes out once more on a new connection."""
+        replay, self._replay = self._replay, None
+        if replay is None:
+            hint = "; the connection had been idle, and the request may not be repeated" if self._reused else ""
+            return self._failed("waiting for the response", f"{err}{hint}")
+        self._drop()
+        self._unsent = None
+        self._heads = HeadReader(self.limits)
+        failed = self._connect(fresh=True)
+        if failed is None:
+            result = self._send_whole(replay)
+            if not result and self._response is None:
+                failed = self._err or self._failed("sending the request", str(result[1]))
+        return failed
+
+    def _answered(self, response: Response) -> None:
+        """The final response's head has come. Raises ProtocolError for a body that can't be framed."""
+        length = response_body_length(response, self.method)
+        self._response = response
+        self.version, self.status, self.reason, self.header = response
+        options = tokens(response.header["connection"])
+        if length == UNTIL_CLOSE or "close" in options or (response.version == "HTTP/1.0" and "keep-alive" not in options):
+            self._cut = True
+        coding = response.header["content-encoding"] if self._decode and length else None
+        self._expect_body(length, coding if content.known(coding) else None)
+        self._settle()
+
+    def _gather(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:
+        if self._response is None:
+            ok, err = self.waitresponse(timeout)
+            if not ok:
+                return str(err)
+        err = super()._gather(size, timeout, ahead, until)
+        self._settle()
+        return err
+
+    def readall(self, limit: int | None = None, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
+        """Reads what is left of the response's body: at most ``limit`` bytes (default: the limit ``body``), content coding
+        taken off. ``(None, err)`` for a longer one, and as for ``read``."""
+        if self._response is None:
+            ok, err = self.waitresponse(timeout)
+            if not ok:
+                return None, str(err)
+        return super().readall(limit, timeout)
+
+    def _take(self, size: int) -> bytes:
+        data = super()._take(size)
+        self._settle()
+        return data
+
+    def _broken(self, error: ProtocolError) -> str:
+        return self._failed("reading the response", error.text)
+
+    def __repr__(self) -> str:
+        return f"<http request {self.method} {self.url}, {self._err or self.status or 'under way'}>"

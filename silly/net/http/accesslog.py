@@ -1,0 +1,222 @@
+"""Access logs: a line for each request, in the forms that other servers write.
+
+    server, err = http.listen(addr=":8080", handler=handler, accesslog="combined")
+    log = http.AccessLog("json", "/var/log/app/access.log")
+    server, err = http.listen(addr=":8080", handler=handler, accesslog=log)
+
+Off the hot path: a request leaves a tuple, and a worker thread makes the lines and writes them every ``FLUSH`` s. So a slow
+disk delays no request. While it takes nothing at all, ``MOST`` lines wait; of further ones only the number is told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from io import FileIO
+from time import gmtime, monotonic, time
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from ... import logger
+from ..._core import scheduler, worker
+
+if TYPE_CHECKING:
+    from .h1 import ServerStream
+
+FLUSH = 0.2
+"""Seconds between two writes."""
+MOST = 100_000
+"""Lines that wait for a disk."""
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+# A peer chooses these bytes: neither a line's end nor a terminal's control may come of them, nor the end of a quotation.
+_ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0x100), ord('"'), ord("\\"))}
+
+_loop = scheduler.loop
+
+
+class Entry(NamedTuple):
+    """What is known of a request that has been answered."""
+
+    when: float
+    remoteaddr: str
+    host: str | None
+    method: str | None
+    target: str
+    version: str
+    status: int
+    size: int
+    took: float
+    referer: str | None
+    agent: str | None
+
+
+class AccessLog:
+    """A log in one of the forms ``"common"``, ``"combined"`` (Apache's, in UTC) and ``"json"``.
+
+    ``to``: a path, to which lines are appended, or an open text file, which stays open; None for standard error. One log may
+    serve several servers. Raises ValueError for another form, and OSError for a file that can't be opened. The size is the
+    body's, in bytes; JSON has ``ms`` too, from the request's head to the end of its handler. A request that could not be
+    parsed has ``-`` (null) in place of its line. A context manager that closes it.
+    """
+
+    def __init__(self, form: str = "combined", to: str | os.PathLike[str] | IO[str] | None = None) -> None:
+        if form not in _FORMS:
+            raise ValueError(f"an access log's form is 'common', 'combined' or 'json', not {form!r}")
+        self._line = _FORMS[form]
+        self._path: str | os.PathLike[str] | None = None
+        self._file: FileIO | IO[str] | None = None
+        if isinstance(to, (str, os.PathLike)):
+            self._path = to
+            self._file = _append_to(to)
+        elif to is None or hasattr(to, "write"):
+            self._file = to
+        else:
+            raise TypeError(f"an access log goes to a path or an open text file, not {type(to).__name__}")
+        self._entries: list[Entry] = []
+        self._dropped = 0
+        self._due = False
+        """Whether a write is due or under way."""
+        self._writing = False
+        self._closed = False
+        self._done_with: list[FileIO | IO[str] | None] = []
+        """Files to close once the write that is under way has ended."""
+
+    def reopen(self) -> None:
+        """Opens the path anew, after a tool has moved the file away; lines that wait go to the new one. Raises OSError."""
+        if self._path is not None and not self._closed:
+            before, self._file = self._file, _append_to(self._path)
+            self._done_with.append(before)
+            self._close_files()
+
+    def close(self) -> None:
+        """Ends the log: what waits is still written, of requests that end later nothing is. A file given open stays so."""
+        self._closed = True
+        self._close_files()
+
+    def __enter__(self) -> AccessLog:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _close_files(self) -> None:
+        """Closes what nobody writes to any more."""
+        if self._closed and self._path is not None and not self._due:
+            self._done_with.append(self._file)
+            self._path = None
+        while self._done_with and not self._writing:
+            file = self._done_with.pop()
+            if file is not None:
+                file.close()
+
+    def add(self, stream: ServerStream, took: float) -> None:
+        """A request was served in ``took`` ms."""
+        header = stream.header
+        host, referer, agent = header["host"], header["referer"], header["user-agent"]
+        line = stream.method, stream.target, stream.version
+        self._append(Entry(time(), stream.remoteaddr, host, *line, stream._status, stream._written, took, referer, agent))
+
+    def refused(self, remoteaddr: str, status: int, size: int) -> None:
+        """Something that is no request was answered ``status``."""
+        self._append(Entry(time(), remoteaddr, None, None, "", "", status, size, 0.0, None, None))
+
+    def _append(self, entry: Entry) -> None:
+        if self._closed:
+            return
+        if len(self._entries) >= MOST:
+            self._dropped += 1
+            return
+        self._entries.append(entry)
+        if not self._due:
+            self._due = True
+            _loop.work += 1  # the process doesn't end before the lines are written
+            _loop.timers.add(monotonic() + FLUSH, self._flush, internal=True)
+
+    def _flush(self, _: None) -> None:
+        entries, self._entries = self._entries, []
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            logger.error(f"access log: {dropped} lines were dropped, since nothing took them")
+        try:
+            worker.submit(_loop, self._write, (self._file, entries), self._written)
+        except RuntimeError as exc:
+            self._written(None, exc)  # the system gives us no thread; it may the next time
+        else:
+            self._writing = True
+
+    def _write(self, file: FileIO | IO[str] | None, entries: list[Entry]) -> None:
+        """In a worker thread."""
+        line = self._line
+        lines = "".join([line(entry) for entry in entries])
+        if isinstance(file, FileIO):
+            data = memoryview(lines.encode("ascii"))
+            while data:
+                data = data[file.write(data) :]
+        else:
+            file = file or sys.stderr
+            file.write(lines)
+            file.flush()
+
+    def _written(self, _: None, exc: BaseException | None) -> None:
+        self._writing = False
+        if exc is not None:
+            logger.error(f"access log: lines were lost: {exc}")
+        if self._entries:
+            _loop.timers.add(monotonic() + FLUSH, self._flush, internal=True)
+        else:
+            self._due = False
+            _loop.work -= 1
+        self._close_files()
+
+
+def _append_to(path: str | os.PathLike[str]) -> FileIO:
+    """Unbuffered: of a disk that takes nothing, a buffer would hold back lines that were told to be lost, and the end of the
+    process would wait for its lock."""
+    return open(path, "ab", buffering=0)
+
+
+def _quoted(value: str | None) -> str:
+    return '"-"' if value is None else f'"{value.translate(_ESCAPES)}"'
+
+
+def _common(entry: Entry) -> str:
+    return f"{_start(entry)}\n"
+
+
+def _combined(entry: Entry) -> str:
+    return f"{_start(entry)} {_quoted(entry.referer)} {_quoted(entry.agent)}\n"
+
+
+def _start(entry: Entry) -> str:
+    when = gmtime(entry.when)
+    stamp = f"{when.tm_mday:02}/{_MONTHS[when.tm_mon - 1]}/{when.tm_year}:{when.tm_hour:02}:{when.tm_min:02}:{when.tm_sec:02}"
+    line = None if entry.method is None else f"{entry.method} {entry.target} {entry.version}"
+    return f"{_remote_host(entry)} - - [{stamp} +0000] {_quoted(line)} {entry.status} {entry.size or '-'}"
+
+
+def _remote_host(entry: Entry) -> str:
+    """The peer's address without its port: what a log has first. A Unix domain socket's peer has none."""
+    return "-" if entry.remoteaddr.startswith("unix:") else entry.remoteaddr.rpartition(":")[0].strip("[]")
+
+
+def _json(entry: Entry) -> str:
+    when = gmtime(entry.when)
+    day = f"{when.tm_year:04}-{when.tm_mon:02}-{when.tm_mday:02}"
+    fields = {
+        "time": f"{day}T{when.tm_hour:02}:{when.tm_min:02}:{when.tm_sec:02}.{int(entry.when % 1 * 1000):03}Z",
+        "remote": entry.remoteaddr,
+        "host": entry.host,
+        "method": entry.method,
+        "target": entry.target if entry.method is not None else None,
+        "version": entry.version if entry.method is not None else None,
+        "status": entry.status,
+        "size": entry.size,
+        "ms": round(entry.took, 3),
+        "referer": entry.referer,
+        "agent": entry.agent,
+    }
+    return json.dumps(fields) + "\n"
+
+
+_FORMS = {"common": _common, "combined": _combined, "json": _json}

@@ -1,0 +1,279 @@
+"""Static files (upstream has none): ``http.sendfile`` answers a request with a file below a directory.
+
+    def handler(stream):
+        http.sendfile(stream, stream.path, "/srv/www", header={"cache-control": "max-age=60"})
+
+Nothing outside of the directory can be reached: a path is decoded once and checked, and then opened segment by segment, each
+relative to the directory before it and none through a symbolic link. So there is no moment between a check and an open, and
+whoever exchanges a directory for a link meanwhile gains nothing.
+"""
+
+from __future__ import annotations
+
+import errno as os_errno
+import os
+import re
+from mimetypes import MimeTypes
+from stat import S_ISDIR, S_ISREG
+from time import time
+from typing import NamedTuple
+
+from ... import logger
+from ..._core.result import Result
+from ..._wire.conditional import UNSATISFIABLE, http_date, precondition, requested_range
+from ..._wire.error import ProtocolError
+from ..._wire.header import Outgoing, compose, tokens
+from ..._wire.negotiate import content_coding
+from ..._wire.path import file_segments
+from .h1 import ServerStream
+
+_PREPARED = {"br": b".br", "gzip": b".gz"}
+"""Content codings in the order of preference, with the ends of the names of files that hold them."""
+
+_DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
+"""O_PATH, where there is one: to go through a directory one needn't be allowed to list it."""
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""Not blocking: the open of a FIFO that nobody writes to would wait."""
+
+_ABSENT = {
+    getattr(os_errno, name)
+    # No such file; a link where none is followed; a socket or device.
+    for name in ("ENOENT", "ENOTDIR", "ELOOP", "EMLINK", "ENAMETOOLONG", "ENXIO", "ENODEV", "EOPNOTSUPP")
+}
+_FORBIDDEN = {os_errno.EACCES, os_errno.EPERM}
+_BUSY = {os_errno.EMFILE, os_errno.ENFILE, os_errno.ENOMEM, os_errno.EAGAIN}
+
+_TYPES = {
+    # The table that Python has built in, the same on every system, and what the older of them lack.
+    **MimeTypes().types_map[True],
+    ".avif": "image/avif",
+    ".br": "application/octet-stream",
+    ".bz2": "application/x-bzip2",
+    ".flac": "audio/flac",
+    ".gz": "application/gzip",
+    ".ico": "image/x-icon",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".m4a": "audio/mp4",
+    ".map": "application/json",
+    ".md": "text/markdown",
+    ".mjs": "text/javascript",
+    ".ogg": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".otf": "font/otf",
+    ".svg": "image/svg+xml",
+    ".svgz": "application/gzip",
+    ".tgz": "application/gzip",
+    ".ttf": "font/ttf",
+    ".wasm": "application/wasm",
+    ".webm": "video/webm",
+    ".webmanifest": "application/manifest+json",
+    ".webp": "image/webp",
+    ".woff": "font/woff",
+    ".woff2": "font/woff2",
+    ".xz": "application/x-xz",
+    ".zst": "application/zstd",
+}
+
+_OURS = frozenset(
+    ("content-length", "transfer-encoding", "trailer", "content-range", "content-encoding")
+    + ("accept-ranges", "etag", "last-modified")
+)
+"""Fields that the file, or the part of it that is sent, decides."""
+_REDIRECTED = re.compile(r"/(?!/)[!-\[\]-~]*")
+"""Paths that may come back as a Location. Browsers take "//" and, for a "/", the backslash as the start of a host."""
+
+
+class _Representation(NamedTuple):
+    """An open file that may be sent. ``varies``: another request might get the same in another coding."""
+
+    fd: int
+    status: os.stat_result
+    coding: str | None
+    varies: bool
+
+
+def sendfile(
+    stream: ServerStream,
+    path: str,
+    root: str | os.PathLike[str],
+    *,
+    header: Outgoing | None = None,
+    index: str | None = "index.html",
+) -> Result:
+    """Answers the request with the file that ``path`` names below the directory ``root``, or with the status that says why not.
+
+    ``path`` is percent-encoded, as ``stream.path`` is. One without "/" at its start names nothing (404), but an empty one is
+    ``root`` itself. A directory with "/" at its end gives its file ``index`` (404 if that is None), without one a redirect to
+    ``stream.path`` with it. Hidden files (``.name``) are not found; symbolic links below ``root`` are not followed.
+
+    GET and HEAD are answered (else 405); preconditions, and one range of bytes, are heeded (RFC 9110, sections 13 and 14).
+    Where ``name.br`` or ``name.gz`` stands beside ``name``, and is not older, it goes to whoever accepts its coding.
+    ``header``: more fields for the file, or another Content-Type.
+
+    ``(False, err)`` when the request was answered already, or the file could not be sent whole: then the connection ends.
+    Raises TypeError and ValueError for bad arguments, such as a field that the file decides; never for a path or a file.
+
+    The calling task looks the file up and reads it, and so holds the loop for as long as the disk takes. What is asked for
+    often is in the system's cache, and takes some microseconds, less than to hand it to a thread.
+    """
+    fields = _check(path, root, header, index)
+    if stream.method not in ("GET", "HEAD"):
+        return _answer(stream, 405, "Method Not Allowed", {"allow": "GET, HEAD"})
+    if not path:
+        return _directory(stream, path, root, fields, index)
+    if not path.startswith("/"):
+        return _answer(stream, 404, "Not Found")
+    try:
+        *parents, name = file_segments(path)
+    except ProtocolError as exc:
+        return _answer(stream, exc.code, exc.answer)
+    if not name:
+        if index is None:
+            return _answer(stream, 404, "Not Found")
+        name = index
+    try:
+        file = _find(root, parents, name, stream.header["accept-encoding"])
+    except IsADirectoryError:
+        if path.endswith("/"):
+            return _answer(stream, 404, "Not Found")  # the index itself
+        return _directory(stream, path, root, fields, index)
+    except OSError as exc:
+        return _failed(stream, exc)
+    try:
+        return _send(stream, file, name, fields)
+    finally:
+        os.close(file.fd)
+
+
+def _check(path: str, root: str | os.PathLike[str], header: Outgoing | None, index: str | None) -> list[tuple[str, str]]:
+    """Raises for bad arguments; the caller's fields, ready to send."""
+    if not isinstance(path, str):
+        raise TypeError(f"http.sendfile needs a path, not {type(path).__name__}")
+    if not isinstance(os.fspath(root), str):
+        raise TypeError("http.sendfile needs a root that is str or a path object, not bytes")
+    if index is not None and not isinstance(index, str):
+        raise TypeError(f"index is the name of a file or None, not {type(index).__name__}")
+    if index in ("", ".", "..") or (index and ("/" in index or "\0" in index)):
+        raise ValueError(f"index is the name of a file or None, not {index!r}")
+    fields = compose(header or ())
+    for name, _ in fields:
+        if name in _OURS:
+            raise ValueError(f"the header {name!r} is decided by the file")
+    return fields
+
+
+def _answer(stream: ServerStream, status: int, text: str, header: dict[str, str] | None = None) -> Result:
+    result = stream.respond(status, {"content-type": "text/plain", **(header or {})})
+    return stream.closewrite(text + "\n") if result else result
+
+
+def _failed(stream: ServerStream, exc: OSError) -> Result:
+    """The file can't be opened."""
+    if exc.errno in _ABSENT:
+        return _answer(stream, 404, "Not Found")
+    if exc.errno in _FORBIDDEN:
+        return _answer(stream, 403, "Forbidden")
+    logger.error(f"http.sendfile: {stream.path[:200]!r}: {exc.strerror}")
+    if exc.errno in _BUSY:
+        return _answer(stream, 503, "Service Unavailable")
+    return _answer(stream, 500, "Internal Server Error")
+
+
+def _directory(
+    stream: ServerStream, path: str, root: str | os.PathLike[str], fields: list[tuple[str, str]], index: str | None
+) -> Result:
+    """A directory whose path has no "/" at its end: relative links in its index need one."""
+    if index is not None and stream.path.endswith("/"):
+        return sendfile(stream, path + "/", root, header=fields, index=index)  # the caller has named another path than the peer
+    if index is None or not _REDIRECTED.fullmatch(stream.path):
+        return _answer(stream, 404, "Not Found")
+    query = stream.target.partition("?")[2]
+    location = f"{stream.path}/?{query}" if query else stream.path + "/"
+    return _answer(stream, 301, "Moved Permanently", {"location": location})
+
+
+def _find(root: str | os.PathLike[str], parents: list[str], name: str, accepted: str | None) -> _Representation:
+    """Opens the file ``name``, or what is prepared of it. Raises OSError, for a directory IsADirectoryError."""
+    try:
+        directory = os.open(root, _DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        raise OSError(os_errno.EIO, f"the root {os.fspath(root)!r} is not a directory") from None
+    try:
+        # Names as bytes: on the disk they are UTF-8, whatever the locale.
+        for parent in parents:
+            inner = os.open(parent.encode(), _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+            os.close(directory)
+            directory = inner
+        fd, status = _open(directory, name.encode())
+        return _prepared(directory, name.encode(), _Representation(fd, status, None, False), accepted)
+    finally:
+        os.close(directory)
+
+
+def _open(directory: int, name: bytes) -> tuple[int, os.stat_result]:
+    """Opens a regular file of ``directory``."""
+    fd = os.open(name, _FILE, dir_fd=directory)
+    status = os.fstat(fd)
+    if S_ISREG(status.st_mode):
+        return fd, status
+    os.close(fd)
+    code = os_errno.EISDIR if S_ISDIR(status.st_mode) else os_errno.ENOENT
+    raise OSError(code, os.strerror(code))
+
+
+def _prepared(directory: int, name: bytes, plain: _Representation, accepted: str | None) -> _Representation:
+    """``plain``, or a file beside it that holds the same in a coding which the peer prefers."""
+    found: dict[str | None, _Representation] = {None: plain}
+    for coding, ending in _PREPARED.items():
+        try:
+            fd, status = _open(directory, name + ending)
+        except OSError:
+            continue  # none, or none that may be sent: then what it was made from is
+        if status.st_mtime_ns >= plain.status.st_mtime_ns:
+            found[coding] = _Representation(fd, status, coding, True)
+        else:
+            os.close(fd)
+    chosen = found.pop(content_coding(accepted, [coding for coding in found if coding]))
+    for other in found.values():
+        os.close(other.fd)
+    return chosen._replace(varies=True) if found else chosen
+
+
+def _type(name: str) -> str:
+    """The Content-Type of a file by its name's ending."""
+    found = _TYPES.get(os.path.splitext(name)[1].lower(), "application/octet-stream")
+    return f"{found}; charset=utf-8" if found.startswith("text/") else found
+
+
+def _send(stream: ServerStream, file: _Representation, name: str, fields: list[tuple[str, str]]) -> Result:
+    """Answers with the file, as far as the request's conditions and its Range let it."""
+    size = file.status.st_size
+    now = int(time())
+    # Never later than Date (RFC 9110, section 8.8.2.1).
+    modified = max(0, min(file.status.st_mtime_ns // 10**9, now))
+    etag = f'"{file.status.st_mtime_ns:x}-{size:x}-{file.status.st_ino:x}{"-" + file.coding if file.coding else ""}"'
+    outcome = precondition(stream.method, stream.header, etag, modified, now)
+    if outcome == 412:
+        return _answer(stream, 412, "Precondition Failed")
+    part = requested_range(stream.method, stream.header, etag, modified, size, now) if outcome == 200 else None
+    if part == UNSATISFIABLE:
+        return _answer(stream, 416, "Range Not Satisfiable", {"content-range": f"bytes */{size}"})
+    ours = {"etag": etag, "last-modified": http_date(modified)}
+    if file.varies:
+        given = ", ".join([value for field, value in fields if field == "vary"])
+        fields = [pair for pair in fields if pair[0] != "vary"]
+        ours["vary"] = given if {"*", "accept-encoding"} & set(tokens(given)) else f"{given}, Accept-Encoding".lstrip(", ")
+    if outcome == 304:
+        result = stream.respond(304, [*ours.items(), *(pair for pair in fields if pair[0] != "content-type")])
+        return stream.closewrite() if result else result
+    ours |= {"accept-ranges": "bytes", "content-type": _type(name), "x-content-type-options": "nosniff"}
+    if file.coding:
+        ours["content-encoding"] = file.coding
+    first, end = part or (0, size)
+    if part:
+        ours["content-range"] = f"bytes {first}-{end - 1}/{size}"
+    for field, _ in fields:
+        ours.pop(field, None)
+    result = stream.respond(206 if part else 200, [*ours.items(), *fields, ("content-length", end - first)])
+    return stream.sendfile(file.fd, first, end - first) if result else result

@@ -1,0 +1,207 @@
+"""A listening HTTP server: its connections, how many there may be, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ... import errno
+from ..._core import scheduler
+from ..._core.result import OK, Result, failure
+from ..._wire.limits import Limits
+from .. import tcp
+from .._listener import Listener
+from .accesslog import AccessLog
+from .h1 import Connection, Handler, refuse_busy
+
+
+class Server:
+    """A listening server. ``addr`` and ``port`` tell where, with the real port. A context manager that closes it."""
+
+    def __init__(
+        self, handler: Handler, scheme: str, limits: Limits, methods: frozenset[str], log: AccessLog | None
+    ) -> None:
+        self.handler = handler
+        self.scheme = scheme
+        self.limits = limits
+        self.methods = methods
+        self.log = log
+        self._listener: Listener | None = None
+        self._connections: set[Connection] = set()
+        self._admitted = 0
+        self._by_address: dict[str, int] = {}
+        self._closing = False
+        self._drainers: list[scheduler.Task] = []
+
+    def start(
+        self,
+        addr: str,
+        certs: Sequence[Mapping[str, Any]] | None,
+        alpnprotos: Sequence[str],
+        backlog: int | None,
+        ca: str | bytes | None,
+        verify: str | None,
+    ) -> str | None:
+        """Listens; the error, or None. ``http.listen`` calls it."""
+        listener: Listener | None
+        if certs:
+            # Loaded when used: OpenSSL's modules take longer to import than all of ours.
+            from .._tls_server import Settings
+            from ..tls import listen_admitted
+
+            settings = Settings(certs, alpnprotos, ca, verify, None)
+            listener, err = listen_admitted("http.listen", addr, settings, self._serve, backlog, self.limits, self)
+        else:
+            listener, err = tcp.listen(addr, self._accept, backlog, limits=self.limits)
+        if listener is None:
+            return err
+        self._listener = listener
+        listener.on_close = self._closed
+        return None
+
+    @property
+    def addr(self) -> str:
+        """Where it listens, with the real port."""
+        assert self._listener is not None
+        return self._listener.addr
+
+    @property
+    def port(self) -> int:
+        """The real port; 0 for a Unix domain socket."""
+        assert self._listener is not None
+        return self._listener.port
+
+    def close(self) -> Result:
+        """Stops listening. Idle connections close now, others after the request that they serve; WebSockets stay."""
+        assert self._listener is not None
+        return self._listener.close()
+
+    def reload(
+        self,
+        certs: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        ca: str | bytes | None = None,
+        verify: str | None = None,
+    ) -> Result:
+        """Uses other certificates for new connections, as the ``reload`` of ``silly.net.tls``'s listener. Raises ValueError for
+        a server without TLS."""
+        reload = getattr(self._listener, "reload", None)
+        if reload is None:
+            raise ValueError("server.reload is about TLS, which this server doesn't speak")
+        result: Result = reload(certs, ca=ca, verify=verify)
+        return result
+
+    def drain(self, ms: float | None = None) -> Result:
+        """Stops listening, and blocks until every connection has ended: what runs is finished, what is new is refused.
+
+        Idle connections close now, others after the request that they serve, whose answer says so; WebSockets get close 1001.
+        What is left after ``ms`` milliseconds (None: however long it takes) is cut off: ``(False, err)`` tells how much. A
+        handler isn't stopped by that, its calls return errors. Raises RuntimeError in a handler of this server, which would
+        wait for itself.
+
+            server.drain(10_000)
+            silly.exit()
+        """
+        scheduler.check_thread("server.drain")
+        if ms is not None:
+            tcp.deadline_after(ms)  # raises for what is no time, before anything is closed
+        if any(connection.task is scheduler.current() for connection in self._connections):
+            raise RuntimeError("server.drain waits for the handlers, and this is one: fork a task for it")
+        self.close()
+        if scheduler.leaving():
+            return failure(errno.CLOSED)
+        for connection in list(self._connections):
+            connection.drain()
+        if ms is None:
+            return self._drained()
+        with scheduler.Deadline(ms) as own:
+            result = self._drained()
+        if result or not own.expired:
+            return result
+        left = list(self._connections)
+        for connection in left:
+            connection.abort()
+        if not left:
+            return OK
+        many = "1 connection was" if len(left) == 1 else f"{len(left)} connections were"
+        return failure(f"server.drain: {many} cut off after {ms:g} ms")
+
+    def _drained(self) -> Result:
+        """Waits for the end of the last connection."""
+        while self._connections:
+            if scheduler.leaving():
+                return failure(errno.CLOSED)
+            task = scheduler.current()
+            self._drainers.append(task)
+            try:
+                scheduler.park("server.drain")
+            except BaseException as exc:
+                if task in self._drainers:
+                    self._drainers.remove(task)
+                if isinstance(exc, scheduler.DeadlineOver):
+                    return failure(scheduler.ran_out("server.drain"))
+                raise
+        return OK
+
+    def _closed(self) -> None:
+        self._closing = True
+        for connection in list(self._connections):
+            connection.close_idle()
+
+    # ---- connections --------------------------------------------------------------------------------------------
+
+    def enter(self, host: str) -> bool:
+        """Whether a connection from ``host`` may come; ``leave`` ends what was admitted."""
+        limits = self.limits
+        count = self._by_address.get(host, 0)
+        if (limits.connections and self._admitted >= limits.connections) or (
+            limits.address_connections and count >= limits.address_connections
+        ):
+            return False
+        self._admitted += 1
+        if limits.address_connections:
+            self._by_address[host] = count + 1
+        return True
+
+    def leave(self, host: str) -> None:
+        """A connection from ``host`` that ``enter`` admitted has ended."""
+        self._admitted -= 1
+        if self.limits.address_connections:
+            self._by_address[host] -= 1
+            if not self._by_address[host]:
+                del self._by_address[host]
+
+    def _accept(self, conn: tcp.Conn) -> None:
+        host = conn.remoteaddr.rpartition(":")[0]
+        if not self.enter(host):
+            refuse_busy(conn)
+            return
+        try:
+            self._serve(conn)
+        finally:
+            self.leave(host)
+
+    def _serve(self, conn: tcp.Conn) -> None:
+        if self._closing:
+            conn.close()  # it was accepted, or shook hands, while the server closed: nobody waits for it any more
+            return
+        connection = Connection(conn, self)
+        self._connections.add(connection)
+        try:
+            connection.serve()
+            connection.deliver()
+        finally:
+            self._connections.discard(connection)
+            if not self._connections and self._drainers:
+                drainers, self._drainers = self._drainers, []
+                for task in drainers:
+                    scheduler.wake(task)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<http server {self._listener!r}>"

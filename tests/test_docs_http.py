@@ -1,0 +1,90 @@
+"""The code of docs/http.md runs, and does what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from silly._wire.limits import DEFAULT
+from silly.net import http
+
+from .helpers import Raw, serving, spawn
+
+TEXT = (Path(__file__).resolve().parent.parent / "docs" / "http.md").read_text()
+
+
+@pytest.fixture
+def guide() -> dict[str, Any]:
+    """What the code of the guide defines."""
+    namespace: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert len(blocks) == 7
+    for block in blocks:
+        exec(block, namespace)
+    yield namespace
+    http.closeidle()
+
+
+def test_server_and_client(guide: dict[str, Any], logs: Any) -> None:
+    with serving(guide["handler"]) as server:
+        url = f"http://127.0.0.1:{server.port}/?name=you"
+        assert guide["fetch"](url) == (200, "text/plain", "Hello, you")
+        response, err = http.post(url, None, "shout")
+        assert err is None
+        assert response.body == b"SHOUT"
+        assert server.drain(5000) == (True, None)
+
+
+def test_client_without_a_server(guide: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(guide["handler"]) as server:
+        port = server.port
+    assert guide["fetch"](f"http://127.0.0.1:{port}/") is None
+    assert capsys.readouterr().out == f"http GET http://127.0.0.1:{port}/: connect: Connection refused (111)\n"
+
+
+def test_pieces(guide: dict[str, Any]) -> None:
+    with serving(guide["upload"]) as server:
+        status, body = guide["relay"](f"http://127.0.0.1:{server.port}/", [b"x" * 100_000] * 20)
+        assert (status, body) == (200, b"2000000 bytes")
+
+
+def test_shut_down(guide: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    exits = []
+    monkeypatch.setattr("silly.exit", lambda: exits.append(True))
+    with serving(guide["handler"]) as server, Raw.connect(server) as client:
+        client.request()
+        assert client.response().status == 200
+        guide["shut_down"](server)
+        client.eof()
+    assert exits == [True]
+    assert capsys.readouterr().out == ""
+
+
+def test_files_and_routes(guide: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("file")
+    real = http.sendfile
+    monkeypatch.setattr(http, "sendfile", lambda stream, path, root, **rest: real(stream, path, tmp_path, **rest))
+    with serving(guide["static"]) as server:
+        response, _ = http.get(f"http://127.0.0.1:{server.port}/a.txt")
+        assert (response.status, response.text, response.header["cache-control"]) == (200, "file", "max-age=3600")
+    with serving(guide["router"]) as server:
+        base = f"http://127.0.0.1:{server.port}"
+        assert http.get(f"{base}/users/7")[0].text == "user 7"
+        assert http.fetch("PATCH", f"{base}/users/7", None, "x")[0].status == 204
+        assert http.get(f"{base}/static/a.txt")[0].text == "file"
+        assert http.post(f"{base}/users/7")[0].status == 405
+        sock, err = guide["websocket"].connect(f"ws://127.0.0.1:{server.port}/rooms/tea")
+        assert err is None
+        assert sock.read() == ("welcome to tea", "text")
+        closing = spawn(sock.close)
+        closing.pop()
+
+
+def test_the_table_names_the_defaults() -> None:
+    named = [name for row in re.findall(r"^\| (`.*?) \|", TEXT, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
+    assert len(named) == 15
+    for name in named:
+        assert hasattr(DEFAULT, name), name
