@@ -15,7 +15,7 @@ from . import CORPUS, TARGETS
 def test_the_corpus(name: str) -> None:
     target = import_module(f"tests.fuzz.{name}")
     kept = sorted((CORPUS / name).iterdir())
-    assert len(kept) > 20
+    assert len(kept) > 10
     for path in kept:
         try:
             target.run(path.read_bytes())
@@ -28,7 +28,7 @@ def test_the_corpus(name: str) -> None:
 
 def test_the_corpus_is_small() -> None:
     sizes = [path.stat().st_size for path in CORPUS.glob("*/*")]
-    assert len(sizes) < 300
+    assert len(sizes) < 100 * len(TARGETS)
     assert sum(sizes) < 300_000
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from silly._wire import deflate, handshake
+from silly._wire import content, deflate, handshake
+from silly._wire.content import ContentDecoder
 from silly._wire.deflate import Deflate, Deflater, Inflater, check_answer, negotiate
 from silly._wire.error import ProtocolError
 from silly._wire.header import Header
-from silly._wire.http1 import HeadReader, parse_request
+from silly._wire.http1 import ChunkedReader, HeadReader, parse_request
 from silly._wire.limits import DEFAULT, Limits
 from silly._wire.mask import apply_mask
 from silly._wire.ws import BINARY, CONTINUATION, FIN, PING, RSV1, TEXT, MessageReader
@@ -69,6 +70,7 @@ def _counting(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("error", "compressobj", "DEFLATED", "Z_SYNC_FLUSH", "Z_DEFAULT_STRATEGY", "Z_RLE")
     shown = {name: getattr(zlib, name) for name in names}
     monkeypatch.setattr(deflate, "zlib", SimpleNamespace(decompressobj=Stream, **shown))
+    monkeypatch.setattr(content, "zlib", SimpleNamespace(decompressobj=Stream, error=zlib.error))
 
 
 def work(call: Callable[[], object]) -> int:
@@ -270,4 +272,75 @@ def test_a_head_of_separators(segment: int) -> None:
 
         return run
 
-    check_linear(build, 8192)
+    check_linear(build, 16384)
+
+
+# ---- bodies -----------------------------------------------------------------------------------------------------------
+
+CHUNKS: dict[str, Callable[[int], bytes]] = {
+    "one-byte chunks": lambda size: b"1\r\nx\r\n" * size + b"0\r\n\r\n",
+    "chunks of line ends": lambda size: b"2\r\n\r\n\r\n" * size + b"0\r\n\r\n",
+    "short extensions": lambda size: b"1;a=b;c=d\r\nx\r\n" * size + b"0\r\n\r\n",
+    "long extensions": lambda size: (b"7a;" + b"e" * 240 + b"\r\n" + b"x" * 122 + b"\r\n") * (size // 20) + b"0\r\n\r\n",
+    "a chunk": lambda size: b"%x\r\n%b\r\n0\r\n\r\n" % (8 * size, bytes(8 * size)),
+    "trailers": lambda size: b"0\r\n" + b"A: b\r\n" * size + b"\r\n",
+    "a trailer of line ends": lambda size: b"0\r\nA: " + b"\r" * size + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("most", [1, 100, 2**20])
+@pytest.mark.parametrize("segment", [1, 1000, 2**20], ids=["in-bytes", "in-pieces", "whole"])
+@pytest.mark.parametrize("name", CHUNKS)
+def test_chunks(name: str, segment: int, most: int) -> None:
+    """aiohttp CVE-2025-69229, whatever is read at a time."""
+
+    def build(size: int) -> Callable[[], object]:
+        stream = CHUNKS[name](size)
+        pieces = [stream[at : at + segment] for at in range(0, len(stream), segment)]
+
+        def run() -> None:
+            reader, buf = ChunkedReader(Limits(header_lines=10_000)), Buffer()
+            try:
+                for piece in pieces:
+                    buf += piece
+                    while reader.read(buf, most):
+                        pass
+            except ProtocolError:
+                assert "line ends" in name
+
+        return run
+
+    check_linear(build, 400)
+
+
+def test_what_a_one_byte_chunk_costs() -> None:
+    """A client may send 16 MiB of them: each costs its bytes, looked at twice, and a few calls."""
+    count = 2**14
+    stream = CHUNKS["one-byte chunks"](count)
+    assert work(lambda: ChunkedReader(DEFAULT).read(Buffer(stream), count)) < 40 * count
+
+
+@pytest.mark.parametrize("segment", [1, 64])
+@pytest.mark.parametrize("bits", [31, 15, -15])
+def test_content(bits: int, segment: int) -> None:
+    """A bomb, and behind a gzip member any number of empty ones, fed as they arrive."""
+
+    def build(size: int) -> Callable[[], object]:
+        stream = zlib.compressobj(wbits=bits)
+        data = stream.compress(bytes(500 * size)) + stream.flush()
+        if bits == 31:
+            empty = zlib.compressobj(wbits=bits)
+            data += empty.flush() * size
+        pieces = [data[at : at + segment] for at in range(0, len(data), segment)]
+
+        def run() -> None:
+            decoder = ContentDecoder("gzip" if bits == 31 else "deflate")
+            for piece in pieces:
+                decoder.decode(piece, 1000)
+                while decoder.waiting:
+                    decoder.decode(b"", 1000)
+            decoder.finish()
+
+        return run
+
+    check_linear(build, 2000)
