@@ -152,3 +152,33 @@ def test_pingpong_channel(launcher: list[str]) -> None:
         lines = [game.line() for _ in range(7)]
         assert lines == ["ping: 0", "pong: 1", "ping: 2", "pong: 3", "ping: 4", "pong: 5", "ping: game over"]
         assert game.wait() == 0
+
+
+def test_site_and_get() -> None:
+    with example("http_site.py", "--addr=127.0.0.1:0", f"--root={EXAMPLES}") as server:
+        addr = address(server.line())
+        with example("http_get.py", f"--url=http://{addr}/api/visits/me") as client:
+            assert client.line() == "200 OK"
+            lines = [client.line() for _ in range(5)]
+            assert "content-length: 2" in lines
+            assert lines[-1] == "1"
+            assert client.wait() == 0
+        page = check(http.get(f"http://{addr}/"))
+        assert page.body == (EXAMPLES / "chat.html").read_bytes()
+        assert page.header["content-type"] == "text/html; charset=utf-8"
+        assert check(http.get(f"http://{addr}/../setup.cfg")).status == 400
+        sock = check(websocket.connect(f"ws://{addr}/echo"))
+        sock.write("hello", "text")
+        assert sock.read() == ("hello", "text")
+        assert check(http.post(f"http://{addr}/drain")).status == 202
+        http.closeidle()
+        assert sock.read()[1] == "close"
+        assert sock.closecode == 1001
+        sock.close()
+        assert server.wait() == 0
+
+
+def test_get_without_a_server() -> None:
+    with example("http_get.py", "--url=http://127.0.0.1:1/") as client:
+        assert client.line() == "http GET http://127.0.0.1:1/: connect: Connection refused (111)"
+        assert client.wait() == 1
