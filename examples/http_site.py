@@ -27,7 +27,7 @@ def drain(stream):
 
 @router.websocket("/echo")
 def echo(stream):
-    sock, err = websocket.upgrade(stream)
+    sock, _err = websocket.upgrade(stream)
     if sock is None:
         return
     while True:
