@@ -125,8 +125,7 @@ def _parse(field: str, code: int) -> list[_Extension]:
     while at < len(field) or not found:
         match = _EXTENSION.match(field, at)
         if match is None:
-            wrong = "bad Sec-WebSocket-Extensions"
-            raise ProtocolError(f"{wrong} at {field[at : at + 80]!r}", code, wrong)
+            raise ProtocolError(f"bad Sec-WebSocket-Extensions at {field[at : at + 80]!r}", code)
         pairs: list[tuple[str, str]] = _PARAMETER.findall(match[2])
         found.append((match[1], [(name, value.strip('"').replace("\\", "")) for name, value in pairs]))
         at = match.end()

@@ -96,7 +96,7 @@ def check_origin(header: Header, origins: Origins = None) -> None:
         else:
             allowed = _normal(origin) in map(_normal, origins)
         if not allowed:
-            raise ProtocolError(f"Origin {origin[:80]!r} is not allowed", 403, "this Origin is not allowed")
+            raise ProtocolError(f"Origin {origin[:80]!r} is not allowed", 403)
         return
     match = _ORIGIN.fullmatch(origin)
     host = (header["host"] or "").lower()
@@ -107,7 +107,7 @@ def check_origin(header: Header, origins: Origins = None) -> None:
         bare = host.endswith("]") or ":" not in host
         if port and (f"{name}:{port}" == host or (bare and port == default and name == host)):
             return
-    raise ProtocolError(f"Origin {origin[:80]!r} is not this host, {host[:80]!r}", 403, "this Origin is not this host")
+    raise ProtocolError(f"Origin {origin[:80]!r} is not this host, {host[:80]!r}", 403)
 
 
 def _normal(origin: str) -> str:
@@ -136,7 +136,7 @@ def offered_subprotocols(header: Header) -> list[str]:
     offered = split_list(header["sec-websocket-protocol"] or "")
     for name in offered:
         if not TOKEN.fullmatch(name):
-            raise ProtocolError(f"bad Sec-WebSocket-Protocol {name[:80]!r}", 400, "bad Sec-WebSocket-Protocol")
+            raise ProtocolError(f"bad Sec-WebSocket-Protocol {name[:80]!r}", 400)
     return offered
 
 

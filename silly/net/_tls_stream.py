@@ -149,17 +149,21 @@ class TlsStream(Stream):
 
     def _records(self, data: bytes) -> int:
         """How many records are whole with ``data``. One whose header is none counts at once: OpenSSL shall judge it."""
-        count = at = 0
-        if self._missing:
-            if len(data) < self._missing:
-                self._missing -= len(data)
+        size = len(data)
+        at = self._missing
+        if not at and not self._header and size >= _HEADER and size == _HEADER + (data[3] << 8 | data[4]):
+            return 1  # what happens for nearly every message
+        count = 0
+        if at:
+            if size < at:
+                self._missing = at - size
                 return 0
-            at, self._missing = self._missing, 0
+            self._missing = 0
             count = 1
         elif self._header:
             data = self._header + data
             self._header = b""
-        size = len(data)
+            size = len(data)
         while size - at >= _HEADER:
             length = (data[at + 3] << 8) | data[at + 4]
             end = at + _HEADER + length
@@ -182,8 +186,9 @@ class TlsStream(Stream):
         pieces = []
         silent = True
         try:
-            for _ in range(records):
+            while records:
                 pieces.append(ssl.recv(_RECORD))
+                records -= 1
             silent = False
         except SSL.WantReadError:
             pass
@@ -205,7 +210,7 @@ class TlsStream(Stream):
         if plain:
             if self.keep_session is not None:
                 self._pass_session()
-            super()._feed(plain)
+            Stream._feed(self, plain)
         if self._peer_closed:
             if self.err is None:
                 self.err = errno.EOF  # an end in good order, even where a write has met a reset
@@ -262,7 +267,9 @@ class TlsStream(Stream):
         size = len(data)
         if 0 < size <= _RECORD:
             self.ssl.send(data)
-            return self._cipher(size + 1024)
+            room = size + 1024
+            record = self.ssl.bio_read(room)
+            return record if len(record) < room else record + self._cipher()
         pieces = []
         with memoryview(data) as view:
             at = 0

@@ -177,7 +177,8 @@ class Incoming:
             return b""
         decoded = self._decoded
         if decoded is not None:
-            data = bytes(decoded[:size])
+            with memoryview(decoded) as view:
+                data = bytes(view[:size])
             del decoded[:size]
             return data
         assert self._source is not None

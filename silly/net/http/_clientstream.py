@@ -28,7 +28,7 @@ from ..._wire.http1 import (
 )
 from ..._wire.limits import Limits
 from ..._wire.url import Url
-from .._stream import _nobody
+from .._output import nobody
 from ..tcp import Conn, Data, deadline_after, to_bytes
 from ._body import Incoming
 from ._pool import Pool
@@ -78,6 +78,8 @@ class ClientStream(Incoming):
     _response: Response | None = None
     _head_sent = False
     _ended = False
+    _sent = False
+    """Whether all of the request has been written, after ``_ended``."""
     _written = 0
     _sending = False
     """Whether a task is within a write."""
@@ -145,7 +147,7 @@ class ClientStream(Incoming):
     def _drop(self) -> None:
         conn, self._conn, self._source = self._conn, None, None
         if conn is not None:
-            conn._stream.owner = _nobody
+            conn._stream.owner = nobody
             conn._stream.abort()  # nothing that we wrote matters any more
             self._pool.leave(self._url)
 
@@ -154,11 +156,11 @@ class ClientStream(Incoming):
         conn = self._conn
         if conn is None or self._response is None or not self._raw_ended():
             return
-        if not self._ended or conn.unsentbytes():
+        if not self._sent or conn.unsentbytes():
             self._drop()
             return
         self._conn = self._source = None
-        conn._stream.owner = _nobody
+        conn._stream.owner = nobody
         if self._cut:
             conn.close()
             self._pool.leave(self._url)
@@ -349,6 +351,7 @@ class ClientStream(Incoming):
         return self._start_body() if not self._head_sent else None
 
     def _send_whole(self, data: bytes) -> Result:
+        self._sent = False
         for at in range(0, len(data), PIECE):
             err = self._answer() if at else None
             if err is None:
@@ -356,8 +359,9 @@ class ClientStream(Incoming):
             if err is None:
                 continue
             if self._replay is not None and self._source is not None and self._source.werr is not None:
-                break  # all of it may go out again: whoever waits for the response sees to that
+                return OK  # all of it may go out again: whoever waits for the response sees to that
             return failure(err)
+        self._sent = True
         return OK
 
     # ---- the response -------------------------------------------------------------------------------------------

@@ -541,19 +541,26 @@ class Connection:
             finish, stream.on_finish, stream.on_drain = stream.on_finish, None, None
             if finish is not None:
                 finish(failed)
-        # The first is what happens for nearly every request, without a call.
-        goes_on = (stream._ended and not (failed or stream._close or stream._body or stream._hijacked or self.closing)) or (
-            not stream._hijacked and self._finish(stream, failed)
-        )
+        took = 0.0 if service.log is None else monotonic() - begin
+        # What happens for nearly every request, without a call.
+        goes_on = stream._ended and not (failed or stream._close or stream._body or stream._hijacked or self.closing)
+        complete = goes_on or self._complete(stream, failed)
         if service.log is not None:
-            service.log.add(stream, (monotonic() - begin) * 1000)
-        return goes_on
+            service.log.add(stream, took * 1000)
+        return goes_on or self._goes_on(stream, complete)
 
-    def _finish(self, stream: ServerStream, failed: bool) -> bool:
-        """Ends the response; whether the connection serves on."""
+    def _complete(self, stream: ServerStream, failed: bool) -> bool:
+        """Ends the response; whether that leaves the connection usable."""
         if failed:
             stream._failed()
-        elif stream._complete() and not self.closing:
+            return False
+        return not stream._hijacked and stream._complete()
+
+    def _goes_on(self, stream: ServerStream, complete: bool) -> bool:
+        """After the response: whether the connection serves on."""
+        if stream._hijacked:
+            return False
+        if complete and not self.closing:
             self.skipping = True
             skipped = stream._skip_body()
             self.skipping = False

@@ -82,5 +82,5 @@ def _refuse(stream: ServerStream, exc: ProtocolError) -> str:
         header |= {"allow": "GET"}
     header["connection"] = f"{header.get('connection', '')}, close"
     stream.respond(exc.code, header)
-    stream.closewrite(exc.answer.encode("ascii", "backslashreplace") + b"\n")
+    stream.closewrite(exc.text.encode("ascii", "backslashreplace") + b"\n")
     return exc.text

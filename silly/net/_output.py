@@ -1,0 +1,463 @@
+"""The writing half of a byte stream: gathered writes, back-pressure, files.
+
+``write(data)`` queues, the loop sends what each stream gathered in one call at the end of a drain; past the limit ``unsent`` it
+waits until a quarter of that is left. ``werr`` is what a write gives once nothing can be sent any more. ``sendfile`` sends a
+part of a file, from the kernel's cache where it can. What is being sent from a file is not in the queue: until it is done
+nobody else may write, and if it breaks off nobody can any more.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from errno import EINVAL, ENOSYS, EOPNOTSUPP
+from threading import get_ident
+from time import monotonic
+from typing import Protocol
+
+from .. import errno
+from .._core import scheduler
+from .._core.timers import Timer
+from .._wire.limits import Limits
+
+GATHER = 64 * 1024
+"""Unsent bytes that are sent without waiting for the end of the drain."""
+RUN = 1024 * 1024
+"""Bytes that a task may send to a peer that keeps up before it lets others run."""
+IOV = 1024
+"""Pieces for one sendmsg: what Linux takes."""
+_NO_SENDFILE = frozenset((EINVAL, ENOSYS, EOPNOTSUPP))
+"""What ``os.sendfile`` fails with for a file that it can't send from, as on some file systems."""
+
+_loop = scheduler.loop
+
+
+class Owner(Protocol):
+    """The protocol above a stream."""
+
+    def unattended(self) -> None:
+        """Data has arrived, and nobody waits for it."""
+
+    def room(self) -> None:
+        """``wants_room`` was set, and little output is left: what is written now goes out before what writers add."""
+
+    def broken(self) -> None:
+        """Nothing can be sent any more. Who was blocked in the stream has been woken."""
+
+
+def nobody() -> None:
+    return None
+
+
+def _shortened(missing: int) -> str:
+    return f"the file ended {amount(missing)} too early"
+
+
+def amount(size: int) -> str:
+    """A number of bytes for people: ``"1.2 MB"``."""
+    if size < 1000:
+        return f"{size} bytes"
+    return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
+
+
+class Output:
+    """See the module's header. ``Stream`` adds the reading half, and the end."""
+
+    plain = True
+    """Whether what arrives and what is sent is the data itself, as it is not for TLS."""
+
+    __slots__ = (
+        "_blocked",
+        "_dirty",
+        "_eof",
+        "_filing",
+        "_out",
+        "_progress",
+        "_run",
+        "_writers",
+        "_wtimer",
+        "closed",
+        "limits",
+        "owner",
+        "sock",
+        "unsent",
+        "wants_room",
+        "werr",
+        "why",
+    )
+
+    def __init__(self, sock: socket.socket, limits: Limits) -> None:
+        self.sock: socket.socket | None = sock
+        self.limits = limits
+        self.closed = False
+        self.werr: str | None = None
+        self.why = ""
+        """Of a connection that broke: how, in words."""
+        self.owner: Callable[[], Owner | None] = nobody
+        """Gives whom to tell of data that arrives while nobody waits for it. A weak reference, else a forgotten connection
+        would live for ever."""
+        self.unsent = 0
+        self.wants_room = False
+        """Whether to tell the owner once when the kernel has taken most of the output that it refused."""
+        self._out: list[bytes | memoryview] = []
+        self._dirty = False
+        self._blocked = False
+        self._writers: list[scheduler.Task] | None = None
+        self._filing: scheduler.Task | None = None
+        """The task that sends a file."""
+        self._progress = 0.0
+        self._run = 0
+        """Bytes sent at once since this last let others run."""
+        self._wtimer: Timer | None = None
+        self._eof = False
+        """Whether the peer's data has ended."""
+
+    def _interest(self) -> None:
+        """Makes the registration with the loop match the state."""
+        raise NotImplementedError
+
+    def fail(self, err: str) -> None:
+        """The connection is broken."""
+        raise NotImplementedError
+
+    def _delivered(self) -> None:
+        """Closed, and everything written is in the kernel's hands."""
+        raise NotImplementedError
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the kernel refused output and has not taken it since."""
+        return self._blocked
+
+    def write(self, data: bytes) -> str | None:
+        """Queues ``data``, which must never change; the error, or None. Waits past the limit ``unsent``."""
+        if self.werr is not None:
+            return self.werr
+        if get_ident() != _loop.thread:
+            scheduler.check_thread("write")
+        if self._filing is not None:
+            self._check_turn()
+        if self._blocked and self.plain and self._refuses():
+            return errno.TIMEDOUT
+        self._out.append(data)
+        self.unsent = unsent = self.unsent + len(data)
+        if not self._dirty:
+            self._dirty = True
+            _loop.dirty.append(self)
+        # The main program may be a REPL: nothing would send what it wrote until it blocks.
+        if unsent >= GATHER or scheduler._current is scheduler.main:
+            return self._write_more()
+        return None
+
+    def _refuses(self) -> bool:
+        """Whether a write would have to wait, under a ``time.deadline`` that is over. Then nothing is queued any more: else who
+        goes on writing all the same fills the memory."""
+        return self.unsent > self.limits.unsent and scheduler.expired()
+
+    def _write_more(self) -> str | None:
+        if not self._blocked:
+            self._run += self.unsent
+            self._transmit()
+        if self.unsent > self.limits.unsent:
+            return self._wait_sent()
+        if self._run > RUN and scheduler._current is not None:
+            # The peer keeps up with us, so nothing else makes this task wait: others, timers and signals want to run.
+            self._run = 0
+            scheduler.pause()
+        return self.werr
+
+    def writev(self, parts: list[bytes | memoryview]) -> str | None:
+        """``write`` for several pieces that stay together."""
+        if self.werr is not None:
+            return self.werr
+        if get_ident() != _loop.thread:
+            scheduler.check_thread("write")  # before anything is queued
+        if self._filing is not None:
+            self._check_turn()
+        if self._blocked and scheduler.expired():
+            return self.write(b"".join(parts))  # refused, or queued, as a whole
+        last = parts[-1]
+        for part in parts[:-1]:
+            self._out.append(part)
+            self.unsent += len(part)
+        return self.write(last)  # type: ignore[arg-type]
+
+    def _queue(self, data: bytes) -> None:
+        """Appends output and sees that it is sent, without ever waiting."""
+        self._out.append(data)
+        self.unsent += len(data)
+        if not self._dirty:
+            self._dirty = True
+            _loop.dirty.append(self)
+
+    def write_nowait(self, data: bytes) -> str | None:
+        """``write`` that never waits: for control frames, which are few and small."""
+        if self.werr is None:
+            if self._filing is not None:
+                self._check_turn()
+            self._queue(data)
+            if scheduler._current is scheduler.main:
+                self.flush()
+        return self.werr
+
+    def sendfile(self, fd: int, offset: int, size: int) -> str | None:
+        """Sends ``size`` bytes of the open file ``fd`` from ``offset``, behind what was written before; the error, or None.
+
+        A large part goes out by ``sendfile(2)``, and the call blocks until the kernel has all of it; a small one, and any over
+        TLS, is read and written, with the waiting that ``write`` does. ``time.deadline`` and ``write_timeout`` bound both. The
+        disk is read in place: a file that isn't in the kernel's cache holds the loop for as long as the disk takes.
+
+        After an error (a file that has become shorter is one) the peer has a part, or nothing. What is queued still goes out,
+        nothing more can be written, and the caller closes. Raises RuntimeError when another task sends a file, and for whoever
+        else writes meanwhile: what he wrote would be in the middle of the file.
+        """
+        if offset < 0 or size < 0:
+            raise ValueError(f"sendfile needs an offset and a size that aren't negative, not {offset} and {size}")
+        if self.werr is not None:
+            return self.werr
+        if self._filing is not None:
+            raise RuntimeError(f"BUG: {self}: another task is sending a file on it")
+        self._filing = scheduler.current()
+        err: str | None = errno.CLOSED  # for the others, if this task is ended meanwhile
+        try:
+            # What fits one write shares a packet with the head before it, and needn't wait for what was written before.
+            by_kernel = self.plain and size > GATHER
+            err = self._send_file(fd, offset, offset + size) if by_kernel else self._write_file(fd, offset, offset + size)
+        finally:
+            self._filing = None
+            if err is not None and self.werr is None:
+                self.werr = err
+                if not self._out:
+                    self._unblock()
+        return err
+
+    def _check_turn(self) -> None:
+        """Raises RuntimeError for a task that writes while another one sends a file."""
+        if self._filing is scheduler._current:
+            return
+        if not self.plain:
+            self.fail(errno.TLS)  # the record is made: without it the peer can't read those that follow
+        raise RuntimeError(f"BUG: {self}: another task is sending a file on it")
+
+    def _send_file(self, fd: int, offset: int, end: int) -> str | None:
+        """``sendfile`` by the system call of that name."""
+        while True:
+            err = self._emptied()
+            if err is not None:
+                return err
+            sock = self.sock
+            assert sock is not None
+            try:
+                sent = os.sendfile(sock.fileno(), fd, offset, min(end - offset, RUN))
+            except BlockingIOError:
+                self._block()
+                continue
+            except OSError as exc:
+                if exc.errno in _NO_SENDFILE:
+                    return self._write_file(fd, offset, end)
+                self._write_failed(errno.from_oserror(exc))
+                return self.werr
+            if not sent:
+                return _shortened(end - offset)
+            offset += sent
+            self._run += sent
+            if self._run >= RUN:
+                # The peer keeps up with us, as in ``_write_more``.
+                self._run = 0
+                scheduler.pause()
+            if offset == end:
+                return None
+            if scheduler.expired():
+                return errno.TIMEDOUT
+
+    def _emptied(self) -> str | None:
+        """Waits until the kernel has taken all output, and takes more; None, or the error."""
+        while self.werr is None:
+            if not self._blocked:
+                self._transmit()
+            if not self._blocked:
+                break
+            err = self._wait_sent()
+            if err is not None:
+                return err
+        return self.werr
+
+    def _write_file(self, fd: int, offset: int, end: int) -> str | None:
+        """``sendfile`` by reading and writing."""
+        while offset < end:
+            try:
+                piece = os.pread(fd, min(end - offset, GATHER), offset)
+            except OSError as exc:
+                return errno.from_oserror(exc)
+            if not piece:
+                return _shortened(end - offset)
+            err = self.write(piece)
+            if err is not None:
+                return err
+            offset += len(piece)
+            if offset < end and scheduler.expired():
+                return errno.TIMEDOUT
+        return None
+
+    def flush(self) -> None:
+        """Sends what was gathered. The loop calls it for dirty streams."""
+        self._dirty = False
+        out = self._out
+        if not out or self._blocked or self.sock is None:
+            return
+        if len(out) == 1 and not self.closed and self._writers is None:
+            # What happens for nearly every message, without a call.
+            try:
+                sent = self.sock.send(out[0])
+            except (BlockingIOError, InterruptedError):
+                self._block()
+                return
+            except OSError as exc:
+                # Not left to ``_transmit``: the system tells a reset once, after that only a broken pipe.
+                self._write_failed(errno.from_oserror(exc))
+                return
+            if sent == self.unsent:
+                out.clear()
+                self.unsent = 0
+                return
+            self._sent(sent)
+        self._transmit()
+
+    def _wait_sent(self) -> str | None:
+        """Waits until the unsent bytes are below the low mark."""
+        if scheduler.leaving():
+            return errno.CLOSED
+        task = scheduler.current()
+        if self._writers is None:
+            self._writers = []
+        self._writers.append(task)
+        try:
+            err: str | None = scheduler.park(self)
+        except BaseException as exc:
+            if self._writers is not None and task in self._writers:
+                self._writers.remove(task)
+            if isinstance(exc, scheduler.DeadlineOver):
+                return errno.TIMEDOUT
+            raise
+        return err
+
+    def _transmit(self) -> None:
+        """Sends until everything is sent or the kernel refuses."""
+        sock = self.sock
+        assert sock is not None
+        out = self._out
+        while out:
+            try:
+                if len(out) == 1:
+                    sent = sock.send(out[0])
+                elif self.unsent <= GATHER:
+                    sent = sock.send(b"".join(out))
+                else:
+                    sent = sock.sendmsg(out[:IOV])
+            except (BlockingIOError, InterruptedError):
+                self._block()
+                return
+            except OSError as exc:
+                self._write_failed(errno.from_oserror(exc))
+                return
+            if sent == self.unsent:
+                out.clear()
+                self.unsent = 0
+            else:
+                self._progress = monotonic()
+                self._sent(sent)
+        if self._blocked or self.closed or self._writers is not None:
+            self._all_sent()
+
+    def _write_failed(self, err: str) -> None:
+        """The peer takes no more. What it had sent before may still be read: an early answer to an upload, for one."""
+        if self.closed or self._eof:
+            self.fail(err)
+            return
+        self._explain(err)
+        self.werr = err
+        self._out.clear()
+        self.unsent = 0
+        self._unblock()
+        self._wake_writers(err)
+        self._tell_owner()
+
+    def _sent(self, size: int) -> None:
+        """Drops the first ``size`` bytes of the output, and wakes writers once little is left."""
+        self.unsent -= size
+        out = self._out
+        done = 0
+        for part in out:
+            if len(part) > size:
+                break
+            size -= len(part)
+            done += 1
+        del out[:done]
+        if size:
+            out[0] = memoryview(out[0])[size:]
+        if self.unsent <= self.limits.unsent >> 2:
+            if self.wants_room:
+                self._tell_room()
+            if self._writers is not None:
+                self._wake_writers(None)
+
+    def _tell_room(self) -> None:
+        self.wants_room = False
+        owner = self.owner()
+        if owner is not None:
+            owner.room()
+
+    def _block(self) -> None:
+        """The kernel refuses output: waits for it, within the limit ``write_timeout`` without progress."""
+        if not self._blocked:
+            self._blocked = True
+            self._progress = monotonic()
+            if self._wtimer is None:
+                self._wtimer = _loop.timers.add(self._progress + self._stall(), self._on_stall, internal=True)
+            self._interest()
+
+    def _unblock(self) -> None:
+        """No output waits for the kernel any more."""
+        self._blocked = False
+        self._interest()
+        if self._wtimer is not None:
+            _loop.timers.cancel(self._wtimer)
+            self._wtimer = None
+
+    def _all_sent(self) -> None:
+        """Everything is sent: whoever waited for that goes on."""
+        if self._blocked:
+            self._unblock()
+            if self.wants_room:
+                self._tell_room()
+        if self._writers is not None:
+            self._wake_writers(None)
+        if self.closed and self.sock is not None:
+            self._delivered()
+
+    def _stall(self) -> float:
+        return self.limits.write_timeout / 1000
+
+    def _on_stall(self, _: None) -> None:
+        self._wtimer = None
+        if monotonic() < self._progress + self._stall():
+            self._wtimer = _loop.timers.add(self._progress + self._stall(), self._on_stall, internal=True)
+        else:
+            limit = self.limits.write_timeout
+            self.why = f"no progress in sending {amount(self.unsent)} within the limit 'write_timeout' of {limit} ms"
+            self.fail(errno.TIMEDOUT)
+
+    def _wake_writers(self, value: str | None) -> None:
+        writers, self._writers = self._writers, None
+        for task in writers or ():
+            scheduler.wake(task, value)
+
+    def _tell_owner(self) -> None:
+        owner = self.owner()
+        if owner is not None:
+            owner.broken()
+
+    def _explain(self, err: str) -> None:
+        if not self.why:
+            self.why = f"{err}, with {amount(self.unsent)} unsent" if self.unsent else err
