@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from silly import check
+from silly import check, errno
 from silly._wire.deflate import Deflate
 from silly._wire.limits import DEFAULT
 from silly.net import websocket
 
 from .helpers import serving, spawn
+from .net import authorities
+from .net.support import until
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def defined(name: str, count: int) -> dict[str, Any]:
+    """What the code of a guide defines, which has ``count`` blocks."""
+    namespace: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
+    assert len(blocks) == count
+    for block in blocks:
+        exec(block, namespace)
+    return namespace
 
 
 @pytest.fixture
 def guide() -> dict[str, Any]:
     """What the code of docs/websocket.md defines."""
-    namespace: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "websocket.md").read_text(), re.DOTALL)
-    assert len(blocks) == 5
-    for block in blocks:
-        exec(block, namespace)
-    return namespace
+    return defined("websocket.md", 5)
 
 
 def test_server_and_client(guide: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,3 +83,30 @@ def test_the_tables_name_the_defaults() -> None:
     options = Deflate()
     assert (options.server_max_window_bits, options.client_max_window_bits, options.threshold) == (12, 12, 256)
     assert (options.level, options.memory_level) == (6, 5)
+
+
+def test_tls(capsys: pytest.CaptureFixture[str]) -> None:
+    guide = defined("tls.md", 4)
+    listener = check(guide["listen"]([authorities.server().entry], authorities.root().pem))
+    with listener:
+        addr = f"127.0.0.1:{listener.port}"
+        assert guide["talk"](addr, authorities.root().pem) == b"somebody says hello\n"
+        assert guide["talk"](addr, authorities.root().pem, authorities.client().entry) == b"CN=alice says hello\n"
+        assert capsys.readouterr().out == "chat/2 ('localhost', '127.0.0.1')\n" * 2
+        before = signal.getsignal(signal.SIGHUP)
+        try:
+            guide["reload_on_hangup"](listener)
+            loaded = listener._accepted._configuration
+            os.kill(os.getpid(), signal.SIGHUP)
+            until(lambda: listener._accepted._configuration is not loaded)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        assert guide["talk"](addr, authorities.root().pem) == b"somebody says hello\n"
+
+
+def test_a_tls_connection_that_is_refused(logs: Any) -> None:
+    logs.expect("INFO tls.connect .*: TLS: the certificate's issuer is not trusted")
+    logs.expect("INFO tls: .*handshake failed")
+    guide = defined("tls.md", 4)
+    with check(guide["listen"]([authorities.server().entry], authorities.root().pem)) as listener:
+        assert guide["talk"](f"127.0.0.1:{listener.port}", authorities.stranger().pem) == errno.TLS

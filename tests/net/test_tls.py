@@ -277,6 +277,7 @@ def test_listen_mistakes(logs: Any) -> None:
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_versions_with_another_implementation(version: ssl.TLSVersion) -> None:
     """Python's own ssl, in a thread of its own."""
+
     def client(port: int) -> Any:
         context = ssl.create_default_context(cadata=ca())
         context.minimum_version = context.maximum_version = version
@@ -295,9 +296,7 @@ def test_versions_with_another_implementation(version: ssl.TLSVersion) -> None:
 
 def test_old_versions_are_refused(logs: Any) -> None:
     logs.expect("INFO tls: .*: handshake failed: TLS: .*(protocol|version)")
-    hello = bytes.fromhex(
-        "160301002f0100002b0302" + "00" * 32 + "000004002f000a0100"
-    )  # a ClientHello of TLS 1.1
+    hello = bytes.fromhex("160301002f0100002b0302" + "00" * 32 + "000004002f000a0100")  # a ClientHello of TLS 1.1
     with tls_server() as listener, Raw.connect(listener) as client:
         client.send(hello)
         assert client.rest()[:1] == b"\x15"

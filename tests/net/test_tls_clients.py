@@ -31,7 +31,6 @@ from .authorities import (
     server,
     stranger,
 )
-from .support import until
 from .tls_support import connect, in_thread, listening, python_client, python_context
 
 
@@ -242,6 +241,5 @@ def test_https_and_wss_with_client_certificates() -> None:
         )
         assert seen.pop() == (("CN=alice",), None)
         conn.close()
-        until(lambda: True)
     finally:
         server_.close()

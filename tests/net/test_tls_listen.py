@@ -197,9 +197,12 @@ def test_a_key_never_shows_in_an_error() -> None:
 
 
 def test_what_a_context_leaves_out() -> None:
-    options = new_context(None).set_options(0)
+    context = new_context(None)
+    options = context.set_options(0)
     assert options & SSL.OP_NO_COMPRESSION
     assert options & SSL.OP_NO_RENEGOTIATION
+    assert context.set_mode(0) & SSL.MODE_RELEASE_BUFFERS
+    assert context.get_session_cache_mode() == SSL.SESS_CACHE_OFF
 
 
 @pytest.mark.parametrize(
