@@ -78,6 +78,7 @@ class Output:
         "_writers",
         "_wtimer",
         "closed",
+        "filed",
         "limits",
         "owner",
         "sock",
@@ -106,6 +107,8 @@ class Output:
         self._writers: list[scheduler.Task] | None = None
         self._filing: scheduler.Task | None = None
         """The task that sends a file."""
+        self.filed = 0
+        """Bytes of the last file that were sent."""
         self._progress = 0.0
         self._run = 0
         """Bytes sent at once since this last let others run."""
@@ -219,6 +222,7 @@ class Output:
         if self._filing is not None:
             raise RuntimeError(f"BUG: {self}: another task is sending a file on it")
         self._filing = scheduler.current()
+        self.filed = 0
         err: str | None = errno.CLOSED  # for the others, if this task is ended meanwhile
         try:
             # What fits one write shares a packet with the head before it, and needn't wait for what was written before.
@@ -261,6 +265,7 @@ class Output:
             if not sent:
                 return _shortened(end - offset)
             offset += sent
+            self.filed += sent
             self._run += sent
             if self._run >= RUN:
                 # The peer keeps up with us, as in ``_write_more``.
@@ -296,6 +301,7 @@ class Output:
             if err is not None:
                 return err
             offset += len(piece)
+            self.filed += len(piece)
             if offset < end and scheduler.expired():
                 return errno.TIMEDOUT
         return None

@@ -32,8 +32,9 @@ from ._output import Output
 RECV = 16 * 1024
 RECV_LARGE = 1024 * 1024
 """Bytes asked of the kernel at once; the larger while a reader needs more than the smaller."""
-DISCARD = 16 * 1024 * 1024
-"""Bytes of a peer that goes on sending after a close before it is cut off."""
+DISCARD = 1024 * 1024 * 1024
+"""Bytes of a peer that goes on sending after a close before it is cut off: more than most send within the limit ``linger``.
+Whoever uploads reads the answer only after that, and a reset would destroy it."""
 
 _loop = scheduler.loop
 _ready = _loop.ready

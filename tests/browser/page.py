@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +14,17 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 CHROMEDRIVER = shutil.which("chromedriver")
 OPTIONS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1200,800"
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1200,800 --no-proxy-server"
 )
+HOSTS = "--host-resolver-rules=MAP *.test 127.0.0.1"
+"""Names for certificates (RFC 6761, section 6.2)."""
 ENTER, TAB, ESCAPE, SHIFT = "\ue007", "\ue004", "\ue00c", "\ue008"  # selenium's Keys
 
 
 class Page:
-    """One browser with a profile of its own."""
+    """One browser with a profile of its own, and a HOME when one is given."""
 
-    def __init__(self, profile: Path) -> None:
+    def __init__(self, profile: Path, home: Path | None = None) -> None:
         # Imported here: where no browser is, selenium need not be either.
         from selenium.webdriver import Chrome, ChromeOptions
         from selenium.webdriver.chrome.service import Service
@@ -30,9 +33,11 @@ class Page:
         options.binary_location = CHROMIUM or ""
         for option in OPTIONS.split():
             options.add_argument(option)
+        options.add_argument(HOSTS)
         options.add_argument(f"--user-data-dir={profile}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver: Any = Chrome(options, Service(CHROMEDRIVER))
+        env = os.environ if home is None else {**os.environ, "HOME": str(home)}
+        self.driver: Any = Chrome(options, Service(CHROMEDRIVER, env=env))
         self.driver.set_page_load_timeout(WAIT)
         self.driver.set_script_timeout(WAIT)
 
@@ -73,6 +78,14 @@ class Page:
         from selenium.webdriver import ActionChains
 
         ActionChains(self.driver).send_keys(*keys).perform()
+
+    def call(self, function: str, *args: Any) -> Any:
+        """What an asynchronous function of the page returns; a failure is one of the test."""
+        script = "const done = [...arguments].pop();"
+        script += f"{function}(...[...arguments].slice(0, -1)).then(done, (e) => done(String(e)))"
+        got = self.driver.execute_async_script(script, *args)
+        assert not isinstance(got, str), got
+        return got
 
     def console(self) -> list[str]:
         return [entry["message"] for entry in self.driver.get_log("browser")]

@@ -1,7 +1,7 @@
 """Echoes over WebSocket for a page in a browser: ``python -m silly websocket_server.py``. Prints the ports of its two origins.
 
-All goes through a relay that counts bytes. Paths: ``/`` the page, ``/outcomes`` how the connections ended, and WebSockets:
-``/ws`` for the same origin, ``/listed`` for pages of the second origin, ``/open`` for any.
+All goes through a relay that counts bytes. Paths: ``/`` the page with its ``/socket.js``, ``/outcomes`` how the connections
+ended, and WebSockets: ``/ws`` for the same origin, ``/listed`` for pages of the second origin, ``/open`` for any.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import silly
 from silly.net import http, websocket
 from tests.interop.relay import Relay
 
-PAGE = Path(__file__).with_name("websocket_page.html").read_bytes()
+HERE = Path(__file__).parent
 READ = 20_000
 outcomes = []
 
@@ -61,9 +61,8 @@ def converse(sock):
 
 
 def handler(stream):
-    if stream.path == "/":
-        stream.respond(200, {"content-type": "text/html; charset=utf-8"})
-        stream.closewrite(PAGE)
+    if stream.path in ("/", "/socket.js"):
+        http.sendfile(stream, stream.path, HERE, index="websocket_page.html")
     elif stream.path == "/outcomes":
         stream.respond(200, {"content-type": "application/json"})
         stream.closewrite(json.dumps(outcomes))

@@ -301,8 +301,6 @@ class ClientStream(Incoming):
             if err is None and self._response is not None:
                 self._cut = True
                 return f"the server has answered {self.status} before it got the body"
-            if err is None and self._source is None:
-                return self._err
         return err
 
     def flush(self) -> Result:
@@ -428,8 +426,10 @@ class ClientStream(Incoming):
                     break
                 if source.buf:
                     self._replay = None
-                if err is errno.TIMEDOUT and source.err is None:
-                    return err
+                if err is errno.TIMEDOUT:
+                    if source.err is None:
+                        return err
+                    self._replay = None  # it took nothing for so long that another try would be no better
                 if err is not None:
                     err = self._again(source.why if err is not errno.EOF and source.why else err)
                     if err is not None:

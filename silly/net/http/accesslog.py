@@ -171,8 +171,7 @@ class AccessLog:
 
 
 def _append_to(path: str | os.PathLike[str]) -> FileIO:
-    """Unbuffered: of a disk that takes nothing, a buffer would hold back lines that were told to be lost, and the end of the
-    process would wait for its lock."""
+    """Unbuffered: while the disk is full, a buffer would keep lines that were told to be lost, and fail again at its close."""
     return open(path, "ab", buffering=0)
 
 

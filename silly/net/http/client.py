@@ -79,6 +79,8 @@ class Client:
             ("redirects", redirects),
         ):
             _counted(f"http.newclient: {name}", count)
+        if not isinstance(verify, bool):
+            raise TypeError(f"http.newclient: verify is True or False, not {verify!r}")
         if not isinstance(limits, Limits):
             raise TypeError(f"limits is a silly.Limits, not {type(limits).__name__}")
         self._bounds = Bounds(connect_timeout, head_timeout, timeout)

@@ -277,6 +277,9 @@ class ServerStream(Incoming):
             return self._send(head)
         total = self._written + len(piece)
         if expected is not None and expected >= 0 and total != expected:
+            err = self.conn._stream.werr
+            if err is not None:
+                return failure(err)  # a handler that stops writing then does right
             # The peer would take what comes next for the rest of this body.
             self._close = True
             self._send(head, piece[: max(0, expected - self._written)])
@@ -305,8 +308,8 @@ class ServerStream(Incoming):
         if not result or self._bodyless():
             return result
         err = self.conn._stream.sendfile(fd, offset, size)
+        self._written = self.conn._stream.filed
         if err is None:
-            self._written = size
             return OK
         self._close = True  # the peer sees that the body is incomplete
         return failure(err)

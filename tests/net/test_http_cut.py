@@ -1,0 +1,78 @@
+"""Connections that end early on either side: what is answered, what the access log says, and what is no error."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from io import StringIO
+from typing import Any
+
+import silly
+from silly.net import http
+
+from ..helpers import Raw, serving
+from .support import until
+
+MIB = 2**20
+
+
+def test_an_early_answer_to_a_long_upload_arrives() -> None:
+    """The rest is taken for as long as ``linger`` lasts: a reset would destroy the answer before the client has read it."""
+
+    def handler(stream: Any) -> None:
+        stream.respond(413)
+        stream.closewrite("too long")
+
+    with serving(handler) as server, Raw.connect(server) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000000\r\n\r\n")
+        for _ in range(60):
+            assert client.conn.write(bytes(1_000_000)) == (True, None)
+        response = client.response()
+        assert (response.status, response.body) == (413, b"too long")
+        client.half_close()
+
+
+def logged(handler: Any, size: int, logs: Any) -> str:
+    """The access log's line where a client takes ``size`` bytes of a response of 40 MiB, and goes."""
+    lines = StringIO()
+    ended = []
+
+    def counting(stream: Any) -> None:
+        handler(stream)
+        ended.append(True)
+
+    log = http.AccessLog("json", lines)
+    with serving(counting, accesslog=log, limits=silly.Limits(unsent=MIB)) as server:
+        with Raw.connect(server) as client:
+            client.conn._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            client.request()
+            client.conn.limit(size)
+            client.read(size)
+            client.reset()
+        until(lambda: ended and lines.getvalue())
+    return lines.getvalue()
+
+
+def test_the_size_of_a_file_that_was_cut_off(logs: Any) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.truncate(40 * MIB)
+
+        def handler(stream: Any) -> None:
+            stream.respond(200, {"content-length": 40 * MIB})
+            assert not stream.sendfile(file.fileno(), 0, 40 * MIB)
+
+        line = logged(handler, MIB, logs)
+    size = int(line.split('"size": ')[1].split(",")[0])
+    assert MIB // 2 < size < 40 * MIB
+
+
+def test_a_handler_that_stops_writing_is_no_error(logs: Any) -> None:
+    """The client has left: that the body is shorter than announced is nobody's mistake."""
+
+    def handler(stream: Any) -> None:
+        stream.respond(200, {"content-length": 40 * MIB})
+        while stream.write(bytes(MIB)):
+            pass
+
+    line = logged(handler, MIB, logs)
+    assert '"status": 200' in line
