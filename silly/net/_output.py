@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from errno import EINVAL, ENOSYS, EOPNOTSUPP
 from threading import get_ident
 from time import monotonic
@@ -180,11 +180,19 @@ class Output:
             self._check_turn()
         if self._blocked and scheduler.expired():
             return self.write(b"".join(parts))  # refused, or queued, as a whole
-        last = parts[-1]
-        for part in parts[:-1]:
+        return self._put(parts)
+
+    def _put(self, parts: Sequence[bytes | memoryview]) -> str | None:
+        """Queues pieces, and does what ``write`` does behind that."""
+        for part in parts:
             self._out.append(part)
             self.unsent += len(part)
-        return self.write(last)  # type: ignore[arg-type]
+        if not self._dirty:
+            self._dirty = True
+            _loop.dirty.append(self)
+        if self.unsent >= GATHER or scheduler._current is scheduler.main:
+            return self._write_more()
+        return None
 
     def _queue(self, data: bytes) -> None:
         """Appends output and sees that it is sent, without ever waiting."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from OpenSSL import SSL
 
@@ -262,6 +262,7 @@ class TlsStream(Stream):
                 self.flush()
 
     def _encrypt(self, data: bytes) -> bytes:
+        """The records of ``data``, in one piece."""
         scheduler.check_thread("write")  # a record made and not sent breaks the connection
         self._wrote = True
         size = len(data)
@@ -270,15 +271,18 @@ class TlsStream(Stream):
             room = size + 1024
             record = self.ssl.bio_read(room)
             return record if len(record) < room else record + self._cipher()
-        pieces = []
+        return b"".join(self._records_of(data))
+
+    def _records_of(self, data: bytes | memoryview) -> Iterator[bytes]:
         with memoryview(data) as view:
-            at = 0
+            at, size = 0, len(view)
             while at < size:
                 at += self.ssl.send(view[at : at + _RECORD])
-                pieces.append(self._cipher(_RECORD + 1024))
-        return b"".join(pieces)
+                yield self._cipher(_RECORD + 1024)
 
     def write(self, data: bytes) -> str | None:
+        if len(data) > _PIECE:
+            return self.writev([data])
         if self.werr is not None:
             return self.werr
         if self._blocked and self._refuses():
@@ -289,7 +293,21 @@ class TlsStream(Stream):
             return self._broken(exc)
 
     def writev(self, parts: list[bytes | memoryview]) -> str | None:
-        return self.write(b"".join(parts))
+        if sum(map(len, parts)) <= _PIECE:
+            return self.write(b"".join(parts))
+        if self.werr is not None:
+            return self.werr
+        scheduler.check_thread("write")
+        if self._filing is not None:
+            self._check_turn()
+        if self._blocked and self._refuses():
+            return errno.TIMEDOUT
+        self._wrote = True
+        try:
+            # Not joined: what is long would be copied once more.
+            return self._put([record for part in parts for record in self._records_of(part)])
+        except SSL.Error as exc:
+            return self._broken(exc)
 
     def write_nowait(self, data: bytes) -> str | None:
         if self.werr is not None or not data:

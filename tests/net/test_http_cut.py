@@ -76,3 +76,19 @@ def test_a_handler_that_stops_writing_is_no_error(logs: Any) -> None:
 
     line = logged(handler, MIB, logs)
     assert '"status": 200' in line
+
+
+def test_a_connection_too_many_is_in_the_access_log() -> None:
+    lines = StringIO()
+
+    def handler(stream: Any) -> None:
+        stream.respond(204)
+
+    log = http.AccessLog("common", lines)
+    with serving(handler, accesslog=log, limits=silly.Limits(connections=1)) as server:
+        with Raw.connect(server) as first, Raw.connect(server) as second:
+            first.request()
+            assert first.response().status == 204
+            assert second.response().status == 503
+            until(lambda: lines.getvalue().count("\n") == 2)
+    assert ' "-" 503 21\n' in lines.getvalue()

@@ -445,8 +445,8 @@ class Connection:
     def deliver(self) -> None:
         """After ``serve``: waits until the kernel has what was written, within the limit ``linger``."""
         stream = self._conn._stream
-        while stream.unsent:
-            stream._wait_sent()
+        while stream.unsent and stream._wait_sent() is None:
+            pass
 
     def serve(self) -> None:
         """Request after request until the connection ends."""
@@ -578,7 +578,10 @@ def _body_size(answer: bytes) -> int:
     return len(answer.partition(b"\r\n\r\n")[2])
 
 
-def refuse_busy(conn: Conn) -> None:
+def refuse_busy(conn: Conn, log: AccessLog | None) -> None:
     """Answers 503 to a connection past the limits, without reading from it."""
-    conn._stream.write(error_response(ProtocolError("too many connections", 503)))
+    answer = error_response(ProtocolError("too many connections", 503))
+    conn._stream.write(answer)
     conn.close()
+    if log is not None:
+        log.refused(conn.remoteaddr, 503, _body_size(answer))

@@ -174,7 +174,7 @@ class Server:
     def _accept(self, conn: tcp.Conn) -> None:
         host = conn.remoteaddr.rpartition(":")[0]
         if not self.enter(host):
-            refuse_busy(conn)
+            refuse_busy(conn, self.log)
             return
         try:
             self._serve(conn)
