@@ -85,8 +85,8 @@ def parse_url(url: str, schemes: Mapping[str, int], fragment: bool = False) -> U
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         path = path if path.isascii() else "".join(c if c.isascii() else _quoted(c) for c in path)
         check_host(f"[{host}]" if ":" in host else host)
-        if "*" in host:
-            return "bad host: a wildcard"
+        if "*" in host or "%" in host:
+            return "bad host: a wildcard, or an encoded character"  # no name of the DNS has either
     except (UnicodeError, ProtocolError) as exc:
         return f"bad host: {exc}"
     except ValueError as exc:
@@ -104,15 +104,12 @@ def resolve(base: Url, reference: str) -> str:
 
 
 def hidden(url: str) -> str:
-    """``url`` without its user and password: errors are logged. Of what is no URL all is left out that may be a password."""
+    """``url`` without its user and password: errors are logged. Of what is no URL all is left out that may be one."""
     scheme, slashes, rest = url.partition("://")
-    if not slashes:
-        return url.rpartition("@")[2]
-    end = min((at for at in (rest.find(c) for c in "/?#") if at >= 0), default=len(rest))
-    authority = rest[:end].rpartition("@")[2]
-    if not _HOST_PORT.fullmatch(authority):
-        authority, end = "", rest.rfind("@") + 1  # a password with a slash that is not encoded, maybe
-    return scheme.rpartition("@")[2] + slashes + authority + rest[end:]
+    end = len(rest)
+    if isinstance(parse_url(url, {**HTTP, **WEBSOCKET}, fragment=True), Url):
+        end = min((at for at in (rest.find(c) for c in "/?#") if at >= 0), default=end)
+    return scheme.rpartition("@")[2] + slashes + rest[:end].rpartition("@")[2] + rest[end:]
 
 
 def _quoted(char: str) -> str:

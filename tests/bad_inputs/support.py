@@ -101,6 +101,22 @@ class Way(NamedTuple):
     def url(self, listener: Any, target: str = "/chat?x=1", user: str = "") -> str:
         return f"{'wss' if self.tls else 'ws'}://{user}127.0.0.1:{listener.port}{target}"
 
+    def web(self, listener: Any, target: str = "/first", user: str = "", host: str = "127.0.0.1") -> str:
+        """The URL of ``target`` at an HTTP server."""
+        return f"{'https' if self.tls else 'http'}://{user}{host}:{listener.port}{target}"
+
+    @contextmanager
+    def client(self, limits: dict[str, int] | None = None, **options: Any) -> Iterator[Any]:
+        """An HTTP client of its own, which trusts our servers."""
+        if limits:
+            options["limits"] = silly.Limits(**limits)
+        client = http.newclient(ca=certificates()[0], **options)
+        try:
+            yield client
+        finally:
+            client.close()
+            turn(3)
+
     def connect(self, listener: Any, *args: Any, target: str = "/chat?x=1", user: str = "", **options: Any) -> Any:
         """``websocket.connect`` to ``listener``."""
         if self.tls:
@@ -465,3 +481,111 @@ def http_answered(way: Way, data: bytes, *, seen: Seen | None = None, limits: di
     assert len(seen.requests) == 2
     assert seen.requests[1] == "GET /behind"
     return response
+
+
+# ---- HTTP responses -------------------------------------------------------------------------------------------------
+
+POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+"""What must never be taken for an answer."""
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
+
+
+class Told(NamedTuple):
+    """A request that a raw server got: its head as text, its body, and the number of its connection, from 0."""
+
+    head: str
+    body: bytes
+    connection: int
+
+    def all(self, name: str) -> list[str]:
+        """The values of a field."""
+        return [line.partition(": ")[2] for line in self.head.split("\r\n")[1:] if name_of(line) == name]
+
+
+class Origin:
+    """A raw HTTP server: the requests it was told (``told``), its ``connections``, and its listener's ``port``."""
+
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+        self.connections: list[Peer] = []
+        self.port = 0
+
+    def ended(self, number: int) -> None:
+        """Our client must have ended connection ``number``."""
+        ended(self.connections[number])
+
+
+@contextmanager
+def origin(way: Way, answer: Callable[[Told, Peer], object], bodies: bool = True) -> Iterator[Origin]:
+    """A raw server that calls ``answer(told, peer)`` for each request, until that returns True or the client has gone.
+
+    ``bodies``: it reads those of requests first.
+    """
+    server = Origin()
+
+    def script(conn: Any) -> None:
+        number = len(server.connections)
+        peer = Peer(conn)
+        server.connections.append(peer)
+        while True:
+            head, _ = conn.read("\r\n\r\n", WITHIN)
+            if head is None:
+                conn.close()
+                return
+            told = Told(head[:-4].decode("latin-1"), b"", number)
+            length = told.all("content-length")
+            body = b""
+            if bodies:
+                body = peer.read(int(length[0])) if length else peer.chunked() if told.all("transfer-encoding") else b""
+            server.told.append(told._replace(body=body))
+            if answer(server.told[-1], peer):
+                return
+
+    with way.raw_server(script) as listener:
+        server.port = listener.port
+        try:
+            yield server
+        finally:
+            for peer in server.connections:
+                peer.close()
+            turn(3)
+
+
+def first_then_good(way: Way, data: bytes) -> Callable[[Told, Peer], object]:
+    """Answers on the first connection with ``data``, on each later one with GOOD."""
+
+    def answer(told: Told, peer: Peer) -> bool:
+        if told.connection:
+            peer.send(GOOD)
+            return False
+        if way.dribbled:
+            drip(peer, data)
+        else:
+            peer.conn.write(data)
+            peer.conn._stream.flush()
+        return True
+
+    return answer
+
+
+def response_refused(
+    way: Way, data: bytes, *, method: str = "GET", limits: dict[str, int] | None = None, **options: Any
+) -> str:
+    """Answers a request with ``data``, and a response behind it: the error that ``fetch`` gives.
+
+    The connection ends, and the next request has its answer from another.
+    """
+    with origin(way, first_then_good(way, data + POISON)) as server, way.client(limits, **options) as client:
+        url = way.web(server)
+        response, err = client.fetch(method, url)
+        assert response is None, (response, response.body[:100])
+        assert isinstance(err, str)
+        assert err.startswith(f"http {method} {url}: ")
+        assert err.isprintable()
+        assert len(err) < 500
+        server.ended(0)
+        good, failed = client.get(way.web(server, "/second"))
+        assert failed is None
+        assert good.body == b"good"
+        assert [told.connection for told in server.told] == [0, 1]
+    return err

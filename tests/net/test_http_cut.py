@@ -85,10 +85,13 @@ def test_a_connection_too_many_is_in_the_access_log() -> None:
         stream.respond(204)
 
     log = http.AccessLog("common", lines)
-    with serving(handler, accesslog=log, limits=silly.Limits(connections=1)) as server:
-        with Raw.connect(server) as first, Raw.connect(server) as second:
-            first.request()
-            assert first.response().status == 204
-            assert second.response().status == 503
-            until(lambda: lines.getvalue().count("\n") == 2)
+    with (
+        serving(handler, accesslog=log, limits=silly.Limits(connections=1)) as server,
+        Raw.connect(server) as first,
+        Raw.connect(server) as second,
+    ):
+        first.request()
+        assert first.response().status == 204
+        assert second.response().status == 503
+        until(lambda: lines.getvalue().count("\n") == 2)
     assert ' "-" 503 21\n' in lines.getvalue()

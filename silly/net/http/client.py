@@ -171,7 +171,6 @@ class Client:
                 return None, f"http {method} {parsed}: redirect: {target}"
             if target.origin != parsed.origin:
                 fields = [(name, value) for name, value in fields if name not in _CREDENTIALS]
-                given = given - {"host"}
             # RFC 9110, section 15.4: POST becomes GET by 301 and 302, everything but HEAD by 303.
             if (response.status == 303 and method != "HEAD") or (response.status in (301, 302) and method == "POST"):
                 method, content_bytes = "GET", None
@@ -217,7 +216,7 @@ class Client:
         self, method: str, url: Url, fields: list[tuple[str, str]], given: set[str], bounds: Bounds
     ) -> tuple[ClientStream, None] | tuple[None, str]:
         own: list[tuple[str, str]] = []
-        if "host" not in given:
+        if all(name != "host" for name, _ in fields):
             own.append(("host", url.host_field))
         if url.authorization is not None and "authorization" not in given:
             own.append(("authorization", url.authorization))
