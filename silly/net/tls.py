@@ -56,7 +56,7 @@ class Listener(_listener.Listener):
 
     def reload(
         self,
-        certs: Sequence[Mapping[str, Any]] | None = None,
+        certs: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
         *,
         alpnprotos: Sequence[str] | None = None,
         ca: str | bytes | None = None,
@@ -67,7 +67,11 @@ class Listener(_listener.Listener):
 
         None keeps what was given before, and files are read again: ``listener.reload()`` after a renewal. ``(False, err)``
         when something can't be used: that is logged too, and all stays as it was. Sessions of before are not resumed.
+        A dict with these keys may be given instead.
         """
+        if isinstance(certs, Mapping):
+            tcp.config_alone("listener.reload", alpnprotos, ca, verify, ciphers)
+            return self.reload(**certs)
         scheduler.check_thread("listener.reload")
         if self._sock is None:
             return failure(errno.CLOSED)

@@ -176,6 +176,22 @@ def test_a_host_is_always_sent() -> None:
     assert server.asked[0].one("host") == f"127.0.0.1:{server.port}"
 
 
+def test_what_upstream_has() -> None:
+    """``close`` and ``alpnprotos``, and a version before the response."""
+    with origin(ok()) as server, http.newclient({"alpnprotos": ["http/1.1", "h2"], "read_timeout": 5000}) as client:
+        for _ in range(2):
+            stream = taken(client.request("GET", server.url, None, True, ["http/1.1", "h2"]))
+            assert stream.version == "HTTP/1.1"
+            assert stream.closewrite() == (True, None)
+            assert stream.readall() == (b"ok", None)
+        with pytest.raises(ValueError, match="all that is spoken"):
+            client.request("GET", server.url, None, False, ["h2"])
+        with pytest.raises(TypeError, match="list of names"):
+            http.newclient(alpnprotos="http/1.1")
+    assert [asked.one("connection") for asked in server.asked] == ["close", "close"]
+    assert server.connections == 2
+
+
 BAD = ["a\rb", "a\nb", "a\r\nb: c", "a\0b", "a\x7fb", "€"]
 
 

@@ -19,10 +19,11 @@ from silly.net._tls_context import new_context
 from silly.net._tls_server import Settings
 from silly.sync import channel
 
-from ..helpers import WITHIN, Raw, joined, spawn
+from ..children import in_thread
+from ..helpers import WITHIN, Raw, joined, serving, spawn
 from .authorities import Identity, intermediate, issue, root, rsa_key, server
 from .support import until
-from .tls_support import connect, echo, explained, in_thread, listening, python_client, python_context
+from .tls_support import connect, echo, explained, listening, python_client, python_context
 
 
 def certificate(*names: str, issuer: Identity | None = None, **options: Any) -> Identity:
@@ -255,6 +256,28 @@ def test_reload() -> None:
         assert listener.reload() == (True, None)
         assert shown(listener, None) == fingerprint(new)
     assert listener.reload() == (False, errno.CLOSED)
+
+
+def test_reload_with_a_dict() -> None:
+    """As upstream's examples have it."""
+    new = certificate("localhost", "127.0.0.1")
+    with listening() as listener:
+        assert listener.reload({"certs": [new.entry], "alpnprotos": ["b"]}) == (True, None)
+        assert shown(listener, None) == fingerprint(new)
+        with pytest.raises(TypeError, match="one way"):
+            listener.reload({"certs": [new.entry]}, alpnprotos=["b"])
+
+
+def test_reload_of_an_http_server() -> None:
+    old, new = certificate("localhost", "127.0.0.1"), certificate("localhost", "127.0.0.1")
+    with serving(lambda stream: stream.respond(204), certs=[old.entry]) as server:
+        assert shown(server, None) == fingerprint(old)
+        assert server.reload([new.entry]) == (True, None)
+        assert shown(server, None) == fingerprint(new)
+        assert server.reload({"certs": [old.entry]}) == (True, None)
+        assert shown(server, None) == fingerprint(old)
+    with serving(lambda stream: stream.respond(204)) as server, pytest.raises(ValueError, match="about TLS"):
+        server.reload()
 
 
 def finish(raw: Raw) -> str:

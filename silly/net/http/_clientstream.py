@@ -74,7 +74,8 @@ class ClientStream(Incoming):
     status = 0
     """The response's status; 0 before it has come."""
     reason = ""
-    version = ""
+    version = "HTTP/1.1"
+    """The request's until the response has come, then its own."""
     _response: Response | None = None
     _head_sent = False
     _ended = False

@@ -15,7 +15,7 @@ URL and the cause. Neither the environment's proxies nor cookies are heeded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -102,18 +102,29 @@ class Client:
     # ---- requests -----------------------------------------------------------------------------------------------
 
     def request(
-        self, method: str, url: str, header: Outgoing | None = None, *, timeout: float | None = None
+        self,
+        method: str,
+        url: str,
+        header: Outgoing | None = None,
+        close: bool = False,
+        alpnprotos: Sequence[str] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> tuple[ClientStream, None] | tuple[None, str]:
         """Connects, or takes an idle connection, for a request whose body and response go piece by piece.
 
         ``(stream, None)`` or ``(None, err)``. Nothing is sent before ``stream.write``, ``flush`` or ``closewrite``.
         ``timeout`` in ms bounds everything, up to the end of the response (default: the client's ``timeout``). Redirects are
-        the caller's affair. Raises TypeError or ValueError for what may not be sent.
+        the caller's affair. ``close=True``: the connection ends with the response. ``alpnprotos``, which upstream has, must
+        allow HTTP/1.1. Raises TypeError or ValueError for what may not be sent.
         """
+        _check_protocols("http.request", alpnprotos)
         parsed = self._parsed("http.request", method, url)
         if isinstance(parsed, str):
             return None, parsed
         fields, given = _composed(header)
+        if close:
+            fields.append(("connection", "close"))
         return self._open(method, parsed, fields, given, self._bounds.starting(timeout))
 
     def get(
@@ -275,6 +286,14 @@ def _composed(header: Outgoing | None) -> tuple[list[tuple[str, str]], set[str]]
     return fields, {check_name(name) for name, _ in pairs}
 
 
+def _check_protocols(what: str, alpnprotos: Sequence[str] | None) -> None:
+    """A list of application protocols, as upstream takes it: of what is in it HTTP/1.1 alone is spoken."""
+    if isinstance(alpnprotos, str):
+        raise TypeError(f"{what}: alpnprotos is a list of names such as ['http/1.1'], not str")
+    if alpnprotos is not None and "http/1.1" not in alpnprotos:
+        raise ValueError(f"{what}: alpnprotos without 'http/1.1', which is all that is spoken: {list(alpnprotos)!r}")
+
+
 def newclient(
     config: Mapping[str, Any] | None = None,
     *,
@@ -287,6 +306,7 @@ def newclient(
     max_per_host: int = 0,
     redirects: int = 0,
     decode: bool = True,
+    alpnprotos: Sequence[str] | None = None,
     ca: str | bytes | None = None,
     cert: Mapping[str, Any] | None = None,
     verify: bool = True,
@@ -299,8 +319,8 @@ def newclient(
     ``timeout`` for all of a request, None for any; ``idle_timeout`` for an idle connection, of which at most
     ``max_idle_per_host`` are kept an origin. ``max_per_host``: connections in use an origin, 0 for any number.
     ``redirects``: how many ``get``, ``post`` and ``fetch`` follow. ``decode=False``: gzip and deflate are neither asked for nor
-    decoded. ``ca``, ``cert`` and ``verify`` as in ``silly.net.tls.connect``. Of ``limits`` it heeds ``body``, those of heads,
-    and those of ``tcp.connect``.
+    decoded. ``alpnprotos``, which upstream has, must allow HTTP/1.1. ``ca``, ``cert`` and ``verify`` as in
+    ``silly.net.tls.connect``. Of ``limits`` it heeds ``body``, those of heads, and those of ``tcp.connect``.
 
         client = http.newclient(redirects=5, timeout=10_000)
     """
@@ -309,6 +329,7 @@ def newclient(
             raise TypeError(f"http.newclient takes a dict or keyword arguments, not {type(config).__name__}")
         config_alone("http.newclient", limits if limits is not DEFAULT else None)
         return newclient(**config)
+    _check_protocols("http.newclient", alpnprotos)
     return Client(
         connect_timeout,
         head_timeout,

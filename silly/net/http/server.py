@@ -78,7 +78,7 @@ class Server:
 
     def reload(
         self,
-        certs: Sequence[Mapping[str, Any]] | None = None,
+        certs: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
         *,
         ca: str | bytes | None = None,
         verify: str | None = None,
@@ -88,6 +88,9 @@ class Server:
         reload = getattr(self._listener, "reload", None)
         if reload is None:
             raise ValueError("server.reload is about TLS, which this server doesn't speak")
+        if isinstance(certs, Mapping):
+            tcp.config_alone("server.reload", ca, verify)
+            return self.reload(**certs)
         result: Result = reload(certs, ca=ca, verify=verify)
         return result
 
