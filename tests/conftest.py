@@ -15,12 +15,16 @@ from typing import Any
 
 import pytest
 
+from .fuzz import TARGETS
+
 # A shell starts what runs in the background with SIGINT ignored, and the programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Helpers that assert shall do so under ``python -O`` too.
 pytest.register_assert_rewrite(
     "tests.helpers", "tests.net.check_stream", "tests.conformance.support", "tests.bad_inputs.support"
 )
+pytest.register_assert_rewrite("tests.fuzz.source", "tests.fuzz.messages", *[f"tests.fuzz.{name}" for name in TARGETS])
 
 from silly import time  # noqa: E402
 from silly._core import scheduler  # noqa: E402

@@ -117,18 +117,19 @@ class Raw:
             assert colon
             assert name == name.lower()
             header[name] = f"{header[name]}, {value}" if name in header else value
-        code = int(status)
-        if method == "HEAD" or code < 200 or code in (204, 304):
-            body = b""
-        elif header.get("transfer-encoding") == "chunked":
+        return Response(int(status), header, lines, self.body(int(status), header, method))
+
+    def body(self, status: int, header: dict[str, str], method: str) -> bytes:
+        """Reads a response's body, as its framing says."""
+        if method == "HEAD" or status < 200 or status in (204, 304):
+            return b""
+        if header.get("transfer-encoding") == "chunked":
             assert "content-length" not in header
-            body = self.chunked()
-        elif "content-length" in header:
-            body = self.read(int(header["content-length"]))
-        else:
-            assert header.get("connection") == "close"
-            body = self.rest()
-        return Response(code, header, lines, body)
+            return self.chunked()
+        if "content-length" in header:
+            return self.read(int(header["content-length"]))
+        assert header.get("connection") == "close"
+        return self.rest()
 
     def chunked(self) -> bytes:
         body = b""
@@ -156,6 +157,12 @@ class Raw:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def chunks(data: bytes, size: int) -> bytes:
+    """``data`` in chunks of ``size`` bytes, and the last chunk."""
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    return b"".join([b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]) + b"0\r\n\r\n"
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from silly.sync import channel
 
 from .children import Child
 from .conftest import Logs
+from .net import authorities
 from .net.support import Job, never_answers, until
-from .net.test_stream_tls import certificates
 
 SOON = 5
 """Milliseconds: a deadline that runs out."""
@@ -724,7 +724,7 @@ def test_silly_pcall_tells_it() -> None:
 
 def test_a_tls_writer_past_the_mark_is_refused_before_there_is_a_record() -> None:
     """Else who ignores the error would fill the memory: a record can't be left out any more."""
-    pem, cert = certificates()
+    pem, cert = authorities.root().pem, authorities.server().entry
     peers = channel.new()
     listener, err = tls.listen("127.0.0.1:0", [cert], peers.push)
     assert err is None

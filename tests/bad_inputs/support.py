@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
-import trustme
 
 import silly
 from silly import errno
@@ -19,6 +18,7 @@ from silly.net import http, tcp, tls, websocket
 from silly.sync import channel
 
 from ..helpers import KEY, WITHIN, Peer, ServerPeer, accept_key, turn
+from ..net import authorities
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -32,10 +32,7 @@ LOG = r"INFO (websocket|http): 127\.0\.0\.1:\d+: "
 @cache
 def certificates() -> tuple[str, dict[str, str]]:
     """An authority, and a certificate of it for the loopback."""
-    ca = trustme.CA()
-    cert = ca.issue_cert("127.0.0.1")
-    chain = "".join(blob.bytes().decode() for blob in cert.cert_chain_pems)
-    return ca.cert_pem.bytes().decode(), {"cert": chain, "key": cert.private_key_pem.bytes().decode()}
+    return authorities.root().pem, authorities.server("127.0.0.1").entry
 
 
 class Way(NamedTuple):

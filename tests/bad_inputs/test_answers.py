@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import trustme
 
 from silly.net import websocket
 
 from ..helpers import BINARY, CLOSE, FIN, PONG, ServerPeer, turn
+from ..net import authorities
 from .support import (
     KIB,
     MIB,
@@ -415,7 +415,7 @@ def test_lua_certificates_are_verified(options: dict[str, Any], logs: Any) -> No
     logs.allow("INFO tls: ")
     heads: list[Any] = []
     if options:
-        options = {"ca": trustme.CA().cert_pem.bytes().decode()}
+        options = {"ca": authorities.stranger().pem}
     with TLS.raw_server(heads.append) as listener:
         sock, err = websocket.connect(TLS.url(listener), **options)
         turn(5)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from OpenSSL import SSL
 
 from silly import check, errno
 from silly._core import scheduler, worker
@@ -22,7 +21,7 @@ from silly.net import http, tls
 from silly.sync import channel
 from tests.conftest import Logs
 from tests.net.authorities import CLIENT, Identity, client, intermediate, issue, root, rsa_key, server, stranger
-from tests.net.tls_support import listening
+from tests.net.tls_support import listening, reused
 
 from .peers import WITHIN, environment, in_thread, run
 
@@ -272,10 +271,6 @@ def talk(port: int, **options: Any) -> tuple[Any, str | None]:
     line, err = conn.read("\n", WITHIN)
     assert line in (b"cba\n", None)
     return (conn, None) if line else (None, err)
-
-
-def reused(conn: Any) -> bool:
-    return bool(SSL._lib.SSL_session_reused(conn._stream.ssl._ssl))
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -17,15 +17,11 @@ from silly.net import http, tcp
 from silly.sync import channel
 
 from ..helpers import Raw, ahead_of_reader, asking, joined, serving, spawn, turn
+from .http_support import hello
 from .support import until
 
 LONG = 100 * 1024
 """A body too long to be dropped for the sake of the connection."""
-
-
-def hello(stream: Any) -> None:
-    stream.respond(200, {"content-type": "text/plain"})
-    stream.close(f"hello {stream.path}")
 
 
 def readall(stream: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from silly import Limits, errno, task, time
 from silly.net import http
 
-from ..helpers import Raw, joined, serving, spawn, turn
+from ..helpers import Raw, chunks, joined, serving, spawn, turn
 from .http_support import Held, certs, connected, hello
 from .support import until
 
@@ -47,11 +47,6 @@ def held(limits: dict[str, int] | None = None, **options: Any) -> Iterator[tuple
             yield client, hold
         finally:
             hold.release()
-
-
-def chunks(data: bytes, size: int) -> bytes:
-    pieces = [data[at : at + size] for at in range(0, len(data), size)]
-    return b"".join([b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]) + b"0\r\n\r\n"
 
 
 # ---- piece by piece -------------------------------------------------------------------------------------------------

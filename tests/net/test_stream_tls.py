@@ -6,11 +6,9 @@ import random
 import select
 import socket
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import pytest
-import trustme
 
 from silly import errno
 from silly._core import scheduler
@@ -18,29 +16,21 @@ from silly.net import tls
 from silly.net._tls_stream import TlsStream
 
 from ..helpers import turn
-from . import check_stream
+from . import authorities, check_stream
+from .http_support import certs
 from .support import Job, until
-
-
-@cache
-def certificates() -> tuple[str, dict[str, str]]:
-    """An authority, and a certificate of it."""
-    ca = trustme.CA()
-    cert = ca.issue_cert("127.0.0.1")
-    chain = "".join(blob.bytes().decode() for blob in cert.cert_chain_pems)
-    return ca.cert_pem.bytes().decode(), {"cert": chain, "key": cert.private_key_pem.bytes().decode()}
 
 
 class TlsTransport(check_stream.Transport):
     reset_while_writing = (errno.CONNRESET, errno.PIPE)
 
     def listen(self, accept: Callable[[Any], object]) -> Any:
-        listener, err = tls.listen(self.addr, [certificates()[1]], accept)
+        listener, err = tls.listen(self.addr, certs(), accept)
         assert err is None
         return listener
 
     def connect(self, addr: str) -> Any:
-        conn, err = tls.connect(addr, ca=certificates()[0])
+        conn, err = tls.connect(addr, ca=authorities.root().pem)
         assert err is None
         turn(3)  # the server's session tickets
         return conn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import socket
 import ssl
 import subprocess
@@ -12,7 +11,6 @@ from functools import cache
 from typing import Any
 
 import pytest
-import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import SubjectAlternativeName
@@ -26,7 +24,9 @@ from silly.net._tls_stream import TlsStream
 from silly.sync import channel
 
 from ..helpers import BINARY, FIN, WITHIN, Peer, Raw, Upgraded, joined, raw_server, serving, spawn, turn
+from . import authorities
 from .support import has_ipv6, until
+from .tls_support import connect, echo, listening
 
 MIB = 1024 * 1024
 
@@ -37,67 +37,28 @@ def warned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tls_client, "_warned", True)
 
 
-@cache
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@cache
 def certs_for(*names: str) -> dict[str, str]:
-    return pems(authority().issue_cert(*names))
-
-
-def pems(cert: trustme.LeafCert) -> dict[str, str]:
-    chain = "".join(blob.bytes().decode() for blob in cert.cert_chain_pems)
-    return {"cert": chain, "key": cert.private_key_pem.bytes().decode()}
+    return authorities.server(*names).entry
 
 
 def ca() -> str:
-    return authority().cert_pem.bytes().decode()
+    return authorities.root().pem
 
 
 @cache
 def expired() -> dict[str, str]:
-    return pems(authority().issue_cert("127.0.0.1", not_after=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)))
+    return authorities.issue("expired", authorities.root(), names=["127.0.0.1"], end=authorities.YESTERDAY).entry
 
 
-@cache
 def self_signed() -> dict[str, str]:
-    lone = trustme.CA()
-    return {"cert": lone.cert_pem.bytes().decode(), "key": lone.private_key_pem.bytes().decode()}
-
-
-def echo(conn: Any) -> None:
-    while True:
-        line, _ = conn.read("\n")
-        if line is None:
-            break
-        conn.write(line)
-
-
-@contextmanager
-def tls_server(accept: Any = echo, certs: Any = None, **options: Any) -> Iterator[Any]:
-    certs = certs or [certs_for("localhost", "127.0.0.1")]
-    listener, err = tls.listen("127.0.0.1:0", certs, accept, **options)
-    assert err is None
-    try:
-        yield listener
-    finally:
-        listener.close()
-        turn(3)
-
-
-def connect(listener: Any, **options: Any) -> Any:
-    conn, err = tls.connect(f"127.0.0.1:{listener.port}", **{"ca": ca(), **options})
-    assert err is None, err
-    return conn
+    return authorities.stranger().entry
 
 
 # ---- connecting and verifying ---------------------------------------------------------------------------------------
 
 
 def test_echo() -> None:
-    with tls_server() as listener, connect(listener) as conn:
+    with listening() as listener, connect(listener) as conn:
         for text in ("hello\n", "é\n"):
             assert conn.write(text) == (True, None)
             assert conn.read("\n", WITHIN) == (text.encode(), None)
@@ -124,12 +85,12 @@ def test_options_as_a_dict() -> None:
 def test_certificates_from_files(tmp_path: Any) -> None:
     for name, text in (*certs_for("127.0.0.1").items(), ("ca", ca())):
         (tmp_path / name).write_text(text)
-    with tls_server(certs=[{"cert": f"{tmp_path}/cert", "key": f"{tmp_path}/key"}]) as listener:
+    with listening(certs=[{"cert": f"{tmp_path}/cert", "key": f"{tmp_path}/key"}]) as listener:
         connect(listener, ca=f"{tmp_path}/ca").close()
 
 
 def test_hostname() -> None:
-    with tls_server(certs=[certs_for("example.org", "*.wild.example", "bücher.example")]) as listener:
+    with listening(certs=[certs_for("example.org", "*.wild.example", "xn--bcher-kva.example")]) as listener:
         for name in ("example.org", "EXAMPLE.org", "a.wild.example", "bücher.example"):
             connect(listener, hostname=name).close()
 
@@ -159,7 +120,7 @@ def test_verification(certs: Any, options: Any, reason: str, logs: Any) -> None:
     def accept(conn: Any) -> None:
         accepted.append(conn.read(1, WITHIN))
 
-    with tls_server(accept, [certs()]) as listener:
+    with listening(accept, [certs()]) as listener:
         assert tls.connect(listener.addr, **{"ca": ca(), **options}) == (None, errno.TLS)
         # For TLS 1.3 the server's handshake is over before the client has looked at the certificate.
         assert all(data is None for data, _ in accepted)
@@ -170,7 +131,7 @@ def test_no_verification(logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Logged once."""
     monkeypatch.setattr(_tls_client, "_warned", False)
     logs.expect("WARN.*verify=False")
-    with tls_server(certs=[self_signed()]) as listener:
+    with listening(certs=[self_signed()]) as listener:
         for _ in range(3):
             with connect(listener, verify=False, ca=None, hostname="anything") as conn:
                 conn.write("x\n")
@@ -186,7 +147,7 @@ def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("options", [{"hostname": "a..b"}, {"hostname": "x" * 64}])
 def test_hostname_that_is_none(options: Any) -> None:
-    with tls_server() as listener:
+    with listening() as listener:
         assert tls.connect(listener.addr, **options) == (None, errno.RESOLVE)
 
 
@@ -202,14 +163,14 @@ def test_hostname_that_is_none(options: Any) -> None:
     ],
 )
 def test_connect_mistakes(options: Any, kind: type[Exception]) -> None:
-    with tls_server() as listener, pytest.raises(kind):
+    with listening() as listener, pytest.raises(kind):
         tls.connect(listener.addr, **options)
 
 
 def test_sni() -> None:
     """The client's name chooses the certificate; without a match it is the first."""
     certs = [certs_for("first.example"), certs_for("second.example"), certs_for("*.third.example")]
-    with tls_server(certs=certs) as listener:
+    with listening(certs=certs) as listener:
         for name in ("first.example", "second.example", "Second.Example", "a.third.example"):
             connect(listener, hostname=name).close()
         for name, subject in (("other.example", "first.example"), ("a.b.third.example", "first.example")):
@@ -225,7 +186,7 @@ def test_sni() -> None:
 )
 def test_alpn(theirs: Any, chosen: Any) -> None:
     seen = channel.new()
-    with tls_server(lambda conn: seen.push((conn.alpnproto(),)), alpnprotos=["http/1.1", "a", "b"]) as listener:
+    with listening(lambda conn: seen.push((conn.alpnproto(),)), alpnprotos=["http/1.1", "a", "b"]) as listener:
         conn = connect(listener, alpnprotos=theirs)
         assert conn.alpnproto() == chosen
         assert seen.pop() == ((chosen,), None)
@@ -270,7 +231,7 @@ def test_listen_mistakes(logs: Any) -> None:
     with pytest.raises(TypeError):
         tls.listen("127.0.0.1:0", [certs_for("127.0.0.1")])
     logs.expect("ERROR tls.listen .*Address already in use")
-    with tls_server() as listener:
+    with listening() as listener:
         assert tls.listen(listener.addr, [certs_for("127.0.0.1")], echo) == (None, errno.ADDRINUSE)
 
 
@@ -287,7 +248,7 @@ def test_versions_with_another_implementation(version: ssl.TLSVersion) -> None:
             return sock.recv(100), sock.version(), sock.unwrap() is not None
 
     done = channel.new()
-    with tls_server() as listener:
+    with listening() as listener:
         worker.submit(scheduler.loop, client, (listener.port,), lambda result, exc: done.push((result, exc)))
         (result, exc), _ = done.pop()
         assert exc is None
@@ -297,7 +258,7 @@ def test_versions_with_another_implementation(version: ssl.TLSVersion) -> None:
 def test_old_versions_are_refused(logs: Any) -> None:
     logs.expect("INFO tls: .*: handshake failed: TLS: .*(protocol|version)")
     hello = bytes.fromhex("160301002f0100002b0302" + "00" * 32 + "000004002f000a0100")  # a ClientHello of TLS 1.1
-    with tls_server() as listener, Raw.connect(listener) as client:
+    with listening() as listener, Raw.connect(listener) as client:
         client.send(hello)
         assert client.rest()[:1] == b"\x15"
     assert len(logs.lines) == 1
@@ -313,7 +274,7 @@ def test_close_notify_is_eof() -> None:
         conn.write(b"x" * 3 * MIB)
         conn.close()
 
-    with tls_server(accept) as listener, connect(listener) as conn:
+    with listening(accept) as listener, connect(listener) as conn:
         assert conn.read(3 * MIB, WITHIN) == (b"x" * 3 * MIB, None)
         assert conn.read(1, WITHIN) == (None, errno.EOF)
 
@@ -326,7 +287,7 @@ def test_truncation_is_an_error() -> None:
         conn._stream.flush()
         conn._stream.abort()  # a bare FIN
 
-    with tls_server(accept) as listener, connect(listener) as conn:
+    with listening(accept) as listener, connect(listener) as conn:
         assert conn.read(7, WITHIN) == (b"partial", None)
         assert conn.read(1, WITHIN) == (None, errno.TLS)
 
@@ -337,7 +298,7 @@ def test_truncation_leaves_the_rest_readable() -> None:
         conn._stream.flush()
         conn._stream.abort()
 
-    with tls_server(accept) as listener, connect(listener) as conn:
+    with listening(accept) as listener, connect(listener) as conn:
         assert conn.read(8, WITHIN) == (None, errno.TLS)
         assert conn.read(7, WITHIN) == (b"partial", None)
 
@@ -345,7 +306,7 @@ def test_truncation_leaves_the_rest_readable() -> None:
 def test_reader_killed_by_garbage(logs: Any) -> None:
     logs.expect("INFO tls: .*: TLS: ")
     results = channel.new()
-    with tls_server(lambda conn: results.push((conn.read(1), conn.write("x"), conn.read(1)))) as listener:
+    with listening(lambda conn: results.push((conn.read(1), conn.write("x"), conn.read(1)))) as listener:
         conn = connect(listener)
         conn._stream._queue(b"\x17\x03\x03\x00\x20" + b"garbage." * 4)
         conn._stream.flush()
@@ -359,7 +320,7 @@ def test_reader_killed_by_garbage(logs: Any) -> None:
 
 def test_forgotten_connection_is_closed_in_order() -> None:
     ends = channel.new()
-    with tls_server(lambda conn: ends.push((conn.read(1, WITHIN),))) as listener:
+    with listening(lambda conn: ends.push((conn.read(1, WITHIN),))) as listener:
         conn = connect(listener)
         conn.write("")
         del conn
@@ -380,7 +341,7 @@ def test_client_handshake_timeout() -> None:
 
 def test_server_handshake_timeout(logs: Any) -> None:
     logs.expect(r"INFO tls: 127.0.0.1:\d+: handshake failed: Operation timed out")
-    with tls_server(limits=silly.Limits(handshake_timeout=50)) as listener, Raw.connect(listener) as client:
+    with listening(limits=silly.Limits(handshake_timeout=50)) as listener, Raw.connect(listener) as client:
         client.send(b"\x16\x03\x01")
         client.eof()
     assert len(logs.lines) == 1
@@ -397,7 +358,7 @@ def test_https_handshake_timeout(logs: Any) -> None:
 def test_client_gone_within_the_handshake(how: str, sent: bytes, logs: Any) -> None:
     logs.expect("INFO tls: .*: handshake failed: (the peer ended the TLS handshake|Connection reset by peer)")
     accepted: list[Any] = []
-    with tls_server(accepted.append) as listener, Raw.connect(listener) as client:
+    with listening(accepted.append) as listener, Raw.connect(listener) as client:
         if sent:
             client.send(sent)
         turn(2)
@@ -427,7 +388,7 @@ def test_plain_http_to_a_tls_port(logs: Any) -> None:
 
 def test_garbage_to_a_tls_port(logs: Any) -> None:
     logs.expect("INFO tls: .*: handshake failed: TLS: ")
-    with tls_server() as listener, Raw.connect(listener) as client:
+    with listening() as listener, Raw.connect(listener) as client:
         client.send(b"SSH-2.0-OpenSSH\r\n" * 10)
         client.rest()
     assert len(logs.lines) == 1
@@ -442,7 +403,7 @@ def test_tls_to_a_plain_port(logs: Any) -> None:
 
 
 def test_many_handshakes_at_once() -> None:
-    with tls_server() as listener:
+    with listening() as listener:
 
         def client(number: int) -> Any:
             with connect(listener) as conn:

@@ -14,6 +14,7 @@ from silly import errno
 from silly.net import http, tls, websocket
 from silly.sync import channel
 
+from ..children import in_thread
 from ..helpers import WITHIN
 from .authorities import (
     CLIENT,
@@ -31,7 +32,7 @@ from .authorities import (
     server,
     stranger,
 )
-from .tls_support import connect, in_thread, listening, python_client, python_context
+from .tls_support import connect, listening, python_client, python_context
 
 
 def who(conn: Any) -> None:

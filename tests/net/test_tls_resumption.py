@@ -13,10 +13,11 @@ from OpenSSL import SSL
 from silly import errno
 from silly.net import _tls_client, _tls_server, tls
 
+from ..children import in_thread
 from ..helpers import WITHIN
 from .authorities import CLIENT, NOW, Identity, client, issue, root, server, stranger
 from .support import until
-from .tls_support import connect, echo, in_thread, listening, python_client, python_context
+from .tls_support import connect, echo, listening, python_client, python_context, reused
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 other_name = issue("other", root(), names=["other.example"])
@@ -160,10 +161,6 @@ def test_no_early_data() -> None:
 
 
 # ---- our client -----------------------------------------------------------------------------------------------------
-
-
-def reused(conn: Any) -> bool:
-    return bool(SSL._lib.SSL_session_reused(conn._stream.ssl._ssl))
 
 
 def used(listener: Any, **options: Any) -> bool:

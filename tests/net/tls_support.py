@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from OpenSSL import SSL
+
 from silly import check
-from silly._core import scheduler, worker
 from silly.net import tls
-from silly.sync import channel
 
 from ..helpers import turn
 from . import authorities
@@ -50,14 +50,9 @@ def explained(listener: Any, **options: Any) -> Any:
     return err
 
 
-def in_thread(func: Callable[..., Any], *args: Any) -> Any:
-    """``func(*args)`` in another thread, while the loop turns. Raises what it raises."""
-    done = channel.new()
-    worker.submit(scheduler.loop, func, args, lambda result, exc: done.push((result, exc)))
-    (result, exc), _ = done.pop()
-    if exc is not None:
-        raise exc
-    return result
+def reused(conn: Any) -> bool:
+    """Whether a connection has resumed a session."""
+    return bool(SSL._lib.SSL_session_reused(conn._stream.ssl._ssl))
 
 
 def python_client(port: int, context: ssl.SSLContext, data: bytes = b"hello\n", **options: Any) -> dict[str, Any]:

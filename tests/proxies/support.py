@@ -217,23 +217,9 @@ class Client(Raw):
         first, *lines = self.read("\r\n\r\n").decode("latin-1")[:-4].split("\r\n")
         header = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         status = int(first.split(" ")[1])
-        if method == "HEAD" or status < 200 or status in (204, 304):
-            body = b""
-        elif header.get("transfer-encoding") == "chunked":
-            body = self.chunked()
-        elif "content-length" in header:
-            body = self.read(int(header["content-length"]))
-        else:
-            body = self.rest()
-        return Reply(status, header, body)
+        return Reply(status, header, self.body(status, header, method))
 
     def ask(self, path: str = "/", method: str = "GET", *fields: str, body: str | bytes = b"") -> Reply:
         """A request and its response."""
         self.request(path, method, *fields, body=body)
         return self.reply(method)
-
-
-def chunks(data: bytes, size: int) -> bytes:
-    """``data`` in chunks of ``size`` bytes."""
-    pieces = [data[at : at + size] for at in range(0, len(data), size)]
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"

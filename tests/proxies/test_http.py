@@ -10,9 +10,10 @@ from silly import Limits, time
 from silly.net.http import ServerStream
 from silly.sync import channel
 from tests.conftest import Logs
+from tests.helpers import chunks
 from tests.net.support import Job, turns
 
-from .support import Client, Front, behind, chunks
+from .support import Client, Front, behind
 
 MIB = 2**20
 BIG = bytes(range(256)) * (4 * MIB // 256)
