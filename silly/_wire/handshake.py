@@ -161,13 +161,6 @@ def extra_fields(header: Outgoing) -> list[tuple[str, str]]:
     return fields
 
 
-def basic_credentials(user: str, password: str) -> str:
-    """An Authorization of the Basic scheme (RFC 7617). Raises ValueError for a user name with a colon."""
-    if ":" in user:
-        raise ValueError("a user name for basic authentication has no colon")
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-
-
 def request_fields(key: str) -> list[tuple[str, str]]:
     """The fields of an upgrade request that are WebSocket's."""
     return [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
 from .error import ProtocolError
-from .handshake import basic_credentials
 from .http1 import check_host
 
 HTTP = {"http": 80, "https": 443}
@@ -80,7 +80,7 @@ def parse_url(url: str, schemes: Mapping[str, int], fragment: bool = False) -> U
     try:
         port = parts.port
         if parts.username is not None:
-            authorization = basic_credentials(unquote(parts.username), unquote(parts.password or ""))
+            authorization = _basic_credentials(unquote(parts.username), unquote(parts.password or ""))
         host = host if host.isascii() else host.encode("idna").decode("ascii")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         path = path if path.isascii() else "".join(c if c.isascii() else _quoted(c) for c in path)
@@ -92,6 +92,13 @@ def parse_url(url: str, schemes: Mapping[str, int], fragment: bool = False) -> U
     except ValueError as exc:
         return str(exc)
     return Url(parts.scheme, host, default if port is None else port, path, authorization, default)
+
+
+def _basic_credentials(user: str, password: str) -> str:
+    """An Authorization of the Basic scheme (RFC 7617). Raises ValueError for a user name with a colon."""
+    if ":" in user:
+        raise ValueError("a user name for basic authentication has no colon")
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 def resolve(base: Url, reference: str) -> str:

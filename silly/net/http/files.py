@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno as os_errno
 import os
 import re
-from mimetypes import MimeTypes
+from functools import cache
 from stat import S_ISDIR, S_ISREG
 from time import time
 from typing import NamedTuple
@@ -44,8 +44,6 @@ _FORBIDDEN = {os_errno.EACCES, os_errno.EPERM}
 _BUSY = {os_errno.EMFILE, os_errno.ENFILE, os_errno.ENOMEM, os_errno.EAGAIN}
 
 _TYPES = {
-    # The table that Python has built in, the same on every system, and what the older of them lack.
-    **MimeTypes().types_map[True],
     ".avif": "image/avif",
     ".br": "application/octet-stream",
     ".bz2": "application/x-bzip2",
@@ -74,6 +72,16 @@ _TYPES = {
     ".xz": "application/x-xz",
     ".zst": "application/zstd",
 }
+"""What Python's own table lacks, or has otherwise."""
+
+
+@cache
+def _types() -> dict[str, str]:
+    """Content-Types by the ending of a file's name: the same on every system, so without the system's own table."""
+    from mimetypes import MimeTypes  # it costs milliseconds, which only whoever serves files shall pay
+
+    return {**MimeTypes().types_map[True], **_TYPES}
+
 
 _OURS = frozenset(
     ("content-length", "transfer-encoding", "trailer", "content-range", "content-encoding")
@@ -242,7 +250,7 @@ def _prepared(directory: int, name: bytes, plain: _Representation, accepted: str
 
 def _type(name: str) -> str:
     """The Content-Type of a file by its name's ending."""
-    found = _TYPES.get(os.path.splitext(name)[1].lower(), "application/octet-stream")
+    found = _types().get(os.path.splitext(name)[1].lower(), "application/octet-stream")
     return f"{found}; charset=utf-8" if found.startswith("text/") else found
 
 
