@@ -122,6 +122,8 @@ exiting = False
 _status = 0
 _joining = False
 _closing = False
+_overdue = False
+"""Whether the graceful end took longer than it may."""
 _grace: Timer | None = None
 _pool: list[greenlet] = []
 _current: Task | None
@@ -496,6 +498,8 @@ def _throw_main(exc: BaseException) -> None:
 
 
 def _grace_over(_: None) -> None:
+    global _overdue
+    _overdue = True
     for task in tasks:
         logger.warn(f"{task} did not end within {GRACE:g} s of the process's end")
     _ready.clear()
@@ -621,7 +625,8 @@ def _deliver() -> None:
     loop.timers.clear_users()
     for task in (main, *tasks):
         _drop_deadlines(task)
-    end = monotonic() + GRACE
+    # What did not end within the grace of ``begin_exit`` gets no second one.
+    end = monotonic() + (0.0 if _overdue else GRACE)
     loop.timers.add(end, lambda _: None, internal=True)
     for handler in list(loop.handlers):
         if handler.wakes():

@@ -101,9 +101,10 @@ def check_value(name: str, value: object) -> str:
         # The first two tell at a tenth of the pattern's cost what nearly every value is.
         if not (value.isascii() and value.isprintable()) and not _VALUE.fullmatch(value):
             raise ValueError(f"bad value for the header {name!r}: {value!r}")
-        return value
+        # A subclass, such as an enumeration, may turn into other text than was checked.
+        return value if type(value) is str else str.__str__(value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        return int.__repr__(value)
     raise TypeError(f"the value of the header {name!r} is str, int or a list of them, not {type(value).__name__}")
 
 

@@ -14,6 +14,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import AddressValueError, IPv6Address
+from math import inf
 from time import time
 from typing import NamedTuple
 
@@ -146,7 +147,9 @@ def _fields(lines: list[str]) -> Header:
             if not colon or not TOKEN.fullmatch(name):
                 raise ProtocolError(f"bad header line {line[:80]!r}", 400, "bad header line")
             lower = name.lower()
-            if len(_names) < _NAMES_KEPT and len(name) <= 40:
+            if len(name) <= 40:
+                if len(_names) >= _NAMES_KEPT:
+                    _names.clear()  # else one peer could fill it, once, with names that nobody else sends
                 _names[name] = lower
         elif not colon:
             raise ProtocolError(f"bad header line {line[:80]!r}", 400, "bad header line")
@@ -302,10 +305,11 @@ _SIZE_START = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?
 class ChunkedReader:
     """Decodes the chunked transfer coding (RFC 9112, section 7.1) from a growing buffer.
 
-    ``read`` takes what is there; ``done`` says that the end, trailers included, has been taken.
+    ``read`` takes what is there; ``done`` says that the end, trailers included, has been taken, ``more`` that the last call
+    has stopped at its number of chunks.
     """
 
-    __slots__ = ("_left", "_limits", "_overhead", "_searched", "_state", "done", "trailer")
+    __slots__ = ("_left", "_limits", "_overhead", "_searched", "_state", "done", "more", "trailer")
 
     _AT_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILER = range(4)
 
@@ -316,12 +320,15 @@ class ChunkedReader:
         self._overhead = 0
         self._searched = 0
         self.done = False
+        self.more = False
         self.trailer = Header()
 
-    def read(self, buf: bytearray, most: int) -> bytes:
-        """Takes up to ``most`` bytes of the body off the front of ``buf``; empty while nothing is complete."""
+    def read(self, buf: bytearray, most: int, chunks: float = inf) -> bytes:
+        """Takes up to ``most`` bytes of the body off the front of ``buf``, and begins ``chunks`` new ones at most; empty while
+        nothing is complete."""
         out = bytearray()
         at = 0
+        self.more = False
         try:
             while not self.done and len(out) < most:
                 if self._state == self._IN_DATA:
@@ -341,6 +348,10 @@ class ChunkedReader:
                         break
                     at += 2
                     self._state = self._AT_SIZE
+                if chunks <= 0:
+                    self.more = True
+                    break
+                chunks -= 1
                 step = self._size_line(buf, at) if self._state == self._AT_SIZE else self._trailer(buf, at)
                 if not step:
                     break

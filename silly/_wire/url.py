@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
+from ipaddress import AddressValueError, IPv4Address
 from typing import NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -16,6 +17,8 @@ WEBSOCKET = {"ws": 80, "wss": 443}
 """Schemes and their default ports."""
 
 _HOST_PORT = re.compile(r"(?:\[[^\[\]]*:[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
+_NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}\.?")
+"""What systems take for an IPv4 address (RFC 3986, section 7.4): 0x7f.1 is 127.0.0.1, and gets past who looks for that."""
 
 
 class Url(NamedTuple):
@@ -79,16 +82,24 @@ def parse_url(url: str, schemes: Mapping[str, int], fragment: bool = False) -> U
     authorization = None
     try:
         port = parts.port
-        if parts.username is not None:
-            authorization = _basic_credentials(unquote(parts.username), unquote(parts.password or ""))
+        if parts.username or parts.password:
+            authorization = _basic_credentials(unquote(parts.username or ""), unquote(parts.password or ""))
+        if "ß" in host or "ς" in host:
+            return "bad host: with ß or ς it is another name for browsers (IDNA 2008): write it as xn--…"
         host = host if host.isascii() else host.encode("idna").decode("ascii")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         path = path if path.isascii() else "".join(c if c.isascii() else _quoted(c) for c in path)
         check_host(f"[{host}]" if ":" in host else host)
-        if "*" in host or "%" in host:
-            return "bad host: a wildcard, or an encoded character"  # no name of the DNS has either
+        if "*" in host:
+            return "bad host: a wildcard"
+        if "%" in host:
+            return "bad host: an encoded character"  # no name of the DNS has one
+        if _NUMBERS.fullmatch(host):
+            IPv4Address(host)
     except (UnicodeError, ProtocolError) as exc:
         return f"bad host: {exc}"
+    except AddressValueError:
+        return "bad host: an IPv4 address is four decimal numbers"
     except ValueError as exc:
         return str(exc)
     return Url(parts.scheme, host, default if port is None else port, path, authorization, default)

@@ -33,7 +33,7 @@ class Admission(Protocol):
         """A connection was accepted; False when it is one too many, and then there is no ``leave`` for it."""
 
     def leave(self, host: str) -> None:
-        """One that was let in is done with."""
+        """One that was let in is done with: nobody serves it any more, and its descriptor is free."""
 
 
 def bind(addr: str, what: str) -> socket.socket:

@@ -19,6 +19,8 @@ time-out costs no heap entry.
 from __future__ import annotations
 
 import socket
+import struct
+from collections.abc import Callable
 from time import monotonic
 
 from .. import errno
@@ -36,6 +38,9 @@ DISCARD = 1024 * 1024 * 1024
 """Bytes of a peer that goes on sending after a close before it is cut off: more than most send within the limit ``linger``.
 Whoever uploads reads the answer only after that, and a reset would destroy it."""
 
+_RESET = struct.pack("ii", 1, 0)
+"""A ``struct linger`` that makes the system drop what it has, and say so."""
+
 _loop = scheduler.loop
 _ready = _loop.ready
 
@@ -50,6 +55,7 @@ class Stream(Output):
         "_paused",
         "_reader",
         "_recv_size",
+        "_released",
         "_shut",
         "_timer",
         "buf",
@@ -79,6 +85,7 @@ class Stream(Output):
         self._timer: Timer | None = None
         self._shut = False
         self._discarded = 0
+        self._released: Callable[[], object] | None = None
         self._events = READ
         _loop.register(sock.fileno(), READ, self.on_event)
         _loop.handlers.add(self)
@@ -305,6 +312,7 @@ class Stream(Output):
         if self.buf or self._paused or await_end:
             self._discarded = 1
         self._paused = False
+        self._recv_size = RECV_LARGE  # what still comes is dropped
         self.buf = bytearray()
         if not self._blocked:
             self._transmit()
@@ -359,6 +367,12 @@ class Stream(Output):
                 _loop.work += 1
         self.fail(errno.CLOSED)
 
+    def reset(self) -> None:
+        """``abort`` that the peer sees as an error: the end of the connection could be taken for that of the data."""
+        if self.sock is not None:
+            _end_by_reset(self.sock)
+        self.abort()
+
     def _release(self) -> None:
         """Frees the descriptor and the timers."""
         sock = self.sock
@@ -375,10 +389,30 @@ class Stream(Output):
             if timer is not None:
                 _loop.timers.cancel(timer)
         self._timer = self._wtimer = None
+        if self.unsent and self.plain:
+            _end_by_reset(sock)  # what was written is not all there, and must not look so; of TLS the peer sees that anyway
         self._out.clear()
         self.unsent = 0
         self._blocked = False
         sock.close()
+        released, self._released = self._released, None
+        if released is not None:
+            released()
+
+    def when_released(self, call: Callable[[], object]) -> None:
+        """Calls ``call()`` once the descriptor is free, which may be some time after ``close``; at once if it is."""
+        if self.sock is None:
+            call()
+        else:
+            self._released = call
 
     def __repr__(self) -> str:
         return f"the connection with {self.remoteaddr}"
+
+
+def _end_by_reset(sock: socket.socket) -> None:
+    """Makes the ``close`` of ``sock`` send a reset in place of an ordered end."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    except OSError:
+        pass  # some systems refuse it for a connection that the peer has reset

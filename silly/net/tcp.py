@@ -155,8 +155,8 @@ class Conn:
         return OK if err is None else failure(err)
 
     def close(self) -> Result:
-        """Closes the connection. What was written is still delivered, for 10 s at most (limit ``linger``); a blocked reader
-        gets ``errno.CLOSED``. ``(False, errno.CLOSED)`` when it was closed before."""
+        """Closes the connection. What was written is still delivered, for 10 s at most (limit ``linger``), and else the peer
+        gets a reset; a blocked reader gets ``errno.CLOSED``. ``(False, errno.CLOSED)`` when it was closed before."""
         scheduler.check_thread("conn.close")
         err = self._stream.close()
         return OK if err is None else failure(err)

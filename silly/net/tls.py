@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -28,6 +29,9 @@ from ._tls_stream import TlsStream
 from ._tls_words import Verification
 
 __all__ = ["Certificate", "Conn", "Listener", "connect", "listen"]
+
+SILENCE = 1.0
+"""Seconds between two lines about refused connections."""
 
 
 class Conn(tcp.Conn):
@@ -96,6 +100,8 @@ class Acceptor:
         self._code = getattr(accept, "__code__", None)
         self._limits = limits
         self._admission = admission
+        self._silent_until = 0.0
+        self._untold = 0
 
     def configure(self, settings: Settings) -> None:
         """Uses ``settings`` for new connections. Raises TypeError or ValueError, and then nothing changes."""
@@ -104,13 +110,30 @@ class Acceptor:
 
     def __call__(self, sock: socket.socket, remoteaddr: str) -> None:
         if self._admission is not None and not self._admission.enter(_host(remoteaddr)):
-            logger.info(f"tls: {remoteaddr}: too many connections: closed before the handshake")
             sock.close()
+            self._tell_refused(remoteaddr)
             return
         configuration = self._configuration
-        ssl, verification = configuration.connection()
-        stream = TlsStream(sock, remoteaddr, self._limits, ssl)
+        try:
+            ssl, verification = configuration.connection()
+            stream = TlsStream(sock, remoteaddr, self._limits, ssl)
+        except BaseException:
+            sock.close()
+            if self._admission is not None:
+                self._admission.leave(_host(remoteaddr))
+            raise
         scheduler.fork(self._serve, (stream, configuration, verification), self._code, 0)
+
+    def _tell_refused(self, remoteaddr: str) -> None:
+        """In a flood of them a line for each would be one more burden."""
+        now = monotonic()
+        if now < self._silent_until:
+            self._untold += 1
+            return
+        others = f"; {self._untold} others since the last such line" if self._untold else ""
+        logger.info(f"tls: {remoteaddr}: too many connections: closed before the handshake{others}")
+        self._silent_until = now + SILENCE
+        self._untold = 0
 
     def _serve(self, new: tuple[TlsStream, Configuration, Verification]) -> None:
         stream = new[0]
@@ -120,7 +143,7 @@ class Acceptor:
                 self._accept(conn)
         finally:
             if self._admission is not None:
-                self._admission.leave(_host(stream.remoteaddr))
+                stream.when_released(partial(self._admission.leave, _host(stream.remoteaddr)))
 
     def _shake_hands(self, stream: TlsStream, configuration: Configuration, verification: Verification) -> bool:
         deadline = monotonic() + self._limits.handshake_timeout / 1000
@@ -183,7 +206,7 @@ def listen_admitted(
     admission: Admission | None,
 ) -> tuple[Listener, None] | tuple[None, str]:
     """``listen`` for the protocols above, named ``what`` in errors. ``admission`` is asked for each connection before its
-    handshake, and told when the task that serves it ends."""
+    handshake, and told when the task that serves it has ended and its descriptor is free."""
     acceptor = Acceptor(settings, accept, limits, admission)
     return _listener.listen_as(Listener, what, addr, acceptor, backlog)
 

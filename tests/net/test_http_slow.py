@@ -117,9 +117,9 @@ def attacked(count: int, first: bytes, **limits: int) -> Iterator[tuple[Left, At
         try:
             yield left, attackers, ask
             until(lambda: not server._connections)
-            assert server._admitted == 0
         finally:
             attackers.close()
+        until(lambda: not server._admitted)
 
 
 def keep_on(left: Left, attackers: Attackers, ask: Callable[[], None], drip: bytes) -> None:

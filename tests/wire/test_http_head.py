@@ -313,7 +313,7 @@ def test_names_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
         assert request is not None
         assert request.header[f"x-{i}"] == "1"
         assert request.header["y" * 41] == "2"
-    assert len(http1._names) == http1._NAMES_KEPT
+        assert len(http1._names) <= http1._NAMES_KEPT
     assert max(map(len, http1._names)) <= 40
 
 

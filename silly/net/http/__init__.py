@@ -86,10 +86,11 @@ def listen(
         accesslog = AccessLog(accesslog)
     elif accesslog is not None and not isinstance(accesslog, AccessLog):
         raise TypeError(f"accesslog is a form or an AccessLog, not {type(accesslog).__name__}")
-    protos = ["http/1.1"] if alpnprotos is None else [proto for proto in alpnprotos if proto != "h2"]
+    protos = ["http/1.1", "http/1.0"] if alpnprotos is None else [proto for proto in alpnprotos if proto != "h2"]
     if not protos:
         raise ValueError("http.listen: alpnprotos has nothing that is spoken here: HTTP/2 isn't")
-    asked = frozenset(methods) | getattr(handler, "methods", frozenset())
+    routed = getattr(handler, "methods", None)  # as a router has it; others may mean something else by it
+    asked = frozenset(methods) | (routed if isinstance(routed, frozenset) else frozenset())
     server = Server(handler, "https" if certs else "http", limits, asked, accesslog)
     err = server.start(addr, certs, protos, backlog, ca, verify)
     return (server, None) if err is None else (None, err)

@@ -22,6 +22,10 @@ PIECE = 64 * 1024
 """Bytes that iteration decodes at a time."""
 AT_ONCE = 256 * 1024
 """Bytes that a reader of a long body waits for at a time: it would else be woken for each segment."""
+CHUNKS = 1024
+"""Chunks that are decoded before others run: each takes some microseconds, and may hold a single byte."""
+READS = 1024
+"""Calls of ``read`` after which others run, though what they need has arrived."""
 
 
 class Pieces:
@@ -71,6 +75,7 @@ class Incoming:
     """Bytes of the body, as sent, that were taken from the stream."""
     _waited = 0.0
     """Seconds that somebody has waited for the body."""
+    _reads = 0
 
     def _expect_body(self, length: int, coding: str | None = None) -> None:
         """A body of ``length`` (bytes, CHUNKED or UNTIL_CLOSE) follows. ``coding``: a content coding to decode."""
@@ -112,6 +117,10 @@ class Incoming:
             raise TypeError(f"stream.read needs a length, not {type(n).__name__}")
         if n < 0:
             raise ValueError(f"stream.read needs a length that isn't negative, not {n}")
+        self._reads += 1
+        if self._reads > READS:
+            self._reads = 0
+            scheduler.pause()
         err = self._gather(n, timeout)
         if err is not None:
             return None, err
@@ -187,8 +196,9 @@ class Incoming:
         self._taken += size
         return self._source.take(size)
 
-    def _advance(self, size: int) -> None:
-        """Decodes what has arrived until ``size`` bytes are there, or nothing is left. Raises ProtocolError."""
+    def _advance(self, size: int) -> bool:
+        """Decodes what has arrived until ``size`` bytes are there, or nothing is left; True when it stopped after ``CHUNKS``.
+        Raises ProtocolError."""
         decoded, decoder = self._decoded, self._decoder
         assert decoded is not None
         while (room := size - len(decoded)) > 0:
@@ -200,8 +210,11 @@ class Incoming:
                 if decoder is not None and not self._finished and self._raw_ended():
                     decoder.finish()
                     self._finished = True
-                return
+                return False
             decoded += raw if decoder is None else decoder.decode(raw, room)
+            if self._chunked is not None and self._chunked.more:
+                return True
+        return False
 
     def _raw(self, most: int) -> bytes:
         """Up to ``most`` bytes that have arrived, the content coding still on them."""
@@ -212,7 +225,7 @@ class Incoming:
             if self._chunked.done:
                 return b""
             before = len(source.buf)
-            data = self._chunked.read(source.buf, most)
+            data = self._chunked.read(source.buf, most, CHUNKS)
             self._taken += before - len(source.buf)
             return data
         size = min(most, len(source.buf)) if self._left == UNTIL_CLOSE else min(most, len(source.buf), self._left)
@@ -235,11 +248,14 @@ class Incoming:
         if self._err is not None:
             return self._err
         while True:
+            more = False
             if self._decoded is not None:
                 try:
-                    self._advance(max(size, ahead))
+                    more = self._advance(max(size, ahead))
                 except ProtocolError as exc:
                     return self._broken(exc)
+                if more:
+                    scheduler.pause()
             available = self._available()
             if available >= size:
                 return None
@@ -247,6 +263,8 @@ class Incoming:
                 return errno.EOF
             if self._source is None:
                 return errno.CLOSED
+            if more:
+                continue
             self._before_wait()
             err = self._wait(self._source, size - available, timeout, until)
             if err is not None:

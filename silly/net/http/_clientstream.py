@@ -31,7 +31,7 @@ from ..._wire.url import Url
 from .._output import nobody
 from ..tcp import Conn, Data, deadline_after, to_bytes
 from ._body import Incoming
-from ._pool import Pool
+from ._pool import BUSY, Pool, look
 
 INTERIM = 16
 """Responses with a status of 1xx that may precede the final one (RFC 9110, section 15.2)."""
@@ -118,13 +118,17 @@ class ClientStream(Incoming):
 
     def _connect(self, fresh: bool = False) -> str | None:
         """Takes a connection of the pool; the error, or None."""
-        with scheduler.Deadline(max(0.0, min(self._bounds.connect, self._remaining()))) as own:
-            got = self._pool.take(self._url, fresh)
+        try:
+            with scheduler.Deadline(max(0.0, min(self._bounds.connect, self._remaining()))) as own:
+                got = self._pool.take(self._url, fresh)
+        except BaseException:
+            self._err = self._err or errno.CLOSED  # for whoever else holds this
+            raise
         if isinstance(got, str):
-            if got is errno.TIMEDOUT and scheduler.expired():
+            if got in (errno.TIMEDOUT, BUSY) and scheduler.expired():
                 got = scheduler.ran_out("http.request")
-            elif got is errno.TIMEDOUT and own.expired:
-                got = self._bound(got, self._bounds.connect)
+            elif got in (errno.TIMEDOUT, BUSY) and own.expired:
+                got = self._bound(errno.TIMEDOUT, self._bounds.connect) + got.removeprefix(errno.TIMEDOUT)
             return self._failed("connect", got)
         self._conn, self._reused = got
         if self._err is not None:
@@ -207,6 +211,7 @@ class ClientStream(Incoming):
 
     def _refusal(self) -> str | None:
         """Why nothing can be written."""
+        scheduler.check_thread("stream.write")  # before anything counts as sent
         if self._err is not None:
             return self._err
         if self._ended:
@@ -214,6 +219,10 @@ class ClientStream(Incoming):
         if self._unsent is not None:
             return self._unsent
         source = self._source
+        if source is None and self._response is None:
+            raise RuntimeError(f"BUG: {self}: another task is writing to it")  # and connects anew
+        if self._reused and not self._head_sent and self._conn is not None:
+            look(self._conn)  # again: the caller may have taken his time
         if not self._head_sent and source is not None and (source.err is not None or (self._reused and source.buf)):
             # It was idle, and the server has ended it, or sent what would be taken for our answer.
             self._drop()
@@ -259,10 +268,9 @@ class ClientStream(Incoming):
     # What the connection tells its owner, in a callback of the loop.
 
     def unattended(self) -> None:
-        """Something has come. A server that has answered may not take the rest: whoever writes it needn't wait for that."""
-        source = self._source
-        if self._sending and source is not None and self._answer() is not None:
-            source._wake_writers(None)
+        """Something has come: perhaps the answer."""
+        if self._sending:
+            self._answer()
 
     def room(self) -> None:
         """Nothing to do: see ``Owner``."""
@@ -293,10 +301,14 @@ class ClientStream(Incoming):
 
     def _start_body(self) -> str | None:
         """Sends the head of a request whose body follows; with ``expect: 100-continue`` it waits for the server's word."""
-        err = self._send(self._head(None))
+        head = self._head(None)
+        err = self._send(head)
         if err is None and self._expect:
             self._expect = False
+            if self._reused and self.method in _IDEMPOTENT:
+                self._replay = head
             err = self._read_head(min(monotonic() + EXPECT, self._last), True)
+            self._replay = None
             if err is errno.TIMEDOUT:
                 return None  # section 10.1.1: a server may know nothing of it
             if err is None and self._response is not None:
@@ -318,7 +330,8 @@ class ClientStream(Incoming):
     def closewrite(self, body: Data | None = None, trailer: Outgoing | None = None) -> Result:
         """Ends the request, with ``body`` as its last piece. ``(False, err)`` as for ``write``, and when it had ended before.
 
-        ``trailer``: fields that follow a chunked body. Raises ValueError for those that may not be trailers.
+        ``trailer``: fields that follow a chunked body; they are left out where a content-length was given. Raises ValueError
+        for those that may not be trailers.
         """
         piece = b"" if body is None else to_bytes(body)
         last = LAST_CHUNK if trailer is None else last_chunk(trailer)
@@ -330,7 +343,7 @@ class ClientStream(Incoming):
             wrong = f"a body of {total} bytes, but a content-length of {self._expected}"
             return failure(self._failed("sending the request", wrong))
         if self._expect and piece:
-            err = self._start_whole(len(piece))
+            err = self._start_whole(None if trailer else len(piece))
             if err is not None:
                 return failure(err)
         head = b"" if self._head_sent else self._head(None if trailer else len(piece))
@@ -343,8 +356,9 @@ class ClientStream(Incoming):
             self._replay = data
         return self._send_whole(data)
 
-    def _start_whole(self, size: int) -> str | None:
-        """Sends the head of a request whose whole body is known, and asks whether the server wants it."""
+    def _start_whole(self, size: int | None) -> str | None:
+        """Sends the head of a request whose whole body is known, and asks whether the server wants it. ``size``: its length,
+        None for a chunked one."""
         if self._expected is None:
             self._expected = size
         return self._start_body() if not self._head_sent else None
@@ -451,7 +465,9 @@ class ClientStream(Incoming):
         self._unsent = None
         self._heads = HeadReader(self.limits)
         failed = self._connect(fresh=True)
-        if failed is None:
+        if failed is None and not self._ended:
+            failed = self._send(replay)  # a head whose body waits for the server's word
+        elif failed is None:
             result = self._send_whole(replay)
             if not result and self._response is None:
                 failed = self._err or self._failed("sending the request", str(result[1]))
@@ -461,6 +477,8 @@ class ClientStream(Incoming):
         """The final response's head has come. Raises ProtocolError for a body that can't be framed."""
         length = response_body_length(response, self.method)
         self._response = response
+        if self._sending and self._source is not None:
+            self._source._wake_writers(None)  # it may not take the rest
         self.version, self.status, self.reason, self.header = response
         options = tokens(response.header["connection"])
         if length == UNTIL_CLOSE or "close" in options or (response.version == "HTTP/1.0" and "keep-alive" not in options):

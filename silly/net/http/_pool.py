@@ -16,6 +16,9 @@ from ..tcp import Conn
 Dial = Callable[[Url], tuple[Conn, None] | tuple[None, str]]
 """Connects to the origin of a URL."""
 
+BUSY = f"{errno.TIMEDOUT}; as many as 'max_per_host' allows are in use"
+"""The error of a wait for a place that took too long."""
+
 _loop = scheduler.loop
 
 
@@ -59,8 +62,7 @@ class Pool:
         try:
             while origin.idle and not fresh:
                 conn, _ = origin.idle.pop()
-                # What has come while it was idle, or its end, may be with the kernel still.
-                conn._stream.on_event(READ)
+                look(conn)
                 if _usable(conn):
                     return conn, True
                 conn.close()
@@ -88,13 +90,16 @@ class Pool:
             else:
                 self._leave(url, origin)  # it had been handed over
             if isinstance(exc, scheduler.DeadlineOver):
-                return errno.TIMEDOUT
+                return BUSY
             raise
         return None
 
     def give(self, url: Url, conn: Conn) -> None:
         """A connection is free again, and may serve on."""
         origin = self._origins[url.origin]
+        # Reading pauses where a body came that nobody waited for: then neither the server's end nor what it sends unasked
+        # would be seen.
+        conn.limit(None)
         if self.closed or len(origin.idle) >= self._most_idle or not _usable(conn):
             conn.close()
         else:
@@ -134,7 +139,9 @@ class Pool:
             origin.idle = kept
             self._forget(key, origin)
         if soonest is not None:
-            self._timer = _loop.timers.add(soonest + self._idle_timeout, self._expire, internal=True)
+            # Not for each connection by itself: with thousands of origins that would cost more than they do.
+            when = max(soonest + self._idle_timeout, now + self._idle_timeout / 16)
+            self._timer = _loop.timers.add(when, self._expire, internal=True)
 
     def close_idle(self) -> None:
         """Closes every idle connection."""
@@ -146,6 +153,11 @@ class Pool:
             for conn, _ in idle:
                 conn.close()
             self._forget(key, origin)
+
+
+def look(conn: Conn) -> None:
+    """Takes what has come while a connection was idle, or its end: that may be with the kernel still."""
+    conn._stream.on_event(READ)
 
 
 def _usable(conn: Conn) -> bool:

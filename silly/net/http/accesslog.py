@@ -5,7 +5,8 @@
     server, err = http.listen(addr=":8080", handler=handler, accesslog=log)
 
 Off the hot path: a request leaves a tuple, and a worker thread makes the lines and writes them every ``FLUSH`` s. So a slow
-disk delays no request. While it takes nothing at all, ``MOST`` lines wait; of further ones only the number is told.
+disk delays no request. While it takes nothing at all, ``MOST`` lines wait, fewer if they are long (``MOST_TEXT``); of further
+ones only the number is told.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ FLUSH = 0.2
 """Seconds between two writes."""
 MOST = 100_000
 """Lines that wait for a disk."""
+MOST_TEXT = 16 * 1024 * 1024
+"""Characters of peers that they hold: with long targets and header fields that many lines would take gigabytes."""
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # A peer chooses these bytes: neither a line's end nor a terminal's control may come of them, nor the end of a quotation.
@@ -74,6 +77,7 @@ class AccessLog:
         else:
             raise TypeError(f"an access log goes to a path or an open text file, not {type(to).__name__}")
         self._entries: list[Entry] = []
+        self._text = 0
         self._dropped = 0
         self._due = False
         """Whether a write is due or under way."""
@@ -124,9 +128,11 @@ class AccessLog:
     def _append(self, entry: Entry) -> None:
         if self._closed:
             return
-        if len(self._entries) >= MOST:
+        if len(self._entries) >= MOST or self._text >= MOST_TEXT:
             self._dropped += 1
             return
+        chosen = entry.target, entry.host, entry.method, entry.referer, entry.agent
+        self._text += sum([len(text) for text in chosen if text])
         self._entries.append(entry)
         if not self._due:
             self._due = True
@@ -135,6 +141,7 @@ class AccessLog:
 
     def _flush(self, _: None) -> None:
         entries, self._entries = self._entries, []
+        self._text = 0
         dropped, self._dropped = self._dropped, 0
         if dropped:
             logger.error(f"access log: {dropped} lines were dropped, since nothing took them")

@@ -195,10 +195,11 @@ class Client:
         if len(locations) > 1:
             # Clients differ in which of them counts: that is how a smuggled field works (RFC 9110, section 10.2.2: one).
             return f"{len(locations)} Location fields"
-        # Servers send raw UTF-8 and spaces.
-        target = parse_url(resolve(url, quote(location.encode("latin-1"), safe=_IN_URL)), HTTP, fragment=True)
+        # Servers send raw UTF-8 and spaces. A backslash stays until it is known that it is none in the authority.
+        target = parse_url(resolve(url, quote(location.encode("latin-1"), safe=_IN_URL + "\\")), HTTP, fragment=True)
         if isinstance(target, str):
             return f"to {hidden(location)[:200]!r}: {target}"
+        target = target._replace(path=target.path.replace("\\", "%5C"))
         if url.scheme == "https" and target.scheme != "https":
             return f"from https to http, which is refused: {hidden(location)[:200]!r}"
         if target.origin == url.origin:
@@ -325,9 +326,11 @@ def newclient(
         client = http.newclient(redirects=5, timeout=10_000)
     """
     if config is not None:
+        given = locals()
         if not isinstance(config, Mapping):
             raise TypeError(f"http.newclient takes a dict or keyword arguments, not {type(config).__name__}")
-        config_alone("http.newclient", limits if limits is not DEFAULT else None)
+        usual = newclient.__kwdefaults__ or {}
+        config_alone("http.newclient", *(given[name] for name in usual if given[name] is not usual[name]))
         return newclient(**config)
     _check_protocols("http.newclient", alpnprotos)
     return Client(

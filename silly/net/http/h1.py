@@ -76,6 +76,8 @@ class ServerStream(Incoming):
     """Called when the handler of a hijacked stream has ended, with whether it failed; then the connection is closed."""
     _on_drain: Callable[[], object] | None = None
     _drains = False
+    _cut: str | None = None
+    """Why the response's body, which had begun, has ended too early."""
 
     def __init__(self, conn: Conn, request: Request, scheme: str, limits: Limits) -> None:
         self.conn = conn
@@ -135,6 +137,8 @@ class ServerStream(Incoming):
             self._head_sent = self._ended = True
             answer = error_response(error)
             self._written = _body_size(answer)
+            if self._written and self.method == "HEAD":
+                answer, self._written = answer[: -self._written], 0
             self.conn._stream.write(answer)
         return error.text
 
@@ -213,12 +217,13 @@ class ServerStream(Incoming):
         return self.method == "HEAD" or self._status in _NO_BODY
 
     def write(self, data: Data) -> Result:
-        """Sends a piece of the body. Blocks while the peer takes nothing and 1 MiB waits."""
+        """Sends a piece of the body. Blocks while the peer takes nothing and 1 MiB waits. After ``(False, err)``, also when a
+        ``time.deadline`` ran out, the response is over, and so is the connection: the peer sees that it is incomplete."""
         piece = to_bytes(data)
         if not self._status:
             return failure("respond() comes before write()")
         if self._ended:
-            return failure("the response has ended")
+            return failure(self._cut or "the response has ended")
         head = b"" if self._head_sent else self._head(None)
         expected = self._expected
         if expected is not None and expected >= 0 and not self._bodyless() and self._written + len(piece) > expected:
@@ -245,7 +250,9 @@ class ServerStream(Incoming):
             err = self.conn._stream.write(data) if data else None
         if err is None:
             return OK
-        self._close = True
+        # A piece may be missing now: what follows must not stand in its place, nor an end make the body look complete.
+        self._close = self._ended = True
+        self._cut = err
         return failure(err)
 
     def flush(self) -> Result:
@@ -269,7 +276,7 @@ class ServerStream(Incoming):
         if not self._status:
             return failure("respond() comes before closewrite()")
         if self._ended:
-            return failure("the response has ended")
+            return failure(self._cut or "the response has ended")
         self._ended = True
         head = b"" if self._head_sent else self._head(None if trailer else len(piece))
         expected = self._expected
@@ -300,7 +307,7 @@ class ServerStream(Incoming):
         if not self._status:
             return failure("respond() comes before sendfile()")
         if self._ended:
-            return failure("the response has ended")
+            return failure(self._cut or "the response has ended")
         if self._head_sent or self._expected != size:
             return failure(f"sendfile of {size} bytes needs a content-length of as many, and nothing before it")
         self._ended = True
@@ -391,6 +398,11 @@ class ServerStream(Incoming):
         elif not self._ended:
             # Without its end the peer sees that the body is incomplete.
             self._ended = True
+            self._cut = "the handler raised"
+
+    def _ends_with_connection(self) -> bool:
+        """Whether the end of the connection is that of the response's body: one that was cut off would look complete."""
+        return self._head_sent and self._expected is None and not self._bodyless()
 
     def __repr__(self) -> str:
         return f"<http request {self.method} {self.path} from {self.remoteaddr}>"
@@ -426,8 +438,11 @@ class Connection:
         """The server closes: ends the connection now if it is idle, else after the running request."""
         self.closing = True
         # With bytes in the buffer its task has been woken, and is about to take the request up.
-        if self.skipping or (self.idle and not self._conn._stream.buf):
-            self._conn._stream.close(await_end=self.skipping)
+        stream = self._conn._stream
+        if self.idle and not stream.buf and stream.unsent:
+            stream.interrupt()  # its task delivers the answer first
+        elif self.skipping or (self.idle and not stream.buf):
+            stream.close(await_end=self.skipping)
         if self._serving is not None:
             self._serving._close = True
 
@@ -440,11 +455,17 @@ class Connection:
 
     def abort(self) -> None:
         """Cuts the connection off."""
-        self._conn._stream.abort()
+        serving = self._serving
+        if serving is not None and not serving._ended and serving._ends_with_connection():
+            self._conn._stream.reset()
+        else:
+            self._conn._stream.abort()
 
     def deliver(self) -> None:
-        """After ``serve``: waits until the kernel has what was written, within the limit ``linger``."""
+        """Waits until the kernel has what was written: as long as the peer goes on taking it, or, once the connection is
+        closed, within the limit ``linger``."""
         stream = self._conn._stream
+        stream.flush()
         while stream.unsent and stream._wait_sent() is None:
             pass
 
@@ -464,7 +485,9 @@ class Connection:
                 else:
                     burst = 0
                 if not self._serve_one(stream, heads) or self.closing:
-                    return
+                    break
+            # Not left to ``close``, whose limit a slow peer may pass with a long answer.
+            self.deliver()
         finally:
             self._conn.close()
 
@@ -485,9 +508,10 @@ class Connection:
             logger.info(f"http: {stream.remoteaddr}: {exc.text}")
             answer = error_response(exc)
             stream.write(answer)
-            stream.close(await_end=True)
             if service.log is not None:
                 service.log.refused(stream.remoteaddr, exc.code, _body_size(answer))
+            self.deliver()  # the answers to requests before it, too
+            stream.close(await_end=True)
             return False
         return self._handle(ServerStream(self._conn, request, service.scheme, service.limits), begin)
 
@@ -517,6 +541,8 @@ class Connection:
         while True:
             err = stream.fill(len(buf) + 1, deadline)
             if err == errno.TIMEDOUT:
+                if not buf:
+                    return None  # it was the empty line that may precede a request: nobody waits for an answer
                 raise ProtocolError(f"head not complete within the limit 'head_timeout' of {limits.head_timeout} ms", 408)
             if err is not None:
                 if buf:
@@ -538,6 +564,13 @@ class Connection:
         except Exception:
             failed = True
             logger.error(f"exception in the handler of {stream.method} {stream.path}:\n{traceback.format_exc().rstrip()}")
+        except BaseException:
+            # The task is ended.
+            if not stream._ended and stream._ends_with_connection():
+                self._conn._stream.reset()
+            if service.log is not None and stream._status:
+                service.log.add(stream, (monotonic() - begin) * 1000)
+            raise
         finally:
             self._serving = None
             # Taken out, since what it belongs to holds the stream.
@@ -563,6 +596,9 @@ class Connection:
         """After the response: whether the connection serves on."""
         if stream._hijacked:
             return False
+        if stream._cut and stream._ends_with_connection():
+            self._conn._stream.reset()
+            return False
         if complete and not self.closing:
             self.skipping = True
             skipped = stream._skip_body()
@@ -570,6 +606,8 @@ class Connection:
             if skipped:
                 return True
         if stream._ends_against_peer():
+            if stream._at_end():
+                self.deliver()  # a peer that sends its body still may not read before it has: then what it sends must be taken
             self._conn._stream.close(await_end=True)
         return False
 

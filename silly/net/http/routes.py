@@ -32,8 +32,8 @@ from .h1 import ServerStream
 RouteHandler = Callable[..., Any]
 """Called with the stream, and with the pattern's parameters by name."""
 
-_WEBSOCKET = "websocket"
-"""Stands for a method beside the others: no method that can be registered is in lower case."""
+_WEBSOCKET = "websocket upgrade"
+"""Stands for a method beside the others. It is no token, so no request can have it for its method."""
 
 
 class _Route(NamedTuple):
@@ -187,7 +187,7 @@ class Router:
             _answer(stream, exc.code, exc.answer + "\n")
             return
         wanted = [method, "GET"] if method == "HEAD" else [method]
-        if method == "GET" and _WEBSOCKET in tokens(stream.header["upgrade"]):
+        if method == "GET" and "websocket" in tokens(stream.header["upgrade"]):
             wanted.insert(0, _WEBSOCKET)
         allowed: set[str] = set()
         for routes, values in self._root.matches(path, 0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ... import errno
@@ -13,6 +14,9 @@ from .. import tcp
 from .._listener import Listener
 from .accesslog import AccessLog
 from .h1 import Connection, Handler, refuse_busy
+
+REFUSED = 100
+"""Connections past the limits that may linger, so that their peers read the answer; further ones are cut off."""
 
 
 class Server:
@@ -29,6 +33,8 @@ class Server:
         self._listener: Listener | None = None
         self._connections: set[Connection] = set()
         self._admitted = 0
+        self._refused = 0
+        """Connections past the limits that have not ended yet."""
         self._by_address: dict[str, int] = {}
         self._closing = False
         self._drainers: list[scheduler.Task] = []
@@ -167,7 +173,7 @@ class Server:
         return True
 
     def leave(self, host: str) -> None:
-        """A connection from ``host`` that ``enter`` admitted has ended."""
+        """A connection from ``host`` that ``enter`` admitted has ended: its task, and its descriptor is free."""
         self._admitted -= 1
         if self.limits.address_connections:
             self._by_address[host] -= 1
@@ -176,13 +182,23 @@ class Server:
 
     def _accept(self, conn: tcp.Conn) -> None:
         host = conn.remoteaddr.rpartition(":")[0]
+        stream = conn._stream
         if not self.enter(host):
             refuse_busy(conn, self.log)
+            if self._refused < REFUSED:
+                self._refused += 1
+                stream.when_released(self._refusal_over)
+            else:
+                stream.abort()
             return
         try:
             self._serve(conn)
         finally:
-            self.leave(host)
+            # A closed connection has its descriptor until the peer has ended too, and a peer may take its time.
+            stream.when_released(partial(self.leave, host))
+
+    def _refusal_over(self) -> None:
+        self._refused -= 1
 
     def _serve(self, conn: tcp.Conn) -> None:
         if self._closing:
