@@ -34,6 +34,8 @@ from ._output import Output
 RECV = 16 * 1024
 RECV_LARGE = 1024 * 1024
 """Bytes asked of the kernel at once; the larger while a reader needs more than the smaller."""
+RECV_DROPPED = 128 * 1024
+"""Bytes asked of the kernel at once where they are dropped."""
 DISCARD = 1024 * 1024 * 1024
 """Bytes of a peer that goes on sending after a close before it is cut off: more than most send within the limit ``linger``.
 Whoever uploads reads the answer only after that, and a reset would destroy it."""
@@ -312,7 +314,7 @@ class Stream(Output):
         if self.buf or self._paused or await_end:
             self._discarded = 1
         self._paused = False
-        self._recv_size = RECV_LARGE  # what still comes is dropped
+        self._recv_size = RECV_DROPPED
         self.buf = bytearray()
         if not self._blocked:
             self._transmit()

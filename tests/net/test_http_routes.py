@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from silly.net import websocket
+from silly.net.http import ServerStream
 from silly.net.http.routes import Router, _Node, router
 
 from ..helpers import FIN, TEXT, Peer, Raw, Response, serving
@@ -70,6 +71,7 @@ class Stream:
         self.body = body
 
     close = closewrite
+    answer = ServerStream.answer
 
 
 def called(routes: Router, path: str, method: str = "GET", upgrade: str | None = None) -> Stream:

@@ -127,24 +127,24 @@ def sendfile(
     """
     fields = _check(path, root, header, index)
     if stream.method not in ("GET", "HEAD"):
-        return _answer(stream, 405, "Method Not Allowed", {"allow": "GET, HEAD"})
+        return stream.answer(405, "Method Not Allowed", {"allow": "GET, HEAD"})
     if not path:
         return _directory(stream, path, root, fields, index)
     if not path.startswith("/"):
-        return _answer(stream, 404, "Not Found")
+        return stream.answer(404, "Not Found")
     try:
         *parents, name = file_segments(path)
     except ProtocolError as exc:
-        return _answer(stream, exc.code, exc.answer)
+        return stream.answer(exc.code, exc.answer)
     if not name:
         if index is None:
-            return _answer(stream, 404, "Not Found")
+            return stream.answer(404, "Not Found")
         name = index
     try:
         file = _find(root, parents, name, stream.header["accept-encoding"])
     except IsADirectoryError:
         if path.endswith("/"):
-            return _answer(stream, 404, "Not Found")  # the index itself
+            return stream.answer(404, "Not Found")  # the index itself
         return _directory(stream, path, root, fields, index)
     except OSError as exc:
         return _failed(stream, exc)
@@ -171,21 +171,16 @@ def _check(path: str, root: str | os.PathLike[str], header: Outgoing | None, ind
     return fields
 
 
-def _answer(stream: ServerStream, status: int, text: str, header: dict[str, str] | None = None) -> Result:
-    result = stream.respond(status, {"content-type": "text/plain", **(header or {})})
-    return stream.closewrite(text + "\n") if result else result
-
-
 def _failed(stream: ServerStream, exc: OSError) -> Result:
     """The file can't be opened."""
     if exc.errno in _ABSENT:
-        return _answer(stream, 404, "Not Found")
+        return stream.answer(404, "Not Found")
     if exc.errno in _FORBIDDEN:
-        return _answer(stream, 403, "Forbidden")
+        return stream.answer(403, "Forbidden")
     logger.error(f"http.sendfile: {stream.path[:200]!r}: {exc.strerror}")
     if exc.errno in _BUSY:
-        return _answer(stream, 503, "Service Unavailable")
-    return _answer(stream, 500, "Internal Server Error")
+        return stream.answer(503, "Service Unavailable")
+    return stream.answer(500, "Internal Server Error")
 
 
 def _directory(
@@ -195,10 +190,10 @@ def _directory(
     if index is not None and stream.path.endswith("/"):
         return sendfile(stream, path + "/", root, header=fields, index=index)  # the caller has named another path than the peer
     if index is None or not _REDIRECTED.fullmatch(stream.path):
-        return _answer(stream, 404, "Not Found")
+        return stream.answer(404, "Not Found")
     query = stream.target.partition("?")[2]
     location = f"{stream.path}/?{query}" if query else stream.path + "/"
-    return _answer(stream, 301, "Moved Permanently", {"location": location})
+    return stream.answer(301, "Moved Permanently", {"location": location})
 
 
 def _find(root: str | os.PathLike[str], parents: list[str], name: str, accepted: str | None) -> _Representation:
@@ -263,10 +258,10 @@ def _send(stream: ServerStream, file: _Representation, name: str, fields: list[t
     etag = f'"{file.status.st_mtime_ns:x}-{size:x}-{file.status.st_ino:x}{"-" + file.coding if file.coding else ""}"'
     outcome = precondition(stream.method, stream.header, etag, modified, now)
     if outcome == 412:
-        return _answer(stream, 412, "Precondition Failed")
+        return stream.answer(412, "Precondition Failed")
     part = requested_range(stream.method, stream.header, etag, modified, size, now) if outcome == 200 else None
     if part == UNSATISFIABLE:
-        return _answer(stream, 416, "Range Not Satisfiable", {"content-range": f"bytes */{size}"})
+        return stream.answer(416, "Range Not Satisfiable", {"content-range": f"bytes */{size}"})
     ours = {"etag": etag, "last-modified": http_date(modified)}
     if file.varies:
         given = ", ".join([value for field, value in fields if field == "vary"])

@@ -1,44 +1,32 @@
-"""The HTTP/1.1 server side of a connection (upstream: ``silly.net.http.h1``): reads requests, runs the handler, frames
-what it answers.
-
-One task serves a connection, request after request; pipelined requests wait in the buffer. A handler gets a
-``ServerStream``. Returning finishes the response: a handler that raised is answered 500, one that did not respond too; one
-that left the response open is completed. A request body that the handler did not read is discarded when it is short, else
-the connection closes.
+"""A request and its response, as the handlers of a server see them (upstream: ``silly.net.http.h1``). HTTP/1.0 and 1.1 on the
+wire; ``_connection`` reads the requests and runs the handlers.
 
 Another protocol takes a connection over by ``ServerStream.hijack``: then HTTP never touches it again.
 """
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
-from time import monotonic
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import parse_qsl
 
 from ... import errno, logger
-from ..._core import scheduler
 from ..._core.result import OK, Result, failure
 from ..._wire.error import ProtocolError
 from ..._wire.header import Outgoing, compose
 from ..._wire.http1 import (
     CHUNKED,
     LAST_CHUNK,
-    HeadReader,
     Request,
     date_line,
     error_response,
     field_lines,
     last_chunk,
-    parse_request,
     status_line,
 )
 from ..._wire.limits import Limits
-from .._stream import Stream
-from ..tcp import BURST, Conn, Data, deadline_after, to_bytes
+from ..tcp import Conn, Data, deadline_after, to_bytes
 from ._body import Incoming
-from .accesslog import AccessLog
 
 DISCARD = 64 * 1024
 """A body that the handler left unread is read and dropped up to this length, to keep the connection."""
@@ -46,10 +34,6 @@ LARGE = 64 * 1024
 """A piece of the body that is longer is not copied to stand behind the head."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_BODY = frozenset((204, 205, 304))
-_ASKED_FOR = frozenset(("CONNECT", "TRACE"))
-"""Methods that a server takes only when it is told to: one makes a proxy of it, the other shows scripts what they may not
-see."""
-
 Handler = Callable[["ServerStream"], object]
 
 
@@ -136,7 +120,7 @@ class ServerStream(Incoming):
             self._status = error.code
             self._head_sent = self._ended = True
             answer = error_response(error)
-            self._written = _body_size(answer)
+            self._written = body_size(answer)
             if self._written and self.method == "HEAD":
                 answer, self._written = answer[: -self._written], 0
             self.conn._stream.write(answer)
@@ -298,6 +282,14 @@ class ServerStream(Incoming):
 
     close = closewrite
 
+    def answer(self, status: int, text: str = "", header: Mapping[str, Any] | None = None) -> Result:
+        """Answers the request with a line of text: ``respond`` and ``closewrite`` in one. Without ``text`` there is no body."""
+        if text:
+            header = {"content-type": "text/plain", **(header or {})}
+            text += "\n"
+        result = self.respond(status, header)
+        return self.closewrite(text) if result else result
+
     def sendfile(self, fd: int, offset: int, size: int) -> Result:
         """Ends the response with ``size`` bytes of the file ``fd``, from ``offset``; ``respond`` has said so in a
         Content-Length.
@@ -364,8 +356,7 @@ class ServerStream(Incoming):
         """After the handler: ends the response, and the request's body. Whether the connection can serve on."""
         if not self._status:
             logger.info(f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: the handler did not respond")
-            self.respond(500, {"content-type": "text/plain"})
-            self.closewrite("Internal Server Error\n")
+            self.answer(500, "Internal Server Error")
         elif not self._ended:
             self.closewrite()
         return not self._close and self._err is None
@@ -393,8 +384,7 @@ class ServerStream(Incoming):
         self._close = True
         if not self._status or not self._head_sent:
             self._status = 0
-            self.respond(500, {"content-type": "text/plain"})
-            self.closewrite("Internal Server Error\n")
+            self.answer(500, "Internal Server Error")
         elif not self._ended:
             # Without its end the peer sees that the body is incomplete.
             self._ended = True
@@ -408,218 +398,6 @@ class ServerStream(Incoming):
         return f"<http request {self.method} {self.path} from {self.remoteaddr}>"
 
 
-class Service(Protocol):
-    """What a connection asks of the server that it belongs to."""
-
-    handler: Handler
-    scheme: str
-    limits: Limits
-    methods: frozenset[str]
-    log: AccessLog | None
-
-
-class Connection:
-    """Serves one connection. ``idle``: it waits for a request, so it may be closed at any time; ``skipping``: it drops the
-    rest of an answered request, so it may be too. ``task`` is the one that serves it."""
-
-    __slots__ = ("_conn", "_draining", "_service", "_serving", "closing", "idle", "skipping", "task")
-
-    def __init__(self, conn: Conn, service: Service) -> None:
-        self._conn = conn
-        self._service = service
-        self._serving: ServerStream | None = None
-        self._draining = False
-        self.idle = False
-        self.closing = False
-        self.skipping = False
-        self.task: scheduler.Task | None = None
-
-    def close_idle(self) -> None:
-        """The server closes: ends the connection now if it is idle, else after the running request."""
-        self.closing = True
-        # With bytes in the buffer its task has been woken, and is about to take the request up.
-        stream = self._conn._stream
-        if self.idle and not stream.buf and stream.unsent:
-            stream.interrupt()  # its task delivers the answer first
-        elif self.skipping or (self.idle and not stream.buf):
-            stream.close(await_end=self.skipping)
-        if self._serving is not None:
-            self._serving._close = True
-
-    def drain(self) -> None:
-        """The server drains: as it closes, and what took a connection over is told."""
-        self._draining = True
-        self.close_idle()
-        if self._serving is not None:
-            self._serving._drain()
-
-    def abort(self) -> None:
-        """Cuts the connection off."""
-        serving = self._serving
-        if serving is not None and not serving._ended and serving._ends_with_connection():
-            self._conn._stream.reset()
-        else:
-            self._conn._stream.abort()
-
-    def deliver(self) -> None:
-        """Waits until the kernel has what was written: as long as the peer goes on taking it, or, once the connection is
-        closed, within the limit ``linger``."""
-        stream = self._conn._stream
-        stream.flush()
-        while stream.unsent and stream._wait_sent() is None:
-            pass
-
-    def serve(self) -> None:
-        """Request after request until the connection ends."""
-        self.task = scheduler.current()
-        try:
-            heads = HeadReader(self._service.limits)
-            stream = self._conn._stream
-            burst = 0
-            while True:
-                if stream.buf:
-                    burst += 1
-                    if burst >= BURST:
-                        burst = 0
-                        scheduler.pause()
-                else:
-                    burst = 0
-                if not self._serve_one(stream, heads) or self.closing:
-                    break
-            # Not left to ``close``, whose limit a slow peer may pass with a long answer.
-            self.deliver()
-        finally:
-            self._conn.close()
-
-    def _serve_one(self, stream: Stream, heads: HeadReader) -> bool:
-        service = self._service
-        try:
-            head = self._read_head(stream, heads)
-            if head is None:
-                return False
-            begin = 0.0 if service.log is None else monotonic()
-            request = parse_request(head, service.limits)
-            if request.method in _ASKED_FOR:
-                self._check_asked_for(request)
-            expect = dict.get(request.header, "expect")  # past Header's own, which looks for other cases too
-            if expect is not None and request.version == "HTTP/1.1" and expect.lower() != "100-continue":
-                raise ProtocolError("unknown expectation", 417)
-        except ProtocolError as exc:
-            logger.info(f"http: {stream.remoteaddr}: {exc.text}")
-            answer = error_response(exc)
-            stream.write(answer)
-            if service.log is not None:
-                service.log.refused(stream.remoteaddr, exc.code, _body_size(answer))
-            self.deliver()  # the answers to requests before it, too
-            stream.close(await_end=True)
-            return False
-        return self._handle(ServerStream(self._conn, request, service.scheme, service.limits), begin)
-
-    def _check_asked_for(self, request: Request) -> None:
-        method = request.method
-        if method not in self._service.methods:
-            raise ProtocolError(f"{method} is not supported", 501)
-        if request.body:
-            # RFC 9110, sections 9.3.6 and 9.3.8: of CONNECT it would have no meaning, of TRACE it must not be sent.
-            raise ProtocolError(f"{method} with a body", 400)
-
-    def _read_head(self, stream: Stream, heads: HeadReader) -> bytes | None:
-        buf = stream.buf
-        limits = self._service.limits
-        if not buf:
-            if self.closing:
-                return None
-            self.idle = True
-            err = stream.fill(1, monotonic() + limits.idle_timeout / 1000)
-            self.idle = False
-            if err is not None:
-                return None
-        head = heads.next(buf)
-        if head is not None:
-            return head
-        deadline = monotonic() + limits.head_timeout / 1000
-        while True:
-            err = stream.fill(len(buf) + 1, deadline)
-            if err == errno.TIMEDOUT:
-                if not buf:
-                    return None  # it was the empty line that may precede a request: nobody waits for an answer
-                raise ProtocolError(f"head not complete within the limit 'head_timeout' of {limits.head_timeout} ms", 408)
-            if err is not None:
-                if buf:
-                    logger.info(f"http: {stream.remoteaddr}: the connection ended within a request's head: {err}")
-                return None
-            head = heads.next(buf)
-            if head is not None:
-                return head
-
-    def _handle(self, stream: ServerStream, begin: float) -> bool:
-        service = self._service
-        failed = False
-        self._serving = stream
-        if self.closing or stream.method == "CONNECT":
-            stream._close = True  # of a CONNECT that is refused, what follows may be meant for the tunnel
-            stream._drains = self._draining
-        try:
-            service.handler(stream)
-        except Exception:
-            failed = True
-            logger.error(f"exception in the handler of {stream.method} {stream.path}:\n{traceback.format_exc().rstrip()}")
-        except BaseException:
-            # The task is ended.
-            if not stream._ended and stream._ends_with_connection():
-                self._conn._stream.reset()
-            if service.log is not None and stream._status:
-                service.log.add(stream, (monotonic() - begin) * 1000)
-            raise
-        finally:
-            self._serving = None
-            # Taken out, since what it belongs to holds the stream.
-            finish, stream.on_finish, stream.on_drain = stream.on_finish, None, None
-            if finish is not None:
-                finish(failed)
-        took = 0.0 if service.log is None else monotonic() - begin
-        # What happens for nearly every request, without a call.
-        goes_on = stream._ended and not (failed or stream._close or stream._body or stream._hijacked or self.closing)
-        complete = goes_on or self._complete(stream, failed)
-        if service.log is not None:
-            service.log.add(stream, took * 1000)
-        return goes_on or self._goes_on(stream, complete)
-
-    def _complete(self, stream: ServerStream, failed: bool) -> bool:
-        """Ends the response; whether that leaves the connection usable."""
-        if failed:
-            stream._failed()
-            return False
-        return not stream._hijacked and stream._complete()
-
-    def _goes_on(self, stream: ServerStream, complete: bool) -> bool:
-        """After the response: whether the connection serves on."""
-        if stream._hijacked:
-            return False
-        if stream._cut and stream._ends_with_connection():
-            self._conn._stream.reset()
-            return False
-        if complete and not self.closing:
-            self.skipping = True
-            skipped = stream._skip_body()
-            self.skipping = False
-            if skipped:
-                return True
-        if stream._ends_against_peer():
-            if stream._at_end():
-                self.deliver()  # a peer that sends its body still may not read before it has: then what it sends must be taken
-            self._conn._stream.close(await_end=True)
-        return False
-
-
-def _body_size(answer: bytes) -> int:
+def body_size(answer: bytes) -> int:
+    """Bytes of the body of a whole response."""
     return len(answer.partition(b"\r\n\r\n")[2])
-
-
-def refuse_busy(conn: Conn, log: AccessLog | None) -> None:
-    """Answers 503 to a connection past the limits, without reading from it."""
-    answer = error_response(ProtocolError("too many connections", 503))
-    conn._stream.write(answer)
-    conn.close()
-    if log is not None:
-        log.refused(conn.remoteaddr, 503, _body_size(answer))

@@ -179,12 +179,12 @@ class Router:
         method = stream.method
         if stream.path == "*":
             # RFC 9110, section 9.3.7: of the server as a whole.
-            _answer(stream, 204, "", {"allow": _allow(self._methods)})
+            stream.answer(204, "", {"allow": _allow(self._methods)})
             return
         try:
             path = segments(stream.path if stream.path.startswith("/") else "/" + stream.path)
         except ProtocolError as exc:
-            _answer(stream, exc.code, exc.answer + "\n")
+            stream.answer(exc.code, exc.answer)
             return
         wanted = [method, "GET"] if method == "HEAD" else [method]
         if method == "GET" and "websocket" in tokens(stream.header["upgrade"]):
@@ -198,23 +198,18 @@ class Router:
                     return
             allowed.update(routes)
         if not allowed:
-            _answer(stream, 404, "Not Found\n")
+            stream.answer(404, "Not Found")
         elif method == "OPTIONS":
-            _answer(stream, 204, "", {"allow": _allow(allowed)})
+            stream.answer(204, "", {"allow": _allow(allowed)})
         elif method == "GET" and _WEBSOCKET in allowed:
-            _answer(stream, 426, "Upgrade Required\n", {"upgrade": "websocket", "connection": "upgrade"})
+            stream.answer(426, "Upgrade Required", {"upgrade": "websocket", "connection": "upgrade"})
         else:
-            _answer(stream, 405, "Method Not Allowed\n", {"allow": _allow(allowed)})
+            stream.answer(405, "Method Not Allowed", {"allow": _allow(allowed)})
 
 
 def router() -> Router:
     """A new ``Router`` without routes."""
     return Router()
-
-
-def _answer(stream: ServerStream, status: int, text: str, header: dict[str, str] | None = None) -> None:
-    if stream.respond(status, {"content-type": "text/plain", **(header or {})} if text else header):
-        stream.closewrite(text)
 
 
 def _allow(methods: set[str]) -> str:

@@ -12,8 +12,9 @@ from ..._core.result import OK, Result, failure
 from ..._wire.limits import Limits
 from .. import tcp
 from .._listener import Listener
+from ._connection import Connection, refuse_busy
 from .accesslog import AccessLog
-from .h1 import Connection, Handler, refuse_busy
+from .h1 import Handler
 
 REFUSED = 100
 """Connections past the limits that may linger, so that their peers read the answer; further ones are cut off."""
