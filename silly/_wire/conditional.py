@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from email.utils import formatdate
-from functools import lru_cache
 from typing import NamedTuple
 
+from .date import MONTHS
 from .header import Header, split_list
 
 _TAG = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
 _TAGS = re.compile(rf"[ \t,]*{_TAG.pattern}(?:[ \t]*,[ \t,]*{_TAG.pattern})*[ \t,]*")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
+_MONTH = f"(?P<month>{'|'.join(MONTHS)})"
 _TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _DATES = (
     # The three forms of section 5.6.7; the day of the week says nothing that the date does not.
@@ -44,12 +42,6 @@ class Range(NamedTuple):
 UNSATISFIABLE = Range(0, 0)
 
 
-@lru_cache(1024)
-def http_date(seconds: int) -> str:
-    """A time as HTTP writes it: ``"Sun, 06 Nov 1994 08:49:37 GMT"``."""
-    return formatdate(seconds, usegmt=True)
-
-
 def parse_date(text: str, now: int) -> int | None:
     """The time that an HTTP-date names; None for what is none. ``now`` places years of two digits (section 5.6.7)."""
     match = next((found for form in _DATES if (found := form.fullmatch(text))), None)
@@ -63,7 +55,7 @@ def parse_date(text: str, now: int) -> int | None:
             year -= 100
     try:
         # The second 60 is a leap second: time here has none.
-        time = datetime(year, _MONTHS.index(match["month"]) + 1, day, hour, minute, min(second, 59), tzinfo=UTC)
+        time = datetime(year, MONTHS.index(match["month"]) + 1, day, hour, minute, min(second, 59), tzinfo=UTC)
     except ValueError:
         return None
     return int(time.timestamp()) if second <= 60 else None

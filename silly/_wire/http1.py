@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import AddressValueError, IPv6Address
@@ -18,6 +17,7 @@ from math import inf
 from time import time
 from typing import NamedTuple
 
+from .date import http_date
 from .error import ProtocolError
 from .header import TOKEN, Header, Outgoing, compose, tokens
 from .limits import Limits
@@ -482,7 +482,7 @@ def date_line() -> str:
     global _date
     now = int(time())
     if _date[0] != now:
-        _date = (now, f"date: {formatdate(now, usegmt=True)}\r\n")
+        _date = (now, f"date: {http_date(now)}\r\n")
     return _date[1]
 
 

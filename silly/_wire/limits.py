@@ -32,7 +32,7 @@ class Limits:
     """Bytes a second that a request body must keep up while it is waited for, after twice ``body_timeout``; 0 for any pace.
     Kestrel asks as much. Past it: 408."""
     body: int = 16 * 2**20
-    """A request body that ``readall`` gathers. Past it: 413."""
+    """A body that ``readall`` gathers; of a response, what it decodes to. Past it: an error, of a server 413."""
     handshake_timeout: int = 10_000
     """For a WebSocket client's handshake, and a TLS handshake. Past it: an error."""
     close_timeout: int = 10_000
@@ -54,9 +54,9 @@ class Limits:
     """For a closed connection to deliver what was written. Past it: cut off."""
 
     connections: int = 0
-    """Connections of a listener at a time; 0 for any number. Past it: 503."""
+    """Connections of a listener at a time; 0 for any number. Past it: 503, with TLS closed before the handshake."""
     address_connections: int = 0
-    """Connections of one source address at a time; 0 for any number. Past it: 503."""
+    """Connections of one source address at a time; 0 for any number. Past it: the same."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -72,3 +72,10 @@ class Limits:
 
 
 DEFAULT = Limits()
+
+
+def check_limits(limits: object) -> Limits:
+    """``limits`` as given by a caller. Raises TypeError for what is no ``Limits``."""
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits is a silly.Limits, not {type(limits).__name__}")
+    return limits

@@ -25,7 +25,7 @@ from typing import Any
 from .. import errno
 from .._core import scheduler
 from .._core.result import OK, Result, failure
-from .._wire.limits import DEFAULT, Limits
+from .._wire.limits import DEFAULT, Limits, check_limits
 from ._dial import dial
 from ._listener import Listener
 from ._listener import listen as _listen
@@ -234,6 +234,7 @@ def listen(
         return listen(**addr)
     if not callable(accept):
         raise TypeError("tcp.listen needs accept, a function that gets the connection")
+    check_limits(limits)
 
     def accepted(sock: socket.socket, remoteaddr: str) -> None:
         scheduler.fork(accept, Conn(Stream(sock, remoteaddr, limits)), accept_code, 0)
@@ -253,6 +254,7 @@ def connect(
     if isinstance(bind, Mapping):
         config_alone("tcp.connect", timeout, limits if limits is not DEFAULT else None)
         return connect(addr, **bind)
+    check_limits(limits)
     sock, err = dial(addr, bind, timeout, "tcp.connect")
     if sock is None:
         assert err is not None

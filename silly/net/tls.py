@@ -18,7 +18,7 @@ from typing import Any
 from .. import errno, logger
 from .._core import scheduler
 from .._core.result import OK, Result, failure
-from .._wire.limits import DEFAULT, Limits
+from .._wire.limits import DEFAULT, Limits, check_limits
 from . import _listener, _tls_client, tcp
 from . import addr as address
 from ._certificates import Certificate
@@ -193,6 +193,7 @@ def listen(
         return listen(**addr)
     if not callable(accept):
         raise TypeError("tls.listen needs accept, a function that gets the connection")
+    check_limits(limits)
     return listen_admitted("tls.listen", addr, Settings(certs, alpnprotos, ca, verify, ciphers), accept, backlog, limits, None)
 
 
@@ -259,6 +260,7 @@ def connect_explained(
     cert: Mapping[str, Any] | None = None,
 ) -> tuple[Conn, None] | tuple[None, str]:
     """``connect`` whose error tells why the handshake failed, for the protocols above."""
+    check_limits(limits)
     configuration = _tls_client.configuration(ca, cert, verify, alpnprotos)
     try:
         attempt = _tls_client.Attempt(configuration, addr, hostname or address.parse(addr)[0] or "localhost", verify)

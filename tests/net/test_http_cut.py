@@ -7,8 +7,10 @@ import tempfile
 from io import StringIO
 from typing import Any
 
+import pytest
+
 import silly
-from silly.net import http
+from silly.net import http, tcp, tls, websocket
 
 from ..helpers import Raw, serving
 from .support import until
@@ -95,3 +97,20 @@ def test_a_connection_too_many_is_in_the_access_log() -> None:
         assert second.response().status == 503
         until(lambda: lines.getvalue().count("\n") == 2)
     assert ' "-" 503 21\n' in lines.getvalue()
+
+
+def test_limits_are_checked_everywhere() -> None:
+    def nothing(conn: Any) -> None:
+        pass
+
+    for call in (
+        lambda: tcp.listen("127.0.0.1:0", nothing, limits=5),
+        lambda: tcp.connect("127.0.0.1:1", limits=5),
+        lambda: tls.listen("127.0.0.1:0", [{}], nothing, limits=5),
+        lambda: tls.connect("127.0.0.1:1", limits=5),
+        lambda: http.listen("127.0.0.1:0", nothing, limits=5),
+        lambda: http.newclient(limits=5),
+        lambda: websocket.connect("ws://127.0.0.1:1", limits=5),
+    ):
+        with pytest.raises(TypeError, match=r"limits is a silly\.Limits, not int"):
+            call()

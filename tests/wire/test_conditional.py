@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silly._wire.conditional import UNSATISFIABLE, Range, http_date, parse_date, parse_range, precondition, requested_range
+from silly._wire.conditional import UNSATISFIABLE, Range, parse_date, parse_range, precondition, requested_range
+from silly._wire.date import http_date
 from silly._wire.header import Header
 
 from .strategies import STEADY

@@ -617,15 +617,15 @@ def test_date_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 9110, section 5.6.7: the example there; worked out anew with each second, and only then."""
     now = 784111777.25
     made = 0
-    real = http1.formatdate
+    real = http1.http_date
 
-    def formatdate(*args: Any, **kwargs: Any) -> str:
+    def http_date(seconds: int) -> str:
         nonlocal made
         made += 1
-        return real(*args, **kwargs)
+        return real(seconds)
 
     monkeypatch.setattr(http1, "time", lambda: now)
-    monkeypatch.setattr(http1, "formatdate", formatdate)
+    monkeypatch.setattr(http1, "http_date", http_date)
     monkeypatch.setattr(http1, "_date", (0, ""))
     assert date_line() == "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
     now += 0.5

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..._wire.header import Header
-from ..._wire.limits import DEFAULT, Limits
+from ..._wire.limits import DEFAULT, Limits, check_limits
 from .. import tcp
 from ._clientstream import ClientStream
 from .accesslog import AccessLog
@@ -74,8 +74,7 @@ def listen(
         return listen(**addr)
     if not callable(handler):
         raise TypeError("http.listen needs handler, a function that gets the stream")
-    if not isinstance(limits, Limits):
-        raise TypeError(f"limits is a silly.Limits, not {type(limits).__name__}")
+    check_limits(limits)
     if not certs and (tls or certs is not None):
         raise ValueError("http.listen with TLS needs certs")  # an empty list too: it must not mean plain HTTP
     if not certs and (ca is not None or verify is not None):

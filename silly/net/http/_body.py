@@ -98,10 +98,6 @@ class Incoming:
         """Bytes a second that the peer must keep up; 0 for any pace."""
         return 0
 
-    def _names(self) -> str:
-        """What a deadline has ended, in words."""
-        return "stream.read"
-
     @property
     def trailer(self) -> Header:
         """The trailer fields; empty before a chunked body has been read to its end."""
@@ -291,7 +287,7 @@ class Incoming:
             return None
         if err is errno.TIMEDOUT and source.err is None:
             if scheduler.expired():
-                return scheduler.ran_out(self._names())
+                return scheduler.ran_out("stream.read")
             if self._last <= now:
                 return self._broken(ProtocolError("the time-out for everything has passed", 408))
             if slowest < until:

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ... import logger
 from ..._core import scheduler, worker
+from ..._wire.date import MONTHS
 
 if TYPE_CHECKING:
     from .h1 import ServerStream
@@ -31,7 +32,6 @@ MOST = 100_000
 MOST_TEXT = 16 * 1024 * 1024
 """Characters of peers that they hold: with long targets and header fields that many lines would take gigabytes."""
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # A peer chooses these bytes: neither a line's end nor a terminal's control may come of them, nor the end of a quotation.
 _ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0x100), ord('"'), ord("\\"))}
 
@@ -196,7 +196,7 @@ def _combined(entry: Entry) -> str:
 
 def _start(entry: Entry) -> str:
     when = gmtime(entry.when)
-    stamp = f"{when.tm_mday:02}/{_MONTHS[when.tm_mon - 1]}/{when.tm_year}:{when.tm_hour:02}:{when.tm_min:02}:{when.tm_sec:02}"
+    stamp = f"{when.tm_mday:02}/{MONTHS[when.tm_mon - 1]}/{when.tm_year}:{when.tm_hour:02}:{when.tm_min:02}:{when.tm_sec:02}"
     line = None if entry.method is None else f"{entry.method} {entry.target} {entry.version}"
     return f"{_remote_host(entry)} - - [{stamp} +0000] {_quoted(line)} {entry.status} {entry.size or '-'}"
 

@@ -24,7 +24,7 @@ from urllib.parse import quote
 from ..._version import version
 from ..._wire import content
 from ..._wire.header import Outgoing, check_name, compose
-from ..._wire.limits import DEFAULT, Limits
+from ..._wire.limits import DEFAULT, Limits, check_limits
 from ..._wire.url import HTTP, Url, hidden, parse_url, resolve
 from ..tcp import Conn, Data, config_alone, to_bytes
 from ..tcp import connect as tcp_connect
@@ -46,6 +46,7 @@ class Client:
 
     def __init__(
         self,
+        *,
         connect_timeout: float,
         head_timeout: float,
         read_timeout: float,
@@ -81,8 +82,7 @@ class Client:
             _counted(f"http.newclient: {name}", count)
         if not isinstance(verify, bool):
             raise TypeError(f"http.newclient: verify is True or False, not {verify!r}")
-        if not isinstance(limits, Limits):
-            raise TypeError(f"limits is a silly.Limits, not {type(limits).__name__}")
+        check_limits(limits)
         self._bounds = Bounds(connect_timeout, head_timeout, timeout)
         self._redirects = redirects
         self._decode = decode
@@ -334,17 +334,17 @@ def newclient(
         return newclient(**config)
     _check_protocols("http.newclient", alpnprotos)
     return Client(
-        connect_timeout,
-        head_timeout,
-        read_timeout,
-        timeout,
-        idle_timeout,
-        max_idle_per_host,
-        max_per_host,
-        redirects,
-        decode,
-        ca,
-        cert,
-        verify,
-        limits,
+        connect_timeout=connect_timeout,
+        head_timeout=head_timeout,
+        read_timeout=read_timeout,
+        timeout=timeout,
+        idle_timeout=idle_timeout,
+        max_idle_per_host=max_idle_per_host,
+        max_per_host=max_per_host,
+        redirects=redirects,
+        decode=decode,
+        ca=ca,
+        cert=cert,
+        verify=verify,
+        limits=limits,
     )

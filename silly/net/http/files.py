@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from ... import logger
 from ..._core.result import Result
-from ..._wire.conditional import UNSATISFIABLE, http_date, precondition, requested_range
+from ..._wire.conditional import UNSATISFIABLE, precondition, requested_range
+from ..._wire.date import http_date
 from ..._wire.error import ProtocolError
 from ..._wire.header import Outgoing, compose, tokens
 from ..._wire.negotiate import content_coding

@@ -47,9 +47,9 @@ class Query(dict[str, str]):
 class ServerStream(Incoming):
     """A request and its response.
 
-    ``method``, ``path`` (as sent, not decoded), ``query``, ``header``, ``version`` (``"HTTP/1.1"``), ``remoteaddr``,
-    ``scheme``; ``trailer`` once a chunked body was read to its end. ``conn`` is the connection below. A body that can't be
-    read is answered 400, 408 or 413, unless the request was answered before.
+    ``method``, ``path`` (as sent, not decoded), ``target`` (with the query), ``query``, ``header``, ``version``
+    (``"HTTP/1.1"``), ``remoteaddr``, ``scheme``; ``trailer`` once a chunked body was read to its end. ``conn`` is the
+    connection below. A body that can't be read is answered 400, 408 or 413, unless the request was answered before.
     """
 
     # What most requests never look at is not set for each.
@@ -328,7 +328,7 @@ class ServerStream(Incoming):
 
     def hijack(self, status: int, header: Outgoing) -> Conn:
         """Answers with ``status`` and ``header``, and hands the connection over to another protocol, which sets
-        ``on_finish``."""
+        ``on_finish`` and may set ``on_drain``."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in compose(header)])
         self.conn._stream.write(f"{status_line(status)}{lines}\r\n".encode("latin-1"))
         self._status = status

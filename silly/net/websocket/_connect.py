@@ -24,7 +24,7 @@ from ..._wire.http1 import (
     request_head,
     response_body_length,
 )
-from ..._wire.limits import DEFAULT, Limits
+from ..._wire.limits import DEFAULT, Limits, check_limits
 from ..._wire.url import WEBSOCKET, Url, hidden, parse_url
 from ..tcp import Conn
 from ..tcp import connect as tcp_connect
@@ -102,8 +102,7 @@ def connect(
     """
     options = deflate.deflate_options(compression)
     offered = handshake.check_subprotocols(subprotocols)
-    if not isinstance(limits, Limits):
-        raise TypeError(f"limits is a silly.Limits, not {type(limits).__name__}")
+    check_limits(limits)
     if not isinstance(url, str):
         raise TypeError(f"websocket.connect needs a URL, not {type(url).__name__}")
     parsed = parse_url(url, WEBSOCKET)

@@ -10,7 +10,7 @@ from ..._wire.deflate import Deflate
 from ..._wire.error import ProtocolError
 from ..._wire.handshake import Origins, Subprotocols
 from ..._wire.header import Outgoing
-from ..._wire.limits import Limits
+from ..._wire.limits import Limits, check_limits
 from ..http.h1 import ServerStream
 from ._socket import Socket
 
@@ -45,8 +45,8 @@ def upgrade(
         subprotocols = handshake.check_subprotocols(subprotocols)
     handshake.check_origins(origins)
     options = deflate.deflate_options(compression)
-    if limits is not None and not isinstance(limits, Limits):
-        raise TypeError(f"limits is a silly.Limits, not {type(limits).__name__}")
+    if limits is not None:
+        check_limits(limits)
     if stream._status:
         return None, "the request has been answered already"
     try:
