@@ -47,17 +47,21 @@ def counts() -> dict[str, int]:
 
 def settle(before: dict[str, int]) -> dict[str, tuple[int, int]]:
     """Lets the loop turn until the counts are those of ``before``; what still differs after 2 s."""
-    end = time.monotonic() + 2000
-    collect = 0
+    left_ms, collect_in = 2000.0, 20.0
     while True:
         now = counts()
         left = {name: (before[name], now[name]) for name in before if before[name] != now[name]}
-        if not left or time.monotonic() > end:
+        if not left or left_ms <= 0:
             return left
-        if time.monotonic() >= collect:
-            gc.collect()  # among the objects of 30,000 tests it takes a tenth of a second
-            collect = time.monotonic() + 500
+        begin = time.monotonic()
         time.sleep(1)
+        passed = max(1, time.monotonic() - begin)
+        left_ms -= passed
+        collect_in -= passed
+        if collect_in <= 0:
+            # Among the objects of 30,000 tests it may take seconds, in which nothing else can settle: they don't count.
+            gc.collect()
+            collect_in = 500.0
 
 
 class Logs(logging.Handler):
