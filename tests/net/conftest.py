@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from silly.net.websocket import _socket
+
+from .http_client_support import drained
 
 
 @pytest.fixture(autouse=True)
 def looked_through_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that nobody reads is looked through at once, so that tests of it don't wait."""
     monkeypatch.setattr(_socket, "LOOK", 0.01)
+
+
+@pytest.fixture
+def nothing_lingers() -> Iterator[None]:
+    """Waits at the end for what the test closed while its peer still sent."""
+    yield
+    drained()

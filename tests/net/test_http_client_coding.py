@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,13 +13,9 @@ from silly import errno
 from silly.sync import channel
 
 from ..helpers import Raw, turn
-from .http_client_support import drained, error, origin, taken, using
+from .http_client_support import error, origin, taken, using
 
-
-@pytest.fixture(autouse=True)
-def nothing_lingers() -> Iterator[None]:
-    yield
-    drained()
+pytestmark = pytest.mark.usefixtures("nothing_lingers")
 
 
 TEXT = b"Hello, hello, hello. " * 50

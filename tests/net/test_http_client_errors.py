@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,14 +14,10 @@ from silly.net import _dial, tcp
 from silly.sync import channel
 
 from ..helpers import Raw, raw_server, turn
-from .http_client_support import drained, error, ok, origin, taken, using
+from .http_client_support import error, ok, origin, taken, using
 from .support import Job, never_answers, until
 
-
-@pytest.fixture(autouse=True)
-def nothing_lingers() -> Iterator[None]:
-    yield
-    drained()
+pytestmark = pytest.mark.usefixtures("nothing_lingers")
 
 
 def silent(peer: Raw) -> None:

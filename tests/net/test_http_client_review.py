@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from threading import Thread
 from time import monotonic
 from typing import Any
@@ -16,14 +15,10 @@ from silly.net.http._pool import Pool, _Origin
 from silly.sync import channel
 
 from ..helpers import raw_server, turn
-from .http_client_support import Asked, drained, error, ok, origin, read_request, taken, using
+from .http_client_support import Asked, error, ok, origin, read_request, taken, using
 from .support import Job, until
 
-
-@pytest.fixture(autouse=True)
-def nothing_lingers() -> Iterator[None]:
-    yield
-    drained()
+pytestmark = pytest.mark.usefixtures("nothing_lingers")
 
 
 # ---- a connection that paused ---------------------------------------------------------------------------------------

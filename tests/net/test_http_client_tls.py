@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,15 +15,11 @@ from silly.sync import channel
 
 from ..helpers import Raw, serving, turn
 from . import authorities
-from .http_client_support import drained, error, ok, read_request, taken, using
+from .http_client_support import error, ok, read_request, taken, using
 from .support import has_ipv6, never_answers
 from .tls_support import listening
 
-
-@pytest.fixture(autouse=True)
-def nothing_lingers() -> Iterator[None]:
-    yield
-    drained()
+pytestmark = pytest.mark.usefixtures("nothing_lingers")
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,17 +12,14 @@ from silly.net.http import _clientstream
 from silly.sync import channel
 
 from ..helpers import Raw, raw_server, serving, turn
-from .http_client_support import drained, error, ok, origin, read_request, taken, using
+from .http_client_support import error, ok, origin, read_request, taken, using
 from .support import Job, until
 
 BIG = b"x" * 30_000_000
 TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig"
 
 
-@pytest.fixture(autouse=True)
-def nothing_lingers() -> Iterator[None]:
-    yield
-    drained()
+pytestmark = pytest.mark.usefixtures("nothing_lingers")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,14 +15,10 @@ from silly.net import http, tcp
 from silly.sync import channel
 
 from ..helpers import Raw, raw_server, turn
-from .http_client_support import Asked, drained, error, ok, origin, read_request, taken, using
+from .http_client_support import Asked, error, ok, origin, read_request, taken, using
 from .support import Job, until
 
-
-@pytest.fixture(autouse=True)
-def nothing_lingers() -> Iterator[None]:
-    yield
-    drained()
+pytestmark = pytest.mark.usefixtures("nothing_lingers")
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
