@@ -12,12 +12,12 @@ from urllib.parse import quote, unquote_to_bytes
 
 from silly._wire.conditional import (
     UNSATISFIABLE,
-    http_date,
     parse_date,
     parse_range,
     precondition,
     requested_range,
 )
+from silly._wire.date import http_date
 from silly._wire.error import ProtocolError
 from silly._wire.header import Header
 from silly._wire.negotiate import content_coding
