@@ -36,6 +36,11 @@ class Admission(Protocol):
         """One that was let in is done with: nobody serves it any more, and its descriptor is free."""
 
 
+def host_of(remoteaddr: str) -> str:
+    """A peer's address without its port, as an ``Admission`` counts it."""
+    return remoteaddr.rpartition(":")[0]
+
+
 def bind(addr: str, what: str) -> socket.socket:
     """A bound socket for ``addr``. Raises OSError, and ValueError for what is no address."""
     path = address.socketpath(addr, what)

@@ -23,7 +23,7 @@ from . import _listener, _tls_client, tcp
 from . import addr as address
 from ._certificates import Certificate
 from ._dial import dial
-from ._listener import Admission
+from ._listener import Admission, host_of
 from ._tls_server import Configuration, Settings, peer_certificate
 from ._tls_stream import TlsStream
 from ._tls_words import Verification
@@ -109,7 +109,7 @@ class Acceptor:
         self.settings = settings
 
     def __call__(self, sock: socket.socket, remoteaddr: str) -> None:
-        if self._admission is not None and not self._admission.enter(_host(remoteaddr)):
+        if self._admission is not None and not self._admission.enter(host_of(remoteaddr)):
             sock.close()
             self._tell_refused(remoteaddr)
             return
@@ -120,7 +120,7 @@ class Acceptor:
         except BaseException:
             sock.close()
             if self._admission is not None:
-                self._admission.leave(_host(remoteaddr))
+                self._admission.leave(host_of(remoteaddr))
             raise
         scheduler.fork(self._serve, (stream, configuration, verification), self._code, 0)
 
@@ -143,7 +143,7 @@ class Acceptor:
                 self._accept(conn)
         finally:
             if self._admission is not None:
-                stream.when_released(partial(self._admission.leave, _host(stream.remoteaddr)))
+                stream.when_released(partial(self._admission.leave, host_of(stream.remoteaddr)))
 
     def _shake_hands(self, stream: TlsStream, configuration: Configuration, verification: Verification) -> bool:
         deadline = monotonic() + self._limits.handshake_timeout / 1000
@@ -158,10 +158,6 @@ class Acceptor:
             # The client may be sending still, behind what was refused: it shall read the alert, and no reset.
             stream.close(await_end=err.startswith("TLS: "))
         return err is None
-
-
-def _host(remoteaddr: str) -> str:
-    return remoteaddr.rpartition(":")[0]
 
 
 def listen(

@@ -187,10 +187,7 @@ class Incoming:
             del decoded[:size]
             return data
         assert self._source is not None
-        if self._left > 0:
-            self._left -= size
-        self._taken += size
-        return self._source.take(size)
+        return self._consume(self._source, size)
 
     def _advance(self, size: int) -> bool:
         """Decodes what has arrived until ``size`` bytes are there, or nothing is left; True when it stopped after ``CHUNKS``.
@@ -227,6 +224,10 @@ class Incoming:
         size = min(most, len(source.buf)) if self._left == UNTIL_CLOSE else min(most, len(source.buf), self._left)
         if not size:
             return b""
+        return self._consume(source, size)
+
+    def _consume(self, source: Stream, size: int) -> bytes:
+        """Takes ``size`` bytes of a body that isn't chunked off the stream."""
         if self._left > 0:
             self._left -= size
         self._taken += size

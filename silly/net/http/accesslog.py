@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from ... import logger
 from ..._core import scheduler, worker
 from ..._wire.date import MONTHS
+from .._listener import host_of
 
 if TYPE_CHECKING:
     from .h1 import ServerStream
@@ -203,7 +204,7 @@ def _start(entry: Entry) -> str:
 
 def _remote_host(entry: Entry) -> str:
     """The peer's address without its port: what a log has first. A Unix domain socket's peer has none."""
-    return "-" if entry.remoteaddr.startswith("unix:") else entry.remoteaddr.rpartition(":")[0].strip("[]")
+    return "-" if entry.remoteaddr.startswith("unix:") else host_of(entry.remoteaddr).strip("[]")
 
 
 def _json(entry: Entry) -> str:

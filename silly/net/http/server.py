@@ -11,7 +11,7 @@ from ..._core import scheduler
 from ..._core.result import OK, Result, failure
 from ..._wire.limits import Limits
 from .. import tcp
-from .._listener import Listener
+from .._listener import Listener, host_of
 from ._connection import Connection, refuse_busy
 from .accesslog import AccessLog
 from .h1 import Handler
@@ -182,7 +182,7 @@ class Server:
                 del self._by_address[host]
 
     def _accept(self, conn: tcp.Conn) -> None:
-        host = conn.remoteaddr.rpartition(":")[0]
+        host = host_of(conn.remoteaddr)
         stream = conn._stream
         if not self.enter(host):
             refuse_busy(conn, self.log)
