@@ -19,7 +19,7 @@ from typing import Any
 from .deflate import Inflater
 from .error import ProtocolError
 from .limits import Limits
-from .mask import apply_mask, unmask
+from .speedups import apply_mask, unmask
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN = 0x80
@@ -30,9 +30,6 @@ MASKED = 0x80
 # Close codes (section 7.4.1 and the IANA registry).
 NORMAL, GOING_AWAY, PROTOCOL, UNSUPPORTED, NO_STATUS, ABNORMAL = 1000, 1001, 1002, 1003, 1005, 1006
 BAD_DATA, POLICY, TOO_BIG, INTERNAL = 1007, 1008, 1009, 1011
-
-FRAGMENT = 64 * 1024
-"""Messages of at least this many bytes are sent in fragments of it, so that control frames can pass."""
 
 _CONTROLS = (FIN | CLOSE, FIN | PING, FIN | PONG)
 _BETWEEN_MESSAGES = frozenset((TEXT, BINARY, FIN | TEXT, FIN | BINARY, *_CONTROLS))
@@ -74,6 +71,7 @@ class MessageReader:
         "_payload_at",
         "_size",
         "_whole",
+        "simple",
     )
 
     def __init__(self, server: bool, limits: Limits, inflater: Inflater | None = None) -> None:
@@ -87,6 +85,8 @@ class MessageReader:
         """The longest message, in bytes."""
         self._whole = limits.message
         """The longest frame that may be one message; -1 while messages are streamed, so that none is taken whole."""
+        self.simple = min(limits.message, sys.maxsize)
+        """The longest message that ``take_messages`` may take off the buffer now; -1 while one is open or streamed."""
         # The open message: one of which a frame, or a part of one, was taken, but not yet all.
         self._opcode = 0
         """Its opcode, or 0 when none is open. The state is named; it is never the emptiness of a buffer."""
@@ -106,6 +106,10 @@ class MessageReader:
         self._final = False
         self._payload_at = 0
         """Where the payload of another frame that still arrives starts in the buffer, or 0."""
+
+    def taken(self) -> None:
+        """``take_messages`` has taken what may have been the frame that still arrived."""
+        self._payload_at = 0
 
     def next(self, buf: bytearray) -> Message | int:
         """The next message or control frame, taken off the front of ``buf``, or the size that ``buf`` must reach first."""
@@ -246,6 +250,7 @@ class MessageReader:
             self._fragments += 1
             return
         self._first = _WITHIN_MESSAGE
+        self.simple = -1
         self._opcode = opcode
         self._compressed = bool(first & RSV1)
         self._fragments = 1
@@ -312,6 +317,7 @@ class MessageReader:
         if self._whole < 0:
             message = _MORE if self._dropping else (message[0] | STREAMED, message[1])
             self._whole = self._most = self._limits.message
+        self.simple = min(self._limits.message, sys.maxsize)
         self._opcode = 0
         self._compressed = self._dropping = False
         self._first = self._between
@@ -346,7 +352,7 @@ class MessageReader:
         ``(CONTINUATION, b"")`` as pieces of it arrive, which ``take`` returns, and at its end its opcode with STREAMED, and
         the rest."""
         if not self._dropping:
-            self._whole = -1
+            self._whole = self.simple = -1
             self._most = most
 
     def gather(self) -> None:
@@ -357,6 +363,7 @@ class MessageReader:
             self.take()
         else:
             self._whole = self._most = self._limits.message
+            self.simple = min(self._limits.message, sys.maxsize)
 
     @property
     def opcode(self) -> int:
@@ -493,10 +500,6 @@ def _head(first: int, length: int, masked: int) -> bytes:
     if length < 65536:
         return bytes((first, masked | 126)) + length.to_bytes(2, "big")
     return bytes((first, masked | 127)) + length.to_bytes(8, "big")
-
-
-SHORT_HEADS = {first: [_head(first, n, 0) for n in range(126)] for first in (FIN | TEXT, FIN | BINARY)}
-"""The headers of a server's short messages, by first byte and length: nearly every message has one of these."""
 
 
 def frame(first: int, payload: bytes) -> bytes:

@@ -6,7 +6,8 @@ import codecs
 from typing import TYPE_CHECKING, Any
 
 from ..._core.result import OK, Result, failure
-from ..._wire.ws import FRAGMENT, TEXT
+from ..._wire.messages import FRAGMENT
+from ..._wire.ws import TEXT
 from ..tcp import Data, to_bytes
 
 if TYPE_CHECKING:

@@ -17,13 +17,14 @@ from ..._wire.deflate import Deflate, Deflater, Inflater, Parameters
 from ..._wire.error import ProtocolError
 from ..._wire.limits import Limits
 from ..._wire.mask import MaskKeys
+from ..._wire.messages import FRAGMENT, Taken
+from ..._wire.speedups import message_frame, take_messages
 from ..._wire.ws import (
     ABNORMAL,
     BINARY,
     CLOSE,
     CONTINUATION,
     FIN,
-    FRAGMENT,
     GOING_AWAY,
     INTERNAL,
     NORMAL,
@@ -31,7 +32,6 @@ from ..._wire.ws import (
     POLICY,
     PONG,
     RSV1,
-    SHORT_HEADS,
     STREAMED,
     TEXT,
     MessageReader,
@@ -96,6 +96,7 @@ class Socket:
         "_pings",
         "_server",
         "_stream",
+        "_taken",
         "_threshold",
         "_turns",
         "_unread",
@@ -144,6 +145,9 @@ class Socket:
             self._threshold = options.threshold
             inflater = Inflater(*theirs)
         self._messages = MessageReader(server, limits, inflater)
+        self._taken: list[Taken] = []
+        """Messages that were taken off the buffer together with one that was read, the next one last. Empty once ``_err`` is
+        set."""
         self._err: str | None = None
         """What a reader gets, once there is nothing more to read."""
         self._final: str | None = None
@@ -185,15 +189,18 @@ class Socket:
         and the next read goes on). After ``"close"`` it is ``(None, "closed")``. A second task that reads at the same time
         gets RuntimeError.
         """
+        taken = self._taken
+        if taken and timeout is None:
+            return taken.pop()
         err = self._err
         if err is not None:
             return None, err
         stream = self._stream
-        buf = stream.buf
         deadline = None if timeout is None else deadline_after(timeout)
         if stream._reader is not None:
             raise RuntimeError(f"BUG: {self}: another task is already reading from it")
-        if buf:
+        buf = stream.buf
+        if buf and not taken:
             self._burst += 1
             if self._burst >= BURST:
                 if self._burst > BURST:
@@ -205,11 +212,22 @@ class Socket:
                 if self._burst:
                     return self._read_looked(timeout)  # it was looked through meanwhile
                 buf = stream.buf
+        messages = self._messages
         while True:
+            if taken:
+                return taken.pop()  # another task, which has read meanwhile, left it
             need = 1
             if buf:
+                message = take_messages(buf, taken, self._server, messages.simple)
+                if message is not None:
+                    messages.taken()
+                    self._controls = 0
+                    if buf:
+                        self._burst = min(self._burst + len(taken), BURST - 1)
+                        self.unattended()
+                    return message
                 try:
-                    got = self._messages.next(buf)
+                    got = messages.next(buf)
                 except ProtocolError as exc:
                     return None, self._broken(exc)
                 if not isinstance(got, int):
@@ -227,7 +245,7 @@ class Socket:
                 need = got
             self._burst = 0
             err = stream.fill(need, deadline if stream.goodbye is not None else self._sooner(deadline))
-            if err is not None:
+            if err is not None and not taken:
                 return None, self._read_failed(err, "sock.read")
             if self._err is not None:
                 return None, self._err  # another task closed the socket after the data had come, and reads now itself
@@ -245,8 +263,18 @@ class Socket:
         got = self.read(timeout)
         if self._burst and self._unread is not None:  # it has not waited, so the buffer can't have grown
             self._unread.taken(before - len(self._stream.buf))
-            self._burst = _LOOKED + count
+            self._burst = _LOOKED + count + len(self._taken)
         return got
+
+    def _give_back(self) -> None:
+        """Puts what was taken off the buffer, but not read, in front of it again: for who reads otherwise than ``read``."""
+        frames = bytearray()
+        while self._taken:
+            data, typ = self._taken.pop()
+            payload = data.encode() if isinstance(data, str) else data
+            first = FIN | _OPCODES[typ]
+            frames += masked_frame(first, payload, bytes(4)) if self._server else frame(first, payload)
+        self._stream.buf[:0] = frames
 
     def pieces(self, timeout: float | None = None, limit: int | None = None) -> Pieces:
         """Reads the next message piece by piece, as it arrives, so that it may be larger than memory.
@@ -301,6 +329,8 @@ class Socket:
         if self._burst > BURST:
             self._burst = 0  # the buffer was looked through; it will be again
         while True:
+            if self._taken:
+                self._give_back()
             need = 1
             if stream.buf:
                 self._burst += 1
@@ -367,6 +397,7 @@ class Socket:
     def _gone(self, err: str) -> str:
         """The stream below has failed with ``err``, and all that came before is read: what the reader is told."""
         self._err = self._lost(err)
+        self._taken.clear()
         self._end(ABNORMAL, "")
         return self._err
 
@@ -451,6 +482,7 @@ class Socket:
         """The peer broke the protocol: tells it why, and ends the connection (section 7.1.7)."""
         self.partial = self._messages.partial(self._stream.buf)
         self.cause = exc.text
+        self._taken.clear()
         self._err = f"the peer {self.conn.remoteaddr} broke the protocol: {exc.text}"
         logger.info(f"websocket: {self.conn.remoteaddr}: {exc.text}: close {exc.code}")
         self._send_close(close_payload(exc.code, exc.text))
@@ -487,7 +519,7 @@ class Socket:
         self._burst = _LOOKED
         while not self._peer_closed:
             try:
-                found = unread.look(self._messages, stream.buf)
+                found = unread.look(self._messages, stream.buf, bool(self._taken))
             except ProtocolError as exc:
                 self._broken(exc)
                 return
@@ -557,6 +589,13 @@ class Socket:
         starts the closing handshake. Raises ValueError for an unknown type and for text that isn't UTF-8, TypeError for what
         can't be sent.
         """
+        stream = self._stream
+        if self._deflater is None and self._writing is None and stream.goodbye is not None:
+            # What happens for nearly every message.
+            piece = message_frame(data, typ, None if self._server else _keys.next())
+            if piece is not None:
+                err = stream.write(piece)
+                return OK if err is None else failure(self._write_failed(err, "sock.write"))
         opcode = _OPCODES.get(typ or "binary")
         if opcode is None:
             raise ValueError(f"unknown frame type {typ!r}: it is one of {', '.join(map(repr, _OPCODES))}")
@@ -565,17 +604,12 @@ class Socket:
             _check_utf8(payload)
         if opcode > BINARY:
             return self._write_control(opcode, payload)
-        stream = self._stream
         if stream.goodbye is None:
             return failure(self._told())
         if len(payload) >= FRAGMENT or self._writing is not None or self._deflater is not None:
             return self._write_steps(opcode, payload, compress)
-        if not self._server:
-            err = stream.write(masked_frame(FIN | opcode, payload, _keys.next()))
-        elif len(payload) < 126:
-            err = stream.write(SHORT_HEADS[FIN | opcode][len(payload)] + payload)
-        else:
-            err = stream.write(frame(FIN | opcode, payload))
+        first = FIN | opcode
+        err = stream.write(frame(first, payload) if self._server else masked_frame(first, payload, _keys.next()))
         return OK if err is None else failure(self._write_failed(err, "sock.write"))
 
     def _write_failed(self, err: str, what: str) -> str:
@@ -787,6 +821,7 @@ class Socket:
         self._closed = True
         if self._err is None:
             self._err = _CLOSED
+            self._taken.clear()
         if self.cause is None:
             self.cause = f"closed here: {code or NORMAL}"
         stream = self._stream

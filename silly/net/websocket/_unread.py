@@ -47,9 +47,10 @@ class Unread:
         self._since = monotonic()
         return known
 
-    def look(self, messages: MessageReader, buf: bytearray) -> list[tuple[int, bytes, int, int]]:
-        """The control frames that have come since the last look; see ``MessageReader.look``."""
-        found, self._at, self._data = messages.look(buf, self._at, self._data)
+    def look(self, messages: MessageReader, buf: bytearray, data: bool) -> list[tuple[int, bytes, int, int]]:
+        """The control frames that have come since the last look; see ``MessageReader.look``. ``data``: whether messages that
+        were taken off the buffer are still to be read."""
+        found, self._at, self._data = messages.look(buf, self._at, self._data or data)
         return found
 
     def add(self, start: int, end: int, ours: bool) -> None:

@@ -1,0 +1,433 @@
+/* The WebSocket wire code that costs the most in Python: masking (RFC 6455, section 5.3), taking whole messages off a
+ * connection's buffer, and building the frame of a message (section 5.2).
+ *
+ * Everything here has a twin in Python, `mask.py` and `messages.py`, which says what it does, and the tests run both. What
+ * isn't simple (control frames, fragments, compression, anything that might be wrong) is left where it lies for the Python
+ * code: so no rule of the protocol is decided here but "this is a whole, valid, unfragmented data frame".
+ *
+ * All functions hold the GIL throughout: a mebibyte is masked in less time than another thread would wait for it. There is no
+ * state but the names of the two types, which the module owns. Only the limited API is used, so one build serves every Python
+ * from 3.11 on.
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030b0000
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { FIN_TEXT = 0x81, FIN_BINARY = 0x82, MASKED = 0x80 };
+
+enum {
+    BATCH = 64,        /* messages taken at once: after as many `read` lets other tasks run */
+    FRAGMENT = 65536,  /* messages from here on are sent in fragments */
+    SMALL = 1024,      /* text up to here is unmasked on the stack */
+    LONGEST_HEAD = 14
+};
+
+typedef struct {
+    PyObject *text;
+    PyObject *binary;
+} Names;
+
+/* Writes `size` bytes of `from`, masked with the four bytes of `key`, to `to`. The words are copied in and out, so any
+ * alignment is right; `from` and `to` may be the same. */
+static void
+mask_bytes(unsigned char *to, const unsigned char *from, size_t size, const unsigned char *key)
+{
+    uint32_t four;
+    memcpy(&four, key, 4);
+    const uint64_t eight = (uint64_t)four << 32 | four;
+    size_t at = 0;
+    for (; size - at >= 32; at += 32) {
+        uint64_t words[4];
+        memcpy(words, from + at, 32);
+        for (int i = 0; i < 4; i++) {
+            words[i] ^= eight;
+        }
+        memcpy(to + at, words, 32);
+    }
+    for (; size - at >= 8; at += 8) {
+        uint64_t word;
+        memcpy(&word, from + at, 8);
+        word ^= eight;
+        memcpy(to + at, &word, 8);
+    }
+    for (; at < size; at++) {
+        to[at] = from[at] ^ key[at & 3];
+    }
+}
+
+/* A new bytes object of `size` bytes; `*at` is where they are. */
+static PyObject *
+new_bytes(Py_ssize_t size, unsigned char **at)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, size);
+    if (bytes != NULL) {
+        *at = (unsigned char *)PyBytes_AsString(bytes);
+    }
+    return bytes;
+}
+
+static PyObject *
+masked_copy(const unsigned char *from, Py_ssize_t size, const unsigned char *key)
+{
+    unsigned char *to;
+    PyObject *bytes = new_bytes(size, &to);
+    if (bytes != NULL) {
+        mask_bytes(to, from, (size_t)size, key);
+    }
+    return bytes;
+}
+
+static int
+check_count(const char *name, Py_ssize_t given, Py_ssize_t wanted)
+{
+    if (given != wanted) {
+        PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", name, wanted, given);
+        return -1;
+    }
+    return 0;
+}
+
+/* apply_mask(data, key) -> bytes */
+static PyObject *
+apply_mask(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    Py_buffer data, key;
+    PyObject *result = NULL;
+    (void)module;
+    if (check_count("apply_mask", count, 2) < 0 || PyObject_GetBuffer(args[0], &data, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    if (PyObject_GetBuffer(args[1], &key, PyBUF_SIMPLE) == 0) {
+        if (key.len == 4) {
+            result = masked_copy(data.buf, data.len, key.buf);
+        }
+        else {
+            PyErr_Format(PyExc_ValueError, "a masking key has 4 bytes, not %zd", key.len);
+        }
+        PyBuffer_Release(&key);
+    }
+    PyBuffer_Release(&data);
+    return result;
+}
+
+/* unmask(buf, at, end) -> bytes: `buf[at:end]`, whose key is the four bytes before it */
+static PyObject *
+unmask(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    Py_buffer buf;
+    PyObject *result = NULL;
+    (void)module;
+    if (check_count("unmask", count, 3) < 0) {
+        return NULL;
+    }
+    Py_ssize_t at = PyLong_AsSsize_t(args[1]);
+    if (at == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    Py_ssize_t end = PyLong_AsSsize_t(args[2]);
+    if ((end == -1 && PyErr_Occurred()) || PyObject_GetBuffer(args[0], &buf, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    if (at < 4 || at > end || end > buf.len) {
+        PyErr_Format(PyExc_ValueError, "no payload at [%zd:%zd] of %zd bytes", at, end, buf.len);
+    }
+    else {
+        const unsigned char *payload = (const unsigned char *)buf.buf + at;
+        result = masked_copy(payload, end - at, payload - 4);
+    }
+    PyBuffer_Release(&buf);
+    return result;
+}
+
+/* A text of `size` bytes, masked with `key` unless that is NULL. */
+static PyObject *
+make_text(const unsigned char *payload, Py_ssize_t size, const unsigned char *key)
+{
+    unsigned char small[SMALL];
+    unsigned char *plain = small;
+    if (key == NULL) {
+        return PyUnicode_DecodeUTF8((const char *)payload, size, NULL);
+    }
+    if (size > SMALL && (plain = PyMem_Malloc((size_t)size)) == NULL) {
+        return PyErr_NoMemory();
+    }
+    mask_bytes(plain, payload, (size_t)size, key);
+    PyObject *text = PyUnicode_DecodeUTF8((const char *)plain, size, NULL);
+    if (plain != small) {
+        PyMem_Free(plain);
+    }
+    return text;
+}
+
+typedef struct {
+    int text;
+    const unsigned char *key; /* NULL when it isn't masked */
+    const unsigned char *payload;
+    Py_ssize_t size;
+} Frame;
+
+/* Reads the frame at the front of the `have` bytes at `from`. Its whole size; 0 unless it is a whole, valid, unfragmented data
+ * frame of at most `most` bytes. */
+static Py_ssize_t
+read_frame(const unsigned char *from, Py_ssize_t have, int masked, Py_ssize_t most, Frame *frame)
+{
+    if (have < 2 || (from[0] != FIN_TEXT && from[0] != FIN_BINARY) || (from[1] & MASKED) != masked) {
+        return 0;
+    }
+    uint64_t size = from[1] & 0x7F;
+    Py_ssize_t head = 2;
+    if (size > 125) {
+        const Py_ssize_t bytes = size == 126 ? 2 : 8;
+        const uint64_t least = size == 126 ? 126 : 65536;
+        head += bytes;
+        if (have < head) {
+            return 0;
+        }
+        size = 0;
+        for (Py_ssize_t i = 2; i < head; i++) {
+            size = size << 8 | from[i];
+        }
+        if (size < least) {
+            return 0;
+        }
+    }
+    if (masked) {
+        head += 4;
+    }
+    /* `most` is not negative, and what doesn't fit a Py_ssize_t is larger than any. */
+    if (have < head || size > (uint64_t)most || (Py_ssize_t)size > have - head) {
+        return 0;
+    }
+    frame->text = from[0] == FIN_TEXT;
+    frame->payload = from + head;
+    frame->key = masked ? frame->payload - 4 : NULL;
+    frame->size = (Py_ssize_t)size;
+    return head + (Py_ssize_t)size;
+}
+
+/* The `(data, typ)` of a frame; NULL with an error, or without one when its text isn't UTF-8. */
+static PyObject *
+make_message(const Names *names, const Frame *frame)
+{
+    PyObject *data;
+    if (frame->text) {
+        data = make_text(frame->payload, frame->size, frame->key);
+        if (data == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+            PyErr_Clear();
+        }
+    }
+    else if (frame->key != NULL) {
+        data = masked_copy(frame->payload, frame->size, frame->key);
+    }
+    else {
+        data = PyBytes_FromStringAndSize((const char *)frame->payload, frame->size);
+    }
+    if (data == NULL) {
+        return NULL;
+    }
+    PyObject *message = PyTuple_Pack(2, data, frame->text ? names->text : names->binary);
+    Py_DECREF(data);
+    return message;
+}
+
+/* take_messages(buf, rest, masked, most) -> (data, typ) or None: see `messages.py` */
+static PyObject *
+take_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    const Names *names = PyModule_GetState(module);
+    PyObject *messages[BATCH];
+    PyObject *result = NULL;
+    Py_ssize_t taken = 0;
+    Py_ssize_t at = 0;
+    Py_buffer buf;
+
+    if (check_count("take_messages", count, 4) < 0) {
+        return NULL;
+    }
+    if (!PyByteArray_Check(args[0]) || !PyList_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "take_messages needs a bytearray and a list");
+        return NULL;
+    }
+    const int truth = PyObject_IsTrue(args[2]);
+    const Py_ssize_t most = PyLong_AsSsize_t(args[3]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    const int masked = truth ? MASKED : 0;
+    /* While it is exported nothing can resize it, not even a finalizer that an allocation here may run. */
+    if (PyObject_GetBuffer(args[0], &buf, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    const Py_ssize_t have = buf.len;
+    while (most >= 0 && taken < BATCH) {
+        Frame frame;
+        const Py_ssize_t size = read_frame((const unsigned char *)buf.buf + at, have - at, masked, most, &frame);
+        PyObject *message = size ? make_message(names, &frame) : NULL;
+        if (message == NULL) {
+            break;
+        }
+        messages[taken++] = message;
+        at += size;
+    }
+    PyBuffer_Release(&buf);
+    if (PyErr_Occurred()) {
+        goto end;
+    }
+    if (taken == 0) {
+        return Py_NewRef(Py_None);
+    }
+    /* In reverse, for `rest.pop()`. */
+    const Py_ssize_t before = PyList_Size(args[1]);
+    for (Py_ssize_t i = taken - 1; i > 0; i--) {
+        if (PyList_Append(args[1], messages[i]) < 0) {
+            PyList_SetSlice(args[1], before, PyList_Size(args[1]), NULL);
+            goto end;
+        }
+    }
+    if ((at == have ? PyByteArray_Resize(args[0], 0) : PySequence_DelSlice(args[0], 0, at)) < 0) {
+        PyList_SetSlice(args[1], before, PyList_Size(args[1]), NULL);
+        goto end;
+    }
+    result = Py_NewRef(messages[0]);
+end:
+    while (taken > 0) {
+        Py_DECREF(messages[--taken]);
+    }
+    return result;
+}
+
+/* Writes the header of a frame of `size` bytes; how long the header is. */
+static Py_ssize_t
+write_head(unsigned char *to, unsigned char first, Py_ssize_t size, int masked)
+{
+    Py_ssize_t bytes = size < 126 ? 0 : size < 65536 ? 2 : 8;
+    to[0] = first;
+    to[1] = (unsigned char)(masked | (bytes == 0 ? size : bytes == 2 ? 126 : 127));
+    for (Py_ssize_t i = 0; i < bytes; i++) {
+        to[2 + i] = (unsigned char)((uint64_t)size >> (8 * (bytes - 1 - i)));
+    }
+    return 2 + bytes;
+}
+
+/* message_frame(data, typ, key) -> bytes or None: see `messages.py` */
+static PyObject *
+message_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    const Names *names = PyModule_GetState(module);
+    const char *payload;
+    char *key = NULL;
+    Py_ssize_t size;
+
+    if (check_count("message_frame", count, 3) < 0) {
+        return NULL;
+    }
+    /* Names as they stand in a program are interned, so there is but one of each; another goes the longer way. */
+    const int text = args[1] == names->text;
+    if (!text && args[1] != names->binary) {
+        return Py_NewRef(Py_None);
+    }
+    if (PyUnicode_CheckExact(args[0])) {
+        payload = PyUnicode_AsUTF8AndSize(args[0], &size);
+        if (payload == NULL) {
+            if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+                return NULL;
+            }
+            PyErr_Clear();
+            return Py_NewRef(Py_None);
+        }
+    }
+    else if (PyBytes_CheckExact(args[0]) && !text) {
+        payload = PyBytes_AsString(args[0]);
+        size = PyBytes_Size(args[0]);
+    }
+    else {
+        return Py_NewRef(Py_None);
+    }
+    if (size >= FRAGMENT) {
+        return Py_NewRef(Py_None);
+    }
+    if (args[2] != Py_None) {
+        Py_ssize_t length;
+        if (PyBytes_AsStringAndSize(args[2], &key, &length) < 0) {
+            return NULL;
+        }
+        if (length != 4) {
+            PyErr_Format(PyExc_ValueError, "a masking key has 4 bytes, not %zd", length);
+            return NULL;
+        }
+    }
+    unsigned char head[LONGEST_HEAD];
+    Py_ssize_t at = write_head(head, text ? FIN_TEXT : FIN_BINARY, size, key ? MASKED : 0);
+    if (key) {
+        memcpy(head + at, key, 4);
+        at += 4;
+    }
+    unsigned char *to;
+    PyObject *frame = new_bytes(at + size, &to);
+    if (frame == NULL) {
+        return NULL;
+    }
+    memcpy(to, head, (size_t)at);
+    if (key) {
+        mask_bytes(to + at, (const unsigned char *)payload, (size_t)size, (const unsigned char *)key);
+    }
+    else {
+        memcpy(to + at, payload, (size_t)size);
+    }
+    return frame;
+}
+
+#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
+
+static PyMethodDef functions[] = {
+    {"apply_mask", FAST(apply_mask), "apply_mask(data, key) -> bytes"},
+    {"unmask", FAST(unmask), "unmask(buf, at, end) -> bytes"},
+    {"take_messages", FAST(take_messages), "take_messages(buf, rest, masked, most) -> (data, typ) or None"},
+    {"message_frame", FAST(message_frame), "message_frame(data, typ, key) -> bytes or None"},
+    {NULL, NULL, 0, NULL},
+};
+
+static int
+start(PyObject *module)
+{
+    Names *names = PyModule_GetState(module);
+    names->text = PyUnicode_InternFromString("text");
+    names->binary = PyUnicode_InternFromString("binary");
+    return names->text == NULL || names->binary == NULL ? -1 : 0;
+}
+
+static int
+clear(PyObject *module)
+{
+    Names *names = PyModule_GetState(module);
+    Py_CLEAR(names->text);
+    Py_CLEAR(names->binary);
+    return 0;
+}
+
+static void
+finish(void *module)
+{
+    clear(module);
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, start}, {0, NULL}};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "silly._wire._speedups",
+    .m_doc = "Masking, messages and frames of WebSockets in C.",
+    .m_size = sizeof(Names),
+    .m_methods = functions,
+    .m_slots = slots,
+    .m_clear = clear,
+    .m_free = finish,
+};
+
+PyMODINIT_FUNC
+PyInit__speedups(void)
+{
+    return PyModuleDef_Init(&definition);
+}
