@@ -494,7 +494,8 @@ def test_data_that_came_before_it_strikes_is_read(pair: tuple[tcp.Conn, tcp.Conn
             return a.read(1), a.read(1)
 
     job = Job(body).blocked()
-    a._stream._feed(b"x")
+    a._stream.buf += b"x"
+    a._stream._arrived(1)
     assert task.status(job.task) == "READY"
     strike(job.task)
     assert job.result() == ((b"x", None), (None, errno.TIMEDOUT))

@@ -3,8 +3,9 @@
 Nothing here knows a greenlet, a socket or a protocol. What the layers above give it is callbacks:
 
 * ``register(fd, events, callback)``: ``callback(mask)`` when the descriptor is ready. Descriptors are registered once,
-  when a connection is made, and stay so: registering around every wait costs twice as much per message. An event that
-  was reported in the same turn may still reach a callback just unregistered; callbacks check their own state first.
+  when a connection is made, and stay so: registering around every wait costs twice as much per message. An event of a
+  descriptor that was closed in the same turn may reach the callback of one that got its number; callbacks check their own
+  state first, and what isn't there is not received.
 * ``timers.add(when, callback, arg)``, ``post(callback, *args)`` (from any thread).
 * ``ready``, a queue of whatever ``drain()`` runs, and ``dirty``, the streams that have gathered output to send.
 
@@ -13,13 +14,14 @@ Nothing here knows a greenlet, a socket or a protocol. What the layers above giv
 1. what was deferred becomes ready; ready tasks run (``drain``), a slice at a time;
 2. what tasks wrote is sent, here and in the turn before;
 3. the time-out is computed, and the selector asked;
-4. for each event: its callback, then ready tasks;
+4. the callback of each event, ``EVENTS`` of them at most, then ready tasks;
 5. for each timer that was due when the selector returned, in the order of their times: its callback, then ready tasks;
 6. for each call posted by a thread: the call, then ready tasks.
 
-So a task woken by an event runs before the next event is looked at, and a timer that it cancels does not fire. What a turn's
-tasks write goes out together, before the selector is asked again: sending at the end costs less than in between. A drain
-is a bounded slice, and with tasks still ready the selector is asked without waiting: tasks can't starve I/O.
+So a timer that is cancelled by a task of the same turn does not fire. What a turn's events bring is received together, and what
+its tasks write goes out together, before the selector is asked again: that costs less than one by one, and tasks switch to
+each other without coming back here in between. A drain is a bounded slice, and with tasks still ready the selector is asked
+without waiting: tasks can't starve I/O.
 
 **How long a turn takes**, from the selector's return until it is asked again, is nobody's but the tasks' doing.
 ``busy_since`` tells when the present one began, for the watchdog's thread. ``lagged`` is the sum of those that held the loop
@@ -29,7 +31,6 @@ that became due during a hold fire.
 
 from __future__ import annotations
 
-import selectors
 import socket
 import traceback
 from collections import deque
@@ -39,14 +40,21 @@ from time import monotonic
 from typing import Any, Protocol
 
 from .. import logger
+from .poller import READ, WRITE, Poller, new_poller
 from .timers import Timers
 
-READ = selectors.EVENT_READ
-WRITE = selectors.EVENT_WRITE
+__all__ = ["LAG", "LONGEST", "READ", "WRITE", "Dirty", "Handler", "Loop"]
+
+EVENTS = 64
+"""Events of one turn at most: what they bring is held in memory until the tasks run."""
 LONGEST = 86400.0
 """Seconds of one wait at most: epoll takes 31 bits of milliseconds, and raises for a timer that is 25 days off."""
 LAG = 0.1
 """Seconds of one turn beyond which it has held the loop: what shorter ones add to a peer's answer is noise."""
+
+
+_BOTH = READ | WRITE
+"""Whoever registered is told of an error or a hang-up as of any event."""
 
 
 class Dirty(Protocol):
@@ -79,8 +87,9 @@ class Loop:
     """See the module's header."""
 
     __slots__ = (
+        "_callbacks",
+        "_poller",
         "_posted",
-        "_selector",
         "_signalled",
         "_waker",
         "busy_since",
@@ -100,8 +109,9 @@ class Loop:
         "work",
     )
 
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+    def __init__(self, poller: Poller | None = None) -> None:
+        self._poller = poller or new_poller()
+        self._callbacks: dict[int, Callable[[int], None]] = {}
         self.timers = Timers()
         self.ready: deque[Any] = deque()
         self.deferred: list[Any] = []
@@ -130,23 +140,26 @@ class Loop:
         self._waker.setblocking(False)
         waker.setblocking(False)
         self.wakeup_fd = waker
-        self._selector.register(self._waker, READ, self._woken)
+        self.register(self._waker.fileno(), READ, self._woken)
 
     def register(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Reports ``events`` (READ, WRITE or both) of ``fd`` to ``callback``."""
-        self._selector.register(fd, events, callback)
+        self._poller.register(fd, events)
+        self._callbacks[fd] = callback
 
     def modify(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Changes the events or the callback of a registered descriptor."""
-        self._selector.modify(fd, events, callback)
+        self._poller.modify(fd, events)
+        self._callbacks[fd] = callback
 
     def unregister(self, fd: int) -> None:
         """Forgets a descriptor. A descriptor without interest must be unregistered: its reset would be reported for ever."""
-        self._selector.unregister(fd)
+        del self._callbacks[fd]
+        self._poller.unregister(fd)
 
     def registered(self) -> int:
         """How many descriptors are registered (the loop's own not counted)."""
-        return len(self._selector.get_map()) - 1
+        return len(self._callbacks) - 1
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:
         """Runs ``callback(*args)`` in the loop's next turn. Safe from any thread, a signal handler and a finalizer."""
@@ -214,17 +227,21 @@ class Loop:
                 end = monotonic()
                 timeout = min(max(0.0, when - end), LONGEST)
         self.busy_since = 0.0
-        events = self._selector.select(timeout)
+        events = self._poller.poll(timeout, EVENTS)
         self.busy_since = now = monotonic()
         if 0.0 < since < (end or now) - LAG:  # with tasks ready the selector did not wait: the turn ended just now
             self.lagged += (end or now) - since
-        for key, mask in events:
+        callbacks = self._callbacks
+        for fd, mask in events:
+            callback = callbacks.get(fd)
+            if callback is None:
+                continue  # unregistered earlier in this turn
             try:
-                key.data(mask)
+                callback(mask if mask <= _BOTH else _BOTH)
             except Exception:
-                _report(key.data)
-            if ready:
-                drain()
+                _report(callback)
+        if ready:
+            drain()
         if timers.heap:
             # The pair is not unpacked: the argument of the last timer would stay alive in a local until the next one.
             while (due := timers.pop(now)) is not None:
@@ -249,7 +266,7 @@ class Loop:
     def close(self) -> None:
         """Releases the loop's own descriptors."""
         self.busy_since = 0.0
-        self._selector.close()
+        self._poller.close()
         self._waker.close()
         self.wakeup_fd.close()
 

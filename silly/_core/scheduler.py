@@ -127,6 +127,8 @@ _overdue = False
 _grace: Timer | None = None
 _pool: list[greenlet] = []
 _current: Task | None
+_left = 0
+"""Tasks that may yet run in the present slice; 0 while none is under way."""
 _on_create: Callable[[Task], object] | None = None
 _on_term: Callable[[Task], object] | None = None
 
@@ -184,6 +186,7 @@ def check_thread(what: str) -> None:
 
 def park(what: Any, status: str = WAIT) -> Any:
     """Blocks the current task until ``wake(task, value)``, and returns that value. ``what``: on what, for people."""
+    global _current, _left
     task = _current
     if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(_not_here("cannot block", what))
@@ -191,6 +194,18 @@ def park(what: Any, status: str = WAIT) -> Any:
         raise DeadlineOver(ran_out(what))
     task._what = what
     task._status = status
+    if _left and _ready and not exiting:
+        # Another task is ready, and its turn: to switch there by way of the hub would be one switch more.
+        following = _ready[0]
+        green = following._greenlet
+        if green is not None:
+            _ready.popleft()
+            _left -= 1
+            _current = following
+            following._status = RUN
+            value = following._value
+            following._value = None
+            return green.switch(value)
     return _to_hub()
 
 
@@ -301,25 +316,28 @@ def _exit_status(exc: SystemExit) -> int:
 
 
 def _drain() -> None:
-    """Runs ready tasks, at most a slice of them."""
-    global _current
+    """Runs ready tasks, at most a slice of them. A task that blocks switches to the next one itself, if that ran before."""
+    global _current, _left
     ready = _ready
-    left = SLICE
-    while ready and left:
-        left -= 1
-        task = ready.popleft()
-        _current = task
-        task._status = RUN
-        green = task._greenlet
-        if green is None:
-            green = task._greenlet = _pool.pop() if _pool else greenlet(_worker, hub)
-            green.gr_context = task._context
-            green.switch(task)
-        else:
-            value = task._value
-            task._value = None
-            green.switch(value)
-    _current = None
+    _left = SLICE
+    try:
+        while ready and _left:
+            _left -= 1
+            task = ready.popleft()
+            _current = task
+            task._status = RUN
+            green = task._greenlet
+            if green is None:
+                green = task._greenlet = _pool.pop() if _pool else greenlet(_worker, hub)
+                green.gr_context = task._context
+                green.switch(task)
+            else:
+                value = task._value
+                task._value = None
+                green.switch(value)
+    finally:
+        _left = 0
+        _current = None
     if ready:
         loop.flush()  # the slice is cut: what its tasks wrote shall not wait for the rest
 

@@ -20,6 +20,7 @@ from .. import errno
 from .._core import scheduler
 from .._core.timers import Timer
 from .._wire.limits import Limits
+from ._descriptor import send
 
 GATHER = 64 * 1024
 """Unsent bytes that are sent without waiting for the end of the drain."""
@@ -78,6 +79,7 @@ class Output:
         "_writers",
         "_wtimer",
         "closed",
+        "fd",
         "filed",
         "limits",
         "owner",
@@ -90,6 +92,8 @@ class Output:
 
     def __init__(self, sock: socket.socket, limits: Limits) -> None:
         self.sock: socket.socket | None = sock
+        """None once it is closed; nothing uses ``fd`` then."""
+        self.fd = sock.fileno()
         self.limits = limits
         self.closed = False
         self.werr: str | None = None
@@ -258,10 +262,8 @@ class Output:
             err = self._emptied()
             if err is not None:
                 return err
-            sock = self.sock
-            assert sock is not None
             try:
-                sent = os.sendfile(sock.fileno(), fd, offset, min(end - offset, RUN))
+                sent = os.sendfile(self.fd, fd, offset, min(end - offset, RUN))
             except BlockingIOError:
                 self._block()
                 continue
@@ -323,10 +325,7 @@ class Output:
         if len(out) == 1 and not self.closed and self._writers is None:
             # What happens for nearly every message, without a call.
             try:
-                sent = self.sock.send(out[0])
-            except (BlockingIOError, InterruptedError):
-                self._block()
-                return
+                sent = send(self.fd, out[0])
             except OSError as exc:
                 # Not left to ``_transmit``: the system tells a reset once, after that only a broken pipe.
                 self._write_failed(errno.from_oserror(exc))
@@ -334,6 +333,9 @@ class Output:
             if sent == self.unsent:
                 out.clear()
                 self.unsent = 0
+                return
+            if sent < 0:
+                self._block()
                 return
             self._sent(sent)
         self._transmit()
@@ -364,9 +366,9 @@ class Output:
         while out:
             try:
                 if len(out) == 1:
-                    sent = sock.send(out[0])
+                    sent = send(self.fd, out[0])
                 elif self.unsent <= GATHER:
-                    sent = sock.send(b"".join(out))
+                    sent = send(self.fd, b"".join(out))
                 else:
                     sent = sock.sendmsg(out[:IOV])
             except (BlockingIOError, InterruptedError):
@@ -378,6 +380,9 @@ class Output:
             if sent == self.unsent:
                 out.clear()
                 self.unsent = 0
+            elif sent < 0:
+                self._block()
+                return
             else:
                 self._progress = monotonic()
                 self._sent(sent)

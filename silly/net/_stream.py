@@ -29,6 +29,7 @@ from .._core.loop import READ, WRITE
 from .._core.scheduler import READY
 from .._core.timers import Timer
 from .._wire.limits import DEFAULT, Limits
+from ._descriptor import receive
 from ._output import Output
 
 RECV = 16 * 1024
@@ -89,49 +90,45 @@ class Stream(Output):
         self._discarded = 0
         self._released: Callable[[], object] | None = None
         self._events = READ
-        _loop.register(sock.fileno(), READ, self.on_event)
+        _loop.register(self.fd, READ, self.on_event)
         _loop.handlers.add(self)
 
     # ---- what the loop calls ------------------------------------------------------------------------------------
 
     def on_event(self, mask: int) -> None:
         """The descriptor is ready."""
-        sock = self.sock
-        if sock is None:
+        if self.sock is None:
             return  # closed earlier in this turn
         if mask & READ and self._events & READ:
+            buf = self.buf
             try:
-                data = sock.recv(self._recv_size)
-            except (BlockingIOError, InterruptedError):
-                pass
+                got = receive(self.fd, buf, self._recv_size)
             except OSError as exc:
                 self.fail(errno.from_oserror(exc))
                 return
-            else:
+            if got >= 0:
                 self.heard = True
                 reader = self._reader
-                if reader is not None and data and self.plain and len(self.buf) + len(data) >= self.need:
-                    # What happens for nearly every message, without a call: ``_feed`` and ``scheduler.wake``.
-                    self.buf += data
+                if reader is not None and got and len(buf) >= self.need:
+                    # What happens for nearly every message, without a call: ``_arrived`` and ``scheduler.wake``.
                     self._reader = None
                     reader._value = None
                     reader._status = READY
                     _ready.append(reader)
-                elif data:
-                    self._feed(data)
+                elif got:
+                    self._arrived(got)
                 else:
                     self._ended()
         if mask & WRITE and self._events & WRITE:
             self._transmit()
 
-    def _feed(self, data: bytes) -> None:
-        """``data`` has arrived: wakes the reader if that is enough, or pauses reading."""
+    def _arrived(self, got: int) -> None:
+        """``buf`` has grown by ``got`` bytes: wakes the reader if that is enough, or pauses reading."""
         if self.closed:
-            self._discard(data)
+            self.buf.clear()
+            self._discard(got)
             return
-        buf = self.buf
-        buf += data
-        size = len(buf)
+        size = len(self.buf)
         reader = self._reader
         if reader is not None:
             if size >= self.need:
@@ -180,7 +177,6 @@ class Stream(Output):
 
     def _interest(self) -> None:
         """Makes the registration match the state; without interest there is none."""
-        assert self.sock is not None
         events = 0
         if not self._paused and not self._eof:
             events = READ
@@ -190,7 +186,7 @@ class Stream(Output):
         if events == before:
             return
         self._events = events
-        fd = self.sock.fileno()
+        fd = self.fd
         if not events:
             _loop.unregister(fd)
         elif not before:
@@ -336,7 +332,7 @@ class Stream(Output):
                 pass  # reset: nothing is left to wait for
             else:
                 if data:
-                    self._discard(data)
+                    self._discard(len(data))
                     if self.sock is None or self._shut_down(sock):
                         return
         self._release()
@@ -351,9 +347,9 @@ class Stream(Output):
                 return False
         return True
 
-    def _discard(self, data: bytes) -> None:
-        """Data that arrives after ``close``."""
-        self._discarded += len(data)
+    def _discard(self, size: int) -> None:
+        """So much data has arrived after ``close``."""
+        self._discarded += size
         if self._discarded > DISCARD:
             self.abort()
 
@@ -383,7 +379,7 @@ class Stream(Output):
         self.sock = None
         if self._events:
             self._events = 0
-            _loop.unregister(sock.fileno())
+            _loop.unregister(self.fd)
         _loop.handlers.discard(self)
         if self.closed:
             _loop.work -= 1

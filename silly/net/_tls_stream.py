@@ -10,6 +10,7 @@ from OpenSSL import SSL
 
 from .. import errno, logger
 from .._core import scheduler
+from .._core.loop import READ, WRITE
 from .._wire.http1 import date_line
 from .._wire.limits import Limits
 from ._stream import Stream
@@ -123,9 +124,31 @@ class TlsStream(Stream):
 
     # ---- what arrives -------------------------------------------------------------------------------------------
 
+    def on_event(self, mask: int) -> None:
+        sock = self.sock
+        if sock is None:
+            return  # closed earlier in this turn
+        if mask & READ and self._events & READ:
+            try:
+                data = sock.recv(self._recv_size)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as exc:
+                self.fail(errno.from_oserror(exc))
+                return
+            else:
+                self.heard = True
+                if data:
+                    self._feed(data)
+                else:
+                    self._ended()
+        if mask & WRITE and self._events & WRITE:
+            self._transmit()
+
     def _feed(self, data: bytes) -> None:
+        """``data`` has arrived."""
         if self.closed:
-            self._discard(data)
+            self._discard(len(data))
             return
         if len(data) <= _PIECE:
             self._take_in(data)
@@ -210,7 +233,8 @@ class TlsStream(Stream):
         if plain:
             if self.keep_session is not None:
                 self._pass_session()
-            Stream._feed(self, plain)
+            self.buf += plain
+            self._arrived(len(plain))
         if self._peer_closed:
             if self.err is None:
                 self.err = errno.EOF  # an end in good order, even where a write has met a reset

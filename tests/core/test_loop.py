@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from silly._core.loop import READ, WRITE, Loop
+from silly._core.loop import EVENTS, READ, WRITE, Loop
+from silly._core.poller import Poller, SelectorPoller, new_poller
 
 from ..conftest import Logs
 
@@ -19,8 +20,8 @@ from ..conftest import Logs
 class Rig:
     """A loop whose ready queue holds plain functions, and a record of what happened in which order."""
 
-    def __init__(self) -> None:
-        self.loop = Loop()
+    def __init__(self, poller: Poller) -> None:
+        self.loop = Loop(poller)
         self.loop.drain = self.drain
         self.log: list[Any] = []
         self.sockets: list[socket.socket] = []
@@ -73,9 +74,9 @@ class Output:
         self.log.append(self.what)
 
 
-@pytest.fixture
-def rig() -> Iterator[Rig]:
-    rig = Rig()
+@pytest.fixture(params=[new_poller, SelectorPoller], ids=["system", "selector"])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    rig = Rig(request.param())
     yield rig
     rig.loop.close()
     for sock in rig.sockets:
@@ -101,14 +102,22 @@ def test_the_order_of_one_turn(rig: Rig) -> None:
     ]  # fmt: skip
 
 
-def test_ready_tasks_run_between_two_events(rig: Rig) -> None:
+def test_all_events_come_before_the_tasks_that_they_make_ready(rig: Rig) -> None:
     for i in range(3):
         rig.loop.register(rig.readable().fileno(), READ, rig.readies(i))
     rig.loop.turn()
-    assert len(rig.log) == 9
-    for at in range(0, 9, 3):
-        which = rig.log[at]
-        assert rig.log[at + 1 : at + 3] == [f"task of {which}", f"output of {which}"]
+    events = rig.log[:3]
+    assert sorted(events) == [0, 1, 2]
+    assert rig.log[3:] == [f"task of {i}" for i in events] + [f"output of {i}" for i in events]
+
+
+def test_a_turn_takes_a_limited_number_of_events(rig: Rig) -> None:
+    for i in range(EVENTS + 10):
+        rig.loop.register(rig.readable().fileno(), READ, rig.says(i))
+    rig.loop.turn()
+    assert len(rig.log) == (EVENTS + 10 if isinstance(rig.loop._poller, SelectorPoller) else EVENTS)
+    rig.loop.turn()
+    assert len(set(rig.log)) == EVENTS + 10, "those that had to wait come first"
 
 
 def test_what_was_written_outside_of_tasks_is_sent_before_the_loop_waits(rig: Rig) -> None:
@@ -429,8 +438,8 @@ class Clock:
         self.busy: list[float] = []
         """``busy_since`` during each wait."""
         self._loop = rig.loop
-        self._selector = rig.loop._selector
-        rig.loop._selector = self  # type: ignore[assignment]
+        self._poller = rig.loop._poller
+        rig.loop._poller = self
         monkeypatch.setattr("silly._core.loop.monotonic", lambda: self.now)
 
     def takes(self, seconds: float) -> Callable[..., None]:
@@ -439,13 +448,13 @@ class Clock:
 
         return callback
 
-    def select(self, timeout: float | None) -> Any:
+    def poll(self, timeout: float | None, maxevents: int) -> list[tuple[int, int]]:
         self.busy.append(self._loop.busy_since)
         self.now += self.waits
-        return self._selector.select(0)
+        return self._poller.poll(0, maxevents)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._selector, name)
+        return getattr(self._poller, name)
 
 
 @pytest.fixture

@@ -1,0 +1,61 @@
+"""What the loop waits with: ``select.epoll`` on Linux, as it is, and elsewhere the system's best selector in the same shape.
+
+Epoll is not taken through ``selectors``: that module's list of keys and masks costs as much for each event as the event's recv.
+"""
+
+from __future__ import annotations
+
+import select
+import selectors
+from typing import Protocol
+
+READ = 1
+WRITE = 4
+"""The masks of epoll, which are the loop's."""
+
+
+class Poller(Protocol):
+    """What the loop uses of ``select.epoll``. ``poll`` waits ``timeout`` seconds, None for ever, and returns at most
+    ``maxevents`` pairs of descriptor and mask; bits beside READ and WRITE tell of an error or a hang-up."""
+
+    def register(self, fd: int, eventmask: int) -> None: ...
+    def modify(self, fd: int, eventmask: int) -> None: ...
+    def unregister(self, fd: int) -> None: ...
+    def poll(self, timeout: float | None, maxevents: int) -> list[tuple[int, int]]: ...
+    def close(self) -> None: ...
+
+
+class SelectorPoller:
+    """A ``Poller`` for systems without epoll. It heeds no ``maxevents``."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+
+    def register(self, fd: int, eventmask: int) -> None:
+        self._selector.register(fd, _events(eventmask))
+
+    def modify(self, fd: int, eventmask: int) -> None:
+        self._selector.modify(fd, _events(eventmask))
+
+    def unregister(self, fd: int) -> None:
+        self._selector.unregister(fd)
+
+    def poll(self, timeout: float | None, maxevents: int) -> list[tuple[int, int]]:
+        # All of them: to leave some would leave the same ones each time.
+        return [(key.fd, _mask(events)) for key, events in self._selector.select(timeout)]
+
+    def close(self) -> None:
+        self._selector.close()
+
+
+def _events(mask: int) -> int:
+    return (selectors.EVENT_READ if mask & READ else 0) | (selectors.EVENT_WRITE if mask & WRITE else 0)
+
+
+def _mask(events: int) -> int:
+    return (READ if events & selectors.EVENT_READ else 0) | (WRITE if events & selectors.EVENT_WRITE else 0)
+
+
+def new_poller() -> Poller:
+    """The poller for this system."""
+    return select.epoll() if hasattr(select, "epoll") else SelectorPoller()
