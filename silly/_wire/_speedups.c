@@ -1,7 +1,8 @@
 /* The WebSocket wire code that costs the most in Python: masking (RFC 6455, section 5.3), taking whole messages off a
  * connection's buffer, and building the frame of a message (section 5.2).
  *
- * Everything here has a twin in Python, `mask.py` and `messages.py`, which says what it does, and the tests run both. What
+ * Everything here has a twin in Python, in `mask.py`, `messages.py` and `payload.py`, which says what it does, and the tests
+ * run both. What
  * isn't simple (control frames, fragments, compression, anything that might be wrong) is left where it lies for the Python
  * code: so no rule of the protocol is decided here but "this is a whole, valid, unfragmented data frame".
  *
@@ -21,6 +22,8 @@ enum {
     BATCH = 64,        /* messages taken at once: after as many `read` lets other tasks run */
     FRAGMENT = 65536,  /* messages from here on are sent in fragments */
     SMALL = 1024,      /* text up to here is unmasked on the stack */
+    RESERVE = 8,       /* times what has come of a payload is what is reserved for it */
+    LEAST = 8192,      /* of which so much is taken to have come */
     LONGEST_HEAD = 14
 };
 
@@ -379,6 +382,279 @@ message_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return frame;
 }
 
+/* Payload(size, key): see `payload.py`. The message that is made of it in the end is there from the start; nobody else has it
+ * until it is whole. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *bytes; /* of `capacity` bytes; NULL once it was taken */
+    Py_ssize_t size; /* of the whole payload */
+    Py_ssize_t capacity;
+    Py_ssize_t got;
+    Py_ssize_t exports; /* how many memoryviews of the free room there are */
+    int masked;
+    unsigned char key[4];
+} Payload;
+
+static unsigned char *
+payload_at(Payload *self, Py_ssize_t at)
+{
+    return (unsigned char *)PyBytes_AsString(self->bytes) + at;
+}
+
+/* Refuses what moves or ends the free room while somebody may write to it. */
+static int
+check_payload(Payload *self)
+{
+    if (self->bytes == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the payload was taken");
+        return -1;
+    }
+    if (self->exports > 0) {
+        PyErr_SetString(PyExc_BufferError, "the room of the payload is in use");
+        return -1;
+    }
+    return 0;
+}
+
+/* Makes free room, if there is none and more is to come, when `coming` bytes are there to be added. What was announced counts
+ * for little until it arrives. */
+static int
+make_room(Payload *self, Py_ssize_t coming)
+{
+    if (self->got < self->capacity || self->got == self->size) {
+        return 0;
+    }
+    Py_ssize_t come = coming < self->size - self->got ? self->got + coming : self->size;
+    if (come < LEAST) {
+        come = LEAST;
+    }
+    const Py_ssize_t capacity = come < self->size / RESERVE ? come * RESERVE : self->size;
+    unsigned char *to;
+    PyObject *bytes = new_bytes(capacity, &to);
+    if (bytes == NULL) {
+        return -1;
+    }
+    memcpy(to, payload_at(self, 0), (size_t)self->got);
+    Py_DECREF(self->bytes);
+    self->bytes = bytes;
+    self->capacity = capacity;
+    return 0;
+}
+
+/* Unmasks the next `size` bytes, which are in place. */
+static void
+unmask_next(Payload *self, Py_ssize_t size)
+{
+    if (self->masked) {
+        unsigned char key[4];
+        for (int i = 0; i < 4; i++) {
+            key[i] = self->key[(self->got + i) & 3];
+        }
+        unsigned char *next = payload_at(self, self->got);
+        mask_bytes(next, next, (size_t)size, key);
+    }
+    self->got += size;
+}
+
+static PyObject *
+payload_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    Py_ssize_t size;
+    PyObject *key;
+    char *bytes = NULL;
+    Py_ssize_t length = 0;
+    if (kwargs != NULL && PyDict_Size(kwargs) > 0) {
+        PyErr_SetString(PyExc_TypeError, "Payload takes no keyword arguments");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "nO:Payload", &size, &key)) {
+        return NULL;
+    }
+    if (size < 0) {
+        PyErr_Format(PyExc_ValueError, "no payload has %zd bytes", size);
+        return NULL;
+    }
+    if (key != Py_None && PyBytes_AsStringAndSize(key, &bytes, &length) < 0) {
+        return NULL;
+    }
+    if (key != Py_None && length != 4) {
+        PyErr_Format(PyExc_ValueError, "a masking key has 4 bytes, not %zd", length);
+        return NULL;
+    }
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Payload *self = (Payload *)alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->size = size;
+    self->masked = bytes != NULL;
+    if (bytes != NULL) {
+        memcpy(self->key, bytes, 4);
+    }
+    self->bytes = PyBytes_FromStringAndSize(NULL, 0);
+    if (self->bytes == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void
+payload_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    Py_XDECREF(((Payload *)object)->bytes);
+    release(object);
+    Py_DECREF(type);
+}
+
+static int
+payload_getbuffer(PyObject *object, Py_buffer *view, int flags)
+{
+    Payload *self = (Payload *)object;
+    if (check_payload(self) < 0 || make_room(self, 0) < 0) {
+        view->obj = NULL;
+        return -1;
+    }
+    if (PyBuffer_FillInfo(view, object, payload_at(self, self->got), self->capacity - self->got, 0, flags) < 0) {
+        return -1;
+    }
+    self->exports++;
+    return 0;
+}
+
+static void
+payload_releasebuffer(PyObject *object, Py_buffer *view)
+{
+    (void)view;
+    ((Payload *)object)->exports--;
+}
+
+static PyObject *
+payload_room(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return PyMemoryView_FromObject(object);
+}
+
+static PyObject *
+payload_received(PyObject *object, PyObject *argument)
+{
+    Payload *self = (Payload *)object;
+    const Py_ssize_t size = PyLong_AsSsize_t(argument);
+    if (PyErr_Occurred() || check_payload(self) < 0) {
+        return NULL;
+    }
+    if (size < 0 || size > self->capacity - self->got) {
+        PyErr_Format(PyExc_ValueError, "there is no room for %zd bytes", size);
+        return NULL;
+    }
+    unmask_next(self, size);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+payload_add(PyObject *object, PyObject *buf)
+{
+    Payload *self = (Payload *)object;
+    Py_ssize_t taken = 0;
+    Py_buffer data;
+    if (check_payload(self) < 0) {
+        return NULL;
+    }
+    if (!PyByteArray_Check(buf)) {
+        PyErr_SetString(PyExc_TypeError, "add needs a bytearray");
+        return NULL;
+    }
+    if (PyObject_GetBuffer(buf, &data, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    while (taken < data.len && self->got < self->size) {
+        if (make_room(self, data.len - taken) < 0) {
+            break;
+        }
+        const Py_ssize_t room = self->capacity - self->got;
+        const Py_ssize_t size = data.len - taken < room ? data.len - taken : room;
+        memcpy(payload_at(self, self->got), (const char *)data.buf + taken, (size_t)size);
+        unmask_next(self, size);
+        taken += size;
+    }
+    PyBuffer_Release(&data);
+    if (PyErr_Occurred() || PySequence_DelSlice(buf, 0, taken) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+payload_take(PyObject *object, PyObject *unused)
+{
+    Payload *self = (Payload *)object;
+    (void)unused;
+    if (check_payload(self) < 0) {
+        return NULL;
+    }
+    if (self->got < self->size) {
+        PyErr_Format(PyExc_ValueError, "%zd bytes of the payload are still to come", self->size - self->got);
+        return NULL;
+    }
+    PyObject *bytes = self->bytes;
+    self->bytes = NULL;
+    return bytes;
+}
+
+static PyObject *
+payload_so_far(PyObject *object, PyObject *unused)
+{
+    Payload *self = (Payload *)object;
+    (void)unused;
+    if (self->bytes == NULL) {
+        check_payload(self);
+        return NULL;
+    }
+    return PyBytes_FromStringAndSize((const char *)payload_at(self, 0), self->got);
+}
+
+static PyObject *
+payload_left(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyLong_FromSsize_t(((Payload *)object)->size - ((Payload *)object)->got);
+}
+
+static PyMethodDef payload_methods[] = {
+    {"room", payload_room, METH_NOARGS, "room() -> memoryview: where the next bytes go"},
+    {"received", payload_received, METH_O, "received(size): so many bytes were put there"},
+    {"add", payload_add, METH_O, "add(buf): takes what belongs to the payload off the front of a bytearray"},
+    {"take", payload_take, METH_NOARGS, "take() -> bytes: the whole payload, once"},
+    {"so_far", payload_so_far, METH_NOARGS, "so_far() -> bytes: a copy of what has come"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef payload_members[] = {
+    {"left", payload_left, NULL, "the bytes that are still to come", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot payload_slots[] = {
+    {Py_tp_doc, "Payload(size, key): a large payload while it arrives"},
+    {Py_tp_new, payload_new},
+    {Py_tp_dealloc, payload_dealloc},
+    {Py_tp_methods, payload_methods},
+    {Py_tp_getset, payload_members},
+    {Py_bf_getbuffer, payload_getbuffer},
+    {Py_bf_releasebuffer, payload_releasebuffer},
+    {0, NULL},
+};
+
+static PyType_Spec payload_spec = {
+    .name = "silly._wire._speedups.Payload",
+    .basicsize = sizeof(Payload),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = payload_slots,
+};
+
 #define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
 
 static PyMethodDef functions[] = {
@@ -395,7 +671,16 @@ start(PyObject *module)
     Names *names = PyModule_GetState(module);
     names->text = PyUnicode_InternFromString("text");
     names->binary = PyUnicode_InternFromString("binary");
-    return names->text == NULL || names->binary == NULL ? -1 : 0;
+    if (names->text == NULL || names->binary == NULL) {
+        return -1;
+    }
+    PyObject *payload = PyType_FromModuleAndSpec(module, &payload_spec, NULL);
+    if (payload == NULL) {
+        return -1;
+    }
+    const int added = PyModule_AddObjectRef(module, "Payload", payload);
+    Py_DECREF(payload);
+    return added;
 }
 
 static int

@@ -1,13 +1,14 @@
 """The wire functions that cost the most: in C where the extension was built (``_speedups.c``), else in Python (``mask.py``,
-``messages.py``). The environment variable ``SILLY_PURE=1`` chooses Python."""
+``messages.py``, ``payload.py``). The environment variable ``SILLY_PURE=1`` chooses Python."""
 
 from __future__ import annotations
 
 import os
 
 from . import mask, messages
+from .payload import Payload
 
-__all__ = ["accelerated", "apply_mask", "message_frame", "take_messages", "unmask"]
+__all__ = ["Payload", "accelerated", "apply_mask", "message_frame", "take_messages", "unmask"]
 
 accelerated = False
 """Whether they are those in C."""
@@ -16,7 +17,7 @@ take_messages, message_frame = messages.take_messages, messages.message_frame
 
 if os.environ.get("SILLY_PURE") != "1":
     try:
-        from ._speedups import apply_mask, message_frame, take_messages, unmask  # type: ignore[assignment]
+        from ._speedups import Payload, apply_mask, message_frame, take_messages, unmask  # type: ignore[assignment]
     except ImportError:
         pass  # there was no compiler when it was installed: ``python -m silly -v`` tells
     else:

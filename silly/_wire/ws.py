@@ -19,7 +19,7 @@ from typing import Any
 from .deflate import Inflater
 from .error import ProtocolError
 from .limits import Limits
-from .speedups import apply_mask, unmask
+from .speedups import Payload, apply_mask, unmask
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN = 0x80
@@ -36,6 +36,10 @@ _BETWEEN_MESSAGES = frozenset((TEXT, BINARY, FIN | TEXT, FIN | BINARY, *_CONTROL
 _WITHIN_MESSAGE = frozenset((CONTINUATION, FIN | CONTINUATION, *_CONTROLS))
 """The first bytes that a frame may have: without extensions the reserved bits are zero, and control frames are whole."""
 _BETWEEN_COMPRESSED = _BETWEEN_MESSAGES | {first | RSV1 for first in (TEXT, BINARY, FIN | TEXT, FIN | BINARY)}
+LARGE = 64 * 1024
+"""Bytes of a binary frame from which on it is received where it stays."""
+_BEGUN = 8 * 1024
+"""So much of it must have come before: who only announces gets no memory."""
 _SLICE = 1024
 """Compressed bytes that a streamed message inflates at a time: they make a megabyte at most."""
 
@@ -71,6 +75,7 @@ class MessageReader:
         "_payload_at",
         "_size",
         "_whole",
+        "payload",
         "simple",
     )
 
@@ -106,6 +111,8 @@ class MessageReader:
         self._final = False
         self._payload_at = 0
         """Where the payload of another frame that still arrives starts in the buffer, or 0."""
+        self.payload: Payload | None = None
+        """That of a large message, which the driver may receive into directly; or None."""
 
     def taken(self) -> None:
         """``take_messages`` has taken what may have been the frame that still arrived."""
@@ -113,6 +120,8 @@ class MessageReader:
 
     def next(self, buf: bytearray) -> Message | int:
         """The next message or control frame, taken off the front of ``buf``, or the size that ``buf`` must reach first."""
+        if self.payload is not None:
+            return self._take_payload(buf, self.payload)
         if self._left >= 0:
             got = self._take_more(buf)
             if got != 0:
@@ -158,7 +167,11 @@ class MessageReader:
                 if first & (RSV1 | TEXT) or self._compressed or self._decoder is not None:
                     return self._take_frame(buf, first, at - 4 if self._masked else at, length)
                 self._payload_at = at
-                return end
+                if first != FIN | BINARY or length < LARGE:
+                    return end
+                if have < at + _BEGUN:
+                    return at + _BEGUN
+                return self._open_payload(buf, at, length)
             self._payload_at = 0
             if self._masked:
                 payload = unmask(buf, at, end)
@@ -272,6 +285,34 @@ class MessageReader:
         del buf[:at]
         return self._take_more(buf)
 
+    def _open_payload(self, buf: bytearray, at: int, length: int) -> Message | int:
+        """Begins to take the payload of a large message as it arrives."""
+        self._key = bytes(buf[at - 4 : at]) if self._masked else b""
+        self.payload = Payload(length, self._key or None)
+        self.simple = -1
+        self._payload_at = 0
+        del buf[:at]
+        return self._take_payload(buf, self.payload)
+
+    def _take_payload(self, buf: bytearray, payload: Payload) -> Message | int:
+        payload.add(buf)
+        if payload.left:
+            return 1
+        self.payload = None
+        self.simple = min(self._limits.message, sys.maxsize)
+        return BINARY, payload.take()
+
+    def _split_payload(self, payload: Payload) -> None:
+        """The rest of a large message is to be had in pieces: it becomes an open message like others."""
+        self._open(FIN | BINARY)
+        self._final = True
+        self._left = payload.left
+        self._data = bytearray(payload.so_far())
+        self._size = len(self._data)
+        turn = self._size & 3
+        self._key = self._key[turn:] + self._key[:turn]
+        self.payload = None
+
     def _fragment(self, first: int, payload: bytes) -> Message | None:
         """Adds a whole frame to a fragmented message; the message when that ends it."""
         self._open(first)
@@ -351,6 +392,8 @@ class MessageReader:
         """Streams the message that is open, or the next one, if it has at most ``most`` bytes: ``next`` gives
         ``(CONTINUATION, b"")`` as pieces of it arrive, which ``take`` returns, and at its end its opcode with STREAMED, and
         the rest."""
+        if self.payload is not None:
+            self._split_payload(self.payload)
         if not self._dropping:
             self._whole = self.simple = -1
             self._most = most
@@ -363,7 +406,8 @@ class MessageReader:
             self.take()
         else:
             self._whole = self._most = self._limits.message
-            self.simple = min(self._limits.message, sys.maxsize)
+            if self.payload is None:
+                self.simple = min(self._limits.message, sys.maxsize)
 
     @property
     def opcode(self) -> int:
@@ -390,8 +434,9 @@ class MessageReader:
         """
         found: list[tuple[int, bytes, int, int]] = []
         have = len(buf)
-        if not at and self._left > 0:
-            at, data = self._left, True
+        left = self._left if self.payload is None else self.payload.left
+        if not at and left > 0:
+            at, data = left, True
         while have - at >= 2:
             first, second = buf[at], buf[at + 1]
             length = second & 0x7F
@@ -440,6 +485,8 @@ class MessageReader:
         """What has arrived of a message that isn't whole; empty when there is none."""
         if self._opcode == TEXT:
             return self._data.decode("utf-8", "ignore")
+        if self.payload is not None:
+            return self.payload.so_far()
         data = bytes(self._data)
         at = self._payload_at
         if at:

@@ -29,6 +29,7 @@ from .._core.loop import READ, WRITE
 from .._core.scheduler import READY
 from .._core.timers import Timer
 from .._wire.limits import DEFAULT, Limits
+from .._wire.speedups import Payload
 from ._descriptor import receive
 from ._output import Output
 
@@ -56,6 +57,7 @@ class Stream(Output):
         "_discarded",
         "_events",
         "_paused",
+        "_payload",
         "_reader",
         "_recv_size",
         "_released",
@@ -82,6 +84,8 @@ class Stream(Output):
         self.goodbye: bytes | None = None
         """What the peer is told when the process ends; the protocol above sets it. None once it was said."""
         self._reader: scheduler.Task | None = None
+        self._payload: Payload | None = None
+        """What the reader wants the data put into, in place of ``buf``."""
         self._recv_size = RECV
         self._paused = False
         self._deadline: float | None = None
@@ -100,6 +104,11 @@ class Stream(Output):
         if self.sock is None:
             return  # closed earlier in this turn
         if mask & READ and self._events & READ:
+            if self._payload is not None:
+                self._receive_into(self._payload)
+                if mask & WRITE:
+                    self.on_event(WRITE)
+                return
             buf = self.buf
             try:
                 got = receive(self.fd, buf, self._recv_size)
@@ -121,6 +130,26 @@ class Stream(Output):
                     self._ended()
         if mask & WRITE and self._events & WRITE:
             self._transmit()
+
+    def _receive_into(self, payload: Payload) -> None:
+        """Data has arrived while a reader waits for a large payload."""
+        assert self.sock is not None
+        with payload.room() as room:
+            try:
+                got = self.sock.recv_into(room)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self.fail(errno.from_oserror(exc))
+                return
+        self.heard = True
+        if not got:
+            self._ended()
+            return
+        payload.received(got)
+        if not payload.left:
+            self._payload = None
+            self._wake_reader(None)
 
     def _arrived(self, got: int) -> None:
         """``buf`` has grown by ``got`` bytes: wakes the reader if that is enough, or pauses reading."""
@@ -234,6 +263,18 @@ class Stream(Output):
             return errno.CLOSED  # maybe after the data had come: ``close`` dropped it
         return err
 
+    def fill_into(self, payload: Payload, deadline: float | None = None) -> str | None:
+        """Waits until more of ``payload`` has come, most of which needn't pass ``buf``, which must be empty; else like
+        ``fill``."""
+        need = min(payload.left, self.mark)
+        if self.plain:
+            self._payload = payload
+            need = 1
+        try:
+            return self.fill(need, deadline)
+        finally:
+            self._payload = None
+
     def take(self, size: int) -> bytes:
         """Removes and returns the first ``size`` bytes, which must be there."""
         buf = self.buf
@@ -300,6 +341,7 @@ class Stream(Output):
             return errno.CLOSED
         self.closed = True
         self.err = self.werr = errno.CLOSED
+        self._payload = None
         self._wake_all()
         if self.sock is None:
             return None  # broken before: the descriptor is gone already

@@ -64,6 +64,26 @@ def test_cve_2026_54274_nothing_is_allocated_for_a_length(announced: int, role: 
         assert sock.closecode == 1006
 
 
+@both_roles
+@pytest.mark.parametrize("sent", [4 * KIB, 20 * KIB, 200 * KIB])
+def test_cve_2026_54274_what_is_reserved_follows_what_arrives(sent: int, role: Role) -> None:
+    with role(TCP, {**SHORT, "message": 2**63 - 1}) as (sock, peer):
+        reading = spawn(lambda: read(sock))
+        turn(2)
+        with Memory() as memory:
+            data = peer.frame(FIN | BINARY, b"x" * sent, (2**40).to_bytes(8, "big"))
+            for at in range(0, len(data), 8 * KIB):
+                peer.send(data[at : at + 8 * KIB])
+                turn()
+            turn(5)
+            arrived = len(sock._messages.partial(sock.conn._stream.buf))
+        assert arrived == sent
+        assert memory.held < 9 * sent + 128 * KIB
+        peer.close()
+        assert joined(reading)[0] is None
+        assert len(sock.partial) == sent
+
+
 @both_transports
 @both_roles
 def test_cve_2026_54274_refused_at_the_header(role: Role, way: Way, logs: Any) -> None:
@@ -272,10 +292,25 @@ def is_linear(work: Callable[[int], object], size: int) -> None:
     assert large < 10 * max(small, 0.002)
 
 
+def arrive(stream: Any, data: bytes) -> None:
+    """Lets ``data`` arrive, as the loop would."""
+    payload = stream._payload
+    if payload is None:
+        stream.buf += data
+        stream._arrived(len(data))
+        return
+    buf = bytearray(data)
+    payload.add(buf)
+    if not payload.left:
+        stream._payload = None
+        stream._wake_reader(None)
+    assert not buf
+
+
 def feed(stream: Any, data: bytes, piece: int) -> None:
     """Lets ``data`` arrive piece by piece, as the selector would, without a socket's costs in between."""
     for at in range(0, len(data), piece):
-        stream._feed(data[at : at + piece])
+        arrive(stream, data[at : at + piece])
         if stream._reader is None:
             turn()
 
@@ -388,7 +423,7 @@ def test_small_frames_in_one_buffer_are_linear() -> None:
         with server_role(TCP, {**SHORT, "receive_mark": 2**22}) as (sock, peer):
             data = peer.frame(FIN | TEXT, b"x") * count
             reading = spawn(lambda: [read(sock) for _ in range(count)])
-            sock.conn._stream._feed(data)
+            arrive(sock.conn._stream, data)
             assert len(joined(reading)) == count
 
     is_linear(work, 5000)
