@@ -22,7 +22,7 @@ usage: python -m silly [-h] [-v] [-l LEVEL] SCRIPT [ARG ...] [--key=value ...]
 Runs SCRIPT as the first task, then serves until silly.exit(), a signal, or nothing is left to do.
 
   -h, --help      show this
-  -v, --version   show the versions of silly, Python and greenlet
+  -v, --version   show the versions of silly, Python and greenlet, and whether code in C runs
   -l LEVEL        log lines from LEVEL on: debug, info (the default), warn, error
   --key=value     a setting for the script: silly.env.get("key")
 """
@@ -58,7 +58,21 @@ def main(args: list[str]) -> int:
 def _versions() -> str:
     import greenlet
 
-    return f"silly {version} (Python {sys.version.split()[0]}, greenlet {greenlet.__version__}, pure Python wire code)"
+    return f"silly {version} (Python {sys.version.split()[0]}, greenlet {greenlet.__version__}, {_extensions()})"
+
+
+def _extensions() -> str:
+    """Whether the extensions in C run, and if not, why."""
+    if os.environ.get("SILLY_PURE") == "1":
+        return "pure Python: SILLY_PURE=1"
+    try:
+        import silly._wire._speedups
+        import silly.net._speedups  # noqa: F401
+    except ModuleNotFoundError as exc:
+        return f"slower Python code runs: {exc.name} was not built"
+    except ImportError as exc:
+        return f"slower Python code runs: {exc}"
+    return "accelerated in C"
 
 
 def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never returns

@@ -101,7 +101,7 @@ def readycount() -> int:
 def inspect() -> dict[Task, Inspection]:
     """Every task that hasn't finished: name, status, what it waits on, where it was forked, and its stack."""
     everyone = [*scheduler.tasks]
-    if scheduler.main._status != scheduler.RUN or scheduler._current is scheduler.main:
+    if scheduler.main._status != scheduler.RUN or scheduler.loop.current is scheduler.main:
         everyone.append(scheduler.main)
     caller = sys._getframe(1)
     return {task: _inspect(task, caller) for task in everyone}
@@ -109,7 +109,7 @@ def inspect() -> dict[Task, Inspection]:
 
 def _inspect(task: Task, caller: FrameType) -> Inspection:
     green = task._greenlet
-    frame = caller if task is scheduler._current else green.gr_frame if green is not None else None
+    frame = caller if task is scheduler.loop.current else green.gr_frame if green is not None else None
     stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
     return {
         "name": task.name(),

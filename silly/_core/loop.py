@@ -93,12 +93,14 @@ class Loop:
         "_signalled",
         "_waker",
         "busy_since",
+        "current",
         "deferred",
         "dirty",
         "drain",
         "handlers",
         "interrupted",
         "lagged",
+        "left",
         "listeners",
         "ready",
         "starved",
@@ -116,6 +118,10 @@ class Loop:
         self.ready: deque[Any] = deque()
         self.deferred: list[Any] = []
         """What becomes ready with the next turn, so after the I/O that is pending now."""
+        self.current: Any = None
+        """What of ``ready`` runs now. Here with ``left``, for speed: an attribute is set several times faster than a global."""
+        self.left = 0
+        """How many more may run in the present slice of a drain; 0 while none is under way."""
         self.dirty: list[Dirty] = []
         self.handlers: set[Handler] = set()
         self.listeners = 0
@@ -233,11 +239,14 @@ class Loop:
             self.lagged += (end or now) - since
         callbacks = self._callbacks
         for fd, mask in events:
-            callback = callbacks.get(fd)
-            if callback is None:
-                continue  # unregistered earlier in this turn
             try:
-                callback(mask if mask <= _BOTH else _BOTH)
+                callback = callbacks[fd]
+            except KeyError:
+                continue  # unregistered earlier in this turn
+            if mask > _BOTH:
+                mask = _BOTH
+            try:
+                callback(mask)
             except Exception:
                 _report(callback)
         if ready:

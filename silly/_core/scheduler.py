@@ -126,9 +126,6 @@ _overdue = False
 """Whether the graceful end took longer than it may."""
 _grace: Timer | None = None
 _pool: list[greenlet] = []
-_current: Task | None
-_left = 0
-"""Tasks that may yet run in the present slice; 0 while none is under way."""
 _on_create: Callable[[Task], object] | None = None
 _on_term: Callable[[Task], object] | None = None
 
@@ -157,12 +154,12 @@ class _Held:
 _main_greenlet = getcurrent()
 _held: Any = _Held()
 main = _make_main()
-_current = main
+loop.current = main
 
 
 def current() -> Task:
     """The running task (the main program counts as one). Raises RuntimeError in a loop callback or another thread."""
-    task = _current
+    task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(_not_here("only a task can be asked for", "this"))
     return task
@@ -186,22 +183,22 @@ def check_thread(what: str) -> None:
 
 def park(what: Any, status: str = WAIT) -> Any:
     """Blocks the current task until ``wake(task, value)``, and returns that value. ``what``: on what, for people."""
-    global _current, _left
-    task = _current
+    task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(_not_here("cannot block", what))
     if task._over is not None:
         raise DeadlineOver(ran_out(what))
     task._what = what
     task._status = status
-    if _left and _ready and not exiting:
-        # Another task is ready, and its turn: to switch there by way of the hub would be one switch more.
+    if loop.left and _ready and not exiting and task is not main:
+        # Another task is ready, and its turn: to switch there by way of the hub would be one switch more. Not from the main
+        # program: Ctrl-C raises there at any bytecode, and the task that has just left the queue would be lost.
         following = _ready[0]
         green = following._greenlet
         if green is not None:
             _ready.popleft()
-            _left -= 1
-            _current = following
+            loop.left -= 1
+            loop.current = following
             following._status = RUN
             value = following._value
             following._value = None
@@ -317,14 +314,13 @@ def _exit_status(exc: SystemExit) -> int:
 
 def _drain() -> None:
     """Runs ready tasks, at most a slice of them. A task that blocks switches to the next one itself, if that ran before."""
-    global _current, _left
     ready = _ready
-    _left = SLICE
+    loop.left = SLICE
     try:
-        while ready and _left:
-            _left -= 1
+        while ready and loop.left:
+            loop.left -= 1
             task = ready.popleft()
-            _current = task
+            loop.current = task
             task._status = RUN
             green = task._greenlet
             if green is None:
@@ -336,8 +332,8 @@ def _drain() -> None:
                 task._value = None
                 green.switch(value)
     finally:
-        _left = 0
-        _current = None
+        loop.left = 0
+        loop.current = None
     if ready:
         loop.flush()  # the slice is cut: what its tasks wrote shall not wait for the rest
 
@@ -369,7 +365,7 @@ class Deadline:
         return self._over
 
     def __enter__(self) -> Deadline:
-        task = _current
+        task: Task | None = loop.current
         if task is None or task._greenlet is not getcurrent():
             raise RuntimeError(_not_here("there is no task to bound", "time.deadline"))
         if self._timer is not None:
@@ -426,7 +422,7 @@ def _text(deadline: Deadline, what: Any) -> str:
 
 def expired() -> bool:
     """Whether the current task is under a deadline that has struck: nothing blocks then. False where there is no task."""
-    task = _current
+    task: Task | None = loop.current
     return task is not None and task._over is not None
 
 
@@ -435,7 +431,7 @@ def ran_out(what: str) -> str:
 
     Raises RuntimeError where ``expired()`` is False.
     """
-    task = _current
+    task: Task | None = loop.current
     if task is None or task._over is None:
         raise RuntimeError(f"BUG: {what}: no deadline has run out")
     return _text(task._over, what)
@@ -499,14 +495,13 @@ def begin_exit(status: int) -> None:
 
 def _throw(task: Task, exc: BaseException) -> None:
     """Raises ``exc`` in a waiting task, where it waits."""
-    global _current
     green = task._greenlet
     assert green is not None
-    _current = task
+    loop.current = task
     task._status = RUN
     task._value = None
     green.throw(exc)
-    _current = None
+    loop.current = None
 
 
 def _throw_main(exc: BaseException) -> None:
@@ -608,8 +603,7 @@ def _interrupted(exc: BaseException) -> None:
 
 
 def _hub() -> None:
-    global _current
-    _current = None
+    loop.current = None
     interrupt_safely(loop, lambda: getcurrent() is _main_greenlet, _interrupted)
     loop.run()
 
@@ -655,9 +649,9 @@ def _deliver() -> None:
 
 def _after_fork() -> None:
     """In a child of ``os.fork``: the loop, whose descriptors the parent uses, is out of reach from here on."""
-    global _forked, _current, _to_hub
+    global _forked, _to_hub
     _forked = True
-    _current = None
+    loop.current = None
     _to_hub = _in_child
     loop.thread = -1
     forget_signals()

@@ -112,7 +112,7 @@ def _look(told: _Hold | None, now: float) -> _Hold | None:
         logger.warn(f"{told.who} held the loop for {now - told.since:.1f} s in all")
     if not since or now - since < HELD:
         return None
-    task = scheduler._current
+    task = _loop.current
     if task is scheduler.main:
         if hasattr(sys, "ps1"):
             return None

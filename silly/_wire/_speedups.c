@@ -558,6 +558,7 @@ static PyObject *
 payload_add(PyObject *object, PyObject *buf)
 {
     Payload *self = (Payload *)object;
+    const Py_ssize_t before = self->got;
     Py_ssize_t taken = 0;
     Py_buffer data;
     if (check_payload(self) < 0) {
@@ -582,6 +583,7 @@ payload_add(PyObject *object, PyObject *buf)
     }
     PyBuffer_Release(&data);
     if (PyErr_Occurred() || PySequence_DelSlice(buf, 0, taken) < 0) {
+        self->got = before; /* it is still in `buf`, and will be added again */
         return NULL;
     }
     Py_RETURN_NONE;

@@ -72,10 +72,10 @@ class MessageReader:
         "_masked",
         "_most",
         "_opcode",
-        "_payload_at",
         "_size",
         "_whole",
         "payload",
+        "payload_at",
         "simple",
     )
 
@@ -109,19 +109,16 @@ class MessageReader:
         """Bytes of it to come, or -1 when there is no such frame."""
         self._key = b""
         self._final = False
-        self._payload_at = 0
-        """Where the payload of another frame that still arrives starts in the buffer, or 0."""
+        self.payload_at = 0
+        """Where the payload of another frame that still arrives starts in the buffer, or 0. Whoever takes messages off the
+        buffer by ``take_messages`` sets it to 0."""
         self.payload: Payload | None = None
         """That of a large message, which the driver may receive into directly; or None."""
-
-    def taken(self) -> None:
-        """``take_messages`` has taken what may have been the frame that still arrived."""
-        self._payload_at = 0
 
     def next(self, buf: bytearray) -> Message | int:
         """The next message or control frame, taken off the front of ``buf``, or the size that ``buf`` must reach first."""
         if self.payload is not None:
-            return self._take_payload(buf, self.payload)
+            return self._take_payload(buf, self.payload) if self._whole >= 0 else self._split_payload(self.payload)
         if self._left >= 0:
             got = self._take_more(buf)
             if got != 0:
@@ -166,13 +163,13 @@ class MessageReader:
                     return at
                 if first & (RSV1 | TEXT) or self._compressed or self._decoder is not None:
                     return self._take_frame(buf, first, at - 4 if self._masked else at, length)
-                self._payload_at = at
+                self.payload_at = at
                 if first != FIN | BINARY or length < LARGE:
                     return end
                 if have < at + _BEGUN:
                     return at + _BEGUN
                 return self._open_payload(buf, at, length)
-            self._payload_at = 0
+            self.payload_at = 0
             if self._masked:
                 payload = unmask(buf, at, end)
             elif length < 4096:
@@ -280,7 +277,7 @@ class MessageReader:
             self._key = bytes(buf[at - 4 : at])
         self._open(first)
         self._final = bool(first & FIN)
-        self._payload_at = 0
+        self.payload_at = 0
         self._left = length
         del buf[:at]
         return self._take_more(buf)
@@ -290,7 +287,7 @@ class MessageReader:
         self._key = bytes(buf[at - 4 : at]) if self._masked else b""
         self.payload = Payload(length, self._key or None)
         self.simple = -1
-        self._payload_at = 0
+        self.payload_at = 0
         del buf[:at]
         return self._take_payload(buf, self.payload)
 
@@ -302,16 +299,18 @@ class MessageReader:
         self.simple = min(self._limits.message, sys.maxsize)
         return BINARY, payload.take()
 
-    def _split_payload(self, payload: Payload) -> None:
-        """The rest of a large message is to be had in pieces: it becomes an open message like others."""
+    def _split_payload(self, payload: Payload) -> Message:
+        """A large message is to be had in pieces: it becomes an open message like others, of which some has come."""
+        data = payload.so_far()
+        self._check_size(len(data) + payload.left, FIN | BINARY)
+        self.payload = None
         self._open(FIN | BINARY)
         self._final = True
         self._left = payload.left
-        self._data = bytearray(payload.so_far())
-        self._size = len(self._data)
-        turn = self._size & 3
+        turn = len(data) & 3
         self._key = self._key[turn:] + self._key[:turn]
-        self.payload = None
+        self._keep(data)
+        return _MORE
 
     def _fragment(self, first: int, payload: bytes) -> Message | None:
         """Adds a whole frame to a fragmented message; the message when that ends it."""
@@ -392,8 +391,6 @@ class MessageReader:
         """Streams the message that is open, or the next one, if it has at most ``most`` bytes: ``next`` gives
         ``(CONTINUATION, b"")`` as pieces of it arrive, which ``take`` returns, and at its end its opcode with STREAMED, and
         the rest."""
-        if self.payload is not None:
-            self._split_payload(self.payload)
         if not self._dropping:
             self._whole = self.simple = -1
             self._most = most
@@ -435,7 +432,7 @@ class MessageReader:
         found: list[tuple[int, bytes, int, int]] = []
         have = len(buf)
         left = self._left if self.payload is None else self.payload.left
-        if not at and left > 0:
+        if not at and (left > 0 or self.payload is not None):
             at, data = left, True
         while have - at >= 2:
             first, second = buf[at], buf[at + 1]
@@ -486,9 +483,10 @@ class MessageReader:
         if self._opcode == TEXT:
             return self._data.decode("utf-8", "ignore")
         if self.payload is not None:
+            self.payload.add(buf)  # TLS gathers some there before it wakes the reader
             return self.payload.so_far()
         data = bytes(self._data)
-        at = self._payload_at
+        at = self.payload_at
         if at:
             rest = bytes(buf[at:])
             data += apply_mask(rest, buf[at - 4 : at]) if self._masked else rest

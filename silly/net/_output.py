@@ -153,7 +153,7 @@ class Output:
             self._dirty = True
             _loop.dirty.append(self)
         # The main program may be a REPL: nothing would send what it wrote until it blocks.
-        if unsent >= GATHER or scheduler._current is scheduler.main:
+        if unsent >= GATHER or _loop.current is scheduler.main:
             return self._write_more()
         return None
 
@@ -168,7 +168,7 @@ class Output:
             self._transmit()
         if self.unsent > self.limits.unsent:
             return self._wait_sent()
-        if self._run > RUN and scheduler._current is not None:
+        if self._run > RUN and _loop.current is not None:
             # The peer keeps up with us, so nothing else makes this task wait: others, timers and signals want to run.
             self._run = 0
             scheduler.pause()
@@ -194,7 +194,7 @@ class Output:
         if not self._dirty:
             self._dirty = True
             _loop.dirty.append(self)
-        if self.unsent >= GATHER or scheduler._current is scheduler.main:
+        if self.unsent >= GATHER or _loop.current is scheduler.main:
             return self._write_more()
         return None
 
@@ -212,7 +212,7 @@ class Output:
             if self._filing is not None:
                 self._check_turn()
             self._queue(data)
-            if scheduler._current is scheduler.main:
+            if _loop.current is scheduler.main:
                 self.flush()
         return self.werr
 
@@ -250,7 +250,7 @@ class Output:
 
     def _check_turn(self) -> None:
         """Raises RuntimeError for a task that writes while another one sends a file."""
-        if self._filing is scheduler._current:
+        if self._filing is _loop.current:
             return
         if not self.plain:
             self.fail(errno.TLS)  # the record is made: without it the peer can't read those that follow
@@ -320,25 +320,26 @@ class Output:
         """Sends what was gathered. The loop calls it for dirty streams."""
         self._dirty = False
         out = self._out
-        if not out or self._blocked or self.sock is None:
+        if self._blocked or not out:
             return
-        if len(out) == 1 and not self.closed and self._writers is None:
-            # What happens for nearly every message, without a call.
-            try:
-                sent = send(self.fd, out[0])
-            except OSError as exc:
-                # Not left to ``_transmit``: the system tells a reset once, after that only a broken pipe.
-                self._write_failed(errno.from_oserror(exc))
-                return
-            if sent == self.unsent:
-                out.clear()
-                self.unsent = 0
-                return
-            if sent < 0:
-                self._block()
-                return
+        if len(out) > 1:
+            self._transmit()
+            return
+        # What happens for nearly every message, without a call. Nobody waits: whoever does has met a refusal.
+        try:
+            sent = send(self.fd, out[0])
+        except OSError as exc:
+            # Not left to ``_transmit``: the system tells a reset once, after that only a broken pipe.
+            self._write_failed(errno.from_oserror(exc))
+            return
+        if sent == self.unsent:
+            out.clear()
+            self.unsent = 0
+        elif sent < 0:
+            self._block()
+        else:
             self._sent(sent)
-        self._transmit()
+            self._transmit()
 
     def _wait_sent(self) -> str | None:
         """Waits until the unsent bytes are below the low mark."""

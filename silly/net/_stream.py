@@ -101,35 +101,35 @@ class Stream(Output):
 
     def on_event(self, mask: int) -> None:
         """The descriptor is ready."""
-        if self.sock is None:
-            return  # closed earlier in this turn
-        if mask & READ and self._events & READ:
-            if self._payload is not None:
-                self._receive_into(self._payload)
-                if mask & WRITE:
-                    self.on_event(WRITE)
-                return
+        if mask == READ and self._payload is None and self.sock is not None:
+            # What happens for nearly every message, without a call.
             buf = self.buf
             try:
                 got = receive(self.fd, buf, self._recv_size)
             except OSError as exc:
                 self.fail(errno.from_oserror(exc))
                 return
-            if got >= 0:
-                self.heard = True
-                reader = self._reader
-                if reader is not None and got and len(buf) >= self.need:
-                    # What happens for nearly every message, without a call: ``_arrived`` and ``scheduler.wake``.
-                    self._reader = None
-                    reader._value = None
-                    reader._status = READY
-                    _ready.append(reader)
-                elif got:
-                    self._arrived(got)
+            if got < 0:
+                return
+            self.heard = True
+            reader = self._reader
+            if reader is not None and got and len(buf) >= self.need:
+                self._reader = None
+                reader._value = None
+                reader._status = READY
+                _ready.append(reader)
+            elif got:
+                self._arrived(got)
+            else:
+                self._ended()
+        elif self.sock is not None:
+            if mask & READ and self._events & READ:
+                if self._payload is not None:
+                    self._receive_into(self._payload)
                 else:
-                    self._ended()
-        if mask & WRITE and self._events & WRITE:
-            self._transmit()
+                    self.on_event(READ)
+            if mask & WRITE and self._events & WRITE:
+                self._transmit()
 
     def _receive_into(self, payload: Payload) -> None:
         """Data has arrived while a reader waits for a large payload."""
@@ -249,7 +249,7 @@ class Stream(Output):
         self._deadline = deadline
         if deadline is not None and (self._timer is None or self._timer.when > deadline):
             self._arm(deadline)
-        task = self._reader = scheduler._current  # park raises where there is none
+        task = self._reader = _loop.current  # park raises where there is none
         try:
             err: str | None = scheduler.park(self)
         except BaseException as exc:
@@ -317,6 +317,7 @@ class Stream(Output):
         reader = self._reader
         if reader is not None:
             self._reader = None
+            self._payload = None  # what comes before it runs may be for another reader
             scheduler.wake(reader, value)
 
     @property

@@ -282,7 +282,7 @@ class TlsStream(Stream):
         if data and self.werr is None:
             self._answers = self._answers + len(data) if self._blocked else 0
             self._queue(data)
-            if scheduler._current is scheduler.main:
+            if scheduler.loop.current is scheduler.main:
                 self.flush()
 
     def _encrypt(self, data: bytes) -> bytes:

@@ -157,7 +157,8 @@ class Pool:
 
 def look(conn: Conn) -> None:
     """Takes what has come while a connection was idle, or its end: that may be with the kernel still."""
-    conn._stream.on_event(READ)
+    if not conn._stream.paused and conn.isalive():
+        conn._stream.on_event(READ)
 
 
 def _usable(conn: Conn) -> bool:

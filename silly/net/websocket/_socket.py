@@ -201,8 +201,7 @@ class Socket:
         deadline = None if timeout is None else deadline_after(timeout)
         if stream._reader is not None:
             raise RuntimeError(f"BUG: {self}: another task is already reading from it")
-        buf = stream.buf
-        if buf and not taken:
+        if stream.buf and not taken:
             self._burst += 1
             if self._burst >= BURST:
                 if self._burst > BURST:
@@ -213,18 +212,17 @@ class Socket:
                     return None, self._err
                 if self._burst:
                     return self._read_looked(timeout)  # it was looked through meanwhile
-                buf = stream.buf
         messages = self._messages
         payload = messages.payload
         while True:
             if taken:
                 return taken.pop()  # another task, which has read meanwhile, left it
             need = 1
+            buf = stream.buf
             if buf or payload is not None:
                 message = take_messages(buf, taken, self._server, messages.simple)
                 if message is not None:
-                    messages.taken()
-                    self._controls = 0
+                    messages.payload_at = self._controls = 0
                     if buf:
                         self._burst = min(self._burst + len(taken), BURST - 1)
                         self.unattended()
@@ -244,12 +242,13 @@ class Socket:
                     if shown is not None:
                         self.unattended()
                         return shown
+                    payload = None
                     continue
                 need = got
+                payload = messages.payload
             self._burst = 0
             if stream.goodbye is None:
                 deadline = self._sooner(deadline)
-            payload = messages.payload
             err = stream.fill(need, deadline) if payload is None else stream.fill_into(payload, deadline)
             if err is not None and not taken:
                 return None, self._read_failed(err, "sock.read")
@@ -338,7 +337,7 @@ class Socket:
             if self._taken:
                 self._give_back()
             need = 1
-            if stream.buf:
+            if stream.buf or messages.payload is not None:
                 self._burst += 1
                 if self._burst >= BURST:
                     scheduler.pause()
@@ -728,7 +727,7 @@ class Socket:
                     return scheduler.ran_out(what)
                 raise
         if stream.goodbye is None or stream.werr is not None:
-            if self._writing is scheduler._current:
+            if self._writing is _loop.current:
                 self._end_turn()
             return self._told() if stream.werr is None else self._lost(stream.werr)
         err = self._refused(what)
