@@ -1,11 +1,9 @@
-"""Receiving and sending on a connection's descriptor, which does not block: in C where the extension was built
-(``_speedups.c``), else as here. ``SILLY_PURE=1`` chooses Python, as for ``_wire/speedups.py``."""
+"""Receiving and sending on a connection's descriptor, which does not block, in pure Python; ``_speedups.c`` has the same in
+C."""
 
 from __future__ import annotations
 
 import os
-
-__all__ = ["NOTHING", "receive", "send"]
 
 NOTHING = -1
 """Returned where the call would have waited."""
@@ -28,9 +26,3 @@ def send(fd: int, data: bytes | memoryview, /) -> int:
     except BlockingIOError:
         return NOTHING
 
-
-if os.environ.get("SILLY_PURE") != "1":
-    try:
-        from ._speedups import receive, send
-    except ImportError:
-        pass  # it was not built

@@ -20,10 +20,9 @@ from .. import errno
 from .._core import scheduler
 from .._core.timers import Timer
 from .._wire.limits import Limits
-from ._descriptor import send
+from ._chosen import Gathered, send
+from ._gathered import GATHER
 
-GATHER = 64 * 1024
-"""Unsent bytes that are sent without waiting for the end of the drain."""
 RUN = 1024 * 1024
 """Bytes that a task may send to a peer that keeps up before it lets others run."""
 IOV = 1024
@@ -62,55 +61,43 @@ def amount(size: int) -> str:
     return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
 
 
-class Output:
+class Output(Gathered):
     """See the module's header. ``Stream`` adds the reading half, and the end."""
 
     plain = True
     """Whether what arrives and what is sent is the data itself, as it is not for TLS."""
 
     __slots__ = (
-        "_blocked",
-        "_dirty",
         "_eof",
-        "_filing",
-        "_out",
         "_progress",
         "_run",
         "_writers",
         "_wtimer",
         "closed",
-        "fd",
         "filed",
         "limits",
         "owner",
         "sock",
-        "unsent",
         "wants_room",
-        "werr",
         "why",
     )
 
     def __init__(self, sock: socket.socket, limits: Limits) -> None:
+        super().__init__()
         self.sock: socket.socket | None = sock
         """None once it is closed; nothing uses ``fd`` then."""
         self.fd = sock.fileno()
         self.limits = limits
         self.closed = False
-        self.werr: str | None = None
         self.why = ""
         """Of a connection that broke: how, in words."""
         self.owner: Callable[[], Owner | None] = nobody
         """Gives whom to tell of data that arrives while nobody waits for it. A weak reference, else a forgotten connection
         would live for ever."""
-        self.unsent = 0
         self.wants_room = False
         """Whether to tell the owner once when the kernel has taken most of the output that it refused."""
-        self._out: list[bytes | memoryview] = []
-        self._dirty = False
-        self._blocked = False
+        self._all_dirty = _loop.dirty
         self._writers: list[scheduler.Task] | None = None
-        self._filing: scheduler.Task | None = None
-        """The task that sends a file."""
         self.filed = 0
         """Bytes of the last file that were sent."""
         self._progress = 0.0
@@ -139,6 +126,8 @@ class Output:
 
     def write(self, data: bytes) -> str | None:
         """Queues ``data``, which must never change; the error, or None. Waits past the limit ``unsent``."""
+        if _loop.current is not scheduler.main and self.gather(data):
+            return None  # what happens nearly always
         if self.werr is not None:
             return self.werr
         if get_ident() != _loop.thread:
@@ -316,30 +305,15 @@ class Output:
                 return errno.TIMEDOUT
         return None
 
-    def flush(self) -> None:
-        """Sends what was gathered. The loop calls it for dirty streams."""
-        self._dirty = False
-        out = self._out
-        if self._blocked or not out:
+    def _flush(self, sent: int, failure: OSError | None) -> None:
+        """For ``flush``: goes on where it met more than it can do."""
+        if failure is not None:
+            self._write_failed(errno.from_oserror(failure))
             return
-        if len(out) > 1:
-            self._transmit()
-            return
-        # What happens for nearly every message, without a call. Nobody waits: whoever does has met a refusal.
-        try:
-            sent = send(self.fd, out[0])
-        except OSError as exc:
-            # Not left to ``_transmit``: the system tells a reset once, after that only a broken pipe.
-            self._write_failed(errno.from_oserror(exc))
-            return
-        if sent == self.unsent:
-            out.clear()
-            self.unsent = 0
-        elif sent < 0:
-            self._block()
-        else:
+        if sent:
+            self._progress = monotonic()
             self._sent(sent)
-            self._transmit()
+        self._transmit()
 
     def _wait_sent(self) -> str | None:
         """Waits until the unsent bytes are below the low mark."""

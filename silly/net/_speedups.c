@@ -1,18 +1,23 @@
 /* Receiving and sending on a connection's descriptor, without the objects and the release of the interpreter's lock that the
  * methods of `socket` cost: they take as long as the system call itself.
  *
- * The twins in Python are in `_descriptor.py`. The descriptors do not block, so the GIL is held throughout: no call waits, and
+ * The twins in Python are in `_descriptor.py` and `_gathered.py`. The descriptors do not block, so the GIL is held throughout: no call waits, and
  * to let go of it costs more than most take. There is no state. Only the limited API is used.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
+#include <structmember.h>
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 
-enum { NOTHING = -1, SMALL = 16 * 1024 };
+enum {
+    NOTHING = -1,
+    SMALL = 16 * 1024, /* up to here a copy costs less than to do without */
+    GATHER = 64 * 1024 /* so much unsent is not left to the end of the drain */
+};
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* where it is missing, Python ignores the signal */
@@ -113,6 +118,257 @@ send_data(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return sent < 0 ? refused() : PyLong_FromSsize_t(sent);
 }
 
+/* Gathered: see `_gathered.py`. A base class: the attributes are those of its subclass, too. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *fd;
+    PyObject *werr;
+    PyObject *out;
+    PyObject *all_dirty;
+    PyObject *filing;
+    Py_ssize_t unsent;
+    unsigned long thread;
+    char dirty;
+    char blocked;
+} Gathered;
+
+static PyObject *
+gathered_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args;
+    (void)kwargs;
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Gathered *self = (Gathered *)alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->thread = PyThread_get_thread_ident();
+    self->fd = PyLong_FromLong(-1);
+    self->werr = Py_NewRef(Py_None);
+    self->filing = Py_NewRef(Py_None);
+    self->out = PyList_New(0);
+    self->all_dirty = PyList_New(0);
+    if (self->fd == NULL || self->out == NULL || self->all_dirty == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static int
+gathered_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    (void)self;
+    if (PyTuple_Size(args) > 0 || (kwargs != NULL && PyDict_Size(kwargs) > 0)) {
+        PyErr_SetString(PyExc_TypeError, "Gathered takes no arguments");
+        return -1;
+    }
+    return 0;
+}
+
+static int
+gathered_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Gathered *self = (Gathered *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->fd);
+    Py_VISIT(self->werr);
+    Py_VISIT(self->out);
+    Py_VISIT(self->all_dirty);
+    Py_VISIT(self->filing);
+    return 0;
+}
+
+static int
+gathered_clear(PyObject *object)
+{
+    Gathered *self = (Gathered *)object;
+    Py_CLEAR(self->fd);
+    Py_CLEAR(self->werr);
+    Py_CLEAR(self->out);
+    Py_CLEAR(self->all_dirty);
+    Py_CLEAR(self->filing);
+    return 0;
+}
+
+static void
+gathered_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    PyObject_GC_UnTrack(object);
+    gathered_clear(object);
+    release(object);
+    Py_DECREF(type);
+}
+
+/* Whether the lists are there, which only a subclass can have changed. */
+static int
+check_gathered(Gathered *self)
+{
+    if (self->out == NULL || !PyList_Check(self->out) || self->all_dirty == NULL || !PyList_Check(self->all_dirty)) {
+        PyErr_SetString(PyExc_TypeError, "what was gathered is no list");
+        return -1;
+    }
+    return 0;
+}
+
+/* gather(data) -> bool */
+static PyObject *
+gathered_gather(PyObject *object, PyObject *data)
+{
+    Gathered *self = (Gathered *)object;
+    if (check_gathered(self) < 0) {
+        return NULL;
+    }
+    if (self->werr != Py_None || self->blocked || self->filing != Py_None || !PyBytes_CheckExact(data)
+        || self->thread != PyThread_get_thread_ident()) {
+        return Py_NewRef(Py_False);
+    }
+    const Py_ssize_t size = PyBytes_Size(data);
+    if (self->unsent >= GATHER || size >= GATHER - self->unsent) {
+        return Py_NewRef(Py_False);
+    }
+    if (PyList_Append(self->out, data) < 0) {
+        return NULL;
+    }
+    self->unsent += size;
+    if (!self->dirty) {
+        if (PyList_Append(self->all_dirty, object) < 0) {
+            const Py_ssize_t last = PyList_Size(self->out) - 1;
+            self->unsent -= size;
+            PyList_SetSlice(self->out, last, last + 1, NULL);
+            return NULL;
+        }
+        self->dirty = 1;
+    }
+    return Py_NewRef(Py_True);
+}
+
+/* Copies the `pieces` of `out` to `to`, where there is room for `size` bytes. Their size, or -1 when they are something else. */
+static Py_ssize_t
+join(PyObject *out, Py_ssize_t pieces, char *to, Py_ssize_t size)
+{
+    Py_ssize_t at = 0;
+    for (Py_ssize_t i = 0; i < pieces; i++) {
+        PyObject *piece = PyList_GetItem(out, i);
+        if (!PyBytes_CheckExact(piece) || PyBytes_Size(piece) > size - at) {
+            return -1;
+        }
+        memcpy(to + at, PyBytes_AsString(piece), (size_t)PyBytes_Size(piece));
+        at += PyBytes_Size(piece);
+    }
+    return at;
+}
+
+/* self._flush(sent, failure), with the OSError of `number` as the failure, unless that is 0 */
+static PyObject *
+flush_rest(PyObject *self, Py_ssize_t sent, int number)
+{
+    PyObject *failure = Py_NewRef(Py_None);
+    if (number != 0) {
+        PyObject *type, *traceback;
+        Py_DECREF(failure);
+        errno = number;
+        PyErr_SetFromErrno(PyExc_OSError);
+        PyErr_Fetch(&type, &failure, &traceback);
+        PyErr_NormalizeException(&type, &failure, &traceback);
+        Py_XDECREF(type);
+        Py_XDECREF(traceback);
+        if (failure == NULL) {
+            return PyErr_NoMemory();
+        }
+    }
+    PyObject *result = PyObject_CallMethod(self, "_flush", "nN", sent, failure);
+    Py_XDECREF(result);
+    return result == NULL ? NULL : Py_NewRef(Py_None);
+}
+
+/* flush() */
+static PyObject *
+gathered_flush(PyObject *object, PyObject *unused)
+{
+    Gathered *self = (Gathered *)object;
+    char small[SMALL];
+    const char *data = small;
+    (void)unused;
+    self->dirty = 0;
+    if (check_gathered(self) < 0) {
+        return NULL;
+    }
+    const Py_ssize_t pieces = PyList_Size(self->out);
+    if (pieces == 0 || self->blocked) {
+        return Py_NewRef(Py_None);
+    }
+    PyObject *first = PyList_GetItem(self->out, 0);
+    Py_ssize_t size;
+    if (pieces == 1 && PyBytes_CheckExact(first)) {
+        data = PyBytes_AsString(first);
+        size = PyBytes_Size(first);
+    }
+    else {
+        size = join(self->out, pieces, small, SMALL);
+    }
+    if (size < 0) {
+        return flush_rest(object, 0, 0);
+    }
+    const int fd = descriptor(self->fd);
+    if (fd < 0) {
+        return NULL;
+    }
+    const ssize_t sent = send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0) {
+        return flush_rest(object, 0, errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : errno);
+    }
+    if (sent < size) {
+        return flush_rest(object, sent, 0);
+    }
+    self->unsent = 0;
+    if (PyList_SetSlice(self->out, 0, pieces, NULL) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(Py_None);
+}
+
+static PyMethodDef gathered_methods[] = {
+    {"gather", gathered_gather, METH_O, "gather(data) -> bool: queues data, if nothing stands against it"},
+    {"flush", gathered_flush, METH_NOARGS, "flush(): sends what was gathered"},
+    {NULL, NULL, 0, NULL},
+};
+
+#define MEMBER(name, type, field) {name, type, offsetof(Gathered, field), 0, NULL}
+
+static PyMemberDef gathered_members[] = {
+    MEMBER("fd", T_OBJECT_EX, fd),
+    MEMBER("werr", T_OBJECT_EX, werr),
+    MEMBER("_out", T_OBJECT_EX, out),
+    MEMBER("_all_dirty", T_OBJECT_EX, all_dirty),
+    MEMBER("_filing", T_OBJECT_EX, filing),
+    MEMBER("unsent", T_PYSSIZET, unsent),
+    MEMBER("_dirty", T_BOOL, dirty),
+    MEMBER("_blocked", T_BOOL, blocked),
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot gathered_slots[] = {
+    {Py_tp_doc, "The output that a stream has gathered."},
+    {Py_tp_new, gathered_new},
+    {Py_tp_init, gathered_init},
+    {Py_tp_dealloc, gathered_dealloc},
+    {Py_tp_traverse, gathered_traverse},
+    {Py_tp_clear, gathered_clear},
+    {Py_tp_methods, gathered_methods},
+    {Py_tp_members, gathered_members},
+    {0, NULL},
+};
+
+static PyType_Spec gathered_spec = {
+    .name = "silly.net._speedups.Gathered",
+    .basicsize = sizeof(Gathered),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = gathered_slots,
+};
+
 #define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
 
 static PyMethodDef functions[] = {
@@ -121,7 +377,19 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef_Slot slots[] = {{0, NULL}};
+static int
+start(PyObject *module)
+{
+    PyObject *gathered = PyType_FromModuleAndSpec(module, &gathered_spec, NULL);
+    if (gathered == NULL) {
+        return -1;
+    }
+    const int added = PyModule_AddObjectRef(module, "Gathered", gathered);
+    Py_DECREF(gathered);
+    return added;
+}
+
+static struct PyModuleDef_Slot slots[] = {{Py_mod_exec, start}, {0, NULL}};
 
 static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,

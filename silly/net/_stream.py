@@ -30,7 +30,7 @@ from .._core.scheduler import READY
 from .._core.timers import Timer
 from .._wire.limits import DEFAULT, Limits
 from .._wire.speedups import Payload
-from ._descriptor import receive
+from ._chosen import receive
 from ._output import Output
 
 RECV = 16 * 1024

@@ -304,6 +304,9 @@ class TlsStream(Stream):
                 at += self.ssl.send(view[at : at + _RECORD])
                 yield self._cipher(_RECORD + 1024)
 
+    def gather(self, data: bytes) -> bool:
+        return False  # it is no record
+
     def write(self, data: bytes) -> str | None:
         if len(data) > _PIECE:
             return self.writev([data])

@@ -19,7 +19,7 @@ import pytest
 from silly import errno, task, time
 from silly._core import scheduler
 from silly._wire.limits import DEFAULT, Limits
-from silly.net import _output, _stream, tcp
+from silly.net import _stream, tcp
 from silly.sync import channel
 
 from .support import Job, reset_on_close, turns, until
@@ -516,9 +516,9 @@ class Suite:
         assert peer.read(len(expected)) == (expected, None)
         writing.result()
 
-    def test_writes_of_a_task_are_gathered(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_writes_of_a_task_are_gathered(self, pair: Pair) -> None:
         conn, peer = pair()
-        sends = count_sends(conn, monkeypatch)
+        sends = count_sends(conn)
 
         def write() -> None:
             for i in range(16):
@@ -528,9 +528,9 @@ class Suite:
         assert peer.read(16 * 11) == (b"".join(b"message %2d\n" % i for i in range(16)), None)
         assert len(sends) == 1
 
-    def test_gathered_writes_go_out_before_they_grow_large(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_gathered_writes_go_out_before_they_grow_large(self, pair: Pair) -> None:
         conn, _ = pair()
-        sends = count_sends(conn, monkeypatch)
+        sends = count_sends(conn)
 
         def write() -> int:
             for _ in range(16):
@@ -539,9 +539,9 @@ class Suite:
 
         assert Job(write).result() >= 1
 
-    def test_the_main_program_sends_at_once(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_main_program_sends_at_once(self, pair: Pair) -> None:
         conn, peer = pair()
-        sends = count_sends(conn, monkeypatch)
+        sends = count_sends(conn)
         conn.write("a")
         conn.write("b")
         assert len(sends) == 2
@@ -988,34 +988,25 @@ class Suite:
         assert peer.unreadbytes() == 0
 
 
-class Counting:
-    """A socket that notes the size of each ``sendmsg``."""
-
-    def __init__(self, sock: socket.socket, sends: list[int]) -> None:
-        self._sock = sock
-        self._sends = sends
-
-    def sendmsg(self, parts: Any) -> int:
-        self._sends.append(sum(map(len, parts)))
-        return self._sock.sendmsg(parts)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-
-def count_sends(conn: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of what ``conn`` gives to the kernel from now on."""
-    sends: list[int] = []
+def count_sends(conn: Any) -> list[int]:
+    """How much ``conn`` has to send, each time that it sends, from now on."""
     stream = conn._stream
-    stream.sock = Counting(stream.sock, sends)
-    real = _output.send
+    sends: list[int] = []
 
-    def send(fd: int, data: bytes) -> int:
-        if fd == stream.fd:
-            sends.append(len(data))
-        return real(fd, data)
+    class Counting(type(stream)):  # type: ignore[misc]
+        __slots__ = ()
 
-    monkeypatch.setattr(_output, "send", send)
+        def flush(self) -> None:
+            if self.unsent:
+                sends.append(self.unsent)
+            super().flush()
+
+        def _transmit(self) -> None:
+            if self.unsent:
+                sends.append(self.unsent)
+            super()._transmit()
+
+    stream.__class__ = Counting
     return sends
 
 

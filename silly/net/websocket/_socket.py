@@ -68,6 +68,7 @@ _LOOKED = 1 << 30
 """In the place of a burst's count: the buffer was looked through, so the next read must say how much of that it takes."""
 _keys = MaskKeys()
 _loop = scheduler.loop
+_main = scheduler.main
 
 
 class Socket:
@@ -599,6 +600,8 @@ class Socket:
             # What happens for nearly every message.
             piece = message_frame(data, typ, None if self._server else _keys.next())
             if piece is not None:
+                if _loop.current is not _main and stream.gather(piece):
+                    return OK
                 err = stream.write(piece)
                 return OK if err is None else failure(self._write_failed(err, "sock.write"))
         opcode = _OPCODES.get(typ or "binary")

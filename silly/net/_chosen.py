@@ -1,0 +1,21 @@
+"""What a stream does for nearly every message: in C where the extension was built (``_speedups.c``), else in Python
+(``_descriptor.py``, ``_gathered.py``). ``SILLY_PURE=1`` chooses Python, as for ``_wire/speedups.py``."""
+
+from __future__ import annotations
+
+import os
+
+from ._descriptor import receive, send
+from ._gathered import Gathered
+
+__all__ = ["Gathered", "accelerated", "receive", "send"]
+
+accelerated = False
+"""Whether it is in C."""
+if os.environ.get("SILLY_PURE") != "1":
+    try:
+        from ._speedups import Gathered, receive, send  # type: ignore[assignment]
+    except ImportError:
+        pass  # there was no compiler when it was installed: ``python -m silly -v`` tells
+    else:
+        accelerated = True
