@@ -179,6 +179,8 @@ def parse_request(head: bytes, limits: Limits) -> Request:
         raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400, "bad request line")
     header = _fields(lines)
     minor = version == "HTTP/1.1"
+    if minor:
+        version = "HTTP/1.1"  # the one of all requests: a WebSocket's lives for hours
     host = _get(header, "host")
     if host is not None:
         check_host(host)
@@ -190,7 +192,7 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     upgrade = _get(header, "upgrade")
     if upgrade is not None:
         # Clients send "WebSocket" too, and handlers compare with "websocket".
-        header["upgrade"] = upgrade.lower()
+        header["upgrade"] = "websocket" if upgrade.lower() == "websocket" else upgrade.lower()
     connection = _get(header, "connection")
     if connection is None:
         keepalive = minor

@@ -43,6 +43,9 @@ _BEGUN = 8 * 1024
 _SLICE = 1024
 """Compressed bytes that a streamed message inflates at a time: they make a megabyte at most."""
 
+_NO_DATA = bytearray()
+"""While no message is open; one for all. Never changed."""
+
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
 STREAMED = 0x10
@@ -100,7 +103,7 @@ class MessageReader:
         """It was streamed, and nobody wants the rest."""
         self._fragments = 0
         self._size = 0
-        self._data = bytearray()
+        self._data = _NO_DATA
         """Its payload. Text is kept as bytes too: as ``str`` one character could make each of its bytes take four."""
         self._decoder: codecs.IncrementalDecoder | None = None
         """Checks text while it arrives."""
@@ -262,6 +265,7 @@ class MessageReader:
         self._first = _WITHIN_MESSAGE
         self.simple = -1
         self._opcode = opcode
+        self._data = bytearray()
         self._compressed = bool(first & RSV1)
         self._fragments = 1
         self._size = 0
@@ -361,7 +365,7 @@ class MessageReader:
         self._opcode = 0
         self._compressed = self._dropping = False
         self._first = self._between
-        self._data = bytearray()
+        self._data = _NO_DATA
         self._decoder = None
         return message
 

@@ -300,6 +300,12 @@ class Stream(Output):
             _loop.timers.cancel(self._timer)
         self._timer = _loop.timers.add(deadline, self._on_deadline, internal=True)
 
+    def disarm(self) -> None:
+        """Nobody will read with a deadline for long: its timer isn't left to run out."""
+        if self._timer is not None:
+            _loop.timers.cancel(self._timer)
+            self._timer = None
+
     def _on_deadline(self, _: None) -> None:
         self._timer = None
         if self._reader is None or self._deadline is None:

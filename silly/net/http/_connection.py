@@ -131,7 +131,9 @@ class Connection:
             self.deliver()  # the answers to requests before it, too
             stream.close(await_end=True)
             return False
-        return self._handle(ServerStream(self._conn, request, service.scheme, service.limits), begin)
+        served = ServerStream(self._conn, request, service.scheme, service.limits)
+        del head, request  # the handler may take hours
+        return self._handle(served, begin)
 
     def _check_asked_for(self, request: Request) -> None:
         method = request.method
@@ -193,9 +195,9 @@ class Connection:
             self._serving = None
             if stream._hijacked:
                 # Taken out, since what it belongs to holds the stream.
-                finish, stream.on_finish, stream.on_drain = stream.on_finish, None, None
-                if finish is not None:
-                    finish(failed)
+                hijacker, stream._hijacker = stream._hijacker, None
+                if hijacker is not None:
+                    hijacker.handler_ended(failed)
         took = 0.0 if service.log is None else monotonic() - begin
         # What happens for nearly every request, without a call.
         goes_on = stream._ended and not (failed or stream._close or stream._body or stream._hijacked or self.closing)

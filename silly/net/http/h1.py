@@ -7,7 +7,7 @@ Another protocol takes a connection over by ``ServerStream.hijack``: then HTTP n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from ... import errno, logger
@@ -44,6 +44,16 @@ class Query(dict[str, str]):
         return None
 
 
+class Hijacker(Protocol):
+    """What took a connection over."""
+
+    def handler_ended(self, failed: bool) -> None:
+        """The handler that hijacked has returned, or raised; then the connection is closed."""
+
+    def server_drains(self) -> None:
+        """The server drains."""
+
+
 class ServerStream(Incoming):
     """A request and its response.
 
@@ -56,9 +66,7 @@ class ServerStream(Incoming):
     _whose = "request"
     _query: Query | None = None
     _continue = False
-    on_finish: Callable[[bool], object] | None = None
-    """Called when the handler of a hijacked stream has ended, with whether it failed; then the connection is closed."""
-    _on_drain: Callable[[], object] | None = None
+    _hijacker: Hijacker | None = None
     _drains = False
     _cut: str | None = None
     """Why the response's body, which had begun, has ended too early."""
@@ -327,30 +335,26 @@ class ServerStream(Incoming):
         return self.hijack(200, ()), None
 
     def hijack(self, status: int, header: Outgoing) -> Conn:
-        """Answers with ``status`` and ``header``, and hands the connection over to another protocol, which sets
-        ``on_finish`` and may set ``on_drain``."""
+        """Answers with ``status`` and ``header``, and hands the connection over to another protocol, which calls
+        ``hand_over``."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in compose(header)])
         self.conn._stream.write(f"{status_line(status)}{lines}\r\n".encode("latin-1"))
         self._status = status
         self._head_sent = self._ended = True
         self._hijacked = True
+        self.conn._stream.disarm()
         return self.conn
 
-    @property
-    def on_drain(self) -> Callable[[], object] | None:
-        """Of a hijacked stream: called when the server drains, at once if it does so already."""
-        return self._on_drain
-
-    @on_drain.setter
-    def on_drain(self, call: Callable[[], object] | None) -> None:
-        self._on_drain = call
-        if call is not None and self._drains:
-            call()
+    def hand_over(self, hijacker: Hijacker) -> None:
+        """Tells who is to be told of what concerns the connection that was taken by ``hijack``."""
+        self._hijacker = hijacker
+        if self._drains:
+            hijacker.server_drains()
 
     def _drain(self) -> None:
         self._drains = True
-        if self._on_drain is not None:
-            self._on_drain()
+        if self._hijacker is not None:
+            self._hijacker.server_drains()
 
     def _complete(self) -> bool:
         """After the handler: ends the response, and the request's body. Whether the connection can serve on."""

@@ -182,9 +182,8 @@ class Server:
                 del self._by_address[host]
 
     def _accept(self, conn: tcp.Conn) -> None:
-        host = host_of(conn.remoteaddr)
         stream = conn._stream
-        if not self.enter(host):
+        if not self.enter(host_of(conn.remoteaddr)):
             refuse_busy(conn, self.log)
             if self._refused < REFUSED:
                 self._refused += 1
@@ -196,7 +195,7 @@ class Server:
             self._serve(conn)
         finally:
             # A closed connection has its descriptor until the peer has ended too, and a peer may take its time.
-            stream.when_released(partial(self.leave, host))
+            stream.when_released(partial(self.leave, host_of(conn.remoteaddr)))
 
     def _refusal_over(self) -> None:
         self._refused -= 1

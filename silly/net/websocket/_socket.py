@@ -66,6 +66,10 @@ _SERVER_GOODBYE = frame(FIN | CLOSE, _GOODBYE)
 _CLOSED = "closed"
 _LOOKED = 1 << 30
 """In the place of a burst's count: the buffer was looked through, so the next read must say how much of that it takes."""
+_NONE_TAKEN: list[Taken] = []
+"""For all that have taken no more than was read; never changed."""
+_rest: list[Taken] = []
+"""What ``take_messages`` takes beside a first message; empty between two calls."""
 _keys = MaskKeys()
 _loop = scheduler.loop
 _main = scheduler.main
@@ -148,7 +152,7 @@ class Socket:
             self._threshold = options.threshold
             inflater = Inflater(*theirs)
         self._messages = MessageReader(server, limits, inflater)
-        self._taken: list[Taken] = []
+        self._taken = _NONE_TAKEN
         """Messages that were taken off the buffer together with one that was read, the next one last. Empty once ``_err`` is
         set."""
         self._err: str | None = None
@@ -216,13 +220,17 @@ class Socket:
         messages = self._messages
         payload = messages.payload
         while True:
+            taken = self._taken
             if taken:
                 return taken.pop()  # another task, which has read meanwhile, left it
             need = 1
             buf = stream.buf
             if buf or payload is not None:
-                message = take_messages(buf, taken, self._server, messages.simple)
+                message = take_messages(buf, _rest, self._server, messages.simple)
                 if message is not None:
+                    if _rest:
+                        taken = self._taken = _rest[:]
+                        _rest.clear()
                     messages.payload_at = self._controls = 0
                     if buf:
                         self._burst = min(self._burst + len(taken), BURST - 1)
@@ -251,7 +259,7 @@ class Socket:
             if stream.goodbye is None:
                 deadline = self._sooner(deadline)
             err = stream.fill(need, deadline) if payload is None else stream.fill_into(payload, deadline)
-            if err is not None and not taken:
+            if err is not None and not self._taken:
                 return None, self._read_failed(err, "sock.read")
             if self._err is not None:
                 return None, self._err  # another task closed the socket after the data had come, and reads now itself
@@ -908,12 +916,12 @@ class Socket:
         for task in closers or ():
             scheduler.wake(task)
 
-    def _handler_ended(self, failed: bool) -> None:
-        """The HTTP handler that upgraded has returned or raised: closes what it left open."""
+    def handler_ended(self, failed: bool) -> None:
+        """For the HTTP server: the handler that upgraded has returned or raised: closes what it left open."""
         self.close(INTERNAL if failed else NORMAL)
 
-    def _server_drains(self) -> None:
-        """The HTTP server that upgraded drains: tells the peer, in a task of its own, since closing blocks."""
+    def server_drains(self) -> None:
+        """For the HTTP server, which drains: tells the peer, in a task of its own, since closing blocks."""
         scheduler.fork(self._go_away, None, Socket._go_away.__code__, 0)
 
     def _go_away(self) -> None:

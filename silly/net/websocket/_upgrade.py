@@ -67,8 +67,7 @@ def upgrade(
         conn._stream.limits = limits
         conn._stream.set_mark(limits.receive_mark)
     sock = Socket(conn, stream, True, limits or stream.limits, subprotocol, agreed[0] if agreed else None, options)
-    stream.on_finish = sock._handler_ended
-    stream.on_drain = sock._server_drains
+    stream.hand_over(sock)
     return sock, None
 
 
