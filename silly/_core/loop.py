@@ -41,7 +41,7 @@ from typing import Any, Protocol
 
 from .. import logger
 from .poller import READ, WRITE, Poller, new_poller
-from .timers import Timers
+from .timers import FOREVER, Timers
 
 __all__ = ["LAG", "LONGEST", "READ", "WRITE", "Dirty", "Handler", "Loop"]
 
@@ -219,7 +219,7 @@ class Loop:
             self.flush()
         timers = self.timers
         since = self.busy_since
-        end = 0.0
+        end = when = 0.0
         timeout: float | None
         if ready or self._posted or self.deferred:
             timeout = 0
@@ -227,11 +227,15 @@ class Loop:
             if not self.listeners and not timers.users and self.starved():
                 return
             when = timers.next()
-            if when is None:
+            if when == FOREVER:
                 timeout, end = None, since
             else:
                 end = monotonic()
-                timeout = min(max(0.0, when - end), LONGEST)
+                timeout = when - end
+                if timeout < 0:
+                    timeout = 0
+                elif timeout > LONGEST:
+                    timeout = LONGEST
         self.busy_since = 0.0
         events = self._poller.poll(timeout, EVENTS)
         self.busy_since = now = monotonic()
@@ -251,7 +255,7 @@ class Loop:
                 _report(callback)
         if ready:
             drain()
-        if timers.heap:
+        if when <= now and timers.heap:
             # The pair is not unpacked: the argument of the last timer would stay alive in a local until the next one.
             while (due := timers.pop(now)) is not None:
                 try:

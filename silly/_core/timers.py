@@ -8,9 +8,12 @@ Timers due together fire in the order they were set.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from typing import Any
 
+FOREVER = math.inf
+"""When what is never due is due."""
 _COMPACT_FROM = 64
 """Below this many dead timers a rebuild isn't worth its time."""
 
@@ -67,20 +70,19 @@ class Timers:
             self._dead = 0
         return True
 
-    def next(self) -> float | None:
-        """When the first live timer is due, or None."""
+    def next(self) -> float:
+        """When the first live timer is due; ``FOREVER`` when there is none."""
         heap = self.heap
         while heap:
             if heap[0][2].callback is not None:
                 return heap[0][0]
             heapq.heappop(heap)
             self._dead -= 1
-        return None
+        return FOREVER
 
     def pop(self, now: float) -> tuple[Callable[[Any], None], Any] | None:
         """Takes the first timer due at ``now``: its callback and argument, or None."""
-        when = self.next()
-        if when is None or when > now:
+        if self.next() > now:
             return None
         timer = heapq.heappop(self.heap)[2]
         callback, arg = timer.callback, timer.arg

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from silly._core.timers import Timers
+from silly._core.timers import FOREVER, Timers
 
 
 def fired(timers: Timers, now: float) -> list[Any]:
@@ -27,7 +27,7 @@ def nothing(_: Any) -> None:
 
 def test_an_empty_heap_has_nothing_due() -> None:
     timers = Timers()
-    assert timers.next() is None
+    assert timers.next() == FOREVER
     assert timers.pop(1e9) is None
     assert len(timers) == 0
     assert timers.users == 0
