@@ -1,90 +1,96 @@
-"""What our servers cost: CPU microseconds of the server process for each message. `make bench` runs this.
+"""What our servers and parsers cost, beside those of others. `make bench` runs this; README.md here says how to read it.
 
-Machines are noisy: compare the figures of one run, and look at their spread. The figure is user and system time of the server,
-not wall time; the load runs in a process of its own, and both are kept apart where there are two processors.
+    python benchmarks/run.py                        # every suite: 15 to 20 minutes
+    python benchmarks/run.py echo http --runs 9     # some of them, with more turns
+    python benchmarks/run.py --quick                # one short turn, to see that all works
+    python benchmarks/run.py --plots-only           # the plots, from the results that are kept
+
+Suites: echo, http, tcp, client, tasks, start, growth, parsers. Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import socket
-import statistics
-import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-LOADS = [
-    # name, server, mode, connections, bytes, in flight
-    ("WebSocket echo, 1 connection", "ws_echo.py", "ws", 1, 64, 1),
-    ("WebSocket echo, 64 connections", "ws_echo.py", "ws", 64, 64, 1),
-    ("WebSocket echo, 64 connections, 16 in flight", "ws_echo.py", "ws", 64, 64, 16),
-    ("WebSocket echo, 64 KiB", "ws_echo.py", "ws", 8, 65535, 1),
-    ("HTTP hello, 64 connections", "http_hello.py", "http", 64, 0, 1),
-    ("TCP line echo, 64 connections", "tcp_echo.py", "tcp", 64, 64, 1),
-    ("TCP line echo, 64 connections, 16 in flight", "tcp_echo.py", "tcp", 64, 64, 16),
-]
+from harness import machine, plots, results, tables
+from harness.load import LoadError, compiled
+from harness.processes import BUILD, HERE, ServerError, raise_open_files
+from harness.servers import Settings
+from suites import SUITES
+
+RESULTS = HERE / "results"
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def pin(pid: int, number: int) -> None:
-    processors = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(pid, {processors[number % len(processors)]})
-
-
-def measure(server: str, mode: str, connections: int, size: int, depth: int, seconds: float) -> float:
-    """CPU microseconds of the server a message."""
-    port = free_port()
-    command = [sys.executable, "-m", "silly", str(HERE / server), f"--port={port}"]
-    with subprocess.Popen(command) as process:
-        try:
-            pin(process.pid, 0)
-            wait_for(port)
-            before = cpu_seconds(process.pid)
-            load = [sys.executable, str(HERE / "load.py"), mode, "127.0.0.1", port]
-            load += [str(connections), str(size), str(seconds), str(depth)]
-            with subprocess.Popen(load, stdout=subprocess.PIPE, text=True) as loader:
-                pin(loader.pid, 1)
-                answered, _ = loader.communicate()
-            if loader.returncode or not int(answered):
-                raise SystemExit(f"{server}: the load failed")
-            return (cpu_seconds(process.pid) - before) / int(answered) * 1e6
-        finally:
-            process.terminate()
-
-
-def free_port() -> str:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return str(sock.getsockname()[1])
-
-
-def wait_for(port: str) -> None:
-    for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", int(port)), 1).close()
-            return
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-    raise SystemExit(f"nothing listens on port {port}")
-
-
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)}; all, if none is named")
+    parser.add_argument("--runs", type=int, help="turns of each candidate; each suite has its own number")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each turn under load (1)")
+    parser.add_argument("--quick", action="store_true", help="one turn of 0.2 s, kept apart in benchmarks/build")
+    parser.add_argument("--plots-only", action="store_true", help="measure nothing, draw the plots")
+    parser.add_argument("--results", type=Path, help="the directory of the results and plots")
     options = parser.parse_args()
-    print(f"{'CPU us a message, the median of ' + str(options.runs) + ' runs':52} median   least - most")
-    for name, server, mode, connections, size, depth in LOADS:
-        figures = [measure(server, mode, connections, size, depth, options.seconds) for _ in range(options.runs)]
-        print(f"{name:52} {statistics.median(figures):6.2f}   {min(figures):.2f} - {max(figures):.2f}", flush=True)
+    unknown = [name for name in options.suites if name not in SUITES]
+    if unknown:
+        parser.error(f"there is no suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
+    if options.runs is not None and options.runs < 1:
+        parser.error("--runs is 1 at least")
+    return options
+
+
+def run_suite(name: str, settings: Settings, about: dict[str, object], file: Path) -> None:
+    """Measures a suite, prints its rows one by one, and keeps them."""
+    suite = SUITES[name]
+    print(f"\n=== {suite.TITLE} ({name}): {settings.runs} turns ===", flush=True)
+    rows = []
+    begin = time.monotonic()
+    for row in suite.rows(settings):
+        rows.append(row)
+        print("\n" + tables.table(row), flush=True)
+    print(f"\n({name}: {time.monotonic() - begin:.0f} s)", flush=True)
+    asked = {"title": suite.TITLE, "runs": settings.runs, "seconds": settings.seconds}
+    results.merge(file, name, results.to_json(rows, {**about, **asked}))
+
+
+def main() -> int:
+    options = parse()
+    directory = options.results or (BUILD / "quick" if options.quick else RESULTS)
+    file = directory / "results.json"
+    failed = []
+    if not options.plots_only:
+        try:
+            compiled()
+        except LoadError as exc:
+            print(f"benchmarks: {exc}", file=sys.stderr)
+            return 2
+        about = machine.describe()
+        print(machine.text(about))
+        if len(os.sched_getaffinity(0)) < 2:
+            print("There is one processor: servers and loads share it, so that latencies and rates mean little.")
+        seconds = 0.2 if options.quick else options.seconds
+        open_files = raise_open_files()
+        with tempfile.TemporaryDirectory() as temporary:
+            for name in options.suites or SUITES:
+                runs = options.runs or (1 if options.quick else SUITES[name].RUNS)
+                settings = Settings(runs, seconds, Path(temporary), open_files, options.quick)
+                try:
+                    run_suite(name, settings, about, file)
+                except (LoadError, ServerError) as exc:
+                    print(f"benchmarks: {name} failed, and is not kept: {exc}", file=sys.stderr)
+                    failed.append(name)
+        print(f"\nKept in {file}")
+    drawn, reason = plots.draw(results.read(file), directory)
+    for plot in drawn:
+        print(f"Drawn: {plot}")
+    if reason:
+        print(f"No plots: {reason}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

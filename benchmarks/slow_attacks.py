@@ -15,7 +15,6 @@ import argparse
 import collections
 import json
 import os
-import resource
 import select
 import socket
 import statistics
@@ -23,10 +22,8 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from run import HERE, pin
-from worst_inputs import Server
+from harness.processes import LOAD, Server, pin, raise_open_files, silly
 
 LIMITS = {"head_timeout": 2000, "body_timeout": 1000, "idle_timeout": 2000, "write_timeout": 2000, "linger": 1000}
 SECONDS = 6.0
@@ -110,7 +107,7 @@ class Client:
 def run_attack(attack: Attack, port: str) -> None:
     """The attackers' process: prints how many connections ended in what way."""
     os.nice(10)
-    raise_descriptors()
+    raise_open_files()
     clients: list[Client] = []
     end = time.monotonic() + SECONDS
     try:
@@ -175,39 +172,31 @@ def run_honest(port: str) -> None:
     print(json.dumps(took))
 
 
-def raise_descriptors() -> int:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
-
-
 def child(*args: str) -> subprocess.Popen[str]:
     process = subprocess.Popen([sys.executable, __file__, *args], stdout=subprocess.PIPE, text=True)
-    pin(process.pid, 1)
+    pin(process.pid, LOAD)
     return process
 
 
 def measure(attack: Attack) -> str:
     limits = " ".join([f"{name}={value}" for name, value in LIMITS.items()])
-    command = [sys.executable, "-m", "silly", str(HERE / "http_transfers.py"), "--port={port}", f"--limits={limits}"]
-    with Server(command) as server:
-        open_files = Path(f"/proc/{server.process.pid}/fd")
+    with Server(silly("http_transfers.py", "--port={port}", f"--limits={limits}")) as server:
         honest = child("--honest", server.port)
         time.sleep(0.5)
         server.reset()
-        memory, cpu, files = server.memory("VmRSS"), server.cpu_ms(), len(os.listdir(open_files))
+        memory, cpu, files = server.memory("VmRSS"), server.cpu_seconds(), server.open_files()
         begin = time.monotonic()
         attackers = child("--attack", attack.name, server.port)
         most, gone = 0, 0.0
         while attackers.poll() is None:
-            count = len(os.listdir(open_files)) - files
+            count = server.open_files() - files
             if count >= most:
                 most, gone = count, 0.0
             elif count <= most / 2 and not gone:
                 gone = time.monotonic() - begin
             time.sleep(0.05)
         seconds = time.monotonic() - begin
-        growth, cpu = server.memory("VmHWM") - memory, (server.cpu_ms() - cpu) / seconds
+        growth, cpu = server.memory("VmHWM") - memory, (server.cpu_seconds() - cpu) * 1000 / seconds
         endings = json.loads(attackers.communicate()[0])
         took = json.loads(honest.communicate()[0])
     p50, p99 = statistics.median(took), statistics.quantiles(took, n=100)[98]
@@ -229,7 +218,7 @@ def main() -> None:
     elif options.honest:
         run_honest(options.honest)
     else:
-        most = raise_descriptors() - 100
+        most = raise_open_files() - 100
         print(f"{'attack':34} {'growth KiB':>10} {'each KiB':>9} {'CPU ms/s':>9} {'p50 ms':>8} {'p99 ms':>8}  outcome")
         for attack in ATTACKS:
             if most < attack.count:

@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from run import HERE, pin
-from worst_inputs import Server
+from harness.certificate import make_certificate
+from harness.processes import LOAD, Server, pin, silly
 
 SIZE = 100 * 1024 * 1024
 GIB = 2**30
@@ -129,37 +129,19 @@ def measure(command: list[str], name: str, secure: bool) -> tuple[float, float]:
     with Server(command) as server:
         args = [sys.executable, __file__, "--client", name, server.port, str(int(secure))]
         with subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            pin(process.pid, 1)
+            pin(process.pid, LOAD)
             assert process.stdin is not None
             assert process.stdout is not None
             if process.stdout.readline() != "done\n":
                 raise SystemExit(f"{name}: the client failed")
-            cpu, begin = server.cpu_ms(), time.monotonic()
+            cpu, begin = server.cpu_seconds(), time.monotonic()
             process.stdin.write("go\n")
             process.stdin.flush()
             process.stdout.readline()
             seconds = time.monotonic() - begin
-            cpu = server.cpu_ms() - cpu
+            cpu = server.cpu_seconds() - cpu
             process.communicate()
-            return cpu / 1000 / SIZE * GIB, SIZE / seconds / 1e6
-
-
-def certificate(directory: Path) -> tuple[str, str]:
-    cert, key = str(directory / "cert.pem"), str(directory / "key.pem")
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-subj",
-        "/CN=localhost",
-    ]
-    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, stderr=subprocess.DEVNULL)
-    return cert, key
+            return cpu / SIZE * GIB, SIZE / seconds / 1e6
 
 
 def main() -> None:
@@ -175,13 +157,13 @@ def main() -> None:
         return
     print(f"{'transfer of 100 MiB (' + str(options.runs) + ' runs, median)':46} {'server':8} {'CPU s/GiB':>10} {'MB/s':>8}")
     with tempfile.TemporaryDirectory() as directory:
-        cert, key = certificate(Path(directory))
+        cert, key = make_certificate(Path(directory))
         file = Path(directory) / "file"
         file.write_bytes(bytes(SIZE))
-        ours = [sys.executable, "-m", "silly", str(HERE / "http_transfers.py"), "--port={port}", f"--file={file}"]
+        ours = [*silly("http_transfers.py", "--port={port}", f"--file={file}")]
         servers = {"silly": (ours, [f"--cert={cert}", f"--key={key}"])}
         if options.peer:
-            servers["uvicorn"] = ([options.peer, "-c", PEER.replace("{", "{{").replace("}", "}}"), "{port}"], [cert, key])
+            servers["uvicorn"] = ([options.peer, "-c", PEER, "{port}"], [cert, key])
         for secure in (False, True):
             for name in TRANSFERS:
                 if options.names and not any(part in name for part in options.names):

@@ -13,13 +13,11 @@ import select
 import socket
 import statistics
 import struct
-import subprocess
 import sys
 import zlib
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from run import HERE, free_port, pin, wait_for
+from harness.processes import Server, silly
 
 WEBSOCKETS = """
 import asyncio, sys
@@ -32,9 +30,9 @@ async def main():
         await asyncio.Future()
 asyncio.run(main())
 """
-SERVERS = {"silly": [sys.executable, "-m", "silly", str(HERE / "ws_deflate.py"), "--port={port}"]}
+SERVERS = {"silly": silly("ws_deflate.py", "--port={port}")}
 if importlib.util.find_spec("websockets"):
-    SERVERS["websockets"] = [sys.executable, "-c", WEBSOCKETS, "{port}"]
+    SERVERS["websockets"] = (sys.executable, "-c", WEBSOCKETS, "{port}")
 
 UPGRADE = (
     "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -90,35 +88,6 @@ INPUTS: dict[str, Callable[[], bytes]] = {
 }
 
 
-class Server:
-    """A server process; its CPU time and its peak memory since ``reset``."""
-
-    def __init__(self, command: list[str]) -> None:
-        self.port = free_port()
-        self.process = subprocess.Popen([part.format(port=self.port) for part in command], stderr=subprocess.DEVNULL)
-        self.proc = Path(f"/proc/{self.process.pid}")
-        pin(self.process.pid, 0)
-        wait_for(self.port)
-
-    def cpu_ms(self) -> float:
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in (self.proc / "task").iterdir()) / 1e6
-
-    def memory(self, what: str) -> int:
-        """A line of the process's status, in KiB: VmRSS or VmHWM, its peak."""
-        lines = (self.proc / "status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(what))
-
-    def reset(self) -> None:
-        (self.proc / "clear_refs").write_text("5")
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
 def connect(port: str) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", int(port)), 60)
     sock.sendall(UPGRADE.format(port=port).encode())
@@ -162,13 +131,13 @@ def close_code(last: bytes) -> str:
     return f"close {int.from_bytes(last[at + 2 : at + 4], 'big')}" if at >= 0 and len(last) - at > 3 else ""
 
 
-def measure(command: list[str], name: str, data: bytes) -> tuple[float, int, str]:
+def measure(command: Sequence[str], name: str, data: bytes) -> tuple[float, int, str]:
     """CPU ms, KiB of growth, and the outcome."""
     with Server(command) as server, connect(server.port) as sock:
         server.reset()
-        before, memory = server.cpu_ms(), server.memory("VmRSS")
+        before, memory = server.cpu_seconds(), server.memory("VmRSS")
         outcome = send(sock, data, "unread" not in name)
-        return server.cpu_ms() - before, server.memory("VmHWM") - memory, outcome
+        return (server.cpu_seconds() - before) * 1000, server.memory("VmHWM") - memory, outcome
 
 
 def main() -> None:

@@ -1,0 +1,19 @@
+"""A certificate for TLS, made anew for each run."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from .load import LoadError
+
+
+def make_certificate(directory: Path) -> tuple[str, str]:
+    """Makes a self-signed certificate on the curve P-256: the files of it and of its key. Raises LoadError without openssl."""
+    cert, key = str(directory / "cert.pem"), str(directory / "key.pem")
+    if not shutil.which("openssl"):
+        raise LoadError("the command openssl makes the certificate for TLS, and it is not installed")
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost"]
+    subprocess.run(["openssl", "req", *kind, "-keyout", key, "-out", cert], check=True, stderr=subprocess.DEVNULL)
+    return cert, key

@@ -1,0 +1,33 @@
+"""The suites, each a module with ``TITLE``, ``RUNS`` (turns unless asked otherwise) and ``rows(settings)``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from harness.results import Row
+from harness.servers import Settings
+
+from . import client, echo, growth, http, parsers, start, tasks, tcp
+
+
+class Suite(Protocol):
+    """What each of the modules is."""
+
+    TITLE: str
+    RUNS: int
+
+    def rows(self, settings: Settings) -> Iterator[Row]:
+        """Measures, row by row."""
+
+
+SUITES: dict[str, Suite] = {
+    "echo": echo,
+    "http": http,
+    "tcp": tcp,
+    "client": client,
+    "tasks": tasks,
+    "start": start,
+    "growth": growth,
+    "parsers": parsers,
+}

@@ -1,0 +1,70 @@
+"""How costs grow with the number of connections: of a message, of a broadcast, and of memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from harness.candidates import Candidate, ours, peer, take_turns
+from harness.load import Load, command_of, connected
+from harness.processes import Server
+from harness.results import Row
+from harness.servers import Settings, load_row
+
+TITLE = "Growth"
+RUNS = 2
+
+ECHO = [
+    ours("ws_echo.py"),
+    peer("picows+uvloop", "picows_echo.py", "picows uvloop"),
+    peer("websockets+uvloop", "websockets_echo.py", "websockets uvloop"),
+]
+BROADCAST = [
+    ours("ws_broadcast.py"),
+    peer("picows+uvloop", "picows_broadcast.py", "picows uvloop"),
+    peer("websockets+uvloop", "websockets_broadcast.py", "websockets uvloop"),
+]
+COUNTS = (1, 10, 100, 1000, 10_000)
+MEMORY = (2000, 10_000)
+ACTIVE = "active connections"
+IDLE = "idle connections beside 64 active ones"
+RECEIVERS = "receivers of a broadcast"
+SPARE = 200
+"""Files that a process has open beside its connections, at most."""
+
+
+def rows(settings: Settings) -> Iterator[Row]:
+    """Measures, row by row."""
+    most = 1000 if settings.quick else settings.open_files - SPARE
+    counts = sorted({min(count, most) for count in COUNTS})
+    note = f" (no more files may be open than {settings.open_files})" if COUNTS[-1] > most and not settings.quick else ""
+    for count in counts:
+        load = Load(name=f"{count:,} active connections{note * (count == most)}", mode="text", connections=count)
+        yield load_row(load, ECHO, settings, group=ACTIVE, at=count)
+    most_idle = most - 64
+    for count in sorted({0, *(min(count, most_idle) for count in COUNTS[1:])}):
+        name = f"64 active connections beside {count:,} idle ones{note * (count == most_idle)}"
+        load = Load(name=name, mode="text", connections=64, idle=count)
+        yield load_row(load, ECHO, settings, group=IDLE, at=count)
+    for count in counts:
+        load = Load(name=f"a broadcast to {count:,}{note * (count == most)}", mode="broadcast", connections=count)
+        yield load_row(load, BROADCAST, settings, "CPU µs a receiver", group=RECEIVERS, at=count)
+    for count in sorted({min(count, most - 1) for count in MEMORY}):
+        yield memory_row(count, settings, note * (count == most - 1))
+
+
+def memory_row(count: int, settings: Settings, note: str) -> Row:
+    """KiB that each of ``count`` idle, upgraded WebSockets adds to the server's resident memory."""
+
+    def one(candidate: Candidate) -> float:
+        warm = Load(name="warm", mode="text")
+        idle = Load(name="idle", mode="text", idle=count)
+        with Server(candidate.command, candidate.env) as server:
+            with connected(command_of(warm, server.port, 0.1), 0.1):
+                before = server.memory("VmRSS")
+            with connected(command_of(idle, server.port, 0.1), 0.1):
+                time.sleep(0.3)  # what follows a handshake may come a little later
+                return (server.memory("VmRSS") - before) / count
+
+    figures, missing = take_turns(ECHO, one, settings.runs)
+    return Row(f"{count:,} idle WebSockets{note}", "KiB each", figures, missing=missing, group="memory", at=count)

@@ -1,0 +1,25 @@
+"""A server that sends what it gets to all, to be measured: python -m silly benchmarks/ws_broadcast.py --port=8080"""
+
+from silly import env
+from silly.net import http, websocket
+
+socks = set()
+
+
+def handler(stream):
+    sock, _err = websocket.upgrade(stream)
+    if sock is None:
+        return
+    socks.add(sock)
+    while True:
+        data, typ = sock.read()
+        if data is None or typ == "close":
+            break
+        if typ in ("text", "binary"):
+            for each in list(socks):
+                each.write(data, typ)
+    socks.remove(sock)
+    sock.close()
+
+
+http.listen(addr=f"127.0.0.1:{env.get('port') or 8080}", handler=handler)

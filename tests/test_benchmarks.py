@@ -1,0 +1,280 @@
+"""The benchmarks work, and their statistics decide right. Nothing here looks at a time that was measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from .children import in_thread
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks read /proc")
+
+
+@pytest.fixture(scope="module")
+def modules() -> Iterator[SimpleNamespace]:
+    """The modules under test, which belong to no package that is installed."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import check
+        from harness import candidates, certificate, figures, load, processes, results, tables
+
+        yield SimpleNamespace(
+            candidates=candidates,
+            certificate=certificate,
+            check=check,
+            figures=figures,
+            load=load,
+            processes=processes,
+            results=results,
+            tables=tables,
+        )
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+        for name in set(sys.modules) - before:
+            if name == "check" or name.partition(".")[0] in ("harness", "suites"):
+                del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the load is compiled, anew for the tests."""
+    if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
+        pytest.skip("SKIPPED: the load of the benchmarks is not tested: there is no C compiler")
+    return tmp_path_factory.mktemp("build")
+
+
+@pytest.fixture
+def measure(modules: SimpleNamespace, build: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a load against a server of ours, for a moment."""
+    monkeypatch.setattr(modules.load, "BUILD", build)
+
+    def run(script: str, *arguments: str, **what: Any) -> Any:
+        load = modules.load.Load(name="test", **what)
+        return in_thread(modules.load.measure, modules.processes.silly(script, "--port={port}", *arguments), load, 0.05)
+
+    return run
+
+
+# ---- the loads --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "what"),
+    [
+        ("ws_echo.py", {"mode": "text", "connections": 3, "depth": 4, "idle": 2}),
+        ("ws_echo.py", {"mode": "binary", "size": 2**20}),
+        ("ws_broadcast.py", {"mode": "broadcast", "connections": 5}),
+        ("ws_deflate.py", {"mode": "text", "size": 1024, "compression": True}),
+        ("http_hello.py", {"mode": "http", "path": "/hello", "body": "Hello from Silly!", "headers": "Accept: */*\r\n"}),
+        ("tcp_echo.py", {"mode": "lines", "connections": 2, "depth": 16}),
+    ],
+)
+def test_a_load_is_answered(measure: Any, script: str, what: dict[str, Any]) -> None:
+    got = measure(script, **what)
+    assert got.cpu > 0
+    assert got.rate > 0
+    assert 0 < got.p50 <= got.p99
+
+
+def test_a_load_over_tls_is_answered(modules: SimpleNamespace, measure: Any, tmp_path: Path) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("SKIPPED: the load over TLS is not tested: there is no openssl to make a certificate")
+    cert, key = modules.certificate.make_certificate(tmp_path)
+    got = measure("ws_tls.py", f"--cert={cert}", f"--key={key}", mode="binary", connections=2, size=2**17, tls=True)
+    assert got.cpu > 0
+    assert got.rate > 0
+
+
+def test_a_wrong_answer_ends_the_load(modules: SimpleNamespace, measure: Any) -> None:
+    with pytest.raises(modules.load.LoadError, match="not the response that was expected"):
+        measure("http_hello.py", mode="http", path="/hello", body="Hello from somebody else!")
+    with pytest.raises(modules.load.LoadError, match="not what was expected, at byte 0"):
+        measure("http_hello.py", mode="http", path="/hello", body="Hello from silly!"[::-1])
+    with pytest.raises(modules.load.LoadError, match="no upgrade"):
+        measure("http_hello.py", mode="text")
+
+
+def test_without_a_compiler_the_message_says_so(
+    modules: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modules.load, "BUILD", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(modules.load.LoadError, match="there is no C compiler: install gcc"):
+        modules.load.compiled()
+
+
+def test_a_server_that_ends_is_told_with_its_last_words(modules: SimpleNamespace) -> None:
+    with pytest.raises(modules.processes.ServerError, match=r"status 1: .*no such thing"):
+        modules.processes.Server([sys.executable, "-c", "raise SystemExit('no such thing')"])
+
+
+# ---- the statistics ---------------------------------------------------------------------------------------------------
+
+
+def test_the_interval_is_that_of_the_sign_test(modules: SimpleNamespace) -> None:
+    interval = modules.figures.interval
+    # The chance that all of n draws are on one side of the median is 2 / 2**n; for one or none of 9 it is 20 / 512.
+    assert interval([1.0, 2.0, 3.0, 4.0, 5.0], 0.95) == (float("-inf"), float("inf"))
+    assert interval([6.0, 1.0, 3.0, 4.0, 5.0, 2.0], 0.95) == (1.0, 6.0)
+    assert interval([float(n) for n in range(9)], 0.96) == (1.0, 7.0)
+    assert interval([float(n) for n in range(9)], 0.97) == (0.0, 8.0)
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says(modules: SimpleNamespace) -> None:
+    source = random.Random(1)
+    hits = 0
+    for _ in range(2000):
+        low, high = modules.figures.interval([source.lognormvariate(0, 0.3) for _ in range(20)], 0.95)
+        hits += low <= 1 <= high
+    assert hits >= 1900
+
+
+def pairs(source: random.Random, slower: float, noise: float, count: int = 20) -> list[float]:
+    return [slower * source.lognormvariate(0, noise) for _ in range(count)]
+
+
+def test_a_slow_down_is_found(modules: SimpleNamespace) -> None:
+    source = random.Random(2)
+    verdicts = [modules.figures.verdict(pairs(source, 1.10, 0.03), 0.02, 0.994).what for _ in range(200)]
+    assert verdicts.count(modules.figures.SLOWER) >= 190
+
+
+def test_noise_is_no_slow_down(modules: SimpleNamespace) -> None:
+    source = random.Random(3)
+    for noise in (0.01, 0.05, 0.3):
+        verdicts = [modules.figures.verdict(pairs(source, 1.0, noise), 0.02, 0.994).what for _ in range(200)]
+        assert verdicts.count(modules.figures.SLOWER) <= 2
+
+
+def test_little_noise_shows_that_nothing_is_slower_and_much_noise_is_admitted(modules: SimpleNamespace) -> None:
+    figures = modules.figures
+    source = random.Random(4)
+    quiet = [figures.verdict(pairs(source, 1.0, 0.005), 0.02, 0.994).what for _ in range(100)]
+    assert quiet.count(figures.NOT_SLOWER) >= 95
+    loud = [figures.verdict(pairs(source, 1.0, 0.2), 0.02, 0.994).what for _ in range(100)]
+    assert loud.count(figures.UNDECIDED) >= 95
+    assert figures.verdict([1.5, 1.5, 1.5], 0.02, 0.95).what == figures.UNDECIDED, "three pairs prove nothing"
+
+
+def test_the_conclusion_fails_for_a_slow_down_alone(modules: SimpleNamespace) -> None:
+    check, figures = modules.check, modules.figures
+    slower = "echo", figures.Verdict(1.1, 1.05, 1.2, figures.SLOWER)
+    same = "http", figures.Verdict(1.0, 0.99, 1.01, figures.NOT_SLOWER)
+    loud = "tcp", figures.Verdict(1.0, 0.8, 1.3, figures.UNDECIDED)
+    assert check.conclusion([same], 0.02) == ("No load is slower by more than 2.0%.", 0)
+    text, status = check.conclusion([slower, same, loud], 0.02)
+    assert status == 1
+    assert "Slower by more than 2.0%: echo." in text
+    text, status = check.conclusion([same, loud], 0.02)
+    assert status == 0
+    assert "too great to tell whether these are slower by more than 2.0%: tcp." in text
+
+
+def test_the_turns_of_a_pair_alternate(modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    class Side:
+        def __init__(self, script: str, load: object, revision: str, stack: object) -> None:
+            self.revision = revision
+
+        def turn(self) -> None:
+            order.append(self.revision)
+
+        def cost(self) -> float:
+            return {"old": 2.0, "fresh": 3.0}[self.revision]
+
+    monkeypatch.setattr(modules.check, "Side", Side)
+    options = argparse.Namespace(pairs=8, seconds=0.2, tolerance=0.02)
+    base, new, verdict = modules.check.compare("", None, "old", "fresh", options, 0.95)
+    assert order == ["old", "fresh", "fresh", "old"] * 2 * 8
+    assert (base, new) == (2.0, 3.0)
+    assert (verdict.median, verdict.what) == (1.5, modules.figures.SLOWER)
+
+
+def test_a_pair_of_servers_is_run(modules: SimpleNamespace, build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules.load, "BUILD", build)
+    installed = modules.check.Installed("working tree", BENCHMARKS.parent, "")
+    load = modules.load.Load(name="test", mode="lines", connections=2)
+    costs = in_thread(modules.check.run_pair, "tcp_echo.py", load, installed, installed, 0.1)
+    assert min(costs) > 0
+
+
+# ---- results and candidates -------------------------------------------------------------------------------------------
+
+
+def test_ratios_are_taken_turn_by_turn(modules: SimpleNamespace) -> None:
+    # In the second turn the machine was half as fast for both.
+    row = modules.results.Row("a load", "CPU µs", {"silly": [2.0, 4.0, 2.0], "other": [3.0, 6.0, 5.0]})
+    assert row.ratio("other") == modules.figures.Summary(1.5, 1.5, 2.5)
+    assert row.ratio("silly") is None
+    text = modules.tables.table(row)
+    assert "other  5.00 [3.00-6.00]" in text
+    assert "1.50x ours [1.50-2.50]" in text
+
+
+def test_results_are_merged_by_suite(modules: SimpleNamespace, tmp_path: Path) -> None:
+    results = modules.results
+    file = tmp_path / "results" / "results.json"
+    old, new = (results.Row("a row", "CPU µs", {"silly": [figure]}, missing={"peer": "not here"}) for figure in (1.0, 2.0))
+    results.merge(file, "echo", results.to_json([old], {"date": "then"}))
+    results.merge(file, "http", results.to_json([old], {"date": "then"}))
+    results.merge(file, "echo", results.to_json([new], {"date": "now"}))
+    kept = results.read(file)
+    assert {name: suite["about"]["date"] for name, suite in kept.items()} == {"echo": "now", "http": "then"}
+    assert results.rows_of(kept["echo"]) == [new]
+    assert results.rows_of(kept["http"]) == [old]
+    assert json.loads(file.read_text())["suites"]["echo"]["rows"][0]["summaries"]["silly"]["median"] == 2.0
+
+
+def test_a_missing_peer_is_named_and_left_out(modules: SimpleNamespace) -> None:
+    candidates = modules.candidates
+    ours = candidates.Candidate("silly", ("-",))
+    peer = candidates.Candidate("peer", ("-",), ("no_such_package_here",))
+    figures, missing = candidates.take_turns([ours, peer], lambda candidate: 1.0, 3)
+    assert figures == {"silly": [1.0, 1.0, 1.0]}
+    assert list(missing) == ["peer"]
+    assert "No module named 'no_such_package_here'" in missing["peer"]
+    text = modules.tables.table(modules.results.Row("a load", "CPU µs", figures, missing=missing))
+    assert "peer   left out: no_such_package_here can't be imported" in text
+
+
+def test_a_peer_that_fails_is_left_out_but_ours_is_not(modules: SimpleNamespace) -> None:
+    candidates = modules.candidates
+    everyone = [candidates.Candidate(name, ("-",)) for name in ("silly", "peer", "third")]
+
+    def fails(who: str) -> Any:
+        def measure(candidate: Any) -> str:
+            if candidate.name == who:
+                raise modules.processes.ServerError("it fell over")
+            order.append(candidate.name)
+            return candidate.name
+
+        return measure
+
+    order: list[str] = []
+    figures, missing = candidates.take_turns(everyone, fails("peer"), 3)
+    assert order == ["silly", "third", "third", "silly", "third", "silly"], "each turn begins with another one"
+    assert figures == {"silly": ["silly"] * 3, "third": ["third"] * 3}
+    assert missing == {"peer": "failed: it fell over"}
+    with pytest.raises(modules.processes.ServerError):
+        candidates.take_turns(everyone, fails("silly"), 3)
+
+
+def test_an_unknown_suite_is_refused_with_the_names_of_those_there_are() -> None:
+    command = [sys.executable, str(BENCHMARKS / "run.py"), "nonsense"]
+    done = in_thread(lambda: subprocess.run(command, capture_output=True, text=True, check=False))
+    assert done.returncode == 2
+    assert "there is no suite nonsense; there are echo, http, tcp, client, tasks, start, growth, parsers" in done.stderr
