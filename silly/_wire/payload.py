@@ -54,7 +54,7 @@ class Payload:
 
     def _room(self, coming: int) -> memoryview:
         """``room``, when ``coming`` bytes are there to be added."""
-        data = self._whole()
+        data = self._free()
         have = len(data)
         if self._got == have:
             data += bytes(min(self._size, RESERVE * max(have + coming, LEAST)) - have)

@@ -68,8 +68,6 @@ _LOOKED = 1 << 30
 """In the place of a burst's count: the buffer was looked through, so the next read must say how much of that it takes."""
 _NONE_TAKEN: list[Taken] = []
 """For all that have taken no more than was read; never changed."""
-_rest: list[Taken] = []
-"""What ``take_messages`` takes beside a first message; empty between two calls."""
 _keys = MaskKeys()
 _loop = scheduler.loop
 _main = scheduler.main
@@ -197,8 +195,11 @@ class Socket:
         gets RuntimeError.
         """
         taken = self._taken
-        if taken and timeout is None:
-            return taken.pop()
+        if taken:
+            if self._stream.closed:
+                taken = self._taken = _NONE_TAKEN  # by ``sock.conn``: it is dropped as what is in the buffer
+            elif timeout is None:
+                return taken.pop()
         err = self._err
         if err is not None:
             return None, err
@@ -226,11 +227,11 @@ class Socket:
             need = 1
             buf = stream.buf
             if buf or payload is not None:
-                message = take_messages(buf, _rest, self._server, messages.simple)
+                rest: list[Taken] = []  # not one for all: an interrupt right after the call would leave others' messages there
+                message = take_messages(buf, rest, self._server, messages.simple)
                 if message is not None:
-                    if _rest:
-                        taken = self._taken = _rest[:]
-                        _rest.clear()
+                    if rest:
+                        taken = self._taken = rest
                     messages.payload_at = self._controls = 0
                     if buf:
                         self._burst = min(self._burst + len(taken), BURST - 1)
@@ -283,8 +284,9 @@ class Socket:
     def _give_back(self) -> None:
         """Puts what was taken off the buffer, but not read, in front of it again: for who reads otherwise than ``read``."""
         frames = bytearray()
-        while self._taken:
-            data, typ = self._taken.pop()
+        taken, self._taken = self._taken, _NONE_TAKEN
+        while taken and not self._stream.closed:
+            data, typ = taken.pop()
             payload = data.encode() if isinstance(data, str) else data
             first = FIN | _OPCODES[typ]
             frames += masked_frame(first, payload, bytes(4)) if self._server else frame(first, payload)
@@ -573,7 +575,11 @@ class Socket:
             return  # ``close`` waits itself
         limit = self._limits.close_timeout
         if self._stream.err is not None and not self._peer_closed:
-            self._gone(self._stream.err)
+            if self._stream.buf or self._taken:
+                err = self._lost(self._stream.err)
+                self._give_up(self.cause, err)
+            else:
+                self._gone(self._stream.err)
         elif self._err is not None:
             self._end(ABNORMAL, "")  # a reader has had everything
         elif self._peer_closed:

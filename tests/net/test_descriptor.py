@@ -1,0 +1,294 @@
+"""Receiving and sending on a descriptor, in C and in Python: the same, but for wrong use, and nothing is lost in either."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from silly.net import _chosen, _descriptor
+
+from .support import reset_on_close
+
+SMALL = 16 * 1024
+"""Up to so many bytes the code in C receives on the stack."""
+SIZES = [1, 2, 100, SMALL - 1, SMALL, SMALL + 1, 100_000, 2**20]
+
+
+def _pure() -> Any:
+    return _descriptor
+
+
+def _accelerated() -> Any:
+    return importlib.import_module("silly.net._speedups")
+
+
+@pytest.fixture(params=[_pure, _accelerated], ids=["pure", "accelerated"])
+def code(request: pytest.FixtureRequest) -> Any:
+    try:
+        return request.param()
+    except ImportError as exc:
+        pytest.skip(f"silly.net._speedups isn't there: {exc}")
+
+
+@pytest.fixture
+def accelerated() -> Any:
+    try:
+        return _accelerated()
+    except ImportError as exc:
+        pytest.skip(f"silly.net._speedups isn't there: {exc}")
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a connection that don't block."""
+    a, b = socket.socketpair()
+    a.setblocking(False)
+    b.setblocking(False)
+    yield a, b
+    a.close()
+    b.close()
+
+
+@pytest.fixture
+def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        a = socket.create_connection(listener.getsockname())
+        b, _ = listener.accept()
+    a.setblocking(False)
+    b.setblocking(False)
+    yield a, b
+    a.close()
+    b.close()
+
+
+def test_the_implementation_that_was_chosen() -> None:
+    pure = os.environ.get("SILLY_PURE") == "1"
+    assert not (pure and _chosen.accelerated)
+    name = "silly.net._speedups" if _chosen.accelerated else "silly.net._descriptor"
+    assert {_chosen.receive.__module__, _chosen.send.__module__} == {name}
+
+
+# ---- receive --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [b"", b"x", b"y" * 70_000])
+@pytest.mark.parametrize("size", SIZES)
+def test_what_has_come_is_appended(code: Any, pair: Any, size: int, before: bytes) -> None:
+    a, b = pair
+    buf = bytearray(before)
+    for data in (b"1", b"23" * 5000, b"end"):
+        b.send(data)
+        got = code.receive(a.fileno(), buf, size)
+        assert got == min(size, len(data))
+        before += data[:got]
+        assert buf == before
+        while got < len(data):  # the rest
+            more = code.receive(a.fileno(), buf, size)
+            before += data[got : got + more]
+            got += more
+        assert buf == before
+    assert code.receive(a.fileno(), buf, size) == _descriptor.NOTHING
+    assert buf == before
+    b.close()
+    assert code.receive(a.fileno(), buf, size) == 0
+    assert code.receive(a.fileno(), buf, size) == 0
+    assert buf == before
+
+
+def test_a_buffer_whose_front_was_deleted(code: Any, pair: Any) -> None:
+    """Then its bytes don't start where its memory does."""
+    rng = random.Random(3)
+    a, b = pair
+    buf = bytearray()
+    sent = taken = b""
+    for _ in range(300):
+        data = rng.randbytes(rng.choice([1, 10, 5000, 40_000]))
+        b.send(data)
+        sent += data
+        assert code.receive(a.fileno(), buf, rng.choice([SMALL, 2**20, 50_000])) > 0
+        cut = rng.randrange(len(buf) + 1)
+        taken += buf[:cut]
+        del buf[:cut]
+    while code.receive(a.fileno(), buf, SMALL) > 0:
+        pass
+    assert taken + buf == sent
+
+
+def test_a_reset_is_an_error(code: Any, tcp_pair: Any) -> None:
+    for size in (SMALL, 2**20):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            a = socket.create_connection(listener.getsockname())
+            b, _ = listener.accept()
+        a.setblocking(False)
+        reset_on_close(b)
+        b.close()
+        buf = bytearray(b"kept")
+        with pytest.raises(ConnectionResetError):
+            code.receive(a.fileno(), buf, size)
+        assert buf == b"kept"
+        a.close()
+
+
+def test_a_descriptor_that_is_closed(code: Any) -> None:
+    a, b = socket.socketpair()
+    fd = a.fileno()
+    a.close()
+    for size in (5, 2**20):
+        buf = bytearray(b"kept")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            code.receive(fd, buf, size)
+        assert buf == b"kept"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        code.send(fd, b"x")
+    b.close()
+
+
+def test_what_is_no_socket(accelerated: Any) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    with pytest.raises(OSError, match="Socket operation on non-socket"):
+        accelerated.receive(reader, bytearray(), 5)
+    with pytest.raises(OSError, match="Socket operation on non-socket"):
+        accelerated.send(writer, b"x")
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_large_size_asks_for_its_memory_before_it_receives(accelerated: Any, pair: Any) -> None:
+    """So nothing is lost for want of memory, or since somebody looks at the buffer."""
+    a, b = pair
+    b.send(b"data")
+    buf = bytearray(b"kept")
+    with pytest.raises(MemoryError):
+        accelerated.receive(a.fileno(), buf, sys.maxsize - len(buf))
+    with memoryview(buf), pytest.raises(BufferError):
+        accelerated.receive(a.fileno(), buf, 2**20)
+    assert buf == b"kept"
+    assert accelerated.receive(a.fileno(), buf, 2**20) == 4
+    assert buf == b"keptdata"
+
+
+class Sub(bytearray):
+    """A bytearray may be subclassed."""
+
+
+def test_a_subclass_of_bytearray(code: Any, pair: Any) -> None:
+    a, b = pair
+    for size in (SMALL, 2**20):
+        buf = Sub(b"a")
+        b.send(b"bc")
+        assert code.receive(a.fileno(), buf, size) == 2
+        assert buf == b"abc"
+
+
+WRONG: list[tuple[Callable[[Any, int], Any], type[Exception]]] = [
+    (lambda code, fd: code.receive(), TypeError),
+    (lambda code, fd: code.receive(fd, bytearray()), TypeError),
+    (lambda code, fd: code.receive(fd, bytearray(), 1, 1), TypeError),
+    (lambda code, fd: code.receive(fd, bytearray(), size=1), TypeError),
+    (lambda code, fd: code.receive(fd, b"", 1), TypeError),
+    (lambda code, fd: code.receive(fd, None, 1), TypeError),
+    (lambda code, fd: code.receive(fd, memoryview(bytearray()), 1), TypeError),
+    (lambda code, fd: code.receive(fd, bytearray(), 1.0), TypeError),
+    (lambda code, fd: code.receive(fd, bytearray(), "1"), TypeError),
+    (lambda code, fd: code.receive(fd, bytearray(), 0), ValueError),
+    (lambda code, fd: code.receive(fd, bytearray(), -1), ValueError),
+    (lambda code, fd: code.receive(fd, bytearray(b"x"), sys.maxsize), ValueError),
+    (lambda code, fd: code.receive(fd, bytearray(), 2**63), OverflowError),
+    (lambda code, fd: code.receive("1", bytearray(), 1), TypeError),
+    (lambda code, fd: code.receive(-1, bytearray(), 1), ValueError),
+    (lambda code, fd: code.receive(2**31, bytearray(), 1), ValueError),
+    (lambda code, fd: code.receive(2**64, bytearray(), 1), OverflowError),
+    (lambda code, fd: code.send(), TypeError),
+    (lambda code, fd: code.send(fd), TypeError),
+    (lambda code, fd: code.send(fd, b"x", 0), TypeError),
+    (lambda code, fd: code.send(fd, "x"), TypeError),
+    (lambda code, fd: code.send(fd, None), TypeError),
+    (lambda code, fd: code.send(None, b"x"), TypeError),
+    (lambda code, fd: code.send(-1, b"x"), ValueError),
+    (lambda code, fd: code.send(fd, memoryview(b"abcd")[::2]), BufferError),
+]
+
+
+@pytest.mark.parametrize("number", range(len(WRONG)))
+def test_wrong_arguments(accelerated: Any, pair: Any, number: int) -> None:
+    a, b = pair
+    b.send(b"still there")
+    call, error = WRONG[number]
+    with pytest.raises(error):
+        call(accelerated, a.fileno())
+    assert a.recv(100) == b"still there"
+    with pytest.raises(BlockingIOError):
+        b.recv(1)
+
+
+# ---- send -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: memoryview(b"ab" + data)[2:]])
+@pytest.mark.parametrize("size", [0, 1, 1000, 30_000])
+def test_what_is_sent(code: Any, pair: Any, size: int, kind: Callable[[bytes], Any]) -> None:
+    a, b = pair
+    data = os.urandom(size)
+    assert code.send(a.fileno(), kind(data)) == size
+    if size:
+        assert b.recv(100_000) == data
+
+
+def test_the_system_takes_a_part_and_then_nothing(code: Any, pair: Any) -> None:
+    a, b = pair
+    data = os.urandom(2**20)
+    first = code.send(a.fileno(), data)
+    assert 0 < first < len(data)
+    sent = data[:first]
+    while (more := code.send(a.fileno(), b"more")) > 0:
+        sent += b"more"[:more]
+    assert more == _descriptor.NOTHING
+    got = b""
+    while len(got) < len(sent):
+        got += b.recv(2**20)
+    assert got == sent
+
+
+def test_nobody_receives_any_more(code: Any, pair: Any) -> None:
+    """An error, and no signal that ends the process."""
+    a, b = pair
+    b.close()
+    with pytest.raises(BrokenPipeError):
+        code.send(a.fileno(), b"x")
+
+
+def test_nothing_leaks(code: Any, pair: Any) -> None:
+    """No reference to what is given or returned, and no lock on a buffer, whatever the outcome."""
+    a, b = pair
+    fd, data, buf = a.fileno(), bytes(1000), bytearray(500)
+
+    def all_outcomes() -> None:
+        assert code.receive(fd, buf, 100) == _descriptor.NOTHING
+        assert code.receive(fd, buf, 2**20) == _descriptor.NOTHING
+        assert code.send(fd, data) == 1000
+        assert code.send(b.fileno(), data) == 1000
+        assert b.recv(2000) == data
+        assert code.receive(fd, buf, 2000) == 1000
+        for bad in (fd + 1000, None):
+            with pytest.raises((OSError, TypeError)):
+                code.receive(bad, buf, 5)
+            with pytest.raises((OSError, TypeError)):
+                code.send(bad, data)
+        buf.clear()
+
+    all_outcomes()
+    counts = [sys.getrefcount(each) for each in (data, buf, None, code)]
+    for _ in range(20):
+        all_outcomes()
+    after = [sys.getrefcount(each) for each in (data, buf, None, code)]
+    assert [after[0], after[1], after[3]] == [counts[0], counts[1], counts[3]]
+    assert abs(after[2] - counts[2]) < 20
+    buf += b"may be resized"
