@@ -18,6 +18,8 @@ import pytest
 
 import silly
 
+from .implementations import needs_c
+
 FLAGS = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
 PATIENCE = 50
 """Seconds after which a child is taken to hang."""
@@ -115,6 +117,42 @@ def test_version(tmp_path: Path, option: str) -> None:
     assert (status, err) == (0, "")
     assert out.startswith(f"silly {silly.version} (Python {sys.version.split()[0]}, greenlet ")
     assert out.count("\n") == 1
+
+
+def version(cwd: Path, monkeypatch: pytest.MonkeyPatch, pure: str | None, before: str = "") -> str:
+    """What ``-v`` says of the extensions, where ``SILLY_PURE`` is this, and ``before`` was run."""
+    if pure is None:
+        monkeypatch.delenv("SILLY_PURE", raising=False)
+    else:
+        monkeypatch.setenv("SILLY_PURE", pure)
+    script = f"import sys\n{before}\nfrom silly.__main__ import main\nsys.exit(main(['-v']))\n"
+    child = Child(["-c", script], cwd)
+    try:
+        status, out, err = child.end()
+    finally:
+        child.stop()
+    assert (status, err) == (0, "")
+    found = re.fullmatch(r"silly .+ \(.+, greenlet [^,]+, (.+)\)\n", out)
+    assert found, out
+    return found[1]
+
+
+@needs_c
+@pytest.mark.parametrize("pure", [None, "", "0"])
+def test_the_version_says_that_the_extensions_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pure: str | None) -> None:
+    assert version(tmp_path, monkeypatch, pure) == "accelerated in C"
+
+
+def test_the_version_says_that_python_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert version(tmp_path, monkeypatch, "1") == "pure Python: SILLY_PURE=1"
+
+
+@pytest.mark.parametrize("name", ["silly._wire._speedups", "silly.net._speedups"])
+def test_the_version_says_which_extension_is_missing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = {"silly._wire._speedups", "silly.net._speedups"} - {name}
+    built = "".join(f"sys.modules[{other!r}] = sys\n" for other in others)
+    text = version(tmp_path, monkeypatch, None, f"import silly.net\n{built}sys.modules[{name!r}] = None")
+    assert text == f"slower Python code runs: {name} was not built"
 
 
 @pytest.mark.parametrize(

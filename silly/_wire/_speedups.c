@@ -332,6 +332,9 @@ message_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return Py_NewRef(Py_None);
     }
     if (PyUnicode_CheckExact(args[0])) {
+        if (PyUnicode_GetLength(args[0]) >= FRAGMENT) {
+            return Py_NewRef(Py_None); /* before its UTF-8 is made, which the text would keep */
+        }
         payload = PyUnicode_AsUTF8AndSize(args[0], &size);
         if (payload == NULL) {
             if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {

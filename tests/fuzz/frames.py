@@ -1,7 +1,8 @@
 """Frames and messages: ``MessageReader`` in both roles, with and without compression, gathered, streamed and looked through.
 
 What must hold: only ProtocolError with a close code for it; the segmentation changes nothing; no more is asked for or kept
-than the limits allow; ``look`` finds what ``next`` yields, and takes nothing; streaming yields what gathering does.
+than the limits allow; ``look`` finds what ``next`` yields, and takes nothing; streaming yields what gathering does;
+``take_messages`` before ``next`` changes nothing; and all that for both implementations of the wire functions, which agree.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import Any, NamedTuple
 
+from silly._wire import speedups
 from silly._wire.deflate import Inflater
 from silly._wire.error import ProtocolError
 from silly._wire.limits import Limits
 from silly._wire.ws import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, STREAMED, TEXT, MessageReader
 
+from ..implementations import AVAILABLE, using
 from ..wire.support import encode
 from .source import Source, allowed, cut
 
@@ -28,6 +31,8 @@ FIRSTS += [first | RSV1 for first in (FIN | TEXT, FIN | BINARY, TEXT, BINARY)]
 KEYS = [bytes(4), b"\x37\xfa\x21\x3d", b"\xff\0\0\0", b"abcd"]
 LOOK, READ_ONE, READ_ALL = range(3)
 GATHER, STREAM, DROP = range(3)
+LATE = 192
+"""Choices from here on: to stream only when some of the message has come."""
 DROPPED = (CONTINUATION, "dropped")
 
 
@@ -112,6 +117,47 @@ def gathered(case: Case, pieces: list[bytes], limits: Limits | None = None) -> R
     for index, held in partials:
         assert index >= len(data) or data[index][1].startswith(held), "what is told of a message is its beginning"
     return Read(messages, None)
+
+
+def batched(case: Case, pieces: list[bytes], whole: Read) -> tuple[list[tuple[int, Any]], bytes]:
+    """What ``take_messages`` takes wherever it may, as the socket asks it, and ``next`` where it takes nothing; and what is
+    left in the buffer."""
+    reader = case.reader()
+    buf = bytearray()
+    messages: list[tuple[int, Any]] = []
+    code = None
+    try:
+        for piece in pieces:
+            buf += piece
+            while True:
+                before = bytes(buf)
+                rest: list[tuple[str | bytes, str]] = []
+                taken = speedups.take_messages(buf, rest, case.server, reader.simple)
+                if taken is not None:
+                    reader.payload_at = 0
+                    messages += [(TEXT if typ == "text" else BINARY, data) for data, typ in (taken, *reversed(rest))]
+                    continue
+                assert (buf, rest) == (before, []), "where it takes nothing, it changes nothing"
+                got = reader.next(buf)
+                if isinstance(got, int):
+                    break
+                messages.append(got)
+    except ProtocolError as exc:
+        code = allowed(exc, CODES)
+    assert Read(messages, code).like(whole), "taking messages together changes nothing"
+    return messages, bytes(buf)
+
+
+def written(messages: list[tuple[int, Any]], masked: bool) -> list[bytes | None]:
+    """The frames of these messages, which must be right."""
+    frames = []
+    for index, (opcode, data) in enumerate(messages):
+        key = KEYS[index % len(KEYS)] if masked else None
+        frames.append(speedups.message_frame(data, "text" if opcode == TEXT else "binary", key))
+        payload = data.encode() if isinstance(data, str) else data
+        if len(payload) < 300:  # the reference takes its time
+            assert frames[-1] == encode(FIN | opcode, payload, masked, key=key or b"")
+    return frames
 
 
 class Looker:
@@ -217,8 +263,11 @@ def streamed(case: Case, pieces: list[bytes], plan: list[int]) -> None:
         for piece in pieces:
             buf += piece
             while True:
-                mode = plan[len(messages) % len(plan)] % 3
-                if mode != GATHER:
+                choice = plan[len(messages) % len(plan)]
+                mode = choice % 3
+                if mode == STREAM and choice >= LATE and reader.payload is None and not reader.opcode:
+                    reader.gather()
+                elif mode != GATHER:
                     reader.stream(LONGEST if mode == DROP else most)
                 elif not reader.opcode:
                     reader.gather()
@@ -265,15 +314,27 @@ def run(data: bytes) -> None:
     plan = source.sizes()
     stream = build(source, server) if flags & 8 else source.rest()
     case = Case(server, lambda: Inflater(forgets, 15) if flags & 2 else None, limits, stream)
-    whole = gathered(case, [stream])
     ways = [cut(stream, sizes)]
     if len(stream) < 256:
         ways.append(cut(stream, [1]))
+    read = []
+    for functions in AVAILABLE:
+        with using(functions):
+            read.append(check(case, ways, plan))
+    assert all(other == read[0] for other in read), "the implementations agree"
+
+
+def check(case: Case, ways: list[list[bytes]], plan: list[int]) -> list[object]:
+    """Holds one implementation to all of it; what it has read."""
+    whole = gathered(case, [case.data])
+    read: list[object] = [whole, written(whole.data, not case.server)]
     for pieces in ways:
         assert gathered(case, pieces).like(whole), "the segmentation changes nothing"
+        read.append(batched(case, pieces, whole))
         looked(case, pieces, whole)
         mixed(case, pieces, plan, whole)
         streamed(case, pieces, plan)
+    return read
 
 
 def seed(flags: int, frames: list[tuple[int, bytes]], plan: bytes = b"\1", how: int = 1, limits: bytes = b"\0\0") -> bytes:
@@ -293,6 +354,14 @@ SEEDS += [seed(flags, _DEFLATED, plan) for flags in (2, 3, 6, 7) for plan in (b"
 SEEDS += [seed(flags, _SQUEEZED, b"\1\2", 5, limits) for flags in (2, 3, 6) for limits in (b"\0\0", b"\1\1", b"\4\2")]
 SEEDS += [bytes((server, 0, 0, 0, 0)) + encode(FIN | TEXT, b"hi", server) for server in (False, True)]
 SEEDS += [bytes((0, 0, 0, 1, 1, 0)) + head for head in (b"\x82\x7f\x80", b"\x82\x7f" + bytes(8), b"\x82\x7f" + b"\xff" * 8)]
+# Large enough to be received where it stays; streamed from the start, from its middle, or not at all.
+_LARGE = bytes((0x23, FIRSTS.index(FIN | BINARY), 255)) + bytes(range(255)) + b"\3"
+_SMALL = bytes((0x21, FIRSTS.index(FIN | TEXT), 1)) + b"x"
+SEEDS += [
+    bytes((8 | server, 0, 0, 2, 255, 254, 2, first, second)) + _SMALL + _LARGE + _SMALL + _LARGE
+    for server in (0, 1)
+    for first, second in ((GATHER, LATE + STREAM), (STREAM, GATHER), (LATE + STREAM, DROP), (DROP, LATE + STREAM))
+]
 # Dropped: what is left of it has no limit, not even that of the next, which is streamed.
 _DROPPED = [(BINARY, b"x" * 10), (FIN, b"x" * 200), (FIN | BINARY, b"z")]
 SEEDS += [seed(server, _DROPPED, b"\2\1", 1, b"\1\0") for server in (0, 1)]

@@ -89,7 +89,8 @@ class _Finder(MetaPathFinder):
         if not fullname.startswith(PACKAGE):
             return None
         spec = PathFinder.find_spec(fullname, path)
-        assert spec is not None
+        if spec is None or not isinstance(spec.loader, SourceFileLoader):
+            return spec  # the extension in C, or that there is none
         assert spec.origin is not None
         spec.loader = _Loader(fullname, spec.origin)
         return spec

@@ -13,20 +13,19 @@ from typing import Any
 
 import pytest
 
-from silly._wire import content, deflate, handshake
+from silly._wire import content, deflate, handshake, mask
 from silly._wire.content import ContentDecoder
 from silly._wire.deflate import Deflate, Deflater, Inflater, check_answer, negotiate
 from silly._wire.error import ProtocolError
 from silly._wire.header import Header
 from silly._wire.http1 import ChunkedReader, HeadReader, parse_request
 from silly._wire.limits import DEFAULT, Limits
-from silly._wire.mask import apply_mask
 from silly._wire.ws import BINARY, CONTINUATION, FIN, PING, RSV1, TEXT, MessageReader
 
 from ..wire.support import encode, encode_fast
 
 LIMITS = Limits(fragments=2**40)
-apply_mask(bytes(1024), b"mask")  # it works its tables out at the first long payload
+mask.apply_mask(bytes(1024), b"mask")  # it works its tables out at the first long payload
 moved = 0
 """Bytes handed out since the count began."""
 

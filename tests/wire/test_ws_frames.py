@@ -805,13 +805,14 @@ def test_memory_of_wide_characters() -> None:
 
 
 def test_work_is_linear_in_the_bytes() -> None:
-    """A patient reader is called a fixed number of times a binary frame, and once a piece for text, whatever the pieces."""
-    size = 100_000
+    """A patient reader is called a fixed number of times a binary frame, and once a piece for text, and for a payload so large
+    that the socket receives it where it stays, whatever the pieces."""
     for server in (True, False):
-        binary = bytewise(encode_fast(FIN | BINARY, b"x" * size, server))
-        assert read_frames(binary, server, patient=True).calls <= 7
-        text = bytewise(encode_fast(FIN | TEXT, b"x" * size, server))
-        assert read_frames(text, server, patient=True).calls <= size + 6
+        for size, most in ((ws.LARGE - 1, 7), (2 * ws.LARGE, 2 * ws.LARGE + 7)):
+            binary = bytewise(encode_fast(FIN | BINARY, b"x" * size, server))
+            assert read_frames(binary, server, patient=True).calls <= most
+        text = bytewise(encode_fast(FIN | TEXT, b"x" * 100_000, server))
+        assert read_frames(text, server, patient=True).calls <= 100_000 + 6
         many = encode(FIN | TEXT, b"hi", server) * 5000
         got = read_frames([many], server)
         assert len(got.messages) == 5000

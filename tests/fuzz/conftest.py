@@ -1,0 +1,18 @@
+"""The tests of what fuzzing found run on both implementations of the wire code (``tests/implementations.py``)."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..implementations import implementation, load_all, run_on_both
+
+__all__ = ["implementation"]
+
+ONCE = {"test_corpus"}
+"""The one target of frames runs both itself, and no other may use them."""
+
+load_all()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    run_on_both(metafunc, ONCE)

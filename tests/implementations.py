@@ -1,0 +1,144 @@
+"""Both implementations of the wire functions (and a class), either of which a test may run on: ``silly._wire.speedups``
+chooses one for a process, by what was built.
+
+Whoever uses them has bound their names at import. ``using`` finds all such bindings, and exchanges what they hold;
+``tests/test_implementations.py`` looks for what it might not find.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import pytest
+
+import silly
+from silly._wire import mask, messages, payload, speedups
+
+Functions = dict[str, Any]
+
+PURE: Functions = {
+    "apply_mask": mask.apply_mask,
+    "unmask": mask.unmask,
+    "take_messages": messages.take_messages,
+    "message_frame": messages.message_frame,
+    "Payload": payload.Payload,
+}
+ACCELERATED: Functions = {}
+"""Those in C; empty when the extension isn't there."""
+MISSING = ""
+"""Why it isn't."""
+try:
+    from silly._wire import _speedups
+except ImportError as exc:
+    MISSING = f"silly._wire._speedups, the wire code in C, isn't there: {exc}"
+else:
+    ACCELERATED.update({name: getattr(_speedups, name) for name in PURE})
+
+NEEDED = os.environ.get("SILLY_NEED_C") == "1"
+"""That it isn't is a failure, no reason to skip: so continuous integration says."""
+needs_c = pytest.mark.skipif(not ACCELERATED and not NEEDED, reason=MISSING)
+
+CHOSEN: Functions = {name: getattr(speedups, name) for name in PURE}
+IMPLEMENTATIONS = {"pure": PURE, "accelerated": ACCELERATED}
+AVAILABLE = [functions for functions in IMPLEMENTATIONS.values() if functions]
+
+HOMES = ("silly._wire.mask", "silly._wire.messages", "silly._wire.payload", "silly._wire._speedups")
+"""The modules that they are written in: what these have bound is their own."""
+
+
+def _forbidden(name: str) -> Any:
+    def forbidden(*args: object) -> None:
+        raise AssertionError(f"this test runs once, but uses {name!r}: it must run on both implementations (see ONCE)")
+
+    return forbidden
+
+
+FORBIDDEN: Functions = {name: _forbidden(name) for name in PURE}
+"""For tests that are said to use none of them."""
+
+
+class Binding(NamedTuple):
+    """That the global ``name`` of a module holds the wire function ``function``."""
+
+    module: str
+    name: str
+    function: str
+
+    @property
+    def value(self) -> Any:
+        return vars(sys.modules[self.module])[self.name]
+
+
+_names = {id(value): name for functions in (PURE, ACCELERATED, FORBIDDEN) for name, value in functions.items()}
+_bindings: list[Binding] = []
+_seen: tuple[str, ...] = ()
+
+
+def bindings() -> list[Binding]:
+    """All of them in the modules of silly that are loaded."""
+    global _seen
+    loaded = tuple(name for name in sys.modules if name.startswith("silly.") and name not in HOMES)
+    if loaded != _seen:
+        _seen = loaded
+        _bindings[:] = [
+            Binding(module, name, _names[id(value)])
+            for module in loaded
+            for name, value in vars(sys.modules[module]).items()
+            if id(value) in _names
+        ]
+    return _bindings
+
+
+def load_all() -> None:
+    """Loads every module of silly: what is loaded while a test runs would bind that test's implementation."""
+    for info in pkgutil.walk_packages(silly.__path__, "silly."):
+        if info.name not in HOMES:
+            import_module(info.name)
+
+
+_current = CHOSEN
+
+
+def _put(functions: Functions) -> None:
+    global _current
+    _current = functions
+    for binding in bindings():
+        vars(sys.modules[binding.module])[binding.name] = functions[binding.function]
+
+
+@contextmanager
+def using(functions: Functions) -> Iterator[None]:
+    """All of silly uses these ``functions`` within the block."""
+    before = _current
+    _put(functions)
+    try:
+        yield
+    finally:
+        _put(before)
+
+
+# ---- for the conftest.py of a package whose tests run on both ------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def implementation(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test on one of the two, "pure" or "accelerated", as ``run_on_both`` says; else with none at all."""
+    name = getattr(request, "param", "")
+    if name and not IMPLEMENTATIONS[name]:
+        (pytest.fail if NEEDED else pytest.skip)(MISSING)
+    with using(IMPLEMENTATIONS[name] if name else FORBIDDEN):
+        yield name
+
+
+def run_on_both(metafunc: pytest.Metafunc, once: set[str]) -> None:
+    """Has each test run on both implementations, but for those that ``once`` names (as ``module`` or ``module.function``): they
+    use neither."""
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if once.isdisjoint((module, f"{module}.{metafunc.function.__name__}")):
+        metafunc.parametrize("implementation", list(IMPLEMENTATIONS), indirect=True)

@@ -1,0 +1,137 @@
+"""That a test on either implementation of the wire functions runs on that alone, and how one is chosen for a process."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import runpy
+import sys
+from collections.abc import Iterator
+from importlib.machinery import ExtensionFileLoader
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+import pytest
+
+import silly
+from silly._wire import mask, messages, speedups
+
+from . import implementations
+from .implementations import (
+    ACCELERATED,
+    AVAILABLE,
+    CHOSEN,
+    FORBIDDEN,
+    HOMES,
+    IMPLEMENTATIONS,
+    MISSING,
+    PURE,
+    bindings,
+    needs_c,
+    using,
+)
+
+implementations.load_all()
+
+ROOT = Path(silly.__file__).parent
+
+
+@needs_c
+def test_the_extension_is_there() -> None:
+    """Without it the tests skip that need it; but with ``SILLY_NEED_C=1``, which continuous integration sets, they fail."""
+    assert not MISSING
+    assert set(ACCELERATED) == set(PURE) == set(speedups.__all__) - {"accelerated"}
+    assert not [name for name in PURE if ACCELERATED[name] is PURE[name]]
+
+
+@pytest.mark.parametrize("source", sorted(ROOT.rglob("*.c")), ids=lambda path: str(path.relative_to(ROOT)))
+@needs_c
+def test_every_extension_was_built(source: Path) -> None:
+    name = ".".join(("silly", *source.relative_to(ROOT).with_suffix("").parts))
+    module = importlib.import_module(name)
+    assert isinstance(module.__loader__, ExtensionFileLoader)
+
+
+# ---- that all are found --------------------------------------------------------------------------------------------------
+
+
+def test_all_of_silly_uses_those_that_speedups_chose() -> None:
+    """Whoever took a function from ``mask`` or ``messages`` would run Python for ever."""
+    assert {binding.module for binding in bindings()} >= {"silly._wire.speedups", "silly._wire.ws"}
+    assert [binding for binding in bindings() if binding.value is not CHOSEN[binding.function]] == []
+
+
+def holders(functions: dict[str, Any]) -> Iterator[str]:
+    """Whatever holds one of these ``functions``, but for their homes and the tables of these tests."""
+    gc.collect()
+    known = [vars(sys.modules[home]) for home in HOMES if home in sys.modules]
+    known += [PURE, ACCELERATED, CHOSEN, FORBIDDEN]
+    modules = {id(vars(module)): name for name, module in list(sys.modules.items()) if isinstance(module, ModuleType)}
+    for name in functions:
+        own = [*vars(functions[name]).values(), functions[name].__mro__] if isinstance(functions[name], type) else []
+        for holder in gc.get_referrers(functions[name]):
+            if not isinstance(holder, FrameType) and not any(holder is other for other in (*known, *own)):
+                yield f"{name}: {modules.get(id(holder)) or repr(holder)[:200]}"
+
+
+@needs_c
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_nothing_stays_on_the_other_implementation(name: str) -> None:
+    """Neither as another module's global, nor in a class, a default, a closure or a list, where ``using`` doesn't look."""
+    (other,) = [functions for functions in AVAILABLE if functions is not IMPLEMENTATIONS[name]]
+    with using(IMPLEMENTATIONS[name]):
+        assert list(holders(other)) == []
+        assert all(binding.value is IMPLEMENTATIONS[name][binding.function] for binding in bindings())
+    assert all(binding.value is CHOSEN[binding.function] for binding in bindings())
+
+
+def test_what_using_does_not_find_is_seen() -> None:
+    def default(unmask: Any = mask.unmask) -> None:
+        """Nobody calls it."""
+
+    class Attribute:
+        take = staticmethod(messages.take_messages)
+
+    found = "\n".join(holders(PURE))
+    assert "unmask: (<function unmask" in found
+    assert "take_messages: <staticmethod" in found
+    del default, Attribute
+
+
+def test_using_within_using() -> None:
+    with using(FORBIDDEN):
+        with using(PURE):
+            assert speedups.apply_mask is mask.apply_mask
+        with pytest.raises(AssertionError, match="this test runs once, but uses 'apply_mask'"):
+            speedups.apply_mask(b"", bytes(4))
+    assert speedups.apply_mask is CHOSEN["apply_mask"]
+
+
+# ---- the choice ----------------------------------------------------------------------------------------------------------
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, pure: str | None) -> dict[str, Any]:
+    """The names of ``speedups`` as a process has them whose ``SILLY_PURE`` is this."""
+    if pure is None:
+        monkeypatch.delenv("SILLY_PURE", raising=False)
+    else:
+        monkeypatch.setenv("SILLY_PURE", pure)
+    assert speedups.__file__ is not None
+    names = runpy.run_path(speedups.__file__, run_name="silly._wire.speedups")
+    return {name: names[name] for name in speedups.__all__}
+
+
+@needs_c
+@pytest.mark.parametrize("pure", [None, "", "0"])
+def test_c_is_chosen_where_it_was_built(monkeypatch: pytest.MonkeyPatch, pure: str | None) -> None:
+    assert chosen(monkeypatch, pure) == {**ACCELERATED, "accelerated": True}
+
+
+def test_python_is_chosen_when_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen(monkeypatch, "1") == {**PURE, "accelerated": False}
+
+
+def test_python_is_chosen_where_c_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "silly._wire._speedups", None)
+    assert chosen(monkeypatch, None) == {**PURE, "accelerated": False}
