@@ -44,6 +44,9 @@ NEEDED = os.environ.get("SILLY_NEED_C") == "1"
 """That it isn't is a failure, no reason to skip: so continuous integration says."""
 needs_c = pytest.mark.skipif(not ACCELERATED and not NEEDED, reason=MISSING)
 
+PURE_ALONE = os.environ.get("SILLY_PURE") == "1"
+"""Whether this process is to do without C: then the tests run on the one implementation. CI runs the suite both ways."""
+
 CHOSEN: Functions = {name: getattr(speedups, name) for name in PURE}
 IMPLEMENTATIONS = {"pure": PURE, "accelerated": ACCELERATED}
 AVAILABLE = [functions for functions in IMPLEMENTATIONS.values() if functions]
@@ -137,8 +140,8 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def run_on_both(metafunc: pytest.Metafunc, once: set[str]) -> None:
-    """Has each test run on both implementations, but for those that ``once`` names (as ``module`` or ``module.function``): they
-    use neither."""
+    """Has each test run on both implementations, on one where C is not wanted; but for those that ``once`` names (as
+    ``module`` or ``module.function``), which use neither."""
     module = metafunc.module.__name__.rpartition(".")[2]
     if once.isdisjoint((module, f"{module}.{metafunc.function.__name__}")):
-        metafunc.parametrize("implementation", list(IMPLEMENTATIONS), indirect=True)
+        metafunc.parametrize("implementation", ["pure"] if PURE_ALONE else list(IMPLEMENTATIONS), indirect=True)

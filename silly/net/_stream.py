@@ -429,6 +429,7 @@ class Stream(Output):
         if self._events:
             self._events = 0
             _loop.unregister(self.fd)
+        self.fd = -1  # its number may soon be another's
         _loop.handlers.discard(self)
         if self.closed:
             _loop.work -= 1
