@@ -44,8 +44,12 @@ NEEDED = os.environ.get("SILLY_NEED_C") == "1"
 """That it isn't is a failure, no reason to skip: so continuous integration says."""
 needs_c = pytest.mark.skipif(not ACCELERATED and not NEEDED, reason=MISSING)
 
-PURE_ALONE = os.environ.get("SILLY_PURE") == "1"
-"""Whether this process is to do without C: then the tests run on the one implementation. CI runs the suite both ways."""
+NAMES = ["pure", "accelerated"]
+"""The implementations that the tests run on in this process. CI runs the suite twice, each time on one."""
+if os.environ.get("SILLY_PURE") == "1":
+    NAMES = ["pure"]
+elif NEEDED:
+    NAMES = ["accelerated"]
 
 CHOSEN: Functions = {name: getattr(speedups, name) for name in PURE}
 IMPLEMENTATIONS = {"pure": PURE, "accelerated": ACCELERATED}
@@ -140,8 +144,8 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def run_on_both(metafunc: pytest.Metafunc, once: set[str]) -> None:
-    """Has each test run on both implementations, on one where C is not wanted; but for those that ``once`` names (as
-    ``module`` or ``module.function``), which use neither."""
+    """Has each test run on the implementations of ``NAMES``, but for those that ``once`` names (as ``module`` or
+    ``module.function``), which use neither."""
     module = metafunc.module.__name__.rpartition(".")[2]
     if once.isdisjoint((module, f"{module}.{metafunc.function.__name__}")):
-        metafunc.parametrize("implementation", ["pure"] if PURE_ALONE else list(IMPLEMENTATIONS), indirect=True)
+        metafunc.parametrize("implementation", NAMES, indirect=True)

@@ -160,7 +160,13 @@ def test_too_big_for_them(server: Peer) -> None:
     # After its close ws reads nothing, and waits for us to end the connection; we wait for it, as a client does.
     limits = Limits(close_timeout=10_000 if server.name == "websockets_server" else 300)
     with connected(server, "small", limits=limits) as conn:
-        assert conn.sock.write(binary(2 * MIB + 1))
+        written, err = conn.sock.write(binary(2 * MIB + 1))
+        if server.name == "aiohttp_server" and not written:
+            # It ends the connection at once, with our data unread, so by a reset: that may come before all is written.
+            assert "Connection reset by peer" in err
+            assert conn.outcome() in ([1009], [1006])
+            return
+        assert written
         assert conn.read()[1] == "close"
         assert conn.sock.closecode == 1009
         assert conn.sock.close()
