@@ -314,6 +314,26 @@ def test_a_task_that_is_ended_while_it_waits_leaves_the_channel_usable() -> None
     assert popper(chan) == [("not lost", None)]
 
 
+def test_a_task_that_is_ended_after_it_was_woken_leaves_its_successor_waiting() -> None:
+    """As Ctrl-C ends a main program that an item has just been handed to."""
+    chan = channel.new()
+    first = task.fork(chan.pop)
+    settle()
+    chan.push("for the first")
+    scheduler._ready.remove(first)  # else it would run before its successor waits
+    got = popper(chan)
+    scheduler.loop.post(scheduler._throw, first, GreenletExit())
+    time.sleep(1)
+    assert task.status(first) is None
+    chan.push("for the second")
+    settle()
+    try:
+        assert [item for item, _ in got][-1:] == ["for the second"]
+    finally:
+        chan.close()
+        settle()
+
+
 def test_a_channel_does_not_keep_what_was_popped() -> None:
     class Item:
         pass

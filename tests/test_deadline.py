@@ -694,7 +694,9 @@ peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 peer.bind(("127.0.0.1", 0)); peer.listen()
 task.fork(bounded)
 conn, err = tcp.connect("127.0.0.1:%d" % peer.getsockname()[1])
+conn._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 conn.write(b"x" * 900_000)
+print("unsent", conn._stream.unsent > 500_000, flush=True)
 import threading
 def read():
     import time
@@ -710,6 +712,7 @@ atexit._run_exitfuncs()
 thread.join()
 """
     with Child("-c", script) as child:
+        assert child.line() == "unsent True"
         assert child.line() == "900000", child.errors()
 
 

@@ -614,6 +614,62 @@ silly.exit(5)
     assert re.search(r"WARNING <task stubborn .*did not end within 0\.1 s", err)
 
 
+STUBBORN = {
+    "conn.read": ("", "conn.read(1)"),
+    "conn.write": ("conn._stream.writev([bytes(65536)] * 512)", "conn.write(b'x')"),  # more than the kernel takes
+    "tcp.connect": ("", "tcp.connect(listener.addr)"),
+    "channel.pop": ("", "channel.new().pop()"),
+    "task.wait": ("", "task.wait()"),
+    "time.sleep": ("", "time.sleep(1000)"),
+    "server.drain": ("", "server.drain()"),
+    "a free connection": ("", "client.get(f'http://127.0.0.1:{server.port}')"),
+}
+"""What blocks, with what is prepared before: each must let others run while the process ends."""
+
+
+@pytest.mark.parametrize("what", STUBBORN)
+def test_a_task_that_goes_on_and_on_does_not_keep_the_process_from_ending(start: Start, what: str) -> None:
+    before, call = STUBBORN[what]
+    script = f"""
+from silly.net import http
+held = []
+def stubborn():
+    try:
+        task.wait()
+    except BaseException:
+        print("refuses")
+    {before or "pass"}
+    while True:
+        try:
+            {call}
+        except BaseException:
+            pass
+def other():
+    try:
+        task.wait()
+    finally:
+        time.sleep(0)
+        print("finally")
+def serve(stream):
+    held.append(stream)
+    task.wait()
+server = silly.check(http.listen("127.0.0.1:0", serve))
+listener = silly.check(tcp.listen("127.0.0.1:0", held.append))
+conn = silly.check(tcp.connect(listener.addr))
+client = http.newclient(max_per_host=1)
+task.fork(client.get, f"http://127.0.0.1:{{server.port}}")
+task.fork(stubborn)
+task.fork(other)
+while len(held) < 2:
+    time.sleep(1)
+silly._core.scheduler.GRACE = 0.2
+silly.exit(5)
+"""
+    status, out, err = start(script, plain=True).end()
+    assert (status, out) == (5, "refuses\nfinally\n")
+    assert re.search(r"WARNING <task stubborn .*did not end within 0\.2 s", err)
+
+
 def test_the_grace_is_3_seconds() -> None:
     assert silly._core.scheduler.GRACE == 3.0
 

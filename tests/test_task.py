@@ -18,6 +18,7 @@ import pytest
 import silly
 from silly import task, time
 from silly._core import scheduler
+from silly._core.timers import Timer
 from silly.net import tcp
 from silly.sync import channel
 
@@ -474,6 +475,20 @@ def test_inspect_shows_the_caller_and_the_main_program() -> None:
     assert task.inspect()[main]["status"] == "RUN"
 
 
+def test_the_place_of_a_fork_over_several_lines() -> None:
+    """That of the call, not of what is evaluated behind it in the code."""
+    arguments = (task.readycount,)
+    # fmt: off
+    forked = task.fork(
+        *arguments
+    )
+    # fmt: on
+    line = line_of("forked = task.fork(")
+    origin = forked.origin()
+    settle()
+    assert origin == f"{HERE}:{line}"
+
+
 def test_a_task_s_repr_tells_what_it_is() -> None:
     def worker() -> None:
         task.wait()
@@ -736,11 +751,13 @@ def test_blocking_in_a_callback_of_the_loop_raises(name: str) -> None:
     time.sleep(1)  # nothing was left half done
 
 
+ARMED = Timer(0.0, print, None, True)
 THREADED: dict[str, Callable[[], object]] = {
     **BLOCKING,
     "task.fork": lambda: task.fork(task.wait),
     "task.wakeup": lambda: task.wakeup(scheduler.main),
     "time.after": lambda: time.after(1, task.wait),
+    "time.cancel": lambda: time.cancel(ARMED),
     "channel.push": lambda: channel.new().push(1),
     "channel.close": lambda: channel.new().close(),
     "tcp.listen": lambda: tcp.listen("127.0.0.1:0", task.wait),

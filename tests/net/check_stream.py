@@ -332,6 +332,19 @@ class Suite:
         peer.write("cd")
         assert conn.read(4) == (b"abcd", None)
 
+    def test_greenletexit_in_a_reader_that_was_just_woken(self, pair: Pair) -> None:
+        """Its successor, which waits for more, goes on waiting."""
+        conn, peer = pair()
+        first = Job(lambda: conn.read(2)).blocked()
+        conn._stream.buf += b"ab"
+        conn._stream._arrived(2)
+        scheduler._ready.remove(first.task)  # else it would run before its successor waits
+        second = Job(lambda: conn.read(4)).blocked()
+        first.kill()
+        peer.write("cd")
+        until(lambda: task.status(second.task) is None)
+        assert second.result() == (b"abcd", None)
+
     def test_many_small_reads_let_others_run(self, pair: Pair) -> None:
         conn, peer = pair()
         conn.limit(MIB)
