@@ -19,7 +19,7 @@ import pytest
 from silly import errno, task, time
 from silly._core import scheduler
 from silly._wire.limits import DEFAULT, Limits
-from silly.net import _stream, tcp
+from silly.net import _output, _stream, tcp
 from silly.sync import channel
 
 from .support import Job, reset_on_close, turns, until
@@ -515,6 +515,68 @@ class Suite:
         for job in writers:
             job.result()
 
+    @pytest.mark.parametrize("at_once", [True, False])
+    def test_the_owner_is_told_when_the_kernel_takes_output_again(self, pair: Pair, at_once: bool) -> None:
+        """Once; whether the kernel takes all that waits by one call, or a part after the other."""
+        conn, peer = pair()
+        stream = conn._stream
+        stream.limits = Limits(unsent=3600 * KIB)
+        told: list[int] = []
+
+        class Owner:
+            def room(self) -> None:
+                told.append(stream.unsent)
+
+            def broken(self) -> None:
+                """By the end of the test."""
+
+        owner = Owner()
+        stream.owner = lambda: owner
+        written = 0
+        while not stream.blocked:
+            stream.write_nowait(b"x" * 1000)
+            stream.flush()
+            written += 1000
+        assert 0 < stream.unsent < 2 * KIB
+        if not at_once:
+            for _ in range(4 * KIB):
+                stream.write_nowait(b"x" * 1000)
+            written += 4 * KIB * 1000
+        stream.wants_room = True
+        assert peer.read(written) == (b"x" * written, None)
+        until(lambda: not stream.unsent)
+        assert len(told) == 1
+        assert told[0] == 0 if at_once else 0 < told[0] <= 900 * KIB
+        assert not stream.wants_room
+
+    def test_a_writer_whose_peer_keeps_up_lets_others_run(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The kernel takes everything at once, so that nothing makes the writer wait."""
+        conn, _ = pair()
+        data = b"x" * 70_000
+        written = 0
+        steps = []
+
+        def write() -> None:
+            nonlocal written
+            for _ in range(100):
+                assert conn.write(data) == (True, None)
+                written += len(data)
+
+        def watch() -> None:
+            while written < 100 * len(data):
+                steps.append(written)
+                time.sleep(0)
+
+        conn._stream.sock = Bottomless(conn._stream.sock)
+        monkeypatch.setattr(_output, "send", lambda fd, data: len(data))
+        watching = Job(watch)
+        Job(write).result()
+        watching.result()
+        gaps = [after - before for before, after in pairwise([*steps, written])]
+        assert max(gaps) <= _output.RUN + len(data)
+        # What makes them run costs time: not each write does it.
+        assert len(steps) <= 100 * len(data) // _output.RUN + 10
+
     def test_small_pieces_while_the_peer_is_slow(self, pair: Pair) -> None:
         conn, peer = pair()
         large = b"x" * MIB
@@ -999,6 +1061,19 @@ class Suite:
         conn.write("y")
         assert peer.read(1) == (b"y", None)
         assert peer.unreadbytes() == 0
+
+
+class Bottomless:
+    """A socket that takes whatever it is given, and drops it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def sendmsg(self, parts: list[Any]) -> int:
+        return sum(map(len, parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
 
 
 def count_sends(conn: Any) -> list[int]:

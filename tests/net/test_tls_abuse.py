@@ -198,6 +198,29 @@ def test_bytes_that_are_no_record(data: bytes, dribbled: bool, logs: Any) -> Non
     assert len(logs.lines) == 1
 
 
+def test_a_record_that_is_none_before_much_else(logs: Any) -> None:
+    """All of it arrives by one receive. OpenSSL gets no more of it once it has refused a record."""
+    logs.expect(r"INFO tls: 127\.0\.0\.1:\d+: TLS: ")
+    with victim() as (conn, forger):
+        given = []
+        bio_write = conn._stream.ssl.bio_write
+
+        class Noting:
+            def bio_write(self, data: bytes) -> int:
+                given.append(len(data))
+                return int(bio_write(data))
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(ssl, name)
+
+        ssl, conn._stream.ssl = conn._stream.ssl, Noting()
+        conn._stream._feed(forger.record(b"good") + b"\x17\x03\x03\x00\x40" + b"x" * 164_000)
+        assert len(given) == 1
+        assert conn.read(5, WITHIN) == (None, errno.TLS)
+        assert conn.read(4, WITHIN) == (b"good", None)
+    assert len(logs.lines) == 1
+
+
 def test_warnings_in_number(logs: Any) -> None:
     """user_canceled says nothing by itself (RFC 8446, section 6.1)."""
     logs.expect("INFO tls: .*: TLS: too many warn alerts")
