@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import select
+import socket
 import tracemalloc
 from email.utils import parsedate_to_datetime
 from itertools import pairwise
@@ -176,6 +178,23 @@ def test_flush_sends_at_once() -> None:
         assert client.read(8) == b"3\r\none\r\n"
         go.push(1)
         assert client.read(5) == b"0\r\n\r\n"
+
+
+def test_flush_sends_before_other_tasks_run() -> None:
+    """The handler looks at the client's socket itself: if it waited, the loop would send what is queued anyway."""
+    arrived: list[bytes] = []
+
+    def handler(stream: Any) -> None:
+        stream.respond(200)
+        stream.flush()
+        select.select([sock], [], [], 5)
+        arrived.append(sock.recv(4096, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+
+    with asking(handler) as client:
+        sock = client.conn._stream.sock
+        client.request()
+        assert client.response().status == 200
+    assert arrived[0].startswith(b"HTTP/1.1 200 ")
 
 
 def test_http10() -> None:
@@ -830,6 +849,23 @@ def test_unread_long_body(chunked: bool) -> None:
         assert response.body == b"hello /post"
         assert chunked or response.header["connection"] == "close"
         client.eof()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("size", "kept"), [(65536, True), (65537, False)])
+def test_how_long_an_unread_body_may_be(size: int, kept: bool, chunked: bool) -> None:
+    """64 KiB are dropped to keep the connection. The body follows the answer: one that is there already costs nothing."""
+    with asking(hello) as client:
+        client.request("/post", "POST", "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}")
+        response = client.response()
+        assert response.body == b"hello /post"
+        assert ("connection" in response.header) is not (kept or chunked)
+        client.send(b"%x\r\n%b\r\n0\r\n\r\n" % (size, bytes(size)) if chunked else bytes(size))
+        client.request("/next")
+        if kept:
+            assert client.response().body == b"hello /next"
+        else:
+            client.eof()
 
 
 # ---- Expect ---------------------------------------------------------------------------------------------------------

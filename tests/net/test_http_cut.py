@@ -34,6 +34,26 @@ def test_an_early_answer_to_a_long_upload_arrives() -> None:
         client.half_close()
 
 
+def test_an_early_answer_before_the_upload_has_begun() -> None:
+    """Nothing of the body is there when the server answers and closes; what comes then is taken all the same."""
+
+    def handler(stream: Any) -> None:
+        stream.respond(413)
+        stream.closewrite("too long")
+
+    with serving(handler) as server, Raw.connect(server) as client:
+        client.request("/", "POST", "Content-Length: 10000000")
+        response = client.response()
+        assert (response.status, response.body) == (413, b"too long")
+        assert response.header["connection"] == "close"
+        client.eof()
+        for _ in range(100):
+            client.send(bytes(100_000))
+        until(lambda: not client.conn.unsentbytes())
+        assert client.conn._stream.werr is None
+        client.half_close()
+
+
 def logged(handler: Any, size: int, logs: Any) -> str:
     """The access log's line where a client takes ``size`` bytes of a response of 40 MiB, and goes."""
     lines = StringIO()

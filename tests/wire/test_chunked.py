@@ -186,6 +186,17 @@ def test_most() -> None:
     assert buf == data[7:]
 
 
+def test_more_tells_of_the_last_call_alone() -> None:
+    """``more`` says that a call has stopped at its number of chunks, and not that one before it has."""
+    reader, buf = ChunkedReader(DEFAULT), bytearray(b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n")
+    assert not reader.more
+    assert reader.read(buf, 100, 2) == b"ab"
+    assert reader.more
+    assert reader.read(buf, 100) == b"c"
+    assert not reader.more
+    assert reader.done
+
+
 def test_a_fault_behind_good_data_comes_after_it() -> None:
     """The data before the fault is lost with it, but no byte behind the fault is taken for data."""
     reader = ChunkedReader(DEFAULT)
