@@ -32,6 +32,7 @@ from ..helpers import (
     turn,
 )
 from .support import until
+from .ws_support import narrow, refused
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -399,3 +400,33 @@ def test_pings_and_pongs_after_a_close_frame(side: Side) -> None:
         assert sock.read(WITHIN) == (b"b", "pong")
         assert sock.write("a", "pong") == (False, CLOSED)
         check_wire(peer, OURS)
+
+
+@pytest.mark.parametrize("how", ["write", "close", "theirs"])
+def test_a_pong_that_waited_for_room_does_not_follow_the_close_frame(side: Side, how: str) -> None:
+    with side({"close_timeout": 5_000, "unsent": 256 * KIB, "linger": 5_000}) as (sock, peer):
+        narrow(sock, peer)
+        writing = spawn(lambda: sock.write(bytes(MIB)))
+        refused(sock, 256 * KIB)
+        peer.put(FIN | PING, "p")
+        assert sock.read(WITHIN) == (b"p", "ping")  # so it was acted upon
+        if how == "close":
+            closing = spawn(lambda: sock.close(3000, "bye"))
+        elif how == "write":
+            assert sock.write(OURS, "close") == (True, None)
+        else:
+            peer.put_close(3000)
+            assert sock.read(WITHIN) == (b"\x0b\xb8", "close")
+        turn()
+        frames = []
+        while not frames or frames[-1][0] != FIN | CLOSE:
+            frames.append(peer.get())
+        assert frames[-1][1] == (b"\x0b\xb8" if how == "theirs" else OURS)
+        if how != "theirs":
+            peer.put_close(3000)
+        peer.half_close()
+        if how != "close":
+            closing = spawn(sock.close)
+        peer.eof()
+        joined(writing)
+        assert joined(closing) == (True, None)

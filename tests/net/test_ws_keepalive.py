@@ -36,6 +36,7 @@ from ..helpers import (
     turn,
 )
 from .support import until
+from .ws_support import narrow, refused
 
 MIB = 1024 * 1024
 Side = Callable[..., AbstractContextManager[tuple[Any, Any]]]
@@ -255,6 +256,29 @@ def test_output_that_the_kernel_refuses_is_not_pinged(side: Side) -> None:
             else:
                 left -= len(payload)
         assert joined(writing) == (True, None)
+
+
+def test_a_pong_that_is_late_since_the_output_was_refused(side: Side) -> None:
+    """The peer was pinged, then it took nothing for longer than the limit: its pong was not due all that time."""
+    limits = {"ping_interval": 50, "pong_timeout": 600, "close_timeout": 50, "write_timeout": 60_000, "unsent": 128 * 1024}
+    with side(limits) as (sock, peer):
+        narrow(sock, peer)
+        next_ping(peer)
+        writing = spawn(lambda: sock.write(bytes(MIB)))
+        refused(sock, 128 * 1024)
+        time.sleep(900)
+        left = MIB
+        while left:
+            first, payload = peer.get()
+            if first != FIN | PING:
+                left -= len(payload)
+        assert joined(writing) == (True, None)
+        # What the peer sends is life, so it sends nothing before it was pinged again: no close frame comes instead.
+        peer.put(FIN | PONG, next_ping(peer))
+        with answering(peer) as others:
+            assert sock.write("still here", "text") == (True, None)
+            until(lambda: (FIN | TEXT, b"still here") in others)
+        assert (sock.closecode, sock.cause) == (None, None)
 
 
 # ---- who doesn't ----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from ..helpers import (
     CONTINUATION,
     FIN,
     PING,
+    PONG,
     TEXT,
     WITHIN,
     both_sides,
@@ -29,6 +30,7 @@ from ..helpers import (
     turn,
 )
 from .support import until
+from .ws_support import narrow, refused
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -133,6 +135,40 @@ def test_control_frames_of_a_peer_that_reads_do_not_count(side: Side) -> None:
         for _ in range(50):
             assert sock.read(WITHIN) == (b"p", "ping")
             peer.get()
+
+
+def test_control_frames_of_a_peer_that_reads_slowly_do_not_add_up(side: Side) -> None:
+    """The kernel refuses output all the time; the count begins anew whenever the peer has taken most of what was unsent."""
+    with side({"control_frames": 2, "unsent": 512 * KIB}) as (sock, peer):
+        narrow(sock, peer)
+        stop = False
+        seen: list[bytes] = []
+
+        def write() -> None:
+            while not stop and sock.write(bytes(64 * KIB - 1)):
+                pass
+
+        def read() -> Any:
+            while (got := sock.read())[1] == "ping":
+                seen.append(got[0])
+            return got
+
+        writing, reading = spawn(write), spawn(read)
+        for i in range(6):
+            refused(sock, 1)
+            peer.put(FIN | PING, f"{i} first")
+            peer.put(FIN | PING, f"{i} second")
+            until(lambda i=i: len(seen) == 2 * i + 2)
+            while (frame := peer.get())[0] == FIN | BINARY:
+                pass
+            assert frame == (FIN | PONG, b"%d second" % i)
+        assert sock.cause is None
+        stop = True
+        peer.put(FIN | TEXT, "end")
+        assert joined(reading) == ("end", "text")
+        while not len(writing):
+            assert peer.get()[0] == FIN | BINARY
+        joined(writing)
 
 
 def test_pong_timeout(side: Side, logs: Any) -> None:

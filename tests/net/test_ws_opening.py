@@ -223,6 +223,13 @@ def test_fields_that_only_the_handshake_sets(name: str, logs: Any) -> None:
         assert asked(server).status == 500
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Sec-WebSocket-Extensions"])
+def test_fields_that_a_client_may_not_send(name: str) -> None:
+    """It is told before anything is sent; there is no server here."""
+    with pytest.raises(ValueError, match=f"a WebSocket handshake can't have the header '{name.lower()}'"):
+        websocket.connect("ws://127.0.0.1:1/", {name: "1"})
+
+
 def test_the_request_is_seen_on_the_socket() -> None:
     with upgrading() as (server, results):
         sock, err = websocket.connect(f"ws://127.0.0.1:{server.port}/chat/1?room=a%20b", {"cookie": "id=7"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 
 from silly import errno, time
+from silly._core import scheduler
 from silly.sync import channel
 
 from ..helpers import (
     BINARY,
+    CLOSE,
     CONTINUATION,
     FIN,
     PING,
@@ -259,6 +262,33 @@ def test_asked_while_another_task_closes(pair: Any) -> None:
     joined(closing)
 
 
+def test_closed_in_the_middle_of_a_message_that_goes_on(side: Side) -> None:
+    """What the peer still sends of it is dropped as it comes."""
+    with side() as (sock, peer):
+        peer.put(BINARY, "begun")
+        pieces = sock.pieces(WITHIN)
+        assert next(pieces) == b"begun"
+        part = peer.frame(CONTINUATION, bytes(64 * KIB))
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            closing = spawn(sock.close)
+            assert peer.get_close() == (1000, "")
+            for _ in range(320):  # 20 MiB
+                peer.send(part)
+            peer.put_close(3000)
+            until(lambda: not peer.conn.unsentbytes())
+            peer.half_close()
+            assert joined(closing) == (True, None)
+            peak = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+        assert sock.closecode == 3000
+        assert peak < 8 * MIB
+        assert list(pieces) == []
+        assert pieces.err == CLOSED
+
+
 def test_left_in_the_middle_and_closed(pair: Any) -> None:
     sock, peer = pair
     peer.put(TEXT, "a")
@@ -458,6 +488,82 @@ def test_others_wait_their_turn_and_then_go(pair: Any) -> None:
     assert peer.get() == (FIN | CONTINUATION, b"")
     assert [message_of(peer)[1] for _ in range(4)] == [b"0", b"1", b"2", b"another"]
     assert [joined(each) for each in others] == [(True, None)] * 4
+
+
+@pytest.mark.parametrize("end", ["whole", "incomplete"])
+def test_all_who_wait_their_turn_are_told_at_once_that_it_is_closed(pair: Any, end: str) -> None:
+    """Not only when the closing handshake is over: the peer takes its time with its answer."""
+    sock, peer = pair
+    go = channel.new()
+
+    def holder() -> None:
+        with sock.message() as message:
+            message.write("begun")
+            message.flush()
+            go.pop()
+            if end == "incomplete":
+                raise ZeroDivisionError
+
+    def held() -> object:
+        try:
+            return holder()
+        except ZeroDivisionError:
+            return "raised"
+
+    holding = spawn(held)
+    assert peer.get() == (BINARY, b"begun")
+    waiting = [spawn(lambda i=i: sock.write(f"small {i}", "text")) for i in range(4)]
+    waiting.append(spawn(lambda: sock.write(bytes(MIB))))
+    turn()
+    closing = spawn(sock.close) if end == "whole" else holding
+    turn()
+    go.close()
+    assert [joined(each) for each in waiting] == [(False, CLOSED)] * 5
+    assert not len(closing)
+    while peer.get()[0] != FIN | CLOSE:
+        pass
+    peer.put_close()
+    peer.half_close()
+    assert joined(closing) == ((True, None) if end == "whole" else "raised")
+    if end == "whole":
+        joined(holding)
+
+
+def test_who_is_interrupted_when_its_turn_has_come_passes_it_on(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C reaches a main program that was given the turn and has not run yet."""
+    sock, peer = pair
+    go = channel.new()
+    behind: list[Any] = []
+
+    def holder() -> None:
+        with sock.message() as message:
+            message.write("begun")
+            message.flush()
+            go.pop()
+        signal.raise_signal(signal.SIGINT)
+
+    def others() -> None:
+        behind.extend(spawn(lambda i=i: sock.write(f"behind {i}", "text")) for i in range(2))
+        turn()
+        go.close()
+
+    holding = spawn(holder)
+    assert peer.get() == (BINARY, b"begun")
+    # One task for each drain, so that the loop looks at the interrupt while the main program is still in the queue.
+    monkeypatch.setattr(scheduler, "SLICE", 1)
+    time.sleep(1)
+    leading = spawn(others)
+    with pytest.raises(KeyboardInterrupt):
+        sock.write("never", "text")
+    until(lambda: all(len(each) for each in behind))
+    assert [joined(each) for each in behind] == [(True, None)] * 2
+    joined(leading)
+    joined(holding)
+    assert [peer.get() for _ in range(3)] == [
+        (FIN | CONTINUATION, b""),
+        (FIN | TEXT, b"behind 0"),
+        (FIN | TEXT, b"behind 1"),
+    ]
 
 
 def test_who_writes_one_after_the_other_lets_the_others_in(pair: Any) -> None:

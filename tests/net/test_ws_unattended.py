@@ -29,6 +29,7 @@ from ..helpers import (
     turn,
 )
 from .support import until
+from .ws_support import nobody_reads_at_once
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -166,6 +167,21 @@ def test_a_buffer_that_was_looked_through_lets_others_run(pair: Any) -> None:
     assert ran > count // 100
     stop = True
     joined(running)
+
+
+def test_reading_goes_on_past_the_mark_when_nobody_ever_reads(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More pings at once than the mark: those that were answered make room for the rest, and for the close."""
+    nobody_reads_at_once(monkeypatch)
+    count = 3000
+    with side({"receive_mark": 4 * KIB, "close_timeout": 50}) as (sock, peer):
+        sending = spawn(lambda: peer.send(b"".join(peer.frame(FIN | PING, b"%04d" % i) for i in range(count))))
+        for i in range(count):
+            assert peer.get() == (FIN | PONG, b"%04d" % i)
+        joined(sending)
+        assert sock.conn.unreadbytes() < 4 * KIB
+        peer.put_close(3000)
+        assert peer.get_close() == (3000, "")
+        assert sock.closecode == 3000
 
 
 # ---- close ----------------------------------------------------------------------------------------------------------

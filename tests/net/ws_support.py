@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+
+import pytest
 
 import silly
 from silly.net import tls, websocket
@@ -12,6 +16,7 @@ from silly.sync import channel
 
 from ..helpers import Peer, ServerPeer, Upgraded, client_side, server_side, serving, switching
 from . import authorities, tls_support
+from .support import until
 
 Side = Callable[..., AbstractContextManager[tuple[Any, Any]]]
 """Called with limits as a dict; gives a WebSocket and the raw peer that it talks to."""
@@ -60,3 +65,24 @@ def secure_client_side(limits: dict[str, int] | None = None) -> Iterator[tuple[A
 PLAIN: dict[str, Side] = {"server": server_side, "client": client_side}
 SIDES: dict[str, Side] = {**PLAIN, "server-tls": secure_server_side, "client-tls": secure_client_side}
 """By what the subject is."""
+
+
+def narrow(sock: Any, peer: Any) -> None:
+    """Gives the output of ``sock`` little room in the kernel: about 100 KiB."""
+    sock.conn._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+    peer.conn._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+
+
+def refused(sock: Any, least: int) -> None:
+    """Waits until at least ``least`` bytes of output are unsent, since the kernel refuses them."""
+    until(lambda: sock.conn.unsentbytes() >= least and sock.conn._stream.blocked)
+
+
+def nobody_reads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A buffer that was looked through counts as read by nobody at once, not after the 10 s of ``UNREAD``."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("silly.net.websocket")]
+    having = [module for module in modules if hasattr(module, "UNREAD")]
+    if not having:  # no assert: python -O drops those of a module that pytest doesn't rewrite
+        raise AssertionError("no module of websocket has UNREAD")
+    for module in having:
+        monkeypatch.setattr(module, "UNREAD", 0.0)
