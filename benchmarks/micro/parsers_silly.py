@@ -25,7 +25,7 @@ def reading(frames: list[bytes], size: int, reader: MessageReader) -> Callable[[
 
     def read() -> None:
         buf.extend(next(frame))
-        got = take_messages(buf, rest, True, reader.simple)
+        got = take_messages(buf, rest, True, reader.fast_limit)
         if got is not None:
             data = got[0]
         else:

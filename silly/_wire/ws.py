@@ -5,8 +5,9 @@ the front, or says how many bytes the buffer must hold before it is worth asking
 byte that proves it: a bad opcode at its byte, an oversized length at its header, bad UTF-8 while the frame still arrives,
 a bad close code with its second byte. With an ``Inflater`` (RFC 7692) that holds inside compressed messages too.
 
-A message is gathered whole, unless ``stream_next`` was called before it: then its payload is to be fetched with ``take`` as it
-arrives. ``look`` reads the control frames in a buffer without taking anything from it.
+A message is returned whole, unless ``read_pieces`` asked for it in pieces: then its
+payload is fetched with ``take_piece`` as it arrives. ``look`` reads the control frames
+in a buffer without taking anything from it.
 """
 
 from __future__ import annotations
@@ -41,18 +42,26 @@ LARGE = 64 * 1024
 _BEGUN = 8 * 1024
 """So much of it must have come before: who only announces gets no memory."""
 _SLICE = 1024
-"""Compressed bytes that a streamed message inflates at a time: they make a megabyte at most."""
+"""Compressed bytes that are inflated at a time of a message that isn't read whole: they
+make a megabyte at most."""
 
 _NO_DATA = bytearray()
 """While no message is open; one for all. Never changed."""
 
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
-STREAMED = 0x10
-"""Beside an opcode: the end of a streamed message. Whoever does not stream must not take it for a whole one."""
+WHOLE, PIECES, DROP = range(3)
+"""The modes of a ``MessageReader``: it returns messages whole; it returns this message
+in pieces; or it drops the rest of this message."""
+
+TEXT_END, BINARY_END = 0x11, 0x12
+"""Not on the wire: in the place of an opcode, the end of a message that was read in
+pieces, with the data that ``take_piece`` has not returned yet."""
+_ENDS = {TEXT: TEXT_END, BINARY: BINARY_END}
 
 Message = tuple[int, Any]
-"""Opcode and data: ``str`` for TEXT, ``bytes`` for the others. CONTINUATION: some of a streamed message has come."""
+"""Opcode and data: ``str`` for TEXT, ``bytes`` for the others. CONTINUATION: some more
+has come of a message that is read in pieces, or dropped."""
 _MORE: Message = (CONTINUATION, b"")
 
 
@@ -64,22 +73,21 @@ class MessageReader:
         "_compressed",
         "_data",
         "_decoder",
-        "_dropping",
         "_final",
         "_first",
         "_fragments",
+        "_in_frame",
         "_inflater",
         "_key",
         "_left",
         "_limits",
         "_masked",
         "_most",
-        "_opcode",
         "_size",
-        "_whole",
+        "fast_limit",
+        "mode",
+        "opcode",
         "payload",
-        "payload_at",
-        "simple",
     )
 
     def __init__(self, server: bool, limits: Limits, inflater: Inflater | None = None) -> None:
@@ -89,40 +97,39 @@ class MessageReader:
         self._between = _BETWEEN_MESSAGES if inflater is None else _BETWEEN_COMPRESSED
         self._first = self._between
         """The first bytes that a frame may have now."""
+        self.mode = WHOLE
         self._most: float = limits.message
         """The longest message, in bytes."""
-        self._whole = limits.message
-        """The longest frame that may be one message; -1 while messages are streamed, so that none is taken whole."""
-        self.simple = min(limits.message, sys.maxsize)
-        """The longest message that ``take_messages`` may take off the buffer now; -1 while one is open or streamed."""
-        # The open message: one of which a frame, or a part of one, was taken, but not yet all.
-        self._opcode = 0
-        """Its opcode, or 0 when none is open. The state is named; it is never the emptiness of a buffer."""
+        self.fast_limit = min(limits.message, sys.maxsize)
+        """The longest frame, in bytes, that may be taken as a whole message without a
+        closer look, by ``next`` or by ``take_messages``; -1 (not even an empty one)
+        while a message is open, or to be read in pieces."""
+        # The open message: a frame of it, or a part of one, was taken, but not yet all.
+        self.opcode = 0
+        """TEXT or BINARY; 0 when no message is open. A message in ``payload`` isn't."""
         self._compressed = False
-        self._dropping = False
-        """It was streamed, and nobody wants the rest."""
         self._fragments = 0
         self._size = 0
         self._data = _NO_DATA
         """Its payload. Text is kept as bytes too: as ``str`` one character could make each of its bytes take four."""
         self._decoder: codecs.IncrementalDecoder | None = None
         """Checks text while it arrives."""
-        # The frame whose payload is taken while it arrives, since it is text, compressed, or streamed.
-        self._left = -1
-        """Bytes of it to come, or -1 when there is no such frame."""
+        # A frame whose payload is taken while it arrives: it is text, compressed, read in
+        # pieces, or dropped.
+        self._in_frame = False
+        """Whether there is one."""
+        self._left = 0
+        """Bytes of it to come."""
         self._key = b""
         self._final = False
-        self.payload_at = 0
-        """Where the payload of another frame that still arrives starts in the buffer, or 0. Whoever takes messages off the
-        buffer by ``take_messages`` sets it to 0."""
         self.payload: Payload | None = None
         """That of a large message, which the driver may receive into directly; or None."""
 
     def next(self, buf: bytearray) -> Message | int:
         """The next message or control frame, taken off the front of ``buf``, or the size that ``buf`` must reach first."""
         if self.payload is not None:
-            return self._take_payload(buf, self.payload) if self._whole >= 0 else self._split_payload(self.payload)
-        if self._left >= 0:
+            return self._take_payload(buf, self.payload) if self.mode == WHOLE else self._split_payload(self.payload)
+        if self._in_frame:
             got = self._take_more(buf)
             if got != 0:
                 return got
@@ -152,9 +159,9 @@ class MessageReader:
                             raise ProtocolError("payload length with the most significant bit set", PROTOCOL)
                     return at
                 length = self._long_length(buf, at)
-            if (self._opcode or length > self._whole) and not first & 0x08:
+            if length > self.fast_limit and not first & 0x08:
                 self._check_size(length, first)
-                if self._whole < 0:
+                if self.mode != WHOLE:
                     return self._take_frame(buf, first, at, length)
             if self._masked:
                 at += 4
@@ -166,13 +173,11 @@ class MessageReader:
                     return at
                 if first & (RSV1 | TEXT) or self._compressed or self._decoder is not None:
                     return self._take_frame(buf, first, at - 4 if self._masked else at, length)
-                self.payload_at = at
                 if first != FIN | BINARY or length < LARGE:
                     return end
                 if have < at + _BEGUN:
                     return at + _BEGUN
                 return self._open_payload(buf, at, length)
-            self.payload_at = 0
             if self._masked:
                 payload = unmask(buf, at, end)
             elif length < 4096:
@@ -227,19 +232,19 @@ class MessageReader:
 
     def _check_size(self, length: int, first: int) -> None:
         """Holds a data frame's header against the limits, before any of its payload is kept."""
-        streamed = self._whole < 0
-        if self._opcode:
-            if not streamed and self._fragments >= self._limits.most_fragments:
+        whole = self.mode == WHOLE
+        if self.opcode:
+            if whole and self._fragments >= self._limits.most_fragments:
                 raise ProtocolError(f"more fragments than the limit 'fragments' of {self._limits.most_fragments}", POLICY)
             length += self._size
         if self._compressed or first & RSV1:
             # Its size counts when inflated; but deflate adds less than a seventh to what it can't compress.
-            length = 0 if streamed else length - length // 7 - 64
+            length = length - length // 7 - 64 if whole else 0
         if length > self._most:
             raise self._too_big()
 
     def _too_big(self) -> ProtocolError:
-        name = "message" if self._whole >= 0 else "limit"
+        name = "message" if self.mode == WHOLE else "limit"
         return ProtocolError(f"message longer than the limit '{name}' of {self._most} bytes", TOO_BIG)
 
     def _close_arrives(self, buf: bytearray, at: int, end: int) -> int:
@@ -263,8 +268,8 @@ class MessageReader:
             self._fragments += 1
             return
         self._first = _WITHIN_MESSAGE
-        self.simple = -1
-        self._opcode = opcode
+        self.fast_limit = -1
+        self.opcode = opcode
         self._data = bytearray()
         self._compressed = bool(first & RSV1)
         self._fragments = 1
@@ -281,7 +286,7 @@ class MessageReader:
             self._key = bytes(buf[at - 4 : at])
         self._open(first)
         self._final = bool(first & FIN)
-        self.payload_at = 0
+        self._in_frame = True
         self._left = length
         del buf[:at]
         return self._take_more(buf)
@@ -290,8 +295,7 @@ class MessageReader:
         """Begins to take the payload of a large message as it arrives."""
         self._key = bytes(buf[at - 4 : at]) if self._masked else b""
         self.payload = Payload(length, self._key or None)
-        self.simple = -1
-        self.payload_at = 0
+        self.fast_limit = -1
         del buf[:at]
         return self._take_payload(buf, self.payload)
 
@@ -300,7 +304,7 @@ class MessageReader:
         if payload.left:
             return 1
         self.payload = None
-        self.simple = min(self._limits.message, sys.maxsize)
+        self.fast_limit = min(self._limits.message, sys.maxsize)
         return BINARY, payload.take()
 
     def _split_payload(self, payload: Payload) -> Message:
@@ -310,6 +314,7 @@ class MessageReader:
         self.payload = None
         self._open(FIN | BINARY)
         self._final = True
+        self._in_frame = True
         self._left = payload.left
         turn = len(data) & 3
         self._key = self._key[turn:] + self._key[:turn]
@@ -341,16 +346,16 @@ class MessageReader:
         if self._size > self._most:
             raise self._too_big()
         self._data += data
-        if self._dropping:
-            self.take()
+        if self.mode == DROP:
+            self.take_piece()
 
     def _finish(self) -> Message:
-        """Closes the open message, and returns it."""
+        """Closes the open message, and returns it, or its end."""
         message: Message
         if self._compressed:
             assert self._inflater is not None
             self._inflater.finish()
-        if self._opcode == TEXT:
+        if self.opcode == TEXT:
             try:
                 message = TEXT, self._data.decode()
             except UnicodeDecodeError as exc:
@@ -358,12 +363,13 @@ class MessageReader:
                 raise _bad_utf8(exc) from None
         else:
             message = BINARY, bytes(self._data)
-        if self._whole < 0:
-            message = _MORE if self._dropping else (message[0] | STREAMED, message[1])
-            self._whole = self._most = self._limits.message
-        self.simple = min(self._limits.message, sys.maxsize)
-        self._opcode = 0
-        self._compressed = self._dropping = False
+        if self.mode != WHOLE:
+            message = _MORE if self.mode == DROP else (_ENDS[message[0]], message[1])
+            self.mode = WHOLE
+            self._most = self._limits.message
+        self.fast_limit = min(self._limits.message, sys.maxsize)
+        self.opcode = 0
+        self._compressed = False
         self._first = self._between
         self._data = _NO_DATA
         self._decoder = None
@@ -371,9 +377,9 @@ class MessageReader:
 
     def _take_more(self, buf: bytearray) -> Message | int:
         """Takes what has come of a frame's payload: a message, or the size that ``buf`` must reach, or 0 to go on."""
-        streamed = self._whole < 0
+        whole = self.mode == WHOLE
         size = min(len(buf), self._left)
-        if streamed and self._compressed:
+        if self._compressed and not whole:
             size = min(size, _SLICE)
         if size:
             piece = bytes(buf[:size])
@@ -385,38 +391,38 @@ class MessageReader:
             self._left -= size
             self._add(piece)
         if self._left:
-            return _MORE if streamed and size else 1
-        self._left = -1
+            return 1 if whole or not size else _MORE
+        self._in_frame = False
         if self._final:
             return self._finish()
-        return _MORE if streamed else 0
+        return 0 if whole else _MORE
 
-    def stream(self, most: float) -> None:
-        """Streams the message that is open, or the next one, if it has at most ``most`` bytes: ``next`` gives
-        ``(CONTINUATION, b"")`` as pieces of it arrive, which ``take`` returns, and at its end its opcode with STREAMED, and
-        the rest."""
-        if not self._dropping:
-            self._whole = self.simple = -1
+    def read_pieces(self, most: float) -> None:
+        """Reads the open message, or else the next one, in pieces, if it has at most
+        ``most`` bytes. ``next`` returns ``(CONTINUATION, b"")`` when some of it has
+        come, which ``take_piece`` then returns; and at its end TEXT_END or BINARY_END
+        with the rest. Does nothing while a message is dropped."""
+        if self.mode != DROP:
+            self.mode = PIECES
             self._most = most
+            self.fast_limit = -1
 
-    def gather(self) -> None:
-        """Ends streaming: the next message is gathered; one that is open is dropped as it arrives, without a limit."""
-        if self._opcode:
-            self._dropping = True
+    def read_whole(self) -> None:
+        """Reads the next message whole. One that is open is dropped as it arrives,
+        without a limit: ``next`` returns ``(CONTINUATION, b"")`` for it."""
+        if self.opcode:
+            self.mode = DROP
             self._most = math.inf
-            self.take()
+            self.take_piece()
         else:
-            self._whole = self._most = self._limits.message
+            self.mode = WHOLE
+            self._most = self._limits.message
             if self.payload is None:
-                self.simple = min(self._limits.message, sys.maxsize)
+                self.fast_limit = min(self._limits.message, sys.maxsize)
 
-    @property
-    def opcode(self) -> int:
-        """The open message's opcode; 0 when there is none, or it is being dropped."""
-        return 0 if self._dropping else self._opcode
-
-    def take(self) -> Any:
-        """Takes what has arrived of a streamed message; of text, up to the last whole character."""
+    def take_piece(self) -> Any:
+        """Takes what has arrived of the open message; of text, up to the last whole
+        character."""
         data = self._data
         if self._decoder is None:
             self._data = bytearray()
@@ -484,17 +490,36 @@ class MessageReader:
 
     def partial(self, buf: bytearray) -> str | bytes:
         """What has arrived of a message that isn't whole; empty when there is none."""
-        if self._opcode == TEXT:
+        if self.opcode == TEXT:
             return self._data.decode("utf-8", "ignore")
         if self.payload is not None:
             self.payload.add(buf)  # TLS gathers some there before it wakes the reader
             return self.payload.so_far()
-        data = bytes(self._data)
-        at = self.payload_at
-        if at:
-            rest = bytes(buf[at:])
-            data += apply_mask(rest, buf[at - 4 : at]) if self._masked else rest
-        return data
+        if self._compressed or self.mode != WHOLE:
+            return bytes(self._data)
+        return bytes(self._data) + self._waited_for(buf)
+
+    def _waited_for(self, buf: bytearray) -> bytes:
+        """What has arrived of the payload that ``next`` leaves in ``buf`` until all of
+        it is there: that of a binary frame, without compression, in a message that is
+        read whole."""
+        have = len(buf)
+        if have < 2 or buf[0] not in self._first or buf[0] & (0x08 | RSV1 | TEXT) or buf[1] & MASKED != self._masked:
+            return b""
+        length = buf[1] & 0x7F
+        at = 2 if length < 126 else 4 if length == 126 else 10
+        try:
+            if length > 125:
+                length = self._long_length(buf, at)
+            self._check_size(length, buf[0])
+        except ProtocolError:
+            return b""
+        if self._masked:
+            at += 4
+        if not at < have < at + length:
+            return b""
+        payload = bytes(buf[at:])
+        return apply_mask(payload, buf[at - 4 : at]) if self._masked else payload
 
 
 def _check_text(decoder: codecs.IncrementalDecoder, data: bytes) -> None:

@@ -1,7 +1,7 @@
-"""Frames and messages: ``MessageReader`` in both roles, with and without compression, gathered, streamed and looked through.
+"""Frames and messages: ``MessageReader`` in both roles, with and without compression, whole, in pieces and looked through.
 
 What must hold: only ProtocolError with a close code for it; the segmentation changes nothing; no more is asked for or kept
-than the limits allow; ``look`` finds what ``next`` yields, and takes nothing; streaming yields what gathering does;
+than the limits allow; ``look`` finds what ``next`` yields, and takes nothing; pieces make what is read whole;
 ``take_messages`` before ``next`` changes nothing; and all that for both implementations of the wire functions, which agree.
 """
 
@@ -16,7 +16,22 @@ from silly._wire import speedups
 from silly._wire.deflate import Inflater
 from silly._wire.error import ProtocolError
 from silly._wire.limits import Limits
-from silly._wire.ws import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, STREAMED, TEXT, MessageReader
+from silly._wire.ws import (
+    BINARY,
+    BINARY_END,
+    CLOSE,
+    CONTINUATION,
+    DROP,
+    FIN,
+    PIECES,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    TEXT_END,
+    WHOLE,
+    MessageReader,
+)
 
 from ..implementations import AVAILABLE, using
 from ..wire.support import encode
@@ -30,9 +45,8 @@ FIRSTS = [FIN | TEXT, FIN | BINARY, TEXT, BINARY, CONTINUATION, FIN, FIN | PING,
 FIRSTS += [first | RSV1 for first in (FIN | TEXT, FIN | BINARY, TEXT, BINARY)]
 KEYS = [bytes(4), b"\x37\xfa\x21\x3d", b"\xff\0\0\0", b"abcd"]
 LOOK, READ_ONE, READ_ALL = range(3)
-GATHER, STREAM, DROP = range(3)
 LATE = 192
-"""Choices from here on: to stream only when some of the message has come."""
+"""Choices from here on: to read in pieces only when some of the message has come."""
 DROPPED = (CONTINUATION, "dropped")
 
 
@@ -132,9 +146,8 @@ def batched(case: Case, pieces: list[bytes], whole: Read) -> tuple[list[tuple[in
             while True:
                 before = bytes(buf)
                 rest: list[tuple[str | bytes, str]] = []
-                taken = speedups.take_messages(buf, rest, case.server, reader.simple)
+                taken = speedups.take_messages(buf, rest, case.server, reader.fast_limit)
                 if taken is not None:
-                    reader.payload_at = 0
                     messages += [(TEXT if typ == "text" else BINARY, data) for data, typ in (taken, *reversed(rest))]
                     continue
                 assert (buf, rest) == (before, []), "where it takes nothing, it changes nothing"
@@ -251,7 +264,7 @@ def mixed(case: Case, pieces: list[bytes], plan: list[int], whole: Read) -> None
 
 
 def streamed(case: Case, pieces: list[bytes], plan: list[int]) -> None:
-    """Messages gathered, streamed, and dropped in the middle, in turn."""
+    """Messages read whole, in pieces, and dropped in the middle, in turn."""
     most = case.limits.message
     whole = gathered(case, [case.data], Limits(message=LONGEST, fragments=2**40))
     reader = case.reader(Limits(message=most, fragments=2**40))
@@ -265,26 +278,27 @@ def streamed(case: Case, pieces: list[bytes], plan: list[int]) -> None:
             while True:
                 choice = plan[len(messages) % len(plan)]
                 mode = choice % 3
-                if mode == STREAM and choice >= LATE and reader.payload is None and not reader.opcode:
-                    reader.gather()
-                elif mode != GATHER:
-                    reader.stream(LONGEST if mode == DROP else most)
-                elif not reader.opcode:
-                    reader.gather()
+                idle = reader.mode == DROP or not reader.opcode
+                if mode == PIECES and choice >= LATE and reader.payload is None and idle:
+                    reader.read_whole()
+                elif mode != WHOLE:
+                    reader.read_pieces(LONGEST if mode == DROP else most)
+                elif idle:
+                    reader.read_whole()
                 got = reader.next(buf)
                 if isinstance(got, int):
                     break
                 opcode, data = got
-                if opcode & STREAMED:
+                if opcode in (TEXT_END, BINARY_END):
                     parts.append(data)
-                    messages.append((opcode ^ STREAMED, type(data)().join(parts)))
+                    messages.append((TEXT if opcode == TEXT_END else BINARY, type(data)().join(parts)))
                     parts.clear()
                 elif opcode in (TEXT, BINARY):
                     messages.append(got)
-                elif opcode == CONTINUATION and reader.opcode:
-                    parts.append(reader.take())
+                elif opcode == CONTINUATION and reader.opcode and reader.mode != DROP:
+                    parts.append(reader.take_piece())
                     if mode == DROP:
-                        reader.gather()
+                        reader.read_whole()
                         messages.append(DROPPED)
                         parts.clear()
     except ProtocolError as exc:
@@ -298,7 +312,7 @@ def streamed(case: Case, pieces: list[bytes], plan: list[int]) -> None:
     for message, due in zip(messages, expected, strict=False):
         assert message in (due, DROPPED)
     if whole.code == 1009:
-        return  # a compressed frame of such a length is refused at its header; streamed, it is inflated first
+        return  # a compressed frame of such a length is refused at its header; in pieces, it is inflated first
     assert len(messages) - (messages[-1:] == [DROPPED]) <= len(expected) <= len(messages)
     assert code in codes
     if code != whole.code:
@@ -354,15 +368,15 @@ SEEDS += [seed(flags, _DEFLATED, plan) for flags in (2, 3, 6, 7) for plan in (b"
 SEEDS += [seed(flags, _SQUEEZED, b"\1\2", 5, limits) for flags in (2, 3, 6) for limits in (b"\0\0", b"\1\1", b"\4\2")]
 SEEDS += [bytes((server, 0, 0, 0, 0)) + encode(FIN | TEXT, b"hi", server) for server in (False, True)]
 SEEDS += [bytes((0, 0, 0, 1, 1, 0)) + head for head in (b"\x82\x7f\x80", b"\x82\x7f" + bytes(8), b"\x82\x7f" + b"\xff" * 8)]
-# Large enough to be received where it stays; streamed from the start, from its middle, or not at all.
+# Large enough to be received where it stays; read in pieces from the start, from its middle, or not at all.
 _LARGE = bytes((0x23, FIRSTS.index(FIN | BINARY), 255)) + bytes(range(255)) + b"\3"
 _SMALL = bytes((0x21, FIRSTS.index(FIN | TEXT), 1)) + b"x"
 SEEDS += [
     bytes((8 | server, 0, 0, 2, 255, 254, 2, first, second)) + _SMALL + _LARGE + _SMALL + _LARGE
     for server in (0, 1)
-    for first, second in ((GATHER, LATE + STREAM), (STREAM, GATHER), (LATE + STREAM, DROP), (DROP, LATE + STREAM))
+    for first, second in ((WHOLE, LATE + PIECES), (PIECES, WHOLE), (LATE + PIECES, DROP), (DROP, LATE + PIECES))
 ]
-# Dropped: what is left of it has no limit, not even that of the next, which is streamed.
+# Dropped: what is left of it has no limit, not even that of the next, which is read in pieces.
 _DROPPED = [(BINARY, b"x" * 10), (FIN, b"x" * 200), (FIN | BINARY, b"z")]
 SEEDS += [seed(server, _DROPPED, b"\2\1", 1, b"\1\0") for server in (0, 1)]
 SEEDS += [seed(0, [(FIN | CLOSE, code.to_bytes(2, "big") + b"\xc3\xa9")]) for code in (1000, 1004, 1014, 2999, 4999)]

@@ -124,20 +124,20 @@ def streaming(reader: MessageReader, pieces: list[bytes]) -> None:
     for piece in pieces:
         buf += piece
         while True:
-            reader.stream(2**30)
+            reader.read_pieces(2**30)
             got = reader.next(buf)
             if isinstance(got, int):
                 break
-            reader.take()
+            reader.take_piece()
 
 
 def dropping(reader: MessageReader, pieces: list[bytes]) -> None:
     buf = Buffer()
     for piece in pieces:
         buf += piece
-        reader.stream(2**30)
+        reader.read_pieces(2**30)
         while not isinstance(reader.next(buf), int):
-            reader.gather()
+            reader.read_whole()
 
 
 def looking(reader: MessageReader, pieces: list[bytes]) -> None:

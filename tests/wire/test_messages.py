@@ -290,11 +290,11 @@ def read_together(pieces: list[bytes], server: bool, limits: Limits) -> tuple[li
     for piece in pieces:
         buf += piece
         while True:
-            taken = take(buf, server, reader.simple)
+            taken = take(buf, server, reader.fast_limit)
             if taken:
-                reader.payload_at = 0
                 messages += [(OPCODES[typ], data) for data, typ in taken]
-                assert reader.partial(buf) == b"", "nothing has been read of the next"
+                fresh = MessageReader(server, limits)
+                assert reader.partial(buf) == fresh.partial(buf), "nothing is left of what was taken"
                 continue
             try:
                 got = reader.next(buf)
@@ -365,24 +365,24 @@ def test_the_reader_refuses_what_is_too_long_behind_messages(server: bool) -> No
 
 @pytest.mark.parametrize("server", [True, False], ids=["server", "client"])
 def test_nothing_is_taken_out_of_an_open_or_streamed_message(server: bool) -> None:
-    """``MessageReader.simple`` says when."""
+    """``MessageReader.fast_limit`` says when."""
     reader = MessageReader(server, DEFAULT)
-    assert reader.simple == DEFAULT.message
+    assert reader.fast_limit == DEFAULT.message
     buf = bytearray(encode(TEXT, b"a", server))
     assert isinstance(reader.next(buf), int)
-    assert reader.simple < 0
+    assert reader.fast_limit < 0
     buf += encode(FIN | CONT, b"b", server)
     assert reader.next(buf) == (TEXT, "ab")
-    assert reader.simple == DEFAULT.message
-    reader.stream(DEFAULT.message)
-    assert reader.simple < 0
-    reader.gather()
-    assert reader.simple == DEFAULT.message
+    assert reader.fast_limit == DEFAULT.message
+    reader.read_pieces(DEFAULT.message)
+    assert reader.fast_limit < 0
+    reader.read_whole()
+    assert reader.fast_limit == DEFAULT.message
 
 
 def test_a_limit_that_no_machine_reaches() -> None:
     reader = MessageReader(False, Limits(message=2**70))
-    assert take(bytearray(encode(FIN | TEXT, b"x", False)), False, reader.simple) == [("x", "text")]
+    assert take(bytearray(encode(FIN | TEXT, b"x", False)), False, reader.fast_limit) == [("x", "text")]
 
 
 # ---- frames --------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from silly._wire import speedups
 from silly._wire.error import ProtocolError
 from silly._wire.limits import DEFAULT, Limits
 from silly._wire.payload import LEAST, RESERVE
-from silly._wire.ws import LARGE, STREAMED, MessageReader
+from silly._wire.ws import BINARY_END, LARGE, MessageReader
 
 from .support import BINARY, CONT, FIN, KEY, PING, TEXT, encode, head, naive_mask
 
@@ -279,10 +279,10 @@ def test_a_large_message_either_way(piece: int, how: str, server: bool) -> None:
             assert isinstance(reader.next(buf), int)
             assert buf == b""
     buf += small
-    assert reader.simple < 0
+    assert reader.fast_limit < 0
     assert reader.next(buf) == (BINARY, OCTETS[:SIZE])
     assert (buf, reader.payload) == (small, None)
-    assert reader.simple == DEFAULT.message
+    assert reader.fast_limit == DEFAULT.message
     assert reader.next(buf) == (TEXT, "small")
 
 
@@ -305,7 +305,7 @@ def test_from_which_size_on(size: int, server: bool) -> None:
 @pytest.mark.parametrize("come", [8192, 8193, 8194, 8195, SIZE - 1])
 def test_a_large_message_in_pieces_from_its_middle(come: int, server: bool) -> None:
     reader, buf, rest = begun(server, come)
-    reader.stream(SIZE)
+    reader.read_pieces(SIZE)
     parts = []
     for piece in (rest[:1], rest[1:5], rest[5:]):
         buf += piece
@@ -313,8 +313,8 @@ def test_a_large_message_in_pieces_from_its_middle(come: int, server: bool) -> N
             got = reader.next(buf)
             if isinstance(got, int):
                 break
-            assert got[0] in (CONT, BINARY | STREAMED)
-            parts.append(got[1] if got[0] != CONT else reader.take())
+            assert got[0] in (CONT, BINARY_END)
+            parts.append(got[1] if got[0] != CONT else reader.take_piece())
     assert b"".join(parts) == OCTETS[:SIZE]
     assert not reader.opcode
     buf += encode(FIN | TEXT, b"small", server)
@@ -324,9 +324,9 @@ def test_a_large_message_in_pieces_from_its_middle(come: int, server: bool) -> N
 @SERVER
 def test_a_large_message_that_is_dropped_from_its_middle(server: bool) -> None:
     reader, buf, rest = begun(server, 10_000)
-    reader.stream(SIZE)
+    reader.read_pieces(SIZE)
     assert reader.next(buf) == (CONT, b"")
-    reader.gather()
+    reader.read_whole()
     buf += rest + encode(FIN | TEXT, b"small", server)
     messages = []
     while not isinstance(got := reader.next(buf), int):
@@ -337,7 +337,7 @@ def test_a_large_message_that_is_dropped_from_its_middle(server: bool) -> None:
 @SERVER
 def test_a_large_message_that_is_longer_than_its_pieces_may_be(server: bool) -> None:
     reader, buf, rest = begun(server, 10_000)
-    reader.stream(SIZE - 1)
+    reader.read_pieces(SIZE - 1)
     buf += rest
     with pytest.raises(ProtocolError) as caught:
         while not isinstance(reader.next(buf), int):

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from silly._wire import ws
+from silly._wire.deflate import Inflater
 from silly._wire.error import ProtocolError
 from silly._wire.limits import DEFAULT, Limits
+from silly._wire.speedups import take_messages
 from silly._wire.ws import MessageReader
 
 from .support import (
@@ -688,6 +690,127 @@ def test_partial_after_a_fault(frames: list[tuple[int, bytes]], expected: str | 
     with pytest.raises(ProtocolError):
         reader.next(buf)
     assert reader.partial(buf) == expected
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        pytest.param(encode(FIN | BINARY, b"abcd", False), id="whole"),
+        pytest.param(encode(FIN | BINARY, b"abcd", False) + encode(FIN | BINARY, b"ef", False)[:-1], id="whole-and-more"),
+        pytest.param(encode(FIN | BINARY, b"abcd", True)[:-1], id="masked"),
+        pytest.param(encode(FIN | BINARY, b"a" * 126, False, 8)[:-1], id="not-the-shortest-form"),
+        pytest.param(encode(FIN | BINARY, b"a" * 200, False)[:3], id="half-a-length"),
+        pytest.param(encode_fast(FIN | BINARY, b"a" * 1001, False)[:-1], id="too-long"),
+        pytest.param(encode(FIN | CONT, b"abcd", False)[:-1], id="continuation"),
+        pytest.param(encode(FIN | PING, b"abcd", False)[:-1], id="ping"),
+        pytest.param(encode(FIN | TEXT, b"abcd", False)[:-1], id="text"),
+        pytest.param(encode(FIN | 0x40 | BINARY, b"abcd", False)[:-1], id="compressed"),
+    ],
+)
+def test_what_is_in_the_buffer_but_not_part_of_an_unfinished_message(octets: bytes) -> None:
+    """Nobody has read it, or it is why reading failed."""
+    reader = MessageReader(False, Limits(message=1000), Inflater(False, 15))
+    assert reader.partial(bytearray(octets)) == b""
+
+
+def test_the_partial_message_after_others_were_taken_together() -> None:
+    """``take_messages`` tells the reader nothing."""
+    reader = MessageReader(False, DEFAULT)
+    frames = [encode(FIN | BINARY, payload, False) for payload in (b"one!", b"two", b"three")]
+    buf = bytearray(frames[0][:-1])
+    assert reader.next(buf) == 6
+    assert reader.partial(buf) == b"one"
+    buf += frames[0][-1:] + frames[1] + frames[2][:-1]
+    rest: list[Any] = []
+    assert take_messages(buf, rest, False, reader.fast_limit) == (b"one!", "binary")
+    assert rest == [(b"two", "binary")]
+    assert reader.partial(buf) == b"thre"
+    buf[:] = frames[2][:1]
+    assert reader.partial(buf) == b""
+
+
+def test_partial_of_a_message_in_pieces() -> None:
+    """What was not taken yet; and nothing of the frame behind it, which is in error."""
+    reader = MessageReader(False, DEFAULT)
+    reader.read_pieces(DEFAULT.message)
+    buf = bytearray(encode(BINARY, b"ab", False) + encode(CONT, b"cdef", False)[:-2])
+    while not isinstance(reader.next(buf), int):
+        pass
+    assert reader.partial(buf) == b"abcd"
+    assert reader.take_piece() == b"abcd"
+    buf += b"ef" + encode(FIN | BINARY, b"ghij", False)[:-1]
+    with pytest.raises(ProtocolError):
+        while not isinstance(reader.next(buf), int):
+            pass
+    assert reader.partial(buf) == b"ef"
+
+
+# ---- modes ------------------------------------------------------------------------------------------------------------
+
+
+def drain(reader: MessageReader, buf: bytearray) -> list[tuple[int, Any]]:
+    """All that ``next`` has, with the pieces in the place of the signs that some have come."""
+    found: list[tuple[int, Any]] = []
+    while not isinstance(got := reader.next(buf), int):
+        found.append((CONT, reader.take_piece()) if got[0] == CONT and reader.mode == ws.PIECES else got)
+    return found
+
+
+@pytest.mark.parametrize("server", ROLES)
+@pytest.mark.parametrize(("kind", "end"), [(TEXT, ws.TEXT_END), (BINARY, ws.BINARY_END)])
+def test_the_mode_holds_for_one_message(kind: int, end: int, server: bool) -> None:
+    """PIECES is for the message that is open or comes next; after its end messages are whole again."""
+    reader = MessageReader(server, DEFAULT)
+    assert (reader.mode, reader.opcode) == (ws.WHOLE, 0)
+    reader.read_pieces(6)
+    assert (reader.mode, reader.opcode) == (ws.PIECES, 0)
+
+    def said(data: bytes) -> str | bytes:
+        return data.decode() if kind == TEXT else data
+
+    data = [b"ab", b"cd", b"ef"]
+    buf = bytearray(encode(kind, data[0], server) + encode(FIN | PING, b"p", server) + encode(CONT, data[1], server))
+    assert drain(reader, buf) == [(CONT, said(b"ab")), (PING, b"p"), (CONT, said(b"cd"))]
+    assert (reader.mode, reader.opcode) == (ws.PIECES, kind)
+    buf += encode(FIN | CONT, data[2], server) + encode(FIN | kind, b"x" * 9, server)
+    assert reader.next(buf) == (end, said(b"ef"))
+    assert (reader.mode, reader.opcode) == (ws.WHOLE, 0)
+    assert drain(reader, buf) == [(kind, said(b"x" * 9))]
+    reader.read_pieces(6)
+    buf += encode(FIN | kind, b"", server)
+    assert drain(reader, buf) == [(end, said(b""))]
+
+
+@pytest.mark.parametrize("server", ROLES)
+@pytest.mark.parametrize("kind", [TEXT, BINARY])
+def test_an_open_message_is_dropped_in_either_mode(kind: int, server: bool) -> None:
+    """Whether it was to be whole or in pieces: none of it comes out, and no limit holds."""
+    limits = Limits(message=10, fragments=2)
+    for pieces in (False, True):
+        reader = MessageReader(server, limits)
+        if pieces:
+            reader.read_pieces(10)
+        buf = bytearray(encode(kind, b"ab", server))
+        drain(reader, buf)
+        assert reader.opcode == kind
+        reader.read_whole()
+        assert (reader.mode, reader.opcode) == (ws.DROP, kind)
+        reader.read_pieces(10)
+        reader.read_whole()
+        assert reader.mode == ws.DROP, "it stays so until its end"
+        for _ in range(2000):
+            buf += encode(CONT, b"x" * 20, server)
+        buf += encode(FIN | PONG, b"p", server)
+        assert [message for message in drain(reader, buf) if message[0] != CONT] == [(PONG, b"p")]
+        assert reader.partial(buf) in ("", b"")
+        assert reader.mode == ws.DROP
+        buf += encode(FIN | CONT, b"y", server)
+        assert reader.next(buf) == (CONT, b"")
+        assert (reader.mode, reader.opcode) == (ws.WHOLE, 0)
+        buf += encode(FIN | kind, b"z", server) + encode(FIN | kind, b"x" * 11, server)
+        assert reader.next(buf) == (kind, "z" if kind == TEXT else b"z")
+        with pytest.raises(ProtocolError, match="the limit 'message' of 10 bytes"):
+            reader.next(buf)
 
 
 # ---- building frames --------------------------------------------------------------------------------------------------

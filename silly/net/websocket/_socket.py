@@ -22,8 +22,10 @@ from ..._wire.speedups import message_frame, take_messages
 from ..._wire.ws import (
     ABNORMAL,
     BINARY,
+    BINARY_END,
     CLOSE,
     CONTINUATION,
+    DROP,
     FIN,
     GOING_AWAY,
     INTERNAL,
@@ -32,8 +34,8 @@ from ..._wire.ws import (
     POLICY,
     PONG,
     RSV1,
-    STREAMED,
     TEXT,
+    TEXT_END,
     MessageReader,
     close_payload,
     frame,
@@ -228,11 +230,11 @@ class Socket:
             buf = stream.buf
             if buf or payload is not None:
                 rest: list[Taken] = []  # not one for all: an interrupt right after the call would leave others' messages there
-                message = take_messages(buf, rest, self._server, messages.simple)
+                message = take_messages(buf, rest, self._server, messages.fast_limit)
                 if message is not None:
                     if rest:
                         taken = self._taken = rest
-                    messages.payload_at = self._controls = 0
+                    self._controls = 0
                     if buf:
                         self._burst = min(self._burst + len(taken), BURST - 1)
                         self.unattended()
@@ -316,7 +318,7 @@ class Socket:
         pieces, self._pieces = self._pieces, None
         if pieces is not None:
             pieces.end("the rest of the message was dropped, since another was asked for")
-            self._messages.gather()
+            self._messages.read_whole()
 
     def _next_piece(self, pieces: Pieces, timeout: float | None, limit: float) -> Any:
         """For ``Pieces``: the next one; empty at the message's end, and on failure."""
@@ -332,8 +334,8 @@ class Socket:
         try:
             piece, final = self._wait_piece(pieces, limit, None if timeout is None else deadline_after(timeout))
         finally:
-            if not messages.opcode:
-                messages.gather()
+            if messages.mode == DROP or not messages.opcode:
+                messages.read_whole()
                 self._pieces = None
         if final:
             pieces.end(pieces.err)
@@ -356,7 +358,7 @@ class Socket:
                     if self._err is not None:
                         pieces.err = self._err
                         return None, True
-                messages.stream(limit)  # each time: a message that is dropped may come before
+                messages.read_pieces(limit)  # each time: a message that is dropped may come before
                 try:
                     got = messages.next(stream.buf)
                 except ProtocolError as exc:
@@ -364,9 +366,9 @@ class Socket:
                     return None, True
                 if not isinstance(got, int):
                     opcode, data = got
-                    if opcode & STREAMED:
+                    if opcode in (TEXT_END, BINARY_END):
                         self._controls = 0
-                        pieces.typ = _TYPES[opcode ^ STREAMED]
+                        pieces.typ = "text" if opcode == TEXT_END else "binary"
                         return data, True
                     if opcode:
                         shown = self._control(opcode, data)
@@ -376,10 +378,10 @@ class Socket:
                             return None, True
                         continue
                     self._controls = 0
-                    if not messages.opcode:
+                    if messages.mode == DROP or not messages.opcode:
                         continue  # some of a message that is dropped
                     pieces.typ = _TYPES[messages.opcode]
-                    data = messages.take()
+                    data = messages.take_piece()
                     if data:
                         self.unattended()
                         return data, False
@@ -436,7 +438,7 @@ class Socket:
 
     def _control(self, opcode: int, data: bytes) -> tuple[Any, str] | None:
         """A control frame is taken off the buffer: what ``read`` returns, or None for what isn't shown."""
-        if opcode == CONTINUATION or opcode & STREAMED:
+        if opcode in (CONTINUATION, TEXT_END, BINARY_END):
             self._leave()  # a message that was read in pieces, and is no more
             return None
         if self._unread is None or not self._unread.shown():
@@ -892,7 +894,7 @@ class Socket:
                     self.closecode, self.closereason = parse_close(got[1])
                     return
                 if got[0] == CONTINUATION:
-                    self._messages.take()
+                    self._messages.take_piece()
                 self._burst += 1
                 if self._burst >= BURST:
                     self._burst = 0
