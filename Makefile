@@ -4,7 +4,7 @@ PORT ?= 8080
 BIN := .venv/bin
 EXTENSIONS := $(wildcard silly/*/*.c)
 
-.PHONY: chat test lint bench bench-check cov fuzz sanitize sanitized-tests clean
+.PHONY: chat test lint port-check bench bench-check cov fuzz sanitize sanitized-tests clean
 
 chat: .venv/installed
 	$(BIN)/python -m silly examples/chat.py --port=$(PORT)
@@ -15,6 +15,10 @@ test: .venv/tested
 lint: .venv/linted
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# What upstream's pages show and ours in docs/porting don't; no line of theirs may stand in ours. UPSTREAM is a checkout of it.
+port-check:
+	$(PYTHON) tests/port_check.py $(UPSTREAM)
 
 # Line and branch coverage; the protocol modules must stay at 100 %.
 cov: .venv/tested

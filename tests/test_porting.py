@@ -1,4 +1,6 @@
-"""The seed's examples, line for line: docs/porting/ has what runs in examples/, and neither language needs more to say it."""
+"""The five WebSocket examples, line for line: docs/porting/ shows what runs in examples/, and both languages need about
+as many statements.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``silly.task``: what upstream's testtask.lua and testwakeup.lua promise, and what the port adds."""
+"""``silly.task``: fork, wait, wakeup, inspect and the hooks."""
 
 from __future__ import annotations
 
@@ -645,13 +645,13 @@ def test_the_context_is_let_go_with_the_task() -> None:
 def test_an_exception_is_logged_with_its_traceback_and_ends_that_task_alone(logs: Logs) -> None:
     logs.expect(
         r"ERROR exception in <task \S*crash RUN, forked at \S*test_task.py:\d+>:[\s\S]*line \d+, in crash"
-        r"[\s\S]*ValueError: crash simulate"
+        r"[\s\S]*ValueError: this task fails"
     )
     order: list[str] = []
 
     def crash() -> None:
         order.append("crash")
-        raise ValueError("crash simulate")
+        raise ValueError("this task fails")
 
     task.fork(order.append, "before")
     me = task.fork(crash)

@@ -1,4 +1,4 @@
-"""``silly.time``: what upstream's testtimer.lua promises (its node reuse left out), and what the port adds."""
+"""``silly.time``: clocks, sleep, timers, deadlines."""
 
 from __future__ import annotations
 

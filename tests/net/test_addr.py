@@ -1,4 +1,4 @@
-"""``silly.net.addr``: upstream's page and upstream's cases (docs/reference/net/addr.md, test/testaddr.lua)."""
+"""``silly.net.addr``: addresses as text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from silly.net import addr
     ("text", "host", "port"),
     [
         ("127.0.0.1:8080", "127.0.0.1", "8080"),
-        ("192.168.1.1", "192.168.1.1", None),
+        ("10.20.30.40", "10.20.30.40", None),
         ("[::1]:8080", "::1", "8080"),
         ("[::1]", "::1", None),
-        ("[2001:db8::1]:80", "2001:db8::1", "80"),
-        ("[fe80::1%25eth0]:443", "fe80::1%25eth0", "443"),
+        ("[2001:db8::7]:25", "2001:db8::7", "25"),
+        ("[fe80::7%wlan0]:53", "fe80::7%wlan0", "53"),
         (":8080", None, "8080"),
         ("[]:80", None, "80"),
         ("[]", None, None),
@@ -25,12 +25,12 @@ from silly.net import addr
         ("example.com:80", "example.com", "80"),
         ("example.com", "example.com", None),
         ("example.com:", "example.com", None),
-        ("localhost:http_s", "localhost", "http_s"),
-        ("a:80", "a", "80"),
+        ("mail.example:smtp_s", "mail.example", "smtp_s"),
+        ("x:9", "x", "9"),
         # The first colon separates: an IPv6 address needs its brackets.
         ("::1:8080", None, ":1:8080"),
         ("2001:db8::1", "2001", "db8::1"),
-        ("[broken", None, None),
+        ("[no end", None, None),
         ("[::1:80", None, None),
         ("[::1]80", None, None),
     ],
@@ -56,7 +56,7 @@ def test_join(host: str | None, port: str | int, text: str) -> None:
     assert addr.join(host, port) == text
 
 
-@pytest.mark.parametrize("text", ["10.0.0.1:3306", "redis.local:6379", "[::1]:5432", ":80"])
+@pytest.mark.parametrize("text", ["10.0.0.1:25", "db.example:9000", "[2001:db8::7]:53", ":9"])
 def test_round_trip(text: str) -> None:
     host, port = addr.parse(text)
     assert port is not None
@@ -77,13 +77,13 @@ def test_round_trip(text: str) -> None:
         ("::ffff:10.0.0.1", 6),
         ("example.com", 0),
         ("localhost", 0),
-        ("1-2-3", 0),
-        ("12345", 0),
+        ("4-5", 0),
+        ("987", 0),
         ("1", 0),
         ("999.999.999.999", 0),
-        ("192.168.1.1a", 0),
+        ("10.0.0.7x", 0),
         ("127.1", 0),
-        ("cafe:babe", 0),
+        ("beef:bee", 0),
         ("[::1]", 0),
         ("a\0b", 0),
         ("ünï", 0),
