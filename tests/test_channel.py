@@ -315,24 +315,57 @@ def test_a_task_that_is_ended_while_it_waits_leaves_the_channel_usable() -> None
     assert popper(chan) == [("not lost", None)]
 
 
-def test_a_task_that_is_ended_after_it_was_woken_leaves_its_successor_waiting() -> None:
-    """As Ctrl-C ends a main program that an item has just been handed to."""
-    chan = channel.new()
+def ended_after_it_was_woken(chan: channel.Channel, item: str) -> task.Task:
+    """A task that ``item`` was handed to. It will end before it runs, as Ctrl-C ends a main program."""
     first = task.fork(chan.pop)
     settle()
-    chan.push("for the first")
-    scheduler._ready.remove(first)  # else it would run before its successor waits
-    got = popper(chan)
+    chan.push(item)
+    scheduler._ready.remove(first)
     scheduler.loop.post(scheduler._throw, first, GreenletExit())
+    return first
+
+
+def test_a_task_that_is_ended_after_it_was_woken_leaves_its_item() -> None:
+    chan = channel.new()
+    first = ended_after_it_was_woken(chan, "first")
+    chan.push("second")
     time.sleep(1)
     assert task.status(first) is None
-    chan.push("for the second")
+    assert [chan.pop(), chan.pop()] == [("first", None), ("second", None)]
+    ended_after_it_was_woken(chan, "last")
+    chan.close()
+    time.sleep(1)
+    assert [chan.pop(), chan.pop()] == [("last", None), (None, "channel closed")]
+
+
+def test_a_task_that_is_ended_after_it_was_woken_leaves_its_successor_waiting() -> None:
+    chan = channel.new()
+    first = ended_after_it_was_woken(chan, "first")
+    got: list[Any] = []
+    task.fork(lambda: got.extend(chan.pop() for _ in range(2)))
+    time.sleep(0)
+    time.sleep(0)
+    assert task.status(first) is None
+    assert len(got) <= 1
+    chan.push("second")
     settle()
     try:
-        assert [item for item, _ in got][-1:] == ["for the second"]
+        assert got == [("first", None), ("second", None)]
     finally:
         chan.close()
         settle()
+
+
+def test_a_task_that_is_ended_after_the_channel_was_closed() -> None:
+    chan = channel.new()
+    first = task.fork(chan.pop)
+    settle()
+    chan.close()
+    scheduler._ready.remove(first)
+    scheduler.loop.post(scheduler._throw, first, GreenletExit())
+    time.sleep(1)
+    assert task.status(first) is None
+    assert len(chan) == 0
 
 
 def test_a_channel_does_not_keep_what_was_popped() -> None:

@@ -31,7 +31,7 @@ LAYERS: list[list[str]] = [
     ["silly", "silly.__main__"],
 ]
 
-WITHIN_CORE = ["result timers poller", "loop", "signals worker", "scheduler", "watchdog"]
+WITHIN_CORE = ["result timers poller", "loop", "signals worker", "scheduler", "waiting watchdog"]
 """The order within ``_core``, from the bottom up."""
 
 FORBIDDEN = {

@@ -726,7 +726,8 @@ def test_an_interrupt_takes_nothing_from_a_task_that_came_to_wait_in_the_same_pl
         chan.pop()
     chan.push("for the successor")
     settle()
-    assert got == [("for the successor", None)]
+    assert got == [("for the main program", None)], "it is handed on, not lost"
+    assert chan.pop() == ("for the successor", None)
 
 
 # ---- where blocking is a mistake --------------------------------------------------------------------------------

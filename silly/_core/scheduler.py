@@ -148,7 +148,7 @@ class _Held:
     gr_frame = None
 
     def switch(self, value: Any) -> None:
-        pass
+        main._value = value  # who waits there gives it back when it is interrupted
 
 
 _main_greenlet = getcurrent()
@@ -264,7 +264,7 @@ def hook(create: Callable[[Task], object] | None, term: Callable[[Task], object]
 def _finished(task: Task) -> None:
     if task._deadlines:
         _drop_deadlines(task)  # of a generator that was left in the middle
-    task._status = task._func = task._userdata = task._greenlet = task._what = task._context = None
+    task._status = task._func = task._userdata = task._greenlet = task._what = task._context = task._value = None
     tasks.pop(task, None)
 
 
@@ -494,12 +494,11 @@ def begin_exit(status: int) -> None:
 
 
 def _throw(task: Task, exc: BaseException) -> None:
-    """Raises ``exc`` in a waiting task, where it waits."""
+    """Raises ``exc`` in a waiting task, where it waits. What it was woken with stays in ``_value``, for ``Waiters``."""
     green = task._greenlet
     assert green is not None
     loop.current = task
     task._status = RUN
-    task._value = None
     green.throw(exc)
     loop.current = None
 

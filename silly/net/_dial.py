@@ -16,6 +16,7 @@ from .. import errno
 from .._core import scheduler, worker
 from .._core.loop import WRITE
 from .._core.timers import Timer
+from .._core.waiting import Waiters
 from . import addr as address
 
 STAGGER = 0.25
@@ -66,15 +67,13 @@ def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Ad
     kind = address.iptype(host)
     if kind == 4:
         return [(socket.AF_INET, (host, port))]
-    waiting: list[scheduler.Task] = [scheduler.current()]
+    waiting: Waiters[Any] = Waiters()
 
     def done(result: Any, exc: BaseException | None) -> None:
-        if waiting:
-            scheduler.wake(waiting.pop(), exc if exc is not None else result)
+        waiting.wake_one(exc if exc is not None else result)
 
     def timed_out(_: None) -> None:
-        if waiting:
-            scheduler.wake(waiting.pop(), TimeoutError())
+        waiting.wake_one(TimeoutError())
 
     try:
         host.encode("idna")
@@ -84,11 +83,10 @@ def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Ad
     job = worker.submit(_loop, socket.getaddrinfo, (host, port, 0, socket.SOCK_STREAM, 0, flags), done)
     timer = None if deadline is None else _loop.timers.add(deadline, timed_out, internal=True)
     try:
-        result = scheduler.park(f"the look-up of {addr}")
+        result = waiting.wait(f"the look-up of {addr}")
     except scheduler.DeadlineOver:
         return errno.TIMEDOUT
     finally:
-        waiting.clear()
         job.give_up()
         if timer is not None:
             _loop.timers.cancel(timer)
@@ -111,6 +109,12 @@ def interleave(found: list[_Address]) -> list[_Address]:
     return mixed
 
 
+def _forget(result: socket.socket | str) -> None:
+    """Closes a connection that nobody takes."""
+    if isinstance(result, socket.socket):
+        result.close()
+
+
 class _Race:
     """Attempts to connect, side by side, for one waiting task."""
 
@@ -121,7 +125,7 @@ class _Race:
         self._attempts: set[socket.socket] = set()
         self._timer: Timer | None = None
         self._error: str | None = None
-        self._task: scheduler.Task | None = None
+        self._waiting: Waiters[socket.socket | str] = Waiters()
 
     def run(self, addr: str) -> tuple[socket.socket, None] | tuple[None, str]:
         """Blocks until one is connected, all have failed, or time is up."""
@@ -133,14 +137,12 @@ class _Race:
         timer = None
         if self._deadline is not None:
             timer = _loop.timers.add(self._deadline, lambda _: self._finish(errno.TIMEDOUT), internal=True)
-        self._task = scheduler.current()
         _loop.handlers.add(self)
         try:
-            result: socket.socket | str = scheduler.park(f"the connection to {addr}")
+            result = self._waiting.wait(f"the connection to {addr}", _forget)
         except scheduler.DeadlineOver:
             return None, errno.TIMEDOUT
         finally:
-            self._task = None
             self._end()
             if timer is not None:
                 _loop.timers.cancel(timer)
@@ -209,12 +211,8 @@ class _Race:
             self._finish(self._error or errno.CONNREFUSED)
 
     def _finish(self, result: socket.socket | str) -> None:
-        task = self._task
-        if task is not None:
-            self._task = None
-            scheduler.wake(task, result)
-        elif isinstance(result, socket.socket):
-            result.close()  # another has won, and its task has not run yet
+        if not self._waiting.wake_one(result):
+            _forget(result)  # another has won, and its task has not run yet
 
     def _end(self) -> None:
         """Closes what is still under way."""

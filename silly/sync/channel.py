@@ -19,6 +19,7 @@ from typing import Any
 from .. import errno
 from .._core import scheduler
 from .._core.result import OK, Result, failure
+from .._core.waiting import Leaving, Waiters
 
 __all__ = ["Channel", "new"]
 
@@ -29,11 +30,12 @@ _WAIT = "channel.pop"
 class Channel:
     """See the module. ``reason`` is None while the channel is open, then what ``close`` was given."""
 
-    __slots__ = ("__weakref__", "_items", "_reader", "reason")
+    __slots__ = ("__weakref__", "_items", "_readers", "reason")
 
     def __init__(self) -> None:
         self._items: deque[Any] = deque()
-        self._reader: scheduler.Task | None = None
+        self._readers: Waiters[Any] = Waiters()
+        """The task that waits in ``pop``: never more than one."""
         self.reason: Any = None
 
     def __len__(self) -> int:
@@ -53,10 +55,8 @@ class Channel:
             return failure("Nil data")
         if self.reason is not None:
             return failure(self.reason)
-        reader = self._reader
-        if reader is not None:
-            self._reader = None
-            scheduler.wake(reader, item)
+        if self._readers.first is not None:
+            self._readers.wake_one(item)
         else:
             self._items.append(item)
         return OK
@@ -74,25 +74,24 @@ class Channel:
             return self._items.popleft(), None
         if self.reason is not None:
             return None, self.reason
-        if self._reader is not None:
+        if self._readers.first is not None:
             return None, "Channel is mpsc"
-        if scheduler.leaving():
-            return None, errno.CLOSED
-        self._reader = me = scheduler.current()
         try:
-            item = scheduler.park(_WAIT)
-        except BaseException as exc:
-            # Woken and then interrupted before it ran, it may have a successor by now.
-            if self._reader is me:
-                self._reader = None
-            if isinstance(exc, scheduler.DeadlineOver):
-                return None, scheduler.ran_out(_WAIT)
-            raise
+            item = self._readers.wait(_WAIT, self._put_back)
+        except Leaving:
+            return None, errno.CLOSED
+        except scheduler.DeadlineOver:
+            return None, scheduler.ran_out(_WAIT)
         if item is _CLOSED:
             return None, self.reason
         return item, None
 
     recv = pop
+
+    def _put_back(self, item: Any) -> None:
+        """The task that ``item`` was handed to was ended before it could take it: the next one gets it."""
+        if item is not _CLOSED and not self._readers.wake_one(item):
+            self._items.appendleft(item)
 
     def close(self, reason: Any = None) -> None:
         """Ends the channel; ``reason`` (``"channel closed"`` if None) is what ``push`` and ``pop`` give as the error.
@@ -102,10 +101,7 @@ class Channel:
         scheduler.check_thread("channel.close")
         if self.reason is None:
             self.reason = "channel closed" if reason is None else reason
-        reader = self._reader
-        if reader is not None:
-            self._reader = None
-            scheduler.wake(reader, _CLOSED)
+        self._readers.wake_all(_CLOSED)
 
     def clear(self) -> None:
         """Drops what is queued."""

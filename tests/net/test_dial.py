@@ -176,14 +176,30 @@ def test_the_first_may_still_win(
 def test_two_that_connect_before_the_task_runs() -> None:
     """One wins; the other is closed."""
     race = _dial._Race([], None, None)
-    race._task = scheduler.current()
     first, second = socket.socketpair()
-    with first:
+
+    def finish() -> None:
         race._finish(first)
         race._finish(second)
-        assert scheduler.park("the race") is first
+
+    scheduler.loop.post(finish)
+    with first:
+        assert race._waiting.wait("the race") is first
         assert second.fileno() == -1
         assert first.fileno() != -1
+
+
+def test_one_that_is_ended_once_it_is_connected(hanging: Any) -> None:
+    """Nobody takes the connection: it is closed."""
+    _, (host, port) = hanging()
+    connecting = Job(lambda: tcp.connect(f"{host}:{port}")).blocked()
+    race = next(each for each in scheduler.loop.handlers if isinstance(each, _dial._Race))
+    connected, other = socket.socketpair()
+    race._finish(connected)
+    scheduler._ready.remove(connecting.task)
+    connecting.kill()
+    assert connected.fileno() == -1
+    other.close()
 
 
 @needs_ipv6

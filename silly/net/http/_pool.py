@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
@@ -10,6 +9,7 @@ from ... import errno
 from ..._core import scheduler
 from ..._core.loop import READ
 from ..._core.timers import Timer
+from ..._core.waiting import Leaving, Waiters
 from ..._wire.url import Url
 from ..tcp import Conn
 
@@ -30,7 +30,7 @@ class _Origin:
     def __init__(self) -> None:
         self.idle: list[tuple[Conn, float]] = []
         self.using = 0
-        self.waiting: deque[scheduler.Task] = deque()
+        self.waiting: Waiters[None] = Waiters()
 
 
 class Pool:
@@ -78,20 +78,12 @@ class Pool:
 
     def _wait(self, origin: _Origin, url: Url) -> str | None:
         """Waits until a connection's place is handed over."""
-        if scheduler.leaving():
-            return errno.CLOSED
-        task = scheduler.current()
-        origin.waiting.append(task)
         try:
-            scheduler.park(f"a free connection to {url.authority}")
-        except BaseException as exc:
-            if task in origin.waiting:
-                origin.waiting.remove(task)
-            else:
-                self._leave(url, origin)  # it had been handed over
-            if isinstance(exc, scheduler.DeadlineOver):
-                return BUSY
-            raise
+            origin.waiting.wait(f"a free connection to {url.authority}", lambda _: self._leave(url, origin))
+        except Leaving:
+            return errno.CLOSED
+        except scheduler.DeadlineOver:
+            return BUSY
         return None
 
     def give(self, url: Url, conn: Conn) -> None:
@@ -113,9 +105,8 @@ class Pool:
         self._leave(url, self._origins[url.origin])
 
     def _leave(self, url: Url, origin: _Origin) -> None:
-        if origin.waiting:
-            scheduler.wake(origin.waiting.popleft())  # who has its place now
-            return
+        if origin.waiting.wake_one():
+            return  # that task has the place now
         origin.using -= 1
         self._forget(url.origin, origin)
 

@@ -9,6 +9,7 @@ from typing import Any
 from ... import errno
 from ..._core import scheduler
 from ..._core.result import OK, Result, failure
+from ..._core.waiting import Leaving, Waiters
 from ..._wire.limits import Limits
 from .. import tcp
 from .._listener import Listener, host_of
@@ -38,7 +39,7 @@ class Server:
         """Connections past the limits that have not ended yet."""
         self._by_address: dict[str, int] = {}
         self._closing = False
-        self._drainers: list[scheduler.Task] = []
+        self._drainers: Waiters[None] = Waiters()
 
     def start(
         self,
@@ -139,18 +140,12 @@ class Server:
     def _drained(self) -> Result:
         """Waits for the end of the last connection."""
         while self._connections:
-            if scheduler.leaving():
-                return failure(errno.CLOSED)
-            task = scheduler.current()
-            self._drainers.append(task)
             try:
-                scheduler.park("server.drain")
-            except BaseException as exc:
-                if task in self._drainers:
-                    self._drainers.remove(task)
-                if isinstance(exc, scheduler.DeadlineOver):
-                    return failure(scheduler.ran_out("server.drain"))
-                raise
+                self._drainers.wait("server.drain")
+            except Leaving:
+                return failure(errno.CLOSED)
+            except scheduler.DeadlineOver:
+                return failure(scheduler.ran_out("server.drain"))
         return OK
 
     def _closed(self) -> None:
@@ -211,10 +206,8 @@ class Server:
             connection.deliver()
         finally:
             self._connections.discard(connection)
-            if not self._connections and self._drainers:
-                drainers, self._drainers = self._drainers, []
-                for task in drainers:
-                    scheduler.wake(task)
+            if not self._connections:
+                self._drainers.wake_all()
 
     def __enter__(self) -> Server:
         return self
