@@ -119,6 +119,36 @@ def test_drain_cuts_a_body_that_ends_with_the_connection_by_a_reset() -> None:
         held.release()
 
 
+@pytest.mark.parametrize("ending", ["the handler returns", "its task is ended", "the server drains"])
+def test_a_body_that_was_cut_ends_by_a_reset(ending: str) -> None:
+    """A write that failed has left a piece out. The peer has taken all the others, so nothing
+    but a reset tells it that the body is incomplete."""
+    held: list[Any] = []
+    go = channel.new()
+
+    def handler(stream: Any) -> None:
+        stream.respond(200)
+        with time.deadline(20):
+            while stream.write(b"x" * 100_000):
+                pass
+        held.append(stream)
+        go.pop()
+        if ending == "its task is ended":
+            raise GreenletExit
+
+    with serving(handler, limits={"unsent": 100_000}) as server, small(server) as client:
+        client.send("GET / HTTP/1.0\r\n\r\n")
+        until(lambda: held)
+        client.conn.limit(2**30)
+        until(lambda: held[0].conn.unsentbytes() == 0)
+        if ending == "the server drains":
+            assert not server.drain(20)
+        go.push(True)
+        got, err = all_of(client)
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert err == errno.CONNRESET
+
+
 def test_what_is_dropped_unsent_ends_in_a_reset() -> None:
     """The limit ``linger`` cuts off a body that ends with the connection: a FIN would say that it is complete."""
 

@@ -19,7 +19,7 @@ from ..._wire.limits import Limits
 from .._stream import Stream
 from ..tcp import BURST, Conn
 from .accesslog import AccessLog
-from .h1 import Handler, ServerStream, body_size
+from .h1 import KEEP, Handler, Outcome, ServerStream, body_size
 
 _ASKED_FOR = frozenset(("CONNECT", "TRACE"))
 """Methods that a server takes only when it is told to: one makes a proxy of it, the other shows scripts what they may not
@@ -62,7 +62,7 @@ class Connection:
         elif self.skipping or (self.idle and not stream.buf):
             stream.close(await_end=self.skipping)
         if self._serving is not None:
-            self._serving._close = True
+            self._serving._end_connection()
 
     def drain(self) -> None:
         """The server drains: as it closes, and what took a connection over is told."""
@@ -73,8 +73,7 @@ class Connection:
 
     def abort(self) -> None:
         """Cuts the connection off."""
-        serving = self._serving
-        if serving is not None and not serving._ended and serving._ends_with_connection():
+        if self._serving is not None and self._serving._must_reset():
             self._conn._stream.reset()
         else:
             self._conn._stream.abort()
@@ -172,64 +171,55 @@ class Connection:
             if head is not None:
                 return head
 
-    def _handle(self, stream: ServerStream, begin: float) -> bool:
+    def _handle(self, served: ServerStream, begin: float) -> bool:
+        """Runs the handler and finishes its response; whether the connection serves on."""
         service = self._service
         failed = False
-        self._serving = stream
-        if self.closing or stream.method == "CONNECT":
-            stream._close = True  # of a CONNECT that is refused, what follows may be meant for the tunnel
-            stream._drains = self._draining
+        self._serving = served
+        if self.closing or served.method == "CONNECT":
+            served._end_connection()  # of a CONNECT that is refused, what follows may be meant for the tunnel
+            if self._draining:
+                served._drain()
         try:
-            service.handler(stream)
-        except Exception:
-            failed = True
-            logger.error(f"exception in the handler of {stream.method} {stream.path}:\n{traceback.format_exc().rstrip()}")
+            try:
+                service.handler(served)
+            except Exception:
+                failed = True
+                logger.error(f"exception in the handler of {served.method} {served.path}:\n{traceback.format_exc().rstrip()}")
+            took = 0.0 if service.log is None else monotonic() - begin
+            outcome = served._finish(failed)
         except BaseException:
             # The task is ended.
-            if not stream._ended and stream._ends_with_connection():
-                self._conn._stream.reset()
-            if service.log is not None and stream._status:
-                service.log.add(stream, (monotonic() - begin) * 1000)
+            if service.log is not None:
+                service.log.add(served, (monotonic() - begin) * 1000)
+            served._abandon()
             raise
         finally:
             self._serving = None
-            if stream._hijacked:
-                # Taken out, since what it belongs to holds the stream.
-                hijacker, stream._hijacker = stream._hijacker, None
-                if hijacker is not None:
-                    hijacker.handler_ended(failed)
-        took = 0.0 if service.log is None else monotonic() - begin
-        # What happens for nearly every request, without a call.
-        goes_on = stream._ended and not (failed or stream._close or stream._body or stream._hijacked or self.closing)
-        complete = goes_on or self._complete(stream, failed)
         if service.log is not None:
-            service.log.add(stream, took * 1000)
-        return goes_on or self._goes_on(stream, complete)
+            service.log.add(served, took * 1000)
+        return outcome is KEEP or self._goes_on(served, outcome)
 
-    def _complete(self, stream: ServerStream, failed: bool) -> bool:
-        """Ends the response; whether that leaves the connection usable."""
-        if failed:
-            stream._failed()
-            return False
-        return not stream._hijacked and stream._complete()
-
-    def _goes_on(self, stream: ServerStream, complete: bool) -> bool:
-        """After the response: whether the connection serves on."""
-        if stream._hijacked:
-            return False
-        if stream._cut and stream._ends_with_connection():
-            self._conn._stream.reset()
-            return False
-        if complete and not self.closing:
+    def _goes_on(self, served: ServerStream, outcome: Outcome) -> bool:
+        """Acts on the outcome of a response; whether the connection serves on."""
+        if outcome is Outcome.SKIP_BODY:
             self.skipping = True
-            skipped = stream._skip_body()
+            outcome = served._skip_body()
             self.skipping = False
-            if skipped:
+        stream = self._conn._stream
+        match outcome:
+            case Outcome.KEEP:
                 return True
-        if stream._ends_against_peer():
-            if stream._at_end():
-                self.deliver()  # a peer that sends its body still may not read before it has: then what it sends must be taken
-            self._conn._stream.close(await_end=True)
+            case Outcome.RESET:
+                stream.reset()
+            case Outcome.AWAIT_PEER:
+                self.deliver()
+                stream.close(await_end=True)
+            case Outcome.AWAIT_BODY:
+                # Not delivered first: the peer may read nothing before it has sent all of its body.
+                stream.close(await_end=True)
+            case Outcome.CLOSE:
+                pass  # ``serve`` delivers and closes
         return False
 
 

@@ -116,11 +116,14 @@ class AccessLog:
                 file.close()
 
     def add(self, stream: ServerStream, took: float) -> None:
-        """A request was served in ``took`` ms."""
+        """A request was served in ``took`` ms. One without an answer is left out."""
+        status, size = stream._answered()
+        if not status:
+            return
         header = stream.header
         host, referer, agent = header["host"], header["referer"], header["user-agent"]
         line = stream.method, stream.target, stream.version
-        self._append(Entry(time(), stream.remoteaddr, host, *line, stream._status, stream._written, took, referer, agent))
+        self._append(Entry(time(), stream.remoteaddr, host, *line, status, size, took, referer, agent))
 
     def refused(self, remoteaddr: str, status: int, size: int) -> None:
         """Something that is no request was answered ``status``."""

@@ -62,12 +62,12 @@ def upgrade(
         answer.append(("sec-websocket-protocol", subprotocol))
     if agreed is not None:
         answer.append(("sec-websocket-extensions", agreed[1]))
-    conn = stream.hijack(101, answer + fields)
+    conn = stream._hijack(101, answer + fields)
     if limits is not None:
         conn._stream.limits = limits
         conn._stream.set_mark(limits.receive_mark)
     sock = Socket(conn, stream, True, limits or stream.limits, subprotocol, agreed[0] if agreed else None, options)
-    stream.hand_over(sock)
+    stream._hand_over(sock)
     return sock, None
 
 

@@ -1,0 +1,273 @@
+"""The response half of ``ServerStream``: its state, its head, and its body as it is framed
+(RFC 9112, section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ... import logger
+from ..._core.result import OK, Result, failure
+from ..._wire.header import Outgoing
+from ..._wire.http1 import CHUNKED, LAST_CHUNK, date_line, field_lines, last_chunk, status_line
+from ..tcp import Conn, Data, to_bytes
+from ._body import Incoming
+
+DISCARD = 64 * 1024
+"""A body that the handler left unread is read and dropped up to this length, to keep the connection."""
+LARGE = 64 * 1024
+"""A piece of the body that is longer is not copied to stand behind the head."""
+_NO_BODY = frozenset((204, 205, 304))
+
+# How far a response has come.
+UNANSWERED = "unanswered"
+ANSWERED = "answered"
+"""``respond`` was called; nothing has been sent."""
+STREAMING = "streaming"
+"""The head has been sent; more of the body may follow."""
+ENDED = "ended"
+"""The last of it has been written."""
+CUT = "cut"
+"""It ended too early: the peer must not take it for a whole one."""
+HIJACKED = "hijacked"
+"""Another protocol has answered, and has the connection."""
+
+
+class ServerResponse(Incoming):
+    """What a handler answers with. ``ServerStream`` adds the request, and what becomes of
+    the connection."""
+
+    conn: Conn
+    method: str
+    path: str
+    version: str
+
+    _body: int
+    """The length of the request's body, in bytes or CHUNKED."""
+    _continue = False
+    """Whether the peer waits for a 100 before it sends the request's body."""
+    _close: bool
+    """Whether the connection ends with the response."""
+    _state = UNANSWERED
+    _status = 0
+    _lines = ""
+    """The head, as far as it is known before the body: status line and fields."""
+    _expected: int | None = None
+    """Bytes of the body that the head announces; CHUNKED; None while that is unknown, or
+    when the end of the connection is that of the body."""
+    _written = 0
+    """Bytes of the body that have been written."""
+    _bodyless = False
+    """Whether there is no body, by the status or the request's method."""
+    _cut: str | None = None
+    """Why the response is cut."""
+
+    def respond(self, status: int, header: Outgoing | None = None, close: bool = False) -> Result:
+        """Starts the response. It goes out with the first ``write``, ``flush`` or ``closewrite``.
+
+        Without a Content-Length one is added when the body is given whole to ``closewrite``; else the body is chunked.
+        ``close=True`` ends the response here, without a body, and the connection with it. Raises ValueError or TypeError for
+        a bad status or header; ``(False, err)`` when the request was answered already or the peer is gone.
+        """
+        line = status_line(status)
+        if status < 200:
+            raise ValueError(f"{status} is no final status")
+        text, expected, ends = self._fields(header or ())
+        if self._state is not UNANSWERED:
+            return failure("the request has been answered already")
+        self._state = ANSWERED
+        self._status, self._lines, self._expected = status, line + text, expected
+        self._bodyless = status in _NO_BODY or self.method == "HEAD"
+        if ends or close:
+            self._close = True
+        return self.closewrite() if close else OK
+
+    def _fields(self, header: Outgoing) -> tuple[str, int | None, bool]:
+        """The handler's fields as text, the body's length by them, and whether they end the connection.
+
+        Framing and the end of the connection are written by ``_head``, so those fields are left out.
+        """
+        text, expected, options = field_lines(header)
+        ends = False
+        if options:
+            ends = "close" in options
+            others = ", ".join([option for option in options if option not in ("close", "keep-alive")])
+            text += f"connection: {others}\r\n" if others else ""
+        if "date: " not in text or not ("\r\ndate: " in text or text.startswith("date: ")):
+            text += date_line()
+        return text, expected, ends
+
+    def _head(self, whole: int | None) -> bytes:
+        """The response's head; ``whole`` is the length of the body when all of it is known."""
+        status, expected = self._status, self._expected
+        framing = ""
+        if status == 204:
+            expected = 0
+        elif status == 205:
+            expected, framing = 0, "content-length: 0\r\n"  # RFC 9110, section 15.3.6
+        else:
+            if expected is None and status != 304:
+                expected = CHUNKED if whole is None else whole
+            if expected == CHUNKED:
+                if self.version == "HTTP/1.1":
+                    framing = "transfer-encoding: chunked\r\n"
+                else:
+                    expected, self._close = None, True  # the connection's end is the body's
+            elif expected is not None:
+                framing = f"content-length: {expected}\r\n"
+        self._expected = expected
+        if self._body and not self._body_can_be_skipped():
+            self._close = True
+        if self._close:
+            framing += "connection: close\r\n"
+        elif self.version != "HTTP/1.1":
+            framing += "connection: keep-alive\r\n"
+        return f"{self._lines}{framing}\r\n".encode("latin-1")
+
+    def _body_can_be_skipped(self) -> bool:
+        """Whether the request's body, as far as it is unread, leaves the connection usable."""
+        if self._body == 0 or self._at_end():
+            return True
+        if self._continue:
+            return False  # the peer may or may not send it now
+        return self._chunked is not None or self._left <= DISCARD
+
+    def _refused(self, call: str) -> Result:
+        """What ``call`` returns when there is no response to go on with."""
+        if self._state is UNANSWERED:
+            return failure(f"respond() comes before {call}()")
+        return failure(self._cut or "the response has ended")
+
+    def write(self, data: Data) -> Result:
+        """Sends a piece of the body. Blocks while the peer takes nothing and 1 MiB waits. After ``(False, err)``, also when a
+        ``time.deadline`` ran out, the response is over, and so is the connection: the peer sees that it is incomplete."""
+        piece = to_bytes(data)
+        if self._state is STREAMING:
+            head = b""
+        elif self._state is ANSWERED:
+            head = self._head(None)
+            self._state = STREAMING
+        else:
+            return self._refused("write")
+        expected = self._expected
+        if expected is not None and expected >= 0 and not self._bodyless and self._written + len(piece) > expected:
+            if head:
+                self.conn._stream.write(head)
+            return failure(f"more than the content-length of {expected} bytes")
+        if not self._bodyless:
+            self._written += len(piece)
+        return self._send(head, piece)
+
+    def _send(self, head: bytes, piece: bytes = b"", last: bytes = b"") -> Result:
+        """Sends ``head`` and a piece of the body as its framing says; ``last`` is what ends a chunked one."""
+        if self._bodyless:
+            piece = last = b""
+        elif self._expected != CHUNKED:
+            last = b""
+        elif piece:
+            head += b"%x\r\n" % len(piece)
+            last = b"\r\n" + last
+        if len(piece) > LARGE:
+            err = self.conn._stream.writev([part for part in (head, piece, last) if part])
+        else:
+            data = head + piece + last
+            err = self.conn._stream.write(data) if data else None
+        if err is None:
+            return OK
+        # A piece may be missing now: what follows must not stand in its place, nor an end make the body look complete.
+        self._state, self._cut, self._close = CUT, err, True
+        return failure(err)
+
+    def flush(self) -> Result:
+        """Sends what was written so far, the head included, now."""
+        if self._state is UNANSWERED:
+            return self._refused("flush")
+        result = OK
+        if self._state is ANSWERED:
+            self._state = STREAMING
+            result = self._send(self._head(None))
+        self.conn._stream.flush()
+        return result
+
+    def closewrite(self, body: Data | None = None, trailer: Outgoing | None = None) -> Result:
+        """Ends the response, with ``body`` as its last piece. ``(False, err)`` when it had ended before.
+
+        ``trailer``: fields that follow the body; a response that has them is chunked, and they are left out for a peer of
+        HTTP/1.0 and where a length was given. Raises ValueError for fields that may not be trailers.
+        """
+        piece = b"" if body is None else body if type(body) is bytes else to_bytes(body)
+        last = LAST_CHUNK if trailer is None else last_chunk(trailer)
+        if self._state is ANSWERED:
+            head = self._head(None if trailer else len(piece))
+        elif self._state is STREAMING:
+            head = b""
+        else:
+            return self._refused("closewrite")
+        self._state = ENDED
+        expected = self._expected
+        if self._bodyless:
+            return self._send(head)
+        total = self._written + len(piece)
+        if expected is not None and expected >= 0 and total != expected:
+            err = self.conn._stream.werr
+            if err is not None:
+                return failure(err)  # a handler that stops writing then does right
+            # The peer would take what comes next for the rest of this body.
+            self._close = True
+            self._send(head, piece[: max(0, expected - self._written)])
+            self._written = min(total, expected)
+            logger.error(f"http: {self.method} {self.path[:200]!r}: body of {total} bytes, content-length {expected}")
+            return failure(f"a body of {total} bytes, but a content-length of {expected}")
+        self._written = total
+        return self._send(head, piece, last)
+
+    close = closewrite
+
+    def answer(self, status: int, text: str = "", header: Mapping[str, Any] | None = None) -> Result:
+        """Answers the request with a line of text: ``respond`` and ``closewrite`` in one. Without ``text`` there is no body."""
+        if text:
+            header = {"content-type": "text/plain", **(header or {})}
+            text += "\n"
+        result = self.respond(status, header)
+        return self.closewrite(text) if result else result
+
+    def sendfile(self, fd: int, offset: int, size: int) -> Result:
+        """Ends the response with ``size`` bytes of the file ``fd``, from ``offset``; ``respond`` has said so in a
+        Content-Length.
+
+        ``(False, err)`` also when the file is shorter: the connection ends then, since the body is incomplete.
+        """
+        if self._state not in (ANSWERED, STREAMING):
+            return self._refused("sendfile")
+        if self._state is STREAMING or self._expected != size:
+            return failure(f"sendfile of {size} bytes needs a content-length of as many, and nothing before it")
+        self._state = ENDED
+        result = self._send(self._head(None))
+        if not result or self._bodyless:
+            return result
+        err = self.conn._stream.sendfile(fd, offset, size)
+        self._written = self.conn._stream.filed
+        if err is None:
+            return OK
+        self._close = True  # the peer sees that the body is incomplete
+        return failure(err)
+
+    def _fail(self) -> None:
+        """The handler raised: answers 500, or cuts a response that had begun."""
+        self._close = True
+        if self._state in (UNANSWERED, ANSWERED):
+            self._state = UNANSWERED
+            self.answer(500, "Internal Server Error")
+        elif self._state is STREAMING:
+            # Without its end the peer sees that the body is incomplete.
+            self._state, self._cut = CUT, "the handler raised"
+
+    def _must_reset(self) -> bool:
+        """Whether the body is incomplete, and the end of the connection is that of the body:
+        without a reset it would look complete."""
+        return self._expected is None and self._state in (STREAMING, CUT) and not self._bodyless
+
+    def _answered(self) -> tuple[int, int]:
+        """The status of the answer, 0 while there is none, and the bytes of its body that
+        have been written."""
+        return self._status, self._written
