@@ -29,6 +29,7 @@ from .._wire.limits import DEFAULT, Limits, check_limits
 from ._dial import dial
 from ._listener import Listener
 from ._listener import listen as _listen
+from ._settings import settings
 from ._stream import Stream
 
 __all__ = ["Conn", "Listener", "connect", "listen"]
@@ -202,12 +203,6 @@ def forgotten(stream: Stream) -> None:
     stream.close()
 
 
-def config_alone(what: str, *others: object) -> None:
-    """A dict of settings stands alone: what is given beside it must not be lost (it may be the certificates or limits)."""
-    if any(other is not None for other in others):
-        raise TypeError(f"{what}: settings in a dict and as arguments: give all of them one way")
-
-
 def deadline_after(timeout: float) -> float:
     """The time of ``time.monotonic()`` in ``timeout`` ms. Raises ValueError for what is no time-out."""
     if not 0 <= timeout < inf:
@@ -215,6 +210,7 @@ def deadline_after(timeout: float) -> float:
     return monotonic() + timeout / 1000
 
 
+@settings("tcp.listen")
 def listen(
     addr: str | Mapping[str, Any],
     accept: Callable[[Conn], object] | None = None,
@@ -229,9 +225,7 @@ def listen(
     queues. A dict with these keys may be given instead. Of ``limits`` it heeds ``receive_mark``, ``unsent``,
     ``write_timeout`` and ``linger``.
     """
-    if isinstance(addr, Mapping):
-        config_alone("tcp.listen", accept, backlog, limits if limits is not DEFAULT else None)
-        return listen(**addr)
+    assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart
     if not callable(accept):
         raise TypeError("tcp.listen needs accept, a function that gets the connection")
     check_limits(limits)
@@ -243,6 +237,7 @@ def listen(
     return _listen("tcp.listen", addr, accepted, backlog)
 
 
+@settings("tcp.connect", "bind")
 def connect(
     addr: str, bind: str | Mapping[str, Any] | None = None, timeout: float | None = None, *, limits: Limits = DEFAULT
 ) -> tuple[Conn, None] | tuple[None, str]:
@@ -251,9 +246,7 @@ def connect(
     A name's IPv6 and IPv4 addresses are raced. ``bind`` is a local IP address, with or without a port. The options may be
     given as a dict in its place: ``tcp.connect(addr, {"timeout": 1000})``. ``limits`` as for ``listen``.
     """
-    if isinstance(bind, Mapping):
-        config_alone("tcp.connect", timeout, limits if limits is not DEFAULT else None)
-        return connect(addr, **bind)
+    assert not isinstance(bind, Mapping)
     check_limits(limits)
     sock, err = dial(addr, bind, timeout, "tcp.connect")
     if sock is None:

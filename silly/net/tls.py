@@ -24,6 +24,7 @@ from . import addr as address
 from ._certificates import Certificate
 from ._dial import dial
 from ._listener import Admission, host_of
+from ._settings import settings
 from ._tls_server import Configuration, Settings, peer_certificate
 from ._tls_stream import TlsStream
 from ._tls_words import Verification
@@ -58,6 +59,7 @@ class Listener(_listener.Listener):
 
     _accepted: Acceptor
 
+    @settings("listener.reload", "certs")
     def reload(
         self,
         certs: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
@@ -73,9 +75,6 @@ class Listener(_listener.Listener):
         when something can't be used: that is logged too, and all stays as it was. Sessions of before are not resumed.
         A dict with these keys may be given instead.
         """
-        if isinstance(certs, Mapping):
-            tcp.config_alone("listener.reload", alpnprotos, ca, verify, ciphers)
-            return self.reload(**certs)
         scheduler.check_thread("listener.reload")
         if self._sock is None:
             return failure(errno.CLOSED)
@@ -160,6 +159,7 @@ class Acceptor:
         return err is None
 
 
+@settings("tls.listen")
 def listen(
     addr: str | Mapping[str, Any],
     certs: Sequence[Mapping[str, Any]] = (),
@@ -183,10 +183,7 @@ def listen(
     Raises TypeError or ValueError for what can't be used. Of ``limits`` it heeds ``handshake_timeout`` and those of
     ``tcp.listen``.
     """
-    if isinstance(addr, Mapping):
-        others = certs or None, accept, backlog, alpnprotos, ca, verify, ciphers, limits if limits is not DEFAULT else None
-        tcp.config_alone("tls.listen", *others)
-        return listen(**addr)
+    assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart
     if not callable(accept):
         raise TypeError("tls.listen needs accept, a function that gets the connection")
     check_limits(limits)
@@ -208,6 +205,7 @@ def listen_admitted(
     return _listener.listen_as(Listener, what, addr, acceptor, backlog)
 
 
+@settings("tls.connect", "hostname")
 def connect(
     addr: str,
     hostname: str | Mapping[str, Any] | None = None,
@@ -227,10 +225,7 @@ def connect(
     ``verify=False`` takes any certificate, and is logged once. A failed handshake is ``errno.TLS``, with the reason in the
     log. The options may be given as a dict in place of ``hostname``.
     """
-    if isinstance(hostname, Mapping):
-        others = alpnprotos, ca, cert, None if verify else verify, timeout, bind
-        tcp.config_alone("tls.connect", *others, limits if limits is not DEFAULT else None)
-        return connect(addr, **hostname)
+    assert not isinstance(hostname, Mapping)
     conn, err = connect_explained(addr, hostname, alpnprotos, ca, verify, timeout, bind, limits, cert)
     if conn is not None:
         return conn, None

@@ -14,7 +14,7 @@ import pytest
 import silly
 from silly import check, errno, task, time
 from silly._core import scheduler
-from silly.net import _dial, _output, http, tcp, tls, websocket
+from silly.net import _dial, _output, tcp, websocket
 from silly.sync import channel
 
 from ..children import Child, in_thread
@@ -26,26 +26,6 @@ from .support import reset_on_close, until
 def hello(stream: Any) -> None:
     stream.respond(200)
     stream.close("hello")
-
-
-# ---- settings in a dict -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda conf: http.listen(conf, certs=[{"cert": "x", "key": "y"}]),
-        lambda conf: http.listen(conf, limits=silly.Limits(body=10)),
-        lambda conf: tcp.listen(conf, backlog=5),
-        lambda conf: tls.listen(conf, alpnprotos=["http/1.1"]),
-        lambda conf: tcp.connect("127.0.0.1:1", {"bind": "127.0.0.1"}, timeout=5),
-        lambda conf: tls.connect("127.0.0.1:1", {"timeout": 5}, verify=False),
-    ],
-)
-def test_settings_beside_a_dict_are_refused(call: Any) -> None:
-    """They were dropped without a word: certificates and limits among them."""
-    with pytest.raises(TypeError, match="settings in a dict and as arguments"):
-        call({"addr": "127.0.0.1:0", "handler": hello})
 
 
 # ---- http ---------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from typing import Any
 
 from ..._wire.header import Header
 from ..._wire.limits import DEFAULT, Limits, check_limits
-from .. import tcp
+from .._settings import settings
 from ._clientstream import ClientStream
 from .accesslog import AccessLog
 from .client import Client, newclient
@@ -46,6 +46,7 @@ closeidle = _client.closeidle
 """The same calls on a client with the default settings."""
 
 
+@settings("http.listen")
 def listen(
     addr: str | Mapping[str, Any],
     handler: Handler | None = None,
@@ -68,10 +69,7 @@ def listen(
     are answered 501 unless they are named here, or the handler is a router with a route for them. ``accesslog``: ``"common"``,
     ``"combined"`` or ``"json"`` for standard error, or an ``AccessLog``. A dict with these keys may be given instead.
     """
-    if isinstance(addr, Mapping):
-        others = handler, tls or None, certs, alpnprotos, backlog, ca, verify, methods or None, accesslog
-        tcp.config_alone("http.listen", *others, limits if limits is not DEFAULT else None)
-        return listen(**addr)
+    assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart
     if not callable(handler):
         raise TypeError("http.listen needs handler, a function that gets the stream")
     check_limits(limits)

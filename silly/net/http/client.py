@@ -26,7 +26,8 @@ from ..._wire import content
 from ..._wire.header import Outgoing, check_name, compose
 from ..._wire.limits import DEFAULT, Limits, check_limits
 from ..._wire.url import HTTP, Url, hidden, parse_url, resolve
-from ..tcp import Conn, Data, config_alone, to_bytes
+from .._settings import settings
+from ..tcp import Conn, Data, to_bytes
 from ..tcp import connect as tcp_connect
 from ._clientstream import Bounds, ClientStream
 from ._pool import Pool
@@ -295,6 +296,7 @@ def _check_protocols(what: str, alpnprotos: Sequence[str] | None) -> None:
         raise ValueError(f"{what}: alpnprotos without 'http/1.1', which is all that is spoken: {list(alpnprotos)!r}")
 
 
+@settings("http.newclient", "config")
 def newclient(
     config: Mapping[str, Any] | None = None,
     *,
@@ -325,13 +327,8 @@ def newclient(
 
         client = http.newclient(redirects=5, timeout=10_000)
     """
-    if config is not None:
-        given = locals()
-        if not isinstance(config, Mapping):
-            raise TypeError(f"http.newclient takes a dict or keyword arguments, not {type(config).__name__}")
-        usual = newclient.__kwdefaults__ or {}
-        config_alone("http.newclient", *(given[name] for name in usual if given[name] is not usual[name]))
-        return newclient(**config)
+    if config is not None:  # ``settings`` has taken a dict apart
+        raise TypeError(f"http.newclient takes a dict or keyword arguments, not {type(config).__name__}")
     _check_protocols("http.newclient", alpnprotos)
     return Client(
         connect_timeout=connect_timeout,

@@ -13,6 +13,7 @@ from ..._core.waiting import Leaving, Waiters
 from ..._wire.limits import Limits
 from .. import tcp
 from .._listener import Listener, host_of
+from .._settings import settings
 from ._connection import Connection, refuse_busy
 from .accesslog import AccessLog
 from .h1 import Handler
@@ -84,6 +85,7 @@ class Server:
         assert self._listener is not None
         return self._listener.close()
 
+    @settings("server.reload", "certs")
     def reload(
         self,
         certs: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
@@ -96,9 +98,6 @@ class Server:
         reload = getattr(self._listener, "reload", None)
         if reload is None:
             raise ValueError("server.reload is about TLS, which this server doesn't speak")
-        if isinstance(certs, Mapping):
-            tcp.config_alone("server.reload", ca, verify)
-            return self.reload(**certs)
         result: Result = reload(certs, ca=ca, verify=verify)
         return result
 
