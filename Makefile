@@ -4,7 +4,7 @@ PORT ?= 8080
 BIN := .venv/bin
 EXTENSIONS := $(wildcard silly/*/*.c)
 
-.PHONY: chat test lint port-check bench bench-check cov fuzz sanitize sanitized-tests clean
+.PHONY: chat test lint port-check bench bench-check cov fuzz mutate sanitize sanitized-tests clean
 
 chat: .venv/installed
 	$(BIN)/python -m silly examples/chat.py --port=$(PORT)
@@ -33,6 +33,14 @@ SECONDS ?= 60
 TARGETS ?= frames inflate handshake requests chunks responses content conditional urls
 fuzz: .venv/tested
 	for target in $(TARGETS); do $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS) || exit 1; done
+
+# What the tests don't see: make mutate FILE=silly/net/_output.py. A module's usual tests run with a single mutation of it, COUNT
+# times, and the mutations that they pass with are printed. TESTS="…" names other tests, SEED draws other mutations.
+COUNT ?= 20
+SEED ?= 1
+mutate: .venv/tested
+	@test -n "$(FILE)" || { echo 'mutate needs a module: make mutate FILE=silly/net/_output.py' >&2; exit 2; }
+	$(BIN)/python -m tests.mutate "$(FILE)" --tests "$(TESTS)" --count $(COUNT) --seed $(SEED)
 
 # The extensions with gcc's sanitizers of addresses and undefined behaviour, in a copy of the tree: the first report ends it.
 # Python allocates by malloc, so that each object's bounds are known. Leaks aren't looked for: Python itself leaves much behind
