@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NoReturn, TypeVar, cast
 
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Error(Exception):
@@ -46,3 +49,37 @@ def check(pair: tuple[_T | None, Any]) -> _T:
     if value is None or value is False:
         raise Error(err)
     return value
+
+
+class Pair(tuple[Any, Any]):
+    """``(value, None)`` or ``(None, err)``: a tuple in everything, but it explains itself
+    to a program that uses it as the value. Each function has a subclass of its own."""
+
+    __slots__ = ()
+    explanation = ""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(self.explanation)
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(self.explanation)
+
+    def __exit__(self, *exc: object) -> NoReturn:
+        raise TypeError(self.explanation)
+
+
+def returns_pair(call: str, value: str) -> Callable[[_F], _F]:
+    """Decorates a function that returns a pair: what ``call`` returns then explains
+    itself, with ``value`` as the name of the first item. Not for calls as frequent as
+    ``read``."""
+    explanation = f"{call} returns a pair: {value}, err = {call}(…)"
+    kind: type[Pair] = type("Pair", (Pair,), {"__slots__": (), "explanation": explanation})
+
+    def decorate(func: _F) -> _F:
+        @wraps(func)
+        def paired(*args: Any, **kwargs: Any) -> Pair:
+            return kind(func(*args, **kwargs))
+
+        return cast(_F, paired)
+
+    return decorate

@@ -24,7 +24,7 @@ from typing import Any
 
 from .. import errno
 from .._core import scheduler
-from .._core.result import OK, Result, failure
+from .._core.result import OK, Result, failure, returns_pair
 from .._wire.limits import DEFAULT, Limits, check_limits
 from ._dial import dial
 from ._listener import Listener
@@ -210,6 +210,7 @@ def deadline_after(timeout: float) -> float:
     return monotonic() + timeout / 1000
 
 
+@returns_pair("tcp.listen", "listener")
 @settings("tcp.listen")
 def listen(
     addr: str | Mapping[str, Any],
@@ -237,6 +238,7 @@ def listen(
     return _listen("tcp.listen", addr, accepted, backlog)
 
 
+@returns_pair("tcp.connect", "conn")
 @settings("tcp.connect", "bind")
 def connect(
     addr: str, bind: str | Mapping[str, Any] | None = None, timeout: float | None = None, *, limits: Limits = DEFAULT

@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import errno, logger
 from .._core import scheduler
-from .._core.result import OK, Result, failure
+from .._core.result import OK, Result, failure, returns_pair
 from .._wire.limits import DEFAULT, Limits, check_limits
 from . import _listener, _tls_client, tcp
 from . import addr as address
@@ -159,6 +159,7 @@ class Acceptor:
         return err is None
 
 
+@returns_pair("tls.listen", "listener")
 @settings("tls.listen")
 def listen(
     addr: str | Mapping[str, Any],
@@ -205,6 +206,7 @@ def listen_admitted(
     return _listener.listen_as(Listener, what, addr, acceptor, backlog)
 
 
+@returns_pair("tls.connect", "conn")
 @settings("tls.connect", "hostname")
 def connect(
     addr: str,

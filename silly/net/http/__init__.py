@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..._core.result import returns_pair
 from ..._wire.header import Header
 from ..._wire.limits import DEFAULT, Limits, check_limits
 from .._settings import settings
@@ -46,6 +47,7 @@ closeidle = _client.closeidle
 """The same calls on a client with the default settings."""
 
 
+@returns_pair("http.listen", "server")
 @settings("http.listen")
 def listen(
     addr: str | Mapping[str, Any],

@@ -21,6 +21,7 @@ from math import inf
 from typing import Any
 from urllib.parse import quote
 
+from ..._core.result import returns_pair
 from ..._version import version
 from ..._wire import content
 from ..._wire.header import Outgoing, check_name, compose
@@ -102,6 +103,7 @@ class Client:
 
     # ---- requests -----------------------------------------------------------------------------------------------
 
+    @returns_pair("http.request", "stream")
     def request(
         self,
         method: str,
@@ -128,12 +130,14 @@ class Client:
             fields.append(("connection", "close"))
         return self._open(method, parsed, fields, given, self._bounds.starting(timeout))
 
+    @returns_pair("http.get", "response")
     def get(
         self, url: str, header: Outgoing | None = None, *, timeout: float | None = None, redirects: int | None = None
     ) -> tuple[Response, None] | tuple[None, str]:
         """``fetch`` with GET."""
         return self.fetch("GET", url, header, timeout=timeout, redirects=redirects)
 
+    @returns_pair("http.post", "response")
     def post(
         self,
         url: str,
@@ -146,6 +150,7 @@ class Client:
         """``fetch`` with POST."""
         return self.fetch("POST", url, header, body, timeout=timeout, redirects=redirects)
 
+    @returns_pair("http.fetch", "response")
     def fetch(
         self,
         method: str,

@@ -15,6 +15,7 @@ from typing import Protocol
 from urllib.parse import parse_qsl
 
 from ... import errno, logger
+from ..._core.result import returns_pair
 from ..._wire.error import ProtocolError
 from ..._wire.header import Outgoing, compose
 from ..._wire.http1 import Request, error_response, status_line
@@ -124,6 +125,7 @@ class ServerStream(ServerResponse):
             self.conn._stream.write(answer)
         return error.text
 
+    @returns_pair("stream.detach", "conn")
     def detach(self) -> tuple[Conn, None] | tuple[None, str]:
         """Accepts a CONNECT (RFC 9110, section 9.3.6): answers 200, and gives the connection, which is a tunnel from then on.
 

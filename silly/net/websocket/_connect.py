@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ... import errno
 from ..._core import scheduler
+from ..._core.result import returns_pair
 from ..._wire import deflate, handshake
 from ..._wire.deflate import Deflate
 from ..._wire.error import ProtocolError
@@ -79,6 +80,7 @@ class _Offer(NamedTuple):
     deflate: Deflate | None
 
 
+@returns_pair("websocket.connect", "sock")
 def connect(
     url: str,
     header: Outgoing | None = None,

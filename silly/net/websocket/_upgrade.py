@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ... import logger
+from ..._core.result import returns_pair
 from ..._wire import deflate, handshake
 from ..._wire.deflate import Deflate
 from ..._wire.error import ProtocolError
@@ -15,6 +16,7 @@ from ..http.h1 import ServerStream
 from ._socket import Socket
 
 
+@returns_pair("websocket.upgrade", "sock")
 def upgrade(
     stream: ServerStream,
     *,
