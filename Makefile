@@ -15,6 +15,7 @@ test: .venv/tested
 lint: .venv/linted
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.typing
 
 # What upstream's pages show and ours in docs/porting don't; no line of theirs may stand in ours. UPSTREAM is a checkout of it.
 port-check:

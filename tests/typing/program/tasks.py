@@ -1,0 +1,77 @@
+"""Channels of items of one type, tasks, time, tcp."""
+
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+import silly
+from silly import task, time
+from silly.net import tcp
+from silly.sync import channel
+
+
+@dataclass
+class Job:
+    name: str
+    conn: tcp.Conn
+
+
+class Workers:
+    def __init__(self) -> None:
+        self.jobs: channel.Channel[Job] = channel.new()
+
+    def work(self) -> None:
+        while True:
+            job, reason = self.jobs.pop()
+            if job is None:
+                print(reason)
+                return
+            assert_type(job, Job)
+            job.conn.write(job.name)
+
+    def accept(self, conn: tcp.Conn) -> None:
+        line, err = conn.read("\n", 1000)
+        if line is None:
+            print(err)
+        else:
+            self.jobs.push(Job(line.decode(), conn))
+
+
+def total(numbers: "channel.Channel[int]") -> int:
+    result = 0
+    while len(numbers):
+        number, _ = numbers.recv()
+        result += number or 0
+    return result
+
+
+def main() -> None:
+    workers = Workers()
+    task.fork(workers.work)
+    listener, err = tcp.listen("127.0.0.1:0", workers.accept)
+    if listener is None:
+        raise SystemExit(err)
+    print(listener.port)
+    anything = channel.new()
+    assert_type(anything, channel.Channel[Any])
+    anything.push("text")
+    anything.push(5)
+    timer = time.after(100, lambda: anything.close("enough"))
+    time.cancel(timer)
+    ok, reason = anything.push(b"bytes")
+    print(ok, reason)
+    with time.deadline(1000):
+        print(total(channel.new()))
+
+
+silly.run(main)
+
+
+def wrong(jobs: channel.Channel[Job], numbers: channel.Channel[int]) -> None:
+    jobs.push("a job")  # wrong: arg-type, reportArgumentType
+    job, _ = jobs.pop()
+    job.name  # wrong: union-attr, reportOptionalMemberAccess
+    number, _ = numbers.pop()
+    if number is not None:
+        number.upper()  # wrong: attr-defined, reportAttributeAccessIssue
+    total(jobs)  # wrong: arg-type, reportArgumentType
+    task.fork("main")  # wrong: arg-type, reportArgumentType
