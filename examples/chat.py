@@ -4,20 +4,22 @@
 
 Then open http://127.0.0.1:8080/ in two browser windows. `/` is the page (chat.html, beside this file), `/chat` the socket.
 
-How it works. Each connection has two tasks that block as they please. One reads what its person sends, and tells everybody.
-The other waits at that person's *outbox*, a channel, and writes what comes out of it. To tell everybody is to put a message
-into each outbox, which never blocks: so one phone that has stopped reading holds up nobody. When its outbox is full, it is
-dropped; the page comes back by itself and gets the history.
+How it works. Each connection has two tasks, and both may block. One reads what its person
+sends, and puts it into everybody's *outbox*, a channel. The other pops from the person's own
+outbox and writes to the socket. Putting a message into an outbox never blocks, so a phone that
+has stopped reading holds up nobody. When its outbox is full, its connection is dropped; the page
+then connects again and gets the history.
 
-No other task runs between two blocking calls, so the room's state below is plain data, without locks.
+No other task runs between two blocking calls, so the room's state below is plain data, without
+locks.
 
 Messages are JSON objects. The page sends
     {"op": "name", "name"}, first, and again to change it;    {"op": "say", "text", "id"};
 and gets
     {"op": "welcome", "name", "people", "history"};    {"op": "said", "id", "name", "text", "at"};
     {"op": "joined" or "left", "name", "at"};    {"op": "renamed", "old", "name", "at"};    {"op": "error", "text", "id"}.
-`id` is a random text by which a page knows its own message again; one that a page sends twice, since the connection broke
-before it came back, is said once.
+`id` is a random text by which a page recognises its own message. A page may send a message twice,
+if the connection broke before the message came back; it is said once.
 """
 
 import base64
@@ -36,24 +38,24 @@ from silly.sync import channel
 
 HISTORY = 50  # messages that a newcomer gets
 OUTBOX = 100  # messages that may wait for one client
-PACE = 10  # ms between two messages of one client: whoever sends faster is held back by TCP
+PACE = 10  # ms between two messages of one client: TCP holds back a client that sends faster
 NAME = 24  # characters of a name; longer ones are cut
 LONGEST = {"name": 200, "text": 2000, "id": 40}  # characters of a field; longer ones are refused
 LIMITS = silly.Limits(message=32 * 1024, connections=500)
 
-clients = []  # those who have said their name
+clients = []  # all that have said their name
 history = deque(maxlen=HISTORY)
 
 
 class Client:
     def __init__(self, sock):
         self.sock = sock
-        self.name = None  # until it says it
+        self.name = None  # until the client says it
         self.outbox = channel.new()
 
 
 def writer(client):
-    """The task that empties a client's outbox. Only it is held up when the client doesn't read."""
+    """The task that empties a client's outbox. If the client doesn't read, only this task waits."""
     while True:
         text, _err = client.outbox.pop()
         if text is None or not client.sock.write(text, "text"):
@@ -89,7 +91,7 @@ def unique(name, client):
     return next(each for each in names if each.casefold() not in taken)
 
 
-# What a client may ask for: functions that get the message, checked, and return None or what is wrong with it.
+# What a client may ask for: functions that get the checked message, and return None or what is wrong with it.
 
 
 def take_name(client, msg):
@@ -167,7 +169,7 @@ def converse(client):
 def chat(stream):
     sock, _err = websocket.upgrade(stream, limits=LIMITS)
     if sock is None:
-        return  # it has been answered
+        return  # ``upgrade`` has answered the request
     client = Client(sock)
     task.fork(writer, client)
     ok, err = silly.pcall(converse, client)
@@ -184,7 +186,7 @@ page = Path(__file__).with_name("chat.html").read_bytes()
 
 
 def inline(tag):
-    """The hash of the page's one <script> or <style>: the browser runs that and no other."""
+    """The hash of the page's one <script> or <style>: the browser uses that one only."""
     text = re.search(f"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)[1]
     return f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'"
 

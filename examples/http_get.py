@@ -1,4 +1,4 @@
-"""Fetches a URL, following redirects, and says what came.
+"""Fetches a URL, follows redirects, and prints the answer.
 
 Run:  python -m silly examples/http_get.py --url=http://127.0.0.1:8080/
 """

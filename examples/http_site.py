@@ -1,7 +1,7 @@
-"""A site: static files, an API beside them, a WebSocket, an access log, and an end in good order.
+"""A site: static files, an API, a WebSocket, an access log, and a graceful end.
 
 Run:  python -m silly examples/http_site.py [--addr=127.0.0.1:8080] [--root=examples]
-Then: open the URL it prints; POST /drain ends it once what runs is finished.
+Then: open the URL that it prints; POST /drain ends it when all running requests are finished.
 """
 
 import silly

@@ -1,7 +1,8 @@
 """A broadcast server: "Example 1" of upstream's silly.net.websocket page, line for line.
 
 Run:  python -m silly examples/websocket_broadcast_server.py [--addr=:8080]
-One task sends to every client in turn, so a client that stops reading holds up the others: examples/chat.py shows the cure.
+One task sends to all clients in turn, so a client that stops reading holds up the others.
+examples/chat.py shows how to avoid that.
 """
 
 from silly import env, task

@@ -1,7 +1,8 @@
 """A client that answers pings by hand: upstream's example of sock:read, line for line.
 
 Run:  python -m silly examples/websocket_ping_client.py [--url=ws://127.0.0.1:8080]
-The library has answered each ping already and takes the pong by hand as done, so no ping is answered twice.
+The library has answered each ping already. It doesn't send the pong that is written by hand, so no
+ping is answered twice.
 """
 
 from silly import env, task

@@ -1,4 +1,4 @@
-"""The code of the guides runs, and does what they say."""
+"""The code of the guides runs, and does what the guides say."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def defined(name: str, count: int) -> dict[str, Any]:
-    """What the code of a guide defines, which has ``count`` blocks."""
+    """Runs the code of a guide, which must have ``count`` blocks, and returns the names that it defines."""
     namespace: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
     assert len(blocks) == count
@@ -34,7 +34,7 @@ def defined(name: str, count: int) -> dict[str, Any]:
 
 @pytest.fixture
 def guide() -> dict[str, Any]:
-    """What the code of docs/websocket.md defines."""
+    """The names that the code of docs/websocket.md defines."""
     return defined("websocket.md", 5)
 
 

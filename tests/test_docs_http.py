@@ -1,4 +1,4 @@
-"""The code of docs/http.md runs, and does what it says."""
+"""The code of docs/http.md runs, and does what the page says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXT = (Path(__file__).resolve().parent.parent / "docs" / "http.md").read_text()
 
 @pytest.fixture
 def guide() -> dict[str, Any]:
-    """What the code of the guide defines."""
+    """The names that the code of the guide defines."""
     namespace: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(blocks) == 7

@@ -15,8 +15,8 @@ NAMES = sorted(path.stem for path in (ROOT / "docs/porting").glob("*.lua"))
 
 
 def lua_statements(source: str) -> int:
-    """Statements of a Lua file: declarations, calls, ``if``/``for``/``while``, ``return``, ``break``; functions given as values
-    count as one each, since Python must define them in a statement of its own."""
+    """The number of statements in Lua code: declarations, calls, ``if``/``for``/``while``, ``return``,
+    ``break``. A function counts as one, since Python defines it in a statement of its own."""
     code = re.sub(r"--[^\n]*", "", source)
     code = re.sub(r'"(?:[^"\\\n]|\\.)*"', '""', code)
     count = len(re.findall(r"\b(?:local|if|elseif|while|for|return|break)\b", code))

@@ -60,7 +60,7 @@ def test_every_example_is_run() -> None:
 
 
 class Stage:
-    """Where the examples run: ``run`` executes one, ``listeners`` are those that it made."""
+    """Where the programs run. ``run`` executes one; ``listeners`` holds those that it made."""
 
     def __init__(self) -> None:
         self.listeners: list[Any] = []
@@ -115,7 +115,7 @@ class Stage:
         return listener
 
     def run(self, example: tuple[str, str]) -> dict[str, Any]:
-        """Runs the Python of an example until its tasks wait; its names."""
+        """Runs the Python of a program until its tasks wait, and returns its names."""
         source = example[1]
         numbers = {"CERTIFICATE": iter((0, 1)), "PRIVATE KEY": iter((0, 1))}
 
@@ -150,7 +150,7 @@ def stage() -> Iterator[Stage]:
 
 @pytest.fixture
 def client() -> Iterator[Any]:
-    """A client that is none of the example's."""
+    """A client of the test's own."""
     with http.newclient() as client:
         yield client
     turn(3)
@@ -165,7 +165,7 @@ def got(pair: Any) -> tuple[int, str]:
 
 
 def printed(capsys: Output, *lines: str) -> None:
-    """Waits for the last of ``lines``; they must be all of the output."""
+    """Waits for as many lines as ``lines``; the output must be these and no others."""
     text = ""
 
     def done() -> bool:
