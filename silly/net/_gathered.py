@@ -39,6 +39,7 @@ class Gathered:
         self._filing: object = None
         """The task that sends a file, or None."""
         self._thread = get_ident()
+        """The thread whose data ``gather`` takes. 0 is no thread's number: then it takes none."""
 
     def gather(self, data: bytes) -> bool:
         """Queues ``data``, if nothing stands against it, and it is little; False when nothing was done."""

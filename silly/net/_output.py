@@ -125,33 +125,77 @@ class Output(Gathered):
         return self._blocked
 
     def write(self, data: bytes) -> str | None:
-        """Queues ``data``, which must never change; the error, or None. Waits past the limit ``unsent``."""
+        """Queues ``data``, which must never change; the error, or None.
+
+        Waits while more than ``limits.unsent`` bytes are unsent. Raises RuntimeError in another
+        thread, and while another task sends a file.
+        """
         if _loop.current is not scheduler.main and self.gather(data):
             return None  # what happens nearly always
+        return self.writev([data])
+
+    def writev(self, parts: list[bytes | memoryview]) -> str | None:
+        """``write`` for several pieces that stay together."""
+        err = self._admit()
+        if err is not None:
+            return err
+        pieces = self._encode(parts)
+        if pieces is None:
+            return self.werr
+        self._enqueue(pieces)
+        # The main program may be a REPL: nothing would send what it wrote until it blocks.
+        if self.unsent >= GATHER or _loop.current is scheduler.main:
+            return self._write_more()
+        return None
+
+    def write_nowait(self, data: bytes) -> str | None:
+        """``write`` that never waits: for control frames, which are few and small."""
+        err = self._admit(waits=False)
+        if err is not None:
+            return err
+        pieces = self._encode([data])
+        if pieces is not None:
+            self._enqueue(pieces)
+            if _loop.current is scheduler.main:
+                self.flush()
+        return self.werr
+
+    def _admit(self, waits: bool = True) -> str | None:
+        """Decides whether the current task may add output: None, or the error.
+
+        All refusals are here, before a byte is encoded: a record of TLS that was made and not
+        sent would break the connection. ``waits``: the caller would wait for the kernel. Under
+        a ``time.deadline`` that is over it can't wait, so nothing is queued any more past
+        ``limits.unsent``: a task that goes on writing all the same would fill the memory.
+
+        Raises RuntimeError in another thread, and while another task sends a file: the output
+        would be in the middle of the file.
+        """
         if self.werr is not None:
             return self.werr
         if get_ident() != _loop.thread:
             scheduler.check_thread("write")
-        if self._filing is not None:
-            self._check_turn()
-        if self._blocked and self.plain and self._refuses():
+        if self._filing is not None and self._filing is not _loop.current:
+            raise RuntimeError(f"BUG: {self}: another task is sending a file on it")
+        if waits and self._blocked and self.unsent > self.limits.unsent and scheduler.expired():
             return errno.TIMEDOUT
-        self._out.append(data)
-        self.unsent = unsent = self.unsent + len(data)
+        return None
+
+    def _encode(self, parts: list[bytes | memoryview]) -> list[bytes | memoryview] | None:
+        """What goes to the kernel for ``parts``, all of which must then be queued; None when
+        that broke the connection, with the reason in ``werr``."""
+        return parts
+
+    def _enqueue(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Appends output and sees that it is sent, without ever waiting."""
+        self._out.extend(pieces)
+        self.unsent += sum(map(len, pieces))
         if not self._dirty:
             self._dirty = True
             _loop.dirty.append(self)
-        # The main program may be a REPL: nothing would send what it wrote until it blocks.
-        if unsent >= GATHER or _loop.current is scheduler.main:
-            return self._write_more()
-        return None
-
-    def _refuses(self) -> bool:
-        """Whether a write would have to wait, under a ``time.deadline`` that is over. Then nothing is queued any more: else who
-        goes on writing all the same fills the memory."""
-        return self.unsent > self.limits.unsent and scheduler.expired()
 
     def _write_more(self) -> str | None:
+        """Sends at once what was written, and waits where that is too much."""
         if not self._blocked:
             self._run += self.unsent
             self._transmit()
@@ -161,48 +205,6 @@ class Output(Gathered):
             # The peer keeps up with us, so nothing else makes this task wait: others, timers and signals want to run.
             self._run = 0
             scheduler.pause()
-        return self.werr
-
-    def writev(self, parts: list[bytes | memoryview]) -> str | None:
-        """``write`` for several pieces that stay together."""
-        if self.werr is not None:
-            return self.werr
-        if get_ident() != _loop.thread:
-            scheduler.check_thread("write")  # before anything is queued
-        if self._filing is not None:
-            self._check_turn()
-        if self._blocked and scheduler.expired():
-            return self.write(b"".join(parts))  # refused, or queued, as a whole
-        return self._put(parts)
-
-    def _put(self, parts: Sequence[bytes | memoryview]) -> str | None:
-        """Queues pieces, and does what ``write`` does behind that."""
-        for part in parts:
-            self._out.append(part)
-            self.unsent += len(part)
-        if not self._dirty:
-            self._dirty = True
-            _loop.dirty.append(self)
-        if self.unsent >= GATHER or _loop.current is scheduler.main:
-            return self._write_more()
-        return None
-
-    def _queue(self, data: bytes) -> None:
-        """Appends output and sees that it is sent, without ever waiting."""
-        self._out.append(data)
-        self.unsent += len(data)
-        if not self._dirty:
-            self._dirty = True
-            _loop.dirty.append(self)
-
-    def write_nowait(self, data: bytes) -> str | None:
-        """``write`` that never waits: for control frames, which are few and small."""
-        if self.werr is None:
-            if self._filing is not None:
-                self._check_turn()
-            self._queue(data)
-            if _loop.current is scheduler.main:
-                self.flush()
         return self.werr
 
     def sendfile(self, fd: int, offset: int, size: int) -> str | None:
@@ -218,13 +220,12 @@ class Output(Gathered):
         """
         if offset < 0 or size < 0:
             raise ValueError(f"sendfile needs an offset and a size that aren't negative, not {offset} and {size}")
-        if self.werr is not None:
-            return self.werr
-        if self._filing is not None:
-            raise RuntimeError(f"BUG: {self}: another task is sending a file on it")
+        err = self._admit(waits=False)
+        if err is not None:
+            return err
         self._filing = scheduler.current()
         self.filed = 0
-        err: str | None = errno.CLOSED  # for the others, if this task is ended meanwhile
+        err = errno.CLOSED  # for the others, if this task is ended meanwhile
         try:
             # What fits one write shares a packet with the head before it, and needn't wait for what was written before.
             by_kernel = self.plain and size > GATHER
@@ -236,14 +237,6 @@ class Output(Gathered):
                 if not self._out:
                     self._unblock()
         return err
-
-    def _check_turn(self) -> None:
-        """Raises RuntimeError for a task that writes while another one sends a file."""
-        if self._filing is _loop.current:
-            return
-        if not self.plain:
-            self.fail(errno.TLS)  # the record is made: without it the peer can't read those that follow
-        raise RuntimeError(f"BUG: {self}: another task is sending a file on it")
 
     def _send_file(self, fd: int, offset: int, end: int) -> str | None:
         """``sendfile`` by the system call of that name."""

@@ -347,6 +347,7 @@ static PyMemberDef gathered_members[] = {
     MEMBER("unsent", T_PYSSIZET, unsent),
     MEMBER("_dirty", T_BOOL, dirty),
     MEMBER("_blocked", T_BOOL, blocked),
+    MEMBER("_thread", T_ULONG, thread),
     {NULL, 0, 0, 0, NULL},
 };
 

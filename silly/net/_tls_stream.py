@@ -69,6 +69,7 @@ class TlsStream(Stream):
         self._missing = 0
         """Bytes that are still to come of a record whose header is whole."""
         super().__init__(sock, remoteaddr, limits)
+        self._thread = 0  # ``gather`` takes nothing: it must be encoded first
 
     # ---- the handshake ------------------------------------------------------------------------------------------
 
@@ -112,7 +113,7 @@ class TlsStream(Stream):
         """Answers an HTTP request without TLS in its own terms, and closes."""
         body = "" if self._beginning.startswith(b"HEAD ") else _HTTP_TEXT
         head = f"HTTP/1.1 400 Bad Request\r\n{date_line()}content-type: text/plain\r\ncontent-length: {len(_HTTP_TEXT)}\r\n"
-        self._queue(f"{head}connection: close\r\n\r\n{body}".encode("ascii"))
+        self._enqueue([f"{head}connection: close\r\n\r\n{body}".encode("ascii")])
         self.close(await_end=True)
 
     def _no_tls(self) -> str | None:
@@ -281,21 +282,31 @@ class TlsStream(Stream):
         data = self._cipher()
         if data and self.werr is None:
             self._answers = self._answers + len(data) if self._blocked else 0
-            self._queue(data)
+            self._enqueue([data])
             if scheduler.loop.current is scheduler.main:
                 self.flush()
 
-    def _encrypt(self, data: bytes) -> bytes:
-        """The records of ``data``, in one piece."""
-        scheduler.check_thread("write")  # a record made and not sent breaks the connection
+    def _encode(self, parts: list[bytes | memoryview]) -> list[bytes | memoryview] | None:
+        """The records of ``parts``."""
+        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+        if not size:
+            return []
         self._wrote = True
-        size = len(data)
-        if 0 < size <= _RECORD:
+        try:
+            if size > _PIECE:
+                # Not joined: what is long would be copied once more.
+                return [record for part in parts for record in self._records_of(part)]
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            if size > _RECORD:
+                return [b"".join(self._records_of(data))]
             self.ssl.send(data)
             room = size + 1024
             record = self.ssl.bio_read(room)
-            return record if len(record) < room else record + self._cipher()
-        return b"".join(self._records_of(data))
+            return [record if len(record) < room else record + self._cipher()]
+        except SSL.Error as exc:
+            logger.info(f"tls: {self.remoteaddr}: {reason(exc)}")
+            self.fail(errno.TLS)
+            return None
 
     def _records_of(self, data: bytes | memoryview) -> Iterator[bytes]:
         with memoryview(data) as view:
@@ -303,51 +314,6 @@ class TlsStream(Stream):
             while at < size:
                 at += self.ssl.send(view[at : at + _RECORD])
                 yield self._cipher(_RECORD + 1024)
-
-    def gather(self, data: bytes) -> bool:
-        return False  # it is no record
-
-    def write(self, data: bytes) -> str | None:
-        if len(data) > _PIECE:
-            return self.writev([data])
-        if self.werr is not None:
-            return self.werr
-        if self._blocked and self._refuses():
-            return errno.TIMEDOUT  # before there is a record, which could not be left out any more
-        try:
-            return super().write(self._encrypt(data))
-        except SSL.Error as exc:
-            return self._broken(exc)
-
-    def writev(self, parts: list[bytes | memoryview]) -> str | None:
-        if sum(map(len, parts)) <= _PIECE:
-            return self.write(b"".join(parts))
-        if self.werr is not None:
-            return self.werr
-        scheduler.check_thread("write")
-        if self._filing is not None:
-            self._check_turn()
-        if self._blocked and self._refuses():
-            return errno.TIMEDOUT
-        self._wrote = True
-        try:
-            # Not joined: what is long would be copied once more.
-            return self._put([record for part in parts for record in self._records_of(part)])
-        except SSL.Error as exc:
-            return self._broken(exc)
-
-    def write_nowait(self, data: bytes) -> str | None:
-        if self.werr is not None or not data:
-            return self.werr
-        try:
-            return super().write_nowait(self._encrypt(data))
-        except SSL.Error as exc:
-            return self._broken(exc)
-
-    def _broken(self, exc: SSL.Error) -> str | None:
-        logger.info(f"tls: {self.remoteaddr}: {reason(exc)}")
-        self.fail(errno.TLS)
-        return self.werr
 
     def close(self, await_end: bool = False) -> str | None:
         if not self.closed and self.werr is None and not self._handshaking:

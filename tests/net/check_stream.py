@@ -1054,9 +1054,17 @@ class Suite:
             except RuntimeError as exc:
                 raised.append(str(exc))
 
-        calls: list[Callable[[], object]] = [lambda: conn.write("x"), lambda: conn.read(1), conn.close]
+        stream = conn._stream
+        calls: list[Callable[[], object]] = [
+            lambda: conn.write("x"),
+            lambda: conn.read(1),
+            conn.close,
+            lambda: stream.writev([b"x", b"y"]),
+            lambda: stream.write_nowait(b"x"),
+            lambda: stream.sendfile(0, 0, 1),
+        ]
         run_in_thread(lambda: [call(func) for func in calls])
-        assert len(raised) == 3
+        assert len(raised) == len(calls)
         assert all("another thread" in text for text in raised)
         conn.write("y")
         assert peer.read(1) == (b"y", None)

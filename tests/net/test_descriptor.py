@@ -8,11 +8,12 @@ import random
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from silly.net import _chosen, _descriptor
+from silly.net import _chosen, _descriptor, _gathered
 
 from .support import reset_on_close
 
@@ -22,7 +23,7 @@ SIZES = [1, 2, 100, SMALL - 1, SMALL, SMALL + 1, 100_000, 2**20]
 
 
 def _pure() -> Any:
-    return _descriptor
+    return SimpleNamespace(receive=_descriptor.receive, send=_descriptor.send, Gathered=_gathered.Gathered)
 
 
 def _accelerated() -> Any:
@@ -292,3 +293,33 @@ def test_nothing_leaks(code: Any, pair: Any) -> None:
     assert [after[0], after[1], after[3]] == [counts[0], counts[1], counts[3]]
     assert abs(after[2] - counts[2]) < 20
     buf += b"may be resized"
+
+
+# ---- gather ---------------------------------------------------------------------------------------------------------
+
+OBSTACLES: dict[str, Callable[[Any], object]] = {
+    "an error": lambda output: setattr(output, "werr", "an error"),
+    "the kernel": lambda output: setattr(output, "_blocked", True),
+    "a file": lambda output: setattr(output, "_filing", object()),
+    "no thread": lambda output: setattr(output, "_thread", 0),  # as for TLS, where each byte must be encoded first
+    "another thread": lambda output: setattr(output, "_thread", output._thread + 1),
+}
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+def test_gather_takes_nothing_while_something_stands_against_it(code: Any, obstacle: str) -> None:
+    output = code.Gathered()
+    assert output.gather(b"taken")
+    OBSTACLES[obstacle](output)
+    assert not output.gather(b"refused")
+    assert output._out == [b"taken"]
+    assert output.unsent == 5
+    assert output._all_dirty == [output]
+
+
+def test_gather_takes_bytes_alone(code: Any) -> None:
+    """What could change before it is sent is left to who copies it."""
+    output = code.Gathered()
+    for data in (bytearray(b"x"), memoryview(b"x"), "x", type("Bytes", (bytes,), {})(b"x")):
+        assert not output.gather(data)
+    assert (output._out, output.unsent, output._dirty) == ([], 0, False)
