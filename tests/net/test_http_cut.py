@@ -12,7 +12,7 @@ import pytest
 import silly
 from silly.net import http, tcp, tls, websocket
 
-from ..helpers import Raw, serving
+from ..helpers import Raw, serving, turn
 from .support import until
 
 MIB = 2**20
@@ -34,7 +34,8 @@ def test_an_early_answer_to_a_long_upload_arrives() -> None:
         client.half_close()
 
 
-def test_an_early_answer_before_the_upload_has_begun() -> None:
+@pytest.mark.parametrize("fields", [[], ["Connection: close"]], ids=["keep-alive", "close"])
+def test_an_early_answer_before_the_upload_has_begun(fields: list[str]) -> None:
     """Nothing of the body is there when the server answers and closes; what comes then is taken all the same."""
 
     def handler(stream: Any) -> None:
@@ -42,7 +43,7 @@ def test_an_early_answer_before_the_upload_has_begun() -> None:
         stream.closewrite("too long")
 
     with serving(handler) as server, Raw.connect(server) as client:
-        client.request("/", "POST", "Content-Length: 10000000")
+        client.request("/", "POST", "Content-Length: 10000000", *fields)
         response = client.response()
         assert (response.status, response.body) == (413, b"too long")
         assert response.header["connection"] == "close"
@@ -52,6 +53,29 @@ def test_an_early_answer_before_the_upload_has_begun() -> None:
         until(lambda: not client.conn.unsentbytes())
         assert client.conn._stream.werr is None
         client.half_close()
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["keep-alive", "close"])
+def test_how_long_a_connection_outlives_its_last_response(asked: bool) -> None:
+    """A client that did not ask for the end may be sending its next request, which must not
+    be answered by a reset; one that did sends nothing more, and is not waited for."""
+
+    def handler(stream: Any) -> None:
+        stream.respond(200, {"connection": "close"})
+        stream.closewrite("bye")
+
+    with serving(handler) as server, Raw.connect(server) as client:
+        client.request("/", "GET", *(["Connection: close"] if asked else []))
+        assert client.response().body == b"bye"
+        client.eof()
+        if not asked:
+            for _ in range(3):
+                client.request("/next")
+                turn()
+            assert client.conn._stream.werr is None
+            assert server._admitted == 1
+            client.half_close()
+        until(lambda: server._admitted == 0)
 
 
 def logged(handler: Any, size: int, logs: Any) -> str:

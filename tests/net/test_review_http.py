@@ -149,6 +149,25 @@ def test_a_body_that_was_cut_ends_by_a_reset(ending: str) -> None:
     assert err == errno.CONNRESET
 
 
+def test_a_client_that_reads_only_after_its_upload_gets_a_long_answer() -> None:
+    """What it sends is taken before the answer is delivered, and not the other way round: it
+    reads nothing of the answer before all of the upload has gone."""
+    size = 4 * MIB
+
+    def handler(stream: Any) -> None:
+        stream.respond(413)
+        stream.closewrite(bytes(size))
+
+    with serving(handler, limits={"unsent": 2 * size}) as server, small(server) as client:
+        client.request("/", "POST", "Content-Length: 40000000")
+        with time.deadline(WITHIN):
+            for _ in range(40):
+                assert client.conn.write(bytes(1_000_000)) == (True, None)
+        client.conn.limit(2**30)
+        response = client.response()
+        assert (response.status, len(response.body)) == (413, size)
+
+
 def test_what_is_dropped_unsent_ends_in_a_reset() -> None:
     """The limit ``linger`` cuts off a body that ends with the connection: a FIN would say that it is complete."""
 

@@ -184,7 +184,7 @@ class ServerStream(ServerResponse):
             self.closewrite()
         if self._must_reset():
             return Outcome.RESET
-        return self._end() if self._close or self._err is not None else Outcome.SKIP_BODY
+        return self._end() if self._close else Outcome.SKIP_BODY
 
     def _abandon(self) -> None:
         """The handler's task is ended: its response stays as it is."""
