@@ -6,8 +6,8 @@ byte that proves it: a bad opcode at its byte, an oversized length at its header
 a bad close code with its second byte. With an ``Inflater`` (RFC 7692) that holds inside compressed messages too.
 
 A message is returned whole, unless ``read_pieces`` asked for it in pieces: then its
-payload is fetched with ``take_piece`` as it arrives. ``look`` reads the control frames
-in a buffer without taking anything from it.
+payload is fetched with ``take_piece`` as it arrives. ``complete`` tells what may be
+taken off a buffer that nobody reads.
 """
 
 from __future__ import annotations
@@ -244,8 +244,7 @@ class MessageReader:
             raise self._too_big()
 
     def _too_big(self) -> ProtocolError:
-        name = "message" if self.mode == WHOLE else "limit"
-        return ProtocolError(f"message longer than the limit '{name}' of {self._most} bytes", TOO_BIG)
+        return too_big("message" if self.mode == WHOLE else "limit", self._most)
 
     def _close_arrives(self, buf: bytearray, at: int, end: int) -> int:
         """Checks as much of a close frame as has come; the size that ``buf`` must reach to tell more."""
@@ -401,11 +400,14 @@ class MessageReader:
         """Reads the open message, or else the next one, in pieces, if it has at most
         ``most`` bytes. ``next`` returns ``(CONTINUATION, b"")`` when some of it has
         come, which ``take_piece`` then returns; and at its end TEXT_END or BINARY_END
-        with the rest. Does nothing while a message is dropped."""
+        with the rest. Does nothing while a message is dropped. ProtocolError when more
+        of it has been taken already."""
         if self.mode != DROP:
             self.mode = PIECES
             self._most = most
             self.fast_limit = -1
+            if self.opcode and self._size > most:
+                raise self._too_big()
 
     def read_whole(self) -> None:
         """Reads the next message whole. One that is open is dropped as it arrives,
@@ -431,62 +433,50 @@ class MessageReader:
         self._data = data[len(data) - rest :]
         return data[: len(data) - rest].decode()
 
-    def look(self, buf: bytearray, at: int, data: bool) -> tuple[list[tuple[int, bytes, int, int]], int, bool]:
-        """The control frames from ``at`` on, without taking them: for a buffer that nobody reads. Opcode, payload, and where
-        each frame starts and ends.
+    def complete(self, buf: bytearray, data: bool = True) -> int:
+        """How many bytes at the front of ``buf`` ``next`` may take although nobody
+        reads: one whole frame, or the rest of one; -1 when there is none.
 
-        ``at``, ``data``: what the last call returned for the same buffer (0 and False at first): where to go on, and whether
-        data frames come before that. What is not in order is left to ``next``, unless only control frames come before it:
-        then it is an error, of the call that finds nothing before it.
+        Left to a reader is what ``read_pieces`` may still accept or return in pieces: a
+        message that would be longer than the limits, one that is compressed (it may be a
+        bomb), one that is read in pieces, a frame of which some is missing. Control
+        frames between the fragments of such a message may be taken; ``data`` False:
+        only those. A frame that breaks the protocol may be taken too: ``next`` says what
+        is wrong.
         """
-        found: list[tuple[int, bytes, int, int]] = []
         have = len(buf)
-        left = self._left if self.payload is None else self.payload.left
-        if not at and (left > 0 or self.payload is not None):
-            at, data = left, True
-        while have - at >= 2:
-            first, second = buf[at], buf[at + 1]
-            length = second & 0x7F
-            control = first & 0x08
-            if second & MASKED != self._masked or (control and (length > 125 or first not in _CONTROLS)):
-                good = False
-            else:
-                good = data or first in self._first
-            if not good:
-                if data:
-                    return found, have, True
-                if not found:
-                    self.next(buf[at:])  # tells what is wrong
-                return found, at, False
-            start = at + 2
+        for_reader = not data or self.mode == PIECES or self._compressed
+        if self.payload is not None or self._in_frame:
+            left = self._left if self.payload is None else self.payload.left
+            return -1 if for_reader or have < left else left
+        if have < 2:
+            return -1
+        first, second = buf[0], buf[1]
+        length = second & 0x7F
+        control = first & 0x08
+        if first not in self._first or second & MASKED != self._masked or (control and length > 125):
+            return 2
+        at = 2
+        if not control:
+            if for_reader or first & RSV1:
+                return -1
             if length > 125:
-                start += 2 if length == 126 else 8
-                if have < start:
-                    break
-                length = int.from_bytes(buf[at + 2 : start], "big")
-            if self._masked:
-                start += 4
-            end = start + length
-            if have < end:
-                break
-            if control:
-                payload = unmask(buf, start, end) if self._masked else bytes(buf[start:end])
-                if first == FIN | CLOSE:
-                    try:
-                        parse_close(payload)
-                    except ProtocolError:
-                        if data:
-                            return found, have, True
-                        if not found:
-                            raise
-                        return found, at, False
-                    found.append((CLOSE, payload, at, end))
-                    return found, end, data  # what comes after it means nothing
-                found.append((first & 0x0F, payload, at, end))
-            else:
-                data = True
-            at = end
-        return found, at, data
+                at = 4 if length == 126 else 10
+                if have < at:
+                    return -1
+                length = int.from_bytes(buf[2:at], "big")
+            if self.mode == WHOLE:
+                if self.opcode and self._fragments >= self._limits.most_fragments:
+                    return -1
+                if length + self.held > self._limits.message:
+                    return -1
+        end = at + length + (4 if self._masked else 0)
+        return end if have >= end else -1
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held of the open message; 0 when none is open."""
+        return len(self._data)
 
     def partial(self, buf: bytearray) -> str | bytes:
         """What has arrived of a message that isn't whole; empty when there is none."""
@@ -520,6 +510,11 @@ class MessageReader:
             return b""
         payload = bytes(buf[at:])
         return apply_mask(payload, buf[at - 4 : at]) if self._masked else payload
+
+
+def too_big(name: str, most: float) -> ProtocolError:
+    """The error of a message of more than ``most`` bytes, by the limit of that name."""
+    return ProtocolError(f"message longer than the limit '{name}' of {most} bytes", TOO_BIG)
 
 
 def _check_text(decoder: codecs.IncrementalDecoder, data: bytes) -> None:

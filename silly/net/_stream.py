@@ -350,6 +350,7 @@ class Stream(Output):
         self.err = self.werr = errno.CLOSED
         self._payload = None
         self._wake_all()
+        self._tell_owner()
         if self.sock is None:
             return None  # broken before: the descriptor is gone already
         _loop.work += 1

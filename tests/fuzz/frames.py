@@ -1,7 +1,7 @@
-"""Frames and messages: ``MessageReader`` in both roles, with and without compression, whole, in pieces and looked through.
+"""Frames and messages: ``MessageReader`` in both roles, with and without compression, whole, in pieces and unread.
 
 What must hold: only ProtocolError with a close code for it; the segmentation changes nothing; no more is asked for or kept
-than the limits allow; ``look`` finds what ``next`` yields, and takes nothing; pieces make what is read whole;
+than the limits allow; what ``complete`` lets be taken unread changes nothing; pieces make what is read whole;
 ``take_messages`` before ``next`` changes nothing; and all that for both implementations of the wire functions, which agree.
 """
 
@@ -44,7 +44,9 @@ FRAGMENTS = [0, 1, 2, 5]
 FIRSTS = [FIN | TEXT, FIN | BINARY, TEXT, BINARY, CONTINUATION, FIN, FIN | PING, FIN | PONG, FIN | CLOSE]
 FIRSTS += [first | RSV1 for first in (FIN | TEXT, FIN | BINARY, TEXT, BINARY)]
 KEYS = [bytes(4), b"\x37\xfa\x21\x3d", b"\xff\0\0\0", b"abcd"]
-LOOK, READ_ONE, READ_ALL = range(3)
+UNREAD, READ_ONE, READ_ALL = range(3)
+EARLY = 64
+"""In a choice: to take what may be taken before anybody reads."""
 LATE = 192
 """Choices from here on: to read in pieces only when some of the message has come."""
 DROPPED = (CONTINUATION, "dropped")
@@ -70,18 +72,8 @@ class Read(NamedTuple):
         return self == other or (self.messages == other.messages and {self.code, other.code} == {1007, 1009})
 
     @property
-    def controls(self) -> list[tuple[int, Any]]:
-        """Up to the first close frame: what comes after it means nothing."""
-        return up_to_close([message for message in self.messages if message[0] > BINARY])
-
-    @property
     def data(self) -> list[tuple[int, Any]]:
         return [message for message in self.messages if message[0] <= BINARY]
-
-
-def up_to_close(frames: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
-    opcodes = [opcode for opcode, _ in frames]
-    return frames[: opcodes.index(CLOSE) + 1] if CLOSE in opcodes else frames
 
 
 def build(source: Source, server: bool) -> bytes:
@@ -173,94 +165,37 @@ def written(messages: list[tuple[int, Any]], masked: bool) -> list[bytes | None]
     return frames
 
 
-class Looker:
-    """Looks through a buffer as the socket does: on and on, until nothing more is found, and no further than a close frame."""
-
-    def __init__(self, reader: MessageReader) -> None:
-        self.reader = reader
-        self.found: list[tuple[int, Any]] = []
-        self.at = 0
-        self.data = False
-
-    def look(self, buf: bytearray) -> None:
-        before = bytes(buf)
-        more: list[tuple[int, bytes, int, int]] = [(PING, b"", 0, 0)]
-        while more and not any(opcode == CLOSE for opcode, _ in self.found):
-            more, self.at, self.data = self.reader.look(buf, self.at, self.data)
-            for opcode, payload, start, end in more:
-                self.found.append((opcode, payload))
-                assert buf[start] == 0x80 | opcode, "where the frame starts"
-                assert end - start in (len(payload) + 2, len(payload) + 6), "where it ends"
-        assert buf == before, "look takes nothing"
-
-
-def check_controls(found: list[tuple[int, Any]], whole: Read) -> None:
-    """All of them; behind a fault in the data, which look leaves to next, there may be more."""
-    controls = whole.controls
-    assert found[: len(controls)] == controls
-    assert found == controls or (whole.code is not None and CLOSE not in [opcode for opcode, _ in controls])
-
-
-def looked(case: Case, pieces: list[bytes], whole: Read) -> None:
-    """Nobody reads until all is there."""
-    reader = case.reader()
-    looker = Looker(reader)
-    buf = bytearray()
-    try:
-        for piece in pieces:
-            buf += piece
-            looker.look(buf)
-    except ProtocolError as exc:
-        code = allowed(exc, CODES)
-        assert (looker.found, code) == whole, "only control frames come before what look refuses"
-    check_controls(looker.found, whole)
-    buf = bytearray(case.data)
-    messages = []
-    try:
-        while not isinstance(got := reader.next(buf), int):
+def take_unread(reader: MessageReader, buf: bytearray, messages: list[tuple[int, Any]]) -> None:
+    """Takes what may be taken although nobody reads, as the socket does: frame by frame."""
+    while (size := reader.complete(buf)) >= 0:
+        frame = buf[:size]
+        del buf[:size]
+        got = reader.next(frame)
+        assert not frame, "it is one frame, and whole"
+        if not isinstance(got, int):
             messages.append(got)
-        code = None
-    except ProtocolError as exc:
-        code = exc.code
-    assert (messages, code) == whole, "look changes nothing"
 
 
-def mixed(case: Case, pieces: list[bytes], plan: list[int], whole: Read) -> None:
-    """Now and then somebody reads: every control frame is acted upon once, in order."""
+def unread(case: Case, pieces: list[bytes], plan: list[int], whole: Read) -> None:
+    """Now and then somebody reads, and else what may be taken is taken."""
     reader = case.reader()
-    looker = Looker(reader)
-    acted = looker.found
     buf = bytearray()
     messages: list[tuple[int, Any]] = []
-    read = 0
     code = None
     try:
         for piece, choice in zip([*pieces, b""], cycle(plan)):
             buf += piece
             step = choice % 3 if piece else READ_ALL
-            if step == LOOK:
-                looker.look(buf)
+            if step == UNREAD:
+                take_unread(reader, buf, messages)
                 continue
-            while True:
-                before = len(buf)
-                got = reader.next(buf)
-                looker.at = max(0, looker.at - (before - len(buf)))
-                looker.data = looker.at > 0
-                if isinstance(got, int):
-                    break
+            while not isinstance(got := reader.next(buf), int):
                 messages.append(got)
-                if got[0] > BINARY:
-                    read += 1
-                    if read > len(acted):
-                        acted.append(got)
                 if step == READ_ONE:
                     break
-        assert messages == whole.messages
     except ProtocolError as exc:
-        # look may be the one to tell, before the control frames in front of the fault are read.
         code = allowed(exc, CODES)
-    assert Read(whole.messages, code).like(whole)
-    check_controls(up_to_close(acted), whole)
+    assert Read(messages, code).like(whole), "taking what nobody reads changes nothing"
 
 
 def streamed(case: Case, pieces: list[bytes], plan: list[int]) -> None:
@@ -275,6 +210,12 @@ def streamed(case: Case, pieces: list[bytes], plan: list[int]) -> None:
     try:
         for piece in pieces:
             buf += piece
+            if plan[len(messages) % len(plan)] & EARLY:
+                taken: list[tuple[int, Any]] = []
+                try:
+                    take_unread(reader, buf, taken)
+                finally:
+                    messages += [message for message in taken if message[0] in (TEXT, BINARY)]
             while True:
                 choice = plan[len(messages) % len(plan)]
                 mode = choice % 3
@@ -283,6 +224,8 @@ def streamed(case: Case, pieces: list[bytes], plan: list[int]) -> None:
                     reader.read_whole()
                 elif mode != WHOLE:
                     reader.read_pieces(LONGEST if mode == DROP else most)
+                    if reader.mode == PIECES and reader.held:
+                        parts.append(reader.take_piece())
                 elif idle:
                     reader.read_whole()
                 got = reader.next(buf)
@@ -345,8 +288,7 @@ def check(case: Case, ways: list[list[bytes]], plan: list[int]) -> list[object]:
     for pieces in ways:
         assert gathered(case, pieces).like(whole), "the segmentation changes nothing"
         read.append(batched(case, pieces, whole))
-        looked(case, pieces, whole)
-        mixed(case, pieces, plan, whole)
+        unread(case, pieces, plan, whole)
         streamed(case, pieces, plan)
     return read
 

@@ -140,17 +140,19 @@ def dropping(reader: MessageReader, pieces: list[bytes]) -> None:
             reader.read_whole()
 
 
-def looking(reader: MessageReader, pieces: list[bytes]) -> None:
+def unread(reader: MessageReader, pieces: list[bytes]) -> None:
     """Nobody reads until all is there."""
     buf = Buffer()
-    at, data = 0, False
     for piece in pieces:
         buf += piece
-        _, at, data = reader.look(buf, at, data)
+        while (size := reader.complete(buf)) >= 0:
+            frame = Buffer(buf[:size])
+            del buf[:size]
+            reader.next(frame)
     gathering(reader, [bytes(buf)])
 
 
-WAYS = [gathering, streaming, dropping, looking]
+WAYS = [gathering, streaming, dropping, unread]
 squeezed = Deflater(True, 15, Deflate()).compress
 
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from silly.net.websocket import _socket
+from silly.net.websocket import _unread
 
 from .http_client_support import drained
 
 
 @pytest.fixture(autouse=True)
 def looked_through_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A socket that nobody reads is looked through at once, so that tests of it don't wait."""
-    monkeypatch.setattr(_socket, "LOOK", 0.01)
+    """What nobody reads is taken at once, so that tests of it don't wait."""
+    monkeypatch.setattr(_unread, "LOOK", 0.01)
 
 
 @pytest.fixture

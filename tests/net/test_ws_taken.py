@@ -64,10 +64,20 @@ def numbers(count: int, begin: int = 0) -> list[Shown]:
 
 
 def arrived(sock: Any, peer: Any, data: bytes) -> None:
-    """Sends ``data``, and waits until all of it lies in the buffer that nobody reads."""
+    """Sends ``data``, and waits until all of it lies in the buffer; then it is yet to be taken, since nobody reads."""
     before = sock.conn.unreadbytes()
-    peer.send(data)
-    until(lambda: sock.conn.unreadbytes() == before + len(data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_unread, "LOOK", 1000.0)
+        stop_looking(sock)
+        peer.send(data)
+        until(lambda: sock.conn.unreadbytes() == before + len(data))
+    stop_looking(sock)
+    sock.unattended()
+
+
+def stop_looking(sock: Any) -> None:
+    if sock._unread is not None:
+        sock._unread.stop()
 
 
 def take_first(sock: Any, peer: Any, count: int, behind: bytes = b"") -> None:
@@ -79,8 +89,9 @@ def take_first(sock: Any, peer: Any, count: int, behind: bytes = b"") -> None:
 
 
 def looked_through(sock: Any) -> None:
-    """Waits until the buffer, if there is anything in it, has been looked through."""
-    until(lambda: sock._unread is None or sock._unread.timer is None)
+    """Waits until what may be taken off the buffer has been, if it is to be."""
+    timer = sock._unread and sock._unread.timer
+    until(lambda: timer is None or sock._unread.timer is not timer)
 
 
 # ---- order ----------------------------------------------------------------------------------------------------------

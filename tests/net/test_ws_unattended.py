@@ -1,8 +1,9 @@
-"""A socket that nobody reads: control frames are acted upon where they lie, once each, and the reader still sees them later."""
+"""A socket that nobody reads: what arrives is taken and acted upon, once, and the reader still sees all of it later."""
 
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -364,6 +365,221 @@ def test_control_frames_while_output_is_refused(side: Side, logs: Any) -> None:
         assert joined(writing) == (False, err)
 
 
+# ---- where taking stops ----------------------------------------------------------------------------------------------
+
+
+def taken(sock: Any) -> int:
+    return len(sock._taken)
+
+
+def test_what_was_taken_is_not_in_the_buffer_and_is_one_piece(pair: Any) -> None:
+    sock, peer = pair
+    peer.put(FIN | TEXT, "whole")
+    peer.put(TEXT, "one ")
+    peer.put(FIN | CONTINUATION, "two")
+    peer.put(FIN | BINARY, b"")
+    until(lambda: taken(sock) == 3)
+    assert sock.conn.unreadbytes() == 0
+    for typ, expected in (("text", ["whole"]), ("text", ["one two"]), ("binary", [])):
+        pieces = sock.pieces(WITHIN)
+        assert (list(pieces), pieces.typ, pieces.err) == (expected, typ, None)
+    peer.put(FIN | TEXT, "é" * 10)
+    until(lambda: taken(sock) == 1)
+    pieces = sock.pieces(WITHIN, limit=20)
+    assert list(pieces) == ["é" * 10]
+
+
+@pytest.mark.parametrize("size", [9, 4 * KIB])
+def test_taking_stops_at_the_mark(side: Side, size: int) -> None:
+    """Tiny messages count more than their bytes. What is read makes room again, though the reader stops."""
+    with side({"receive_mark": 16 * KIB}) as (sock, peer):
+        count = 64 * KIB // size
+        peer.send(b"".join(peer.frame(FIN | BINARY, b"%04d" % i + b"x" * (size - 4)) for i in range(count)))
+        peer.put(FIN | PING, "behind")
+        until(lambda: sock._stream.paused and sock._unread.timer is not None and taken(sock) > 1)
+        turn(3)
+        held = taken(sock)
+        assert held * size < 16 * KIB + size
+        assert held <= 16 * KIB // 16
+        peer.silent()
+        for i in range(held // 2):
+            assert read(sock)[0][:4] == b"%04d" % i
+        until(lambda: taken(sock) > held // 2 + 1)  # it looks again, though nothing arrives
+        for i in range(held // 2, count):
+            assert read(sock)[0][:4] == b"%04d" % i
+        assert peer.get() == (FIN | PONG, b"behind")
+        assert read(sock) == (b"behind", "ping")
+
+
+def test_nothing_is_inflated_unread(side: Side) -> None:
+    deflate = zlib.compressobj(9, wbits=-12)
+    packed = (deflate.compress(b"x" * KIB) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    with side(compression=True) as (sock, peer):
+        peer.put(FIN | TEXT, "plain")
+        peer.put(FIN | PING, "before")
+        peer.put(FIN | 0x40 | TEXT, packed)
+        peer.put(FIN | PING, "behind")
+        assert peer.get() == (FIN | PONG, b"before")
+        turn(3)
+        assert taken(sock) == 2
+        assert sock.conn.unreadbytes() > len(packed)
+        peer.silent()
+        assert [read(sock) for _ in range(3)] == [("plain", "text"), (b"before", "ping"), ("x" * KIB, "text")]
+        assert peer.get() == (FIN | PONG, b"behind")
+        assert read(sock) == (b"behind", "ping")
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_pieces_of_a_message_longer_than_the_limit_that_nobody_read(side: Side, frames: int) -> None:
+    with side({"message": 1000}) as (sock, peer):
+        peer.put(FIN | BINARY, bytes(1000))
+        if frames == 1:
+            peer.put(FIN | BINARY, bytes(1500))
+        else:
+            peer.put(BINARY, bytes(900))
+            peer.put(FIN | PING, "between")
+            peer.put(FIN | CONTINUATION, bytes(600))
+        until(lambda: taken(sock) == frames)
+        turn(3)
+        assert taken(sock) == frames
+        assert list(sock.pieces(WITHIN)) == [bytes(1000)]
+        pieces = sock.pieces(WITHIN, limit=1500)
+        assert b"".join(pieces) == bytes(1500)
+        assert (pieces.typ, pieces.err) == ("binary", None)
+
+
+def test_a_message_longer_than_the_limit_that_nobody_read(side: Side, logs: Any) -> None:
+    logs.expect("INFO websocket: .*: message longer than the limit 'message' of 1000 bytes: close 1009$")
+    with side({"message": 1000}) as (sock, peer):
+        peer.put(BINARY, bytes(900))
+        peer.put(FIN | CONTINUATION, bytes(600))
+        until(lambda: sock._messages.held)
+        turn(3)
+        peer.silent()
+        assert "'message' of 1000 bytes" in read(sock)[1]
+        assert peer.get_close()[0] == 1009
+
+
+def test_pieces_of_a_message_that_is_unfinished(pair: Any) -> None:
+    """The fragments that have come were taken, so that the ping was seen; a reader gets them at once."""
+    sock, peer = pair
+    peer.put(TEXT, "é".encode() + b"\xc3")
+    peer.put(FIN | PING, "p")
+    assert peer.get() == (FIN | PONG, b"p")
+    pieces = sock.pieces(WITHIN)
+    assert next(pieces) == "é"
+    assert pieces.typ == "text"
+    peer.put(CONTINUATION, b"\xa9")
+    assert next(pieces) == "é"
+    peer.put(FIN | PING, "q")  # between the fragments of a message that is being read
+    assert peer.get() == (FIN | PONG, b"q")
+    peer.put(FIN | CONTINUATION, "end")
+    assert list(pieces) == ["end"]
+    assert pieces.err is None
+
+
+def test_pieces_with_a_limit_of_a_message_that_is_unfinished(pair: Any, logs: Any) -> None:
+    logs.expect("INFO websocket: .*: message longer than the limit 'limit' of 3 bytes: close 1009$")
+    sock, peer = pair
+    peer.put(BINARY, "1234")
+    until(lambda: sock._messages.held)
+    pieces = sock.pieces(WITHIN, limit=3)
+    assert list(pieces) == []
+    assert "'limit' of 3 bytes" in str(pieces.err)
+    assert peer.get_close()[0] == 1009
+
+
+@pytest.mark.parametrize("end", ["close", "fault", "eof"])
+def test_a_message_that_will_never_be_whole(pair: Any, end: str, logs: Any) -> None:
+    """Of which a fragment was taken: who reads in pieces gets that first."""
+    logs.allow("unknown opcode 3: close 1002$")
+    sock, peer = pair
+    peer.put(BINARY, "begun")
+    until(lambda: sock._messages.held)
+    if end == "close":
+        peer.put_close(1000)
+        assert peer.get_close() == (1000, "")
+    elif end == "fault":
+        peer.put(FIN | 0x03)
+        until(lambda: sock._fault is not None)
+        peer.silent()
+    else:
+        peer.half_close()
+        until(lambda: sock._stream.err is not None)
+    pieces = sock.pieces(WITHIN)
+    assert list(pieces) == [b"begun"]
+    assert pieces.err is not None
+    assert pieces.typ == ("close" if end == "close" else "binary")
+    assert sock.read()[0] is None
+
+
+def test_the_end_of_a_peer_within_a_message_is_told_with_what_had_come(side: Side) -> None:
+    """Keepalive doesn't end the connection before that is read."""
+    with side({"ping_interval": 5, "pong_timeout": 60_000}) as (sock, peer):
+        peer.put(BINARY, "begun")
+        until(lambda: sock._messages.held)
+        peer.half_close()
+        until(lambda: sock._stream.err is not None)
+        first = sock._keepalive._timer.when
+        until(lambda: sock._keepalive._timer.when != first)
+        assert sock.read()[0] is None
+        assert sock.partial == b"begun"
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["", "fault behind data"])
+def test_close_with_messages_that_were_taken(side: Side, held: bool, logs: Any) -> None:
+    """They are dropped. A fault that is known is not waited for."""
+    logs.allow("unknown opcode 3 .while closing.$")
+    with side({"close_timeout": 60_000}) as (sock, peer):
+        peer.put(FIN | TEXT, "dropped")
+        if held:
+            peer.put(FIN | 0x03)
+            until(lambda: sock._fault is not None)
+        until(lambda: taken(sock) == 1)
+        closing = spawn(sock.close)
+        assert peer.get_close() == (1000, "")
+        if not held:
+            peer.put_close(1000)
+        peer.close()
+        assert joined(closing) == (True, None)
+        assert sock.read() == (None, CLOSED)
+        assert sock.closecode == (1006 if held else 1000)
+
+
+def test_conn_close_behind_a_fault_that_waits_for_the_reader(pair: Any) -> None:
+    sock, peer = pair
+    peer.put(FIN | TEXT, "dropped")
+    peer.put(FIN | 0x03)
+    until(lambda: sock._fault is not None)
+    sock.conn.close()
+    assert sock.read() == (None, CLOSED)
+    assert sock.closecode == 1006
+
+
+def test_conn_close_wakes_writers_behind_an_idle_message(pair: Any) -> None:
+    sock, _ = pair
+    with sock.message() as message:
+        waiting = [spawn(lambda: sock.write("x")) for _ in range(3)]
+        turn()
+        sock.conn.close()
+        assert [joined(each) for each in waiting] == [(False, CLOSED)] * 3
+        assert message.write("x")
+        assert message.flush() == (False, CLOSED)
+
+
+def test_pongs_by_hand_for_many_pings_that_were_taken(pair: Any) -> None:
+    """Each was answered; so none of these goes out."""
+    sock, peer = pair
+    for i in range(60):
+        peer.put(FIN | PING, b"%d" % i)
+    assert [peer.get() for _ in range(60)] == [(FIN | PONG, b"%d" % i) for i in range(60)]
+    until(lambda: taken(sock) == 60)
+    for i in range(60):
+        assert read(sock) == (b"%d" % i, "ping")
+        assert sock.write(b"%d" % i, "pong") == (True, None)
+    peer.silent()
+
+
 # ---- a slow reader, against a model ---------------------------------------------------------------------------------
 
 
@@ -414,7 +630,7 @@ def test_a_slow_reader_against_a_model(side: Side, seed: int) -> None:
         while len(seen) < len(expected):
             pause = rng.random()
             if pause < 0.1:
-                # As long as it takes until somebody has looked.
+                # As long as it takes until what is there has been taken.
                 looks = sock._unread and sock._unread.timer
                 until(lambda: looks is None or sock._unread.timer is not looks)  # noqa: B023
             elif pause < 0.3:
@@ -436,21 +652,20 @@ def test_a_slow_reader_against_a_model(side: Side, seed: int) -> None:
 
 
 def test_looking_is_linear(side: Side) -> None:
-    """A reader that takes one message at a time, and new data after each: every byte is looked at about once."""
+    """A reader that takes one message at a time, and new data after each: every frame is looked at about once."""
     with side() as (sock, peer):
         looked = 0
-        look = MessageReader.look
+        complete = MessageReader.complete
 
-        def counted(self: Any, buf: bytearray, at: int, data: bool) -> Any:
+        def counted(self: Any, buf: bytearray, data: bool = True) -> Any:
             nonlocal looked
-            got = look(self, buf, at, data)
-            looked += max(0, got[1] - at)
-            return got
+            looked += 1
+            return complete(self, buf, data)
 
         frame = peer.frame(FIN | BINARY, b"x" * 90)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(MessageReader, "look", counted)
-            patch.setattr("silly.net.websocket._socket.LOOK", 0.001)
+            patch.setattr(MessageReader, "complete", counted)
+            patch.setattr("silly.net.websocket._unread.LOOK", 0.001)
             peer.send(frame * 300)
             sent = 300
             for i in range(200):
@@ -458,6 +673,6 @@ def test_looking_is_linear(side: Side) -> None:
                 sent += 1
                 assert peer.get() == (FIN | PONG, b"%d" % i)
                 assert read(sock)[1] == "binary"
-            assert looked < 2 * (sent * len(frame) + 200 * 9)
+            assert looked <= sent + 200 + 2 * 200  # each time once more to find that there is nothing
         got = [read(sock)[1] for _ in range(500)]
         assert got.count("ping") == 200

@@ -24,12 +24,21 @@ each of the 16 pings last shown), so no ping is answered twice. A close frame is
 Any byte from the peer is life; without one for 20 s more (``pong_timeout``) the connection ends with 1011, and time that a
 task held the loop is not counted. ``sock.latency`` is the last round trip. Those pongs are not shown.
 
-**A socket that nobody reads**: data is pulled, so it stays in the receive buffer, and what arrives there is looked through
-within 100 ms. Pings get their pong, a close frame its answer, our pings' pongs count; the frames stay where they are, and the
-reader still sees them in their place. (Where nobody has read for 10 s, answered pings and pongs are cut out but for the newest
-once they take a quarter of the buffer; in hours they would fill it.) So an application may be busy elsewhere, or only write.
-Memory stays bounded: with 64 KiB unread (limit ``receive_mark``) TCP holds the peer back, and what it sends after that, pings
-and close included, is seen when somebody reads. Such a peer is not condemned for the pong that stands behind its own data. An
+**A socket that nobody reads**: after 100 ms what has arrived is taken off the receive buffer,
+and queued for the reader. Pings get their pong, a close frame its answer, our pings' pongs
+count; the reader still gets everything, in its order. So an application may be busy
+elsewhere, or only write. (Where nobody has read for 10 s, answered pings and pongs are
+dropped but for the newest once they take a quarter of the queue; in hours they would fill
+it.) A message that was taken is one piece for ``pieces``, and ``sock.conn.unreadbytes()``
+doesn't count it.
+
+Memory stays bounded: taking stops with 64 KiB in the queue (limit ``receive_mark``), and with
+as much in the buffer TCP holds the peer back. It stops, too, before what only a reader can
+accept: a compressed message (it may be a bomb), one that is longer than the limits, one that
+is read in pieces, and a frame that isn't whole yet; control frames between the fragments of
+such a message are taken. A fault behind messages that are not read yet is told when they
+are. What the peer sends after all that, pings and close included, is seen when somebody
+reads. Such a peer is not condemned for the pong that stands behind its own data. An
 application that only writes, to peers that send much, forks a task that reads and drops.
 
 **Writers**: any number of tasks; each message goes out whole and in order. Messages of 64 KiB and more go in fragments, between

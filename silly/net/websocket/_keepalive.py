@@ -87,7 +87,7 @@ class Keepalive:
         if stream.werr is not None and stream.err is None:
             stream.fail(stream.werr)  # reading pauses, else the reset would have been seen; what had arrived can still be read
         if stream.err is not None:  # the connection is broken, or the peer has ended
-            if stream.buf or sock._taken:
+            if sock._to_read():
                 self._arm(now + interval)  # a reader has something to read before that
             else:
                 sock._gone(stream.err)

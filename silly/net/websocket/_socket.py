@@ -30,6 +30,7 @@ from ..._wire.ws import (
     GOING_AWAY,
     INTERNAL,
     NORMAL,
+    PIECES,
     PING,
     POLICY,
     PONG,
@@ -42,6 +43,7 @@ from ..._wire.ws import (
     frame_head,
     masked_frame,
     parse_close,
+    too_big,
 )
 from .._stream import Stream
 from ..http.h1 import ServerStream
@@ -57,8 +59,6 @@ SHOWN_PINGS = 16
 """Pings shown to the application whose pong by hand is taken as done."""
 TOGETHER = 4
 """Frames of a large message that are sent by one call: control frames wait for no more than that."""
-LOOK = 0.1
-"""Seconds after which data that nobody waits for is looked through: a busy handler usually reads it before."""
 
 _OPCODES = {"text": TEXT, "binary": BINARY, "ping": PING, "pong": PONG, "close": CLOSE}
 _TYPES = {opcode: name for name, opcode in _OPCODES.items()}
@@ -66,8 +66,6 @@ _NORMAL_CLOSE = close_payload(NORMAL)
 _GOODBYE = close_payload(GOING_AWAY)
 _SERVER_GOODBYE = frame(FIN | CLOSE, _GOODBYE)
 _CLOSED = "closed"
-_LOOKED = 1 << 30
-"""In the place of a burst's count: the buffer was looked through, so the next read must say how much of that it takes."""
 _NONE_TAKEN: list[Taken] = []
 """For all that have taken no more than was read; never changed."""
 _keys = MaskKeys()
@@ -93,6 +91,7 @@ class Socket:
         "_controls",
         "_deflater",
         "_err",
+        "_fault",
         "_final",
         "_held_pong",
         "_keepalive",
@@ -101,6 +100,7 @@ class Socket:
         "_peer_closed",
         "_pieces",
         "_pings",
+        "_queued",
         "_server",
         "_stream",
         "_taken",
@@ -153,10 +153,15 @@ class Socket:
             inflater = Inflater(*theirs)
         self._messages = MessageReader(server, limits, inflater)
         self._taken = _NONE_TAKEN
-        """Messages that were taken off the buffer together with one that was read, the next one last. Empty once ``_err`` is
-        set."""
+        """What was taken off the buffer and is still to be read, the next one last: together
+        with a message that was read, or while nobody read."""
+        self._queued = False
+        """Whether that may be more than a batch, so that reading it must let others run."""
         self._err: str | None = None
-        """What a reader gets, once there is nothing more to read."""
+        """What a reader gets once it has read what was taken."""
+        self._fault: ProtocolError | None = None
+        """What the peer did wrong behind messages that are still to be read: it is told
+        when they have been."""
         self._final: str | None = None
         """What everybody gets once the connection was given up, a reader after what had arrived."""
         self._burst = 0
@@ -170,7 +175,7 @@ class Socket:
         self._held_pong: bytes | None = None
         self._controls = 0
         self._unread: Unread | None = None
-        """What is known of a buffer that nobody reads; None until there was one."""
+        """Takes what nobody reads; None until there was something."""
         self._writing: scheduler.Task | None = None
         """The task that is sending a message in several steps, or was woken to do so: the turn is handed over, else who writes
         one message after the other would keep it."""
@@ -198,34 +203,29 @@ class Socket:
         """
         taken = self._taken
         if taken:
-            if self._stream.closed:
-                taken = self._taken = _NONE_TAKEN  # by ``sock.conn``: it is dropped as what is in the buffer
-            elif timeout is None:
+            if timeout is None and not self._queued:
                 return taken.pop()
+            return self._read_queued(timeout)
         err = self._err
         if err is not None:
-            return None, err
+            return None, self._over()
         stream = self._stream
         deadline = None if timeout is None else deadline_after(timeout)
         if stream._reader is not None:
             raise RuntimeError(f"BUG: {self}: another task is already reading from it")
-        if stream.buf and not taken:
+        if stream.buf:
             self._burst += 1
             if self._burst >= BURST:
-                if self._burst > BURST:
-                    return self._read_looked(timeout)
                 self._burst = 0
                 scheduler.pause()
-                if self._err is not None:
-                    return None, self._err
-                if self._burst:
-                    return self._read_looked(timeout)  # it was looked through meanwhile
+                if self._err is not None and not self._taken:
+                    return None, self._over()
         messages = self._messages
         payload = messages.payload
         while True:
             taken = self._taken
             if taken:
-                return taken.pop()  # another task, which has read meanwhile, left it
+                return taken.pop()  # it was taken while this task waited
             need = 1
             buf = stream.buf
             if buf or payload is not None:
@@ -264,35 +264,31 @@ class Socket:
             err = stream.fill(need, deadline) if payload is None else stream.fill_into(payload, deadline)
             if err is not None and not self._taken:
                 return None, self._read_failed(err, "sock.read")
-            if self._err is not None:
-                return None, self._err  # another task closed the socket after the data had come, and reads now itself
+            if self._err is not None and not self._taken:
+                return None, self._over()  # another task closed the socket after the data had come, and reads now itself
 
-    def _read_looked(self, timeout: float | None) -> tuple[Any, str]:
-        """``read`` after the buffer was looked through: what is taken of it need not be looked at again."""
-        count = self._burst - _LOOKED
-        if count >= BURST:
-            count = 0
-            scheduler.pause()
-            if self._err is not None:
-                return None, self._err
-        self._burst = 0
-        before = len(self._stream.buf)
-        got = self.read(timeout)
-        if self._burst and self._unread is not None:  # it has not waited, so the buffer can't have grown
-            self._unread.taken(before - len(self._stream.buf))
-            self._burst = _LOOKED + count + len(self._taken)
-        return got
+    def _read_queued(self, timeout: float | None) -> tuple[Any, str]:
+        """``read`` when something has been taken: no waiting, but pauses."""
+        if timeout is not None:
+            deadline_after(timeout)  # raises for a bad one
+        if self._queued:
+            self._burst += 1
+            if self._burst >= BURST:
+                self._burst = 0
+                scheduler.pause()
+        taken = self._taken
+        if not taken:
+            return self.read(timeout)  # another task has read meanwhile
+        shown = taken.pop()
+        if not taken:
+            self._queued = False
+        return shown
 
-    def _give_back(self) -> None:
-        """Puts what was taken off the buffer, but not read, in front of it again: for who reads otherwise than ``read``."""
-        frames = bytearray()
-        taken, self._taken = self._taken, _NONE_TAKEN
-        while taken and not self._stream.closed:
-            data, typ = taken.pop()
-            payload = data.encode() if isinstance(data, str) else data
-            first = FIN | _OPCODES[typ]
-            frames += masked_frame(first, payload, bytes(4)) if self._server else frame(first, payload)
-        self._stream.buf[:0] = frames
+    def _over(self) -> str:
+        """Everything has been read: what the reader is told."""
+        if self._fault is not None:
+            return self._broken(self._fault)
+        return self._told()
 
     def pieces(self, timeout: float | None = None, limit: int | None = None) -> Pieces:
         """Reads the next message piece by piece, as it arrives, so that it may be larger than memory.
@@ -322,20 +318,18 @@ class Socket:
 
     def _next_piece(self, pieces: Pieces, timeout: float | None, limit: float) -> Any:
         """For ``Pieces``: the next one; empty at the message's end, and on failure."""
-        if self._err is not None:
+        if self._closed and self._err is not None:
             pieces.end(self._err)
             return None
         if self._stream._reader is not None:
             raise RuntimeError(f"BUG: {self}: another task is already reading from it")
         if self._pieces is not pieces:
             self._leave()
-        self._pieces = pieces
-        messages = self._messages
         try:
             piece, final = self._wait_piece(pieces, limit, None if timeout is None else deadline_after(timeout))
         finally:
-            if messages.mode == DROP or not messages.opcode:
-                messages.read_whole()
+            if self._pieces is pieces and (self._messages.mode == DROP or not self._messages.opcode):
+                self._messages.read_whole()
                 self._pieces = None
         if final:
             pieces.end(pieces.err)
@@ -344,56 +338,74 @@ class Socket:
     def _wait_piece(self, pieces: Pieces, limit: float, deadline: float | None) -> tuple[Any, bool]:
         """A piece, and whether it is the last; None on failure, with ``pieces.err`` set."""
         stream, messages = self._stream, self._messages
-        if self._burst > BURST:
-            self._burst = 0  # the buffer was looked through; it will be again
         while True:
-            if self._taken:
-                self._give_back()
-            need = 1
-            if stream.buf or messages.payload is not None:
+            if self._taken or stream.buf or messages.payload is not None:
                 self._burst += 1
                 if self._burst >= BURST:
+                    self._burst = 0
                     scheduler.pause()
-                    self._burst = 0  # it may have been looked through meanwhile, and will be again
-                    if self._err is not None:
-                        pieces.err = self._err
-                        return None, True
-                messages.read_pieces(limit)  # each time: a message that is dropped may come before
-                try:
-                    got = messages.next(stream.buf)
-                except ProtocolError as exc:
-                    pieces.err = self._broken(exc)
+            if self._taken and (whole := self._whole_piece(pieces, limit)) is not None:
+                return whole
+            try:
+                if self._pieces is not pieces and not stream.closed and not self._closed:
+                    self._pieces = pieces
+                    messages.read_pieces(limit)
+                    if messages.held and messages.mode == PIECES and (begun := messages.take_piece()):
+                        pieces.typ = _TYPES[messages.opcode]
+                        return begun, False  # it was gathered while nobody read
+                err = self._err
+                if err is not None:
+                    pieces.typ = self._taken.pop()[1] if self._taken else pieces.typ
+                    pieces.err = self._over()
                     return None, True
-                if not isinstance(got, int):
-                    opcode, data = got
-                    if opcode in (TEXT_END, BINARY_END):
+                need = 1
+                if stream.buf or messages.payload is not None:
+                    messages.read_pieces(limit)  # each time: a message that is dropped may come before
+                    got = messages.next(stream.buf)
+                    if not isinstance(got, int):
+                        opcode, data = got
+                        if opcode in (TEXT_END, BINARY_END):
+                            self._controls = 0
+                            pieces.typ = "text" if opcode == TEXT_END else "binary"
+                            return data, True
+                        if opcode:
+                            shown = self._control(opcode, data)
+                            if self._err is not None:
+                                pieces.typ = "close" if shown is not None and shown[1] == "close" else pieces.typ
+                                pieces.err = self._err
+                                return None, True
+                            continue
                         self._controls = 0
-                        pieces.typ = "text" if opcode == TEXT_END else "binary"
-                        return data, True
-                    if opcode:
-                        shown = self._control(opcode, data)
-                        if self._err is not None:
-                            pieces.typ = "close" if shown is not None and shown[1] == "close" else pieces.typ
-                            pieces.err = self._err
-                            return None, True
+                        if messages.mode == DROP or not messages.opcode:
+                            continue  # some of a message that is dropped
+                        pieces.typ = _TYPES[messages.opcode]
+                        data = messages.take_piece()
+                        if data:
+                            self.unattended()
+                            return data, False
                         continue
-                    self._controls = 0
-                    if messages.mode == DROP or not messages.opcode:
-                        continue  # some of a message that is dropped
-                    pieces.typ = _TYPES[messages.opcode]
-                    data = messages.take_piece()
-                    if data:
-                        self.unattended()
-                        return data, False
-                    continue
-                need = got
+                    need = got
+            except ProtocolError as exc:
+                pieces.err = self._broken(exc)
+                return None, True
             err = stream.fill(need, deadline if stream.goodbye is not None else self._sooner(deadline))
-            if err is not None:
+            if err is not None and not self._taken:
                 pieces.err = self._read_failed(err, "sock.pieces")
-            elif self._err is not None:
-                pieces.err = self._err
-            if pieces.err is not None:
                 return None, self._err is not None
+
+    def _whole_piece(self, pieces: Pieces, limit: float) -> tuple[Any, bool] | None:
+        """The next message, as one piece, if it was taken already; control frames before it
+        are not shown. None when there is none, or a close frame is next."""
+        taken = self._taken
+        while taken and taken[-1][1] != "close":
+            data, typ = taken.pop()
+            if typ in ("text", "binary"):
+                if limit != math.inf and len(to_bytes(data)) > limit:
+                    pieces.err = self._broken(too_big("limit", limit))
+                    return None, True
+                pieces.typ = typ
+                return data, True
+        return None
 
     def _sooner(self, deadline: float | None) -> float | None:
         """The deadline of a read once a close frame was sent: the peer's answer is due."""
@@ -415,7 +427,6 @@ class Socket:
     def _gone(self, err: str) -> str:
         """The stream below has failed with ``err``, and all that came before is read: what the reader is told."""
         self._err = self._lost(err)
-        self._taken.clear()
         self._end(ABNORMAL, "")
         return self._err
 
@@ -436,27 +447,29 @@ class Socket:
 
     # ---- control frames -----------------------------------------------------------------------------------------
 
-    def _control(self, opcode: int, data: bytes) -> tuple[Any, str] | None:
-        """A control frame is taken off the buffer: what ``read`` returns, or None for what isn't shown."""
+    def _control(self, opcode: int, data: bytes, queued: int = 0) -> tuple[Any, str] | None:
+        """A control frame is taken off the buffer: what ``read`` returns, or None for what isn't shown. ``queued``: of so many
+        others that was not returned yet."""
         if opcode in (CONTINUATION, TEXT_END, BINARY_END):
             self._leave()  # a message that was read in pieces, and is no more
             return None
-        if self._unread is None or not self._unread.shown():
-            fault = self._act(opcode, data)
-            if fault is not None:
-                return None, self._broken(fault)
+        fault = self._act(opcode, data)
+        if fault is not None:
+            return None, self._broken(fault)
         if opcode == CLOSE:
             self._err = _CLOSED
             return data, "close"
         if opcode == PING:
             if self._pings is None:
-                self._pings = deque(maxlen=SHOWN_PINGS)
+                self._pings = deque()
+            while len(self._pings) >= SHOWN_PINGS + queued:
+                self._pings.popleft()
             self._pings.append(data)
             return data, "ping"
         return None if self._keepalive.is_ours(data) else (data, "pong")
 
     def _act(self, opcode: int, data: bytes) -> ProtocolError | None:
-        """Does what a control frame asks for, whether or not somebody reads. A fault of the peer, or None."""
+        """Does what a control frame asks for. A fault of the peer, or None."""
         if opcode == CLOSE:
             self.closecode, self.closereason = parse_close(data)
             self._peer_closed = True
@@ -500,12 +513,15 @@ class Socket:
         """The peer broke the protocol: tells it why, and ends the connection (section 7.1.7)."""
         self.partial = self._messages.partial(self._stream.buf)
         self.cause = exc.text
-        self._taken.clear()
-        self._err = f"the peer {self.conn.remoteaddr} broke the protocol: {exc.text}"
+        self._fault = None
+        self._err = self._blamed(exc)
         logger.info(f"websocket: {self.conn.remoteaddr}: {exc.text}: close {exc.code}")
         self._send_close(close_payload(exc.code, exc.text))
         self._end(exc.code, exc.text, await_end=True)
         return self._err
+
+    def _blamed(self, exc: ProtocolError) -> str:
+        return f"the peer {self.conn.remoteaddr} broke the protocol: {exc.text}"
 
     # ---- while nobody reads -------------------------------------------------------------------------------------
 
@@ -517,45 +533,53 @@ class Socket:
                 return
             unread = self._unread = Unread()
         if unread.timer is None and self._err is None and self._stream.buf:
-            unread.timer = _loop.timers.add(monotonic() + LOOK, _look, weakref.ref(self), internal=True)
+            unread.wait(weakref.ref(self))
 
     def broken(self) -> None:
-        """For the stream: it has failed. Who waits for a turn to write wakes: another may be idle in its turn."""
+        """For the stream: it has failed, or is closed. Who waits for a turn to write wakes: another may be idle in its turn."""
         turns, self._turns = self._turns, None
         for task in turns or ():
             scheduler.wake(task)
+        if self._stream.closed:
+            # By ``sock.conn`` maybe: what was taken is dropped as what is in the buffer.
+            self._taken = _NONE_TAKEN
+            if self._fault is not None:
+                self._fault = self._err = None
+            if self._unread is not None:
+                self._unread.stop()
 
-    def _look_through(self) -> None:
-        """Acts upon the control frames in a buffer that still nobody reads; they stay where they are."""
+    def _take_unread(self) -> None:
+        """Takes what still nobody reads off the buffer, and acts upon the control frames in it."""
         stream = self._stream
-        if stream._reader is not None or stream.closed or self._err is not None or self._peer_closed:
+        if stream._reader is not None or stream.closed or self._err is not None:
             return
-        unread = self._unread
-        if unread is None:
-            unread = self._unread = Unread()
-        known = unread.restart() if self._burst <= BURST else 0
-        self._burst = _LOOKED
-        while not self._peer_closed:
-            try:
-                found = unread.look(self._messages, stream.buf, bool(self._taken))
-            except ProtocolError as exc:
-                self._broken(exc)
-                return
-            if not found:
-                break
-            for opcode, data, start, end in found:
-                unread.add(start, end, opcode == PONG and self._keepalive.is_ours(data))
-                fault = self._act(opcode, data) if known == 0 else None
-                known = max(0, known - 1)
-                if fault is not None:
-                    self._broken(fault)
-                    return
-        if unread.size() > stream.mark >> 2:
-            if unread.abandoned():
-                unread.thin_out(stream.buf, stream.mark >> 3)
-                stream.set_mark(stream.mark)  # reading may go on
-            elif stream.paused:
-                self.unattended()  # nothing more will arrive
+        if self._unread is None:
+            self._unread = Unread()
+        self._unread.stop()
+        self._unread.take(self)
+        self._queued = len(self._taken) > BURST
+
+    def _shown(self, opcode: int, data: Any, queued: int) -> Taken | None:
+        """What a reader will see of what was taken while nobody reads, after ``queued`` others; None for nothing."""
+        if CONTINUATION < opcode <= BINARY:
+            return data, "text" if opcode == TEXT else "binary"
+        shown = self._control(opcode, data, queued)
+        return None if shown is None or shown[0] is None else shown
+
+    def _fault_unread(self, exc: ProtocolError, taken: list[Taken]) -> None:
+        """The peer broke the protocol behind what was ``taken`` while nobody reads. It is told now, unless there is data
+        before that: a reader gets that first."""
+        if self._messages.held or any(typ in ("text", "binary") for _, typ in chain(taken, self._taken)):
+            self._fault = exc
+            self._err = self._blamed(exc)
+        else:
+            self._broken(exc)
+
+    def _to_read(self) -> bool:
+        """Whether a reader has something to read before the end."""
+        if self._taken or self._fault is not None:
+            return True
+        return self._err is None and bool(self._stream.buf or self._messages.held)
 
     def _send_ping(self, payload: bytes) -> None:
         """For ``Keepalive``."""
@@ -572,17 +596,17 @@ class Socket:
 
     def _closing_over(self) -> None:
         """The time for the peer's part of the closing handshake is over, or for ours to end the connection after it."""
-        self._look_through()
+        self._take_unread()
         if self._closed:
             return  # ``close`` waits itself
         limit = self._limits.close_timeout
         if self._stream.err is not None and not self._peer_closed:
-            if self._stream.buf or self._taken:
+            if self._to_read():
                 err = self._lost(self._stream.err)
                 self._give_up(self.cause, err)
             else:
                 self._gone(self._stream.err)
-        elif self._err is not None:
+        elif self._err is not None and not self._to_read():
             self._end(ABNORMAL, "")  # a reader has had everything
         elif self._peer_closed:
             self._give_up(self.cause, _CLOSED)
@@ -844,9 +868,10 @@ class Socket:
             self._wait_closed()
             return failure(_CLOSED)
         self._closed = True
-        if self._err is None:
+        fault, self._fault = self._fault, None
+        if self._err is None or fault is not None:
             self._err = _CLOSED
-            self._taken.clear()
+        self._taken = _NONE_TAKEN
         if self.cause is None:
             self.cause = f"closed here: {code or NORMAL}"
         stream = self._stream
@@ -855,7 +880,9 @@ class Socket:
         self._send_close(payload)
         try:
             deadline = monotonic() + self._limits.close_timeout / 1000
-            if not self._peer_closed:
+            if fault is not None:
+                self._log_fault(fault)
+            elif not self._peer_closed:
                 self._await_close(deadline)
             if not self._server:
                 # Section 7.1.1: the server closes TCP first, so that it keeps TIME_WAIT.
@@ -886,7 +913,7 @@ class Socket:
             try:
                 got = self._messages.next(stream.buf)
             except ProtocolError as exc:
-                logger.info(f"websocket: {self.conn.remoteaddr}: {exc.text} (while closing)")
+                self._log_fault(exc)
                 return
             if isinstance(got, tuple):
                 if got[0] == CLOSE:
@@ -904,6 +931,9 @@ class Socket:
             elif stream.fill(got, deadline) is not None:
                 return
 
+    def _log_fault(self, exc: ProtocolError) -> None:
+        logger.info(f"websocket: {self.conn.remoteaddr}: {exc.text} (while closing)")
+
     def _await_end(self, deadline: float) -> None:
         """Reads until the peer ends the connection, or the deadline."""
         stream = self._stream
@@ -919,7 +949,6 @@ class Socket:
         if self._unread is not None:
             self._unread.stop()
         self._stream.close(await_end)
-        self.broken()
         closers, self._closers = self._closers, None
         for task in closers or ():
             scheduler.wake(task)
@@ -949,14 +978,6 @@ class Socket:
 
     def __repr__(self) -> str:
         return f"<websocket with {self.conn.remoteaddr}, {self._err or 'open'}>"
-
-
-def _look(ref: weakref.ref[Socket]) -> None:
-    sock = ref()
-    if sock is not None:
-        if sock._unread is not None:
-            sock._unread.timer = None
-        sock._look_through()
 
 
 def _forgotten(stream: Stream, keepalive: Keepalive, unread: Unread | None) -> None:

@@ -1,101 +1,146 @@
-"""Bookkeeping for a buffer that nobody reads, and that is looked through where it lies: how far, and which control frames in it
-have been acted upon already. The package's header says what that is for."""
+"""A socket that nobody reads: what has arrived is taken off the buffer after a while, so
+that its control frames are acted upon. The package's header says what that is for.
+
+What is taken goes where messages that came together with one that was read are, and the
+reader finds it there, in its order.
+"""
 
 from __future__ import annotations
 
+import weakref
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ..._core import scheduler
 from ..._core.timers import Timer
-from ..._wire.ws import CLOSE, FIN, MessageReader
+from ..._wire.error import ProtocolError
+from ..._wire.messages import Taken
 
+if TYPE_CHECKING:
+    from ._socket import Socket
+
+LOOK = 0.1
+"""Seconds after which data that nobody waits for is taken: a busy handler usually reads
+it before."""
 UNREAD = 10.0
-"""Seconds after which a buffer that was looked through counts as read by nobody, rather than by somebody slow."""
+"""Seconds after which a socket counts as read by nobody, rather than by somebody slow."""
+OVERHEAD = 16
+"""Bytes that each message in the queue counts beside its data. Tiny ones need some 100
+beside that, so the queue takes at most seven times the memory that it counts."""
+
+_CONTROLS = ("ping", "pong")
+
+
+def _size(item: Taken) -> int:
+    return len(item[0]) + OVERHEAD
 
 
 class Unread:
-    """See the module's header. ``timer`` is that of the next look."""
+    """See the module's header. ``timer`` is set while there is something to take."""
 
-    __slots__ = ("_at", "_base", "_data", "_frames", "_since", "timer")
+    __slots__ = ("_answered", "_held", "_queue", "_seen", "_since", "timer")
 
     def __init__(self) -> None:
         self.timer: Timer | None = None
-        self._frames: list[tuple[int, int, bool]] = []
-        """Where the control frames that were acted upon start and end, and whether they are pongs to pings of ours; counted
-        from where the buffer began ``_base`` bytes ago."""
-        self._base = 0
-        self._at = 0
-        """Up to where the buffer was looked through."""
-        self._data = False
-        """Whether data frames may come before that."""
-        self._since = 0.0
+        self._queue: list[Taken] = []
+        """The queue as the last call left it, and its length then: if either differs now,
+        somebody has read."""
+        self._seen = 0
+        self._since = monotonic()
         """When somebody read last, as far as is known."""
+        self._held = 0
+        """The size of the queue in bytes."""
+        self._answered = 0
+        """That of the control frames in it."""
 
     def stop(self) -> None:
-        """The connection has ended: nobody looks any more."""
+        """The connection has ended: nothing is taken any more."""
         if self.timer is not None:
             scheduler.loop.timers.cancel(self.timer)
             self.timer = None
 
-    def restart(self) -> int:
-        """Somebody has read, nobody knows how much: looking begins anew. How many control frames, the first in the buffer, were
-        acted upon before."""
-        known = len(self._frames)
-        self._frames.clear()
-        self._base = self._at = 0
-        self._data = False
-        self._since = monotonic()
-        return known
+    def take(self, sock: Socket) -> None:
+        """Takes what may be taken, and acts upon the control frames in it.
 
-    def look(self, messages: MessageReader, buf: bytearray, data: bool) -> list[tuple[int, bytes, int, int]]:
-        """The control frames that have come since the last look; see ``MessageReader.look``. ``data``: whether messages that
-        were taken off the buffer are still to be read."""
-        found, self._at, self._data = messages.look(buf, self._at, self._data or data)
-        return found
+        It stops when the queue is full, and goes on later. It is full with the limit
+        ``receive_mark``; so memory stays bounded.
+        """
+        stream, messages = sock._stream, sock._messages
+        now = monotonic()
+        self._count(sock._taken, now)
+        taken: list[Taken] = []
+        buf = stream.buf
+        try:
+            while self._held < stream.mark and sock._err is None:
+                size = messages.complete(buf, self._held + messages.held < stream.mark)
+                if size < 0:
+                    break
+                frame = buf[:size]
+                del buf[:size]
+                try:
+                    got = messages.next(frame)
+                except ProtocolError as exc:
+                    sock._fault_unread(exc, taken)
+                    break
+                if isinstance(got, int):
+                    continue
+                shown = sock._shown(*got, len(taken) + len(sock._taken))
+                if shown is not None:
+                    taken.append(shown)
+                    self._held += _size(shown)
+                    if shown[1] in _CONTROLS:
+                        self._answered += _size(shown)
+        finally:
+            if not stream.closed:
+                taken.reverse()
+                sock._taken = self._queue = taken + sock._taken
+                self._seen = len(self._queue)
+        if sock._err is not None:
+            return
+        full = self._held + messages.held >= stream.mark
+        if self._answered > stream.mark >> 2 and now >= self._since + UNREAD:
+            sock._taken = self._queue = self._thin_out(sock._taken, stream.mark >> 3)
+            self._seen = len(self._queue)
+        if stream.paused:
+            stream.set_mark(stream.mark)  # reading may go on
+        if full and buf:
+            # Each time it waits for as long as nobody has read.
+            self._arm(weakref.ref(sock), max(LOOK, min(now - self._since, UNREAD)))
 
-    def add(self, start: int, end: int, ours: bool) -> None:
-        """The control frame that lies there was acted upon."""
-        self._frames.append((start + self._base, end + self._base, ours))
+    def wait(self, sock: weakref.ref[Socket]) -> None:
+        """There is something to take: sets the timer."""
+        self._arm(sock, LOOK)
 
-    def shown(self) -> bool:
-        """A control frame was taken off the buffer: whether it was acted upon before."""
-        if not self._frames:
-            return False
-        self._frames.pop(0)
-        return True
+    def _arm(self, sock: weakref.ref[Socket], seconds: float) -> None:
+        self.timer = scheduler.loop.timers.add(monotonic() + seconds, _take, sock, internal=True)
 
-    def taken(self, size: int) -> None:
-        """Somebody has read so many bytes off the buffer: they need not be looked at again."""
-        self._since = monotonic()
-        self._base += size
-        self._at = max(0, self._at - size)
-        self._data = self._at > 0
+    def _count(self, queue: list[Taken], now: float) -> None:
+        """Brings the sizes up to date if somebody has read since the last call."""
+        if queue is not self._queue or len(queue) != self._seen:
+            self._since = now
+            self._held = sum(map(_size, queue))
+            self._answered = sum(_size(item) for item in queue if item[1] in _CONTROLS)
 
-    def size(self) -> int:
-        """The bytes of the control frames that were acted upon and still lie in the buffer."""
-        return sum(end - start for start, end, _ in self._frames)
+    def _thin_out(self, queue: list[Taken], most: int) -> list[Taken]:
+        """Drops control frames: in hours they would fill the queue. The newest stay to be
+        shown, ``most`` bytes of them."""
+        kept = []
+        self._answered = 0
+        for item in queue:
+            size = _size(item)
+            if item[1] in _CONTROLS:
+                if self._answered + size > most:
+                    most = 0
+                    self._held -= size
+                    continue
+                self._answered += size
+            kept.append(item)
+        return kept
 
-    def abandoned(self) -> bool:
-        """Whether nobody has read for long."""
-        return monotonic() >= self._since + UNREAD
 
-    def thin_out(self, buf: bytearray, most: int) -> None:
-        """Cuts control frames that were acted upon out of the buffer: in hours they would fill it. The newest stay to be shown,
-        ``most`` bytes of them, but for pongs to our pings; and a close frame stays."""
-        base, size = self._base, self.size()
-        kept = bytearray()
-        left: list[tuple[int, int, bool]] = []
-        at = 0
-        for start, end, ours in self._frames:
-            first, last = start - base, end - base
-            if (ours or size > most) and buf[first] != FIN | CLOSE:
-                kept += buf[at:first]
-                at = last
-            else:
-                cut = at - len(kept)
-                left.append((start - cut, end - cut, ours))
-            size -= last - first
-        self._at -= at - len(kept)
-        kept += buf[at:]
-        buf[:] = kept
-        self._frames = left
+def _take(ref: weakref.ref[Socket]) -> None:
+    sock = ref()
+    if sock is not None:
+        assert sock._unread is not None
+        sock._unread.timer = None
+        sock._take_unread()
