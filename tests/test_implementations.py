@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import json
 import runpy
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import silly
 from silly._wire import mask, messages, speedups
 
 from . import implementations
+from .children import Child
 from .implementations import (
     ACCELERATED,
     AVAILABLE,
@@ -135,3 +137,92 @@ def test_python_is_chosen_when_the_environment_says_so(monkeypatch: pytest.Monke
 def test_python_is_chosen_where_c_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "silly._wire._speedups", None)
     assert chosen(monkeypatch, None) == {**PURE, "accelerated": False}
+
+
+# ---- the limits ----------------------------------------------------------------------------------------------------------
+
+LIMITS = """
+import importlib, json, socket, sys
+from silly._wire import mask, messages, payload
+from silly.net import _gathered
+
+# Neither module in C is loaded yet: this process was told to do without.
+numbers = json.loads(sys.argv[1])
+messages.BATCH, messages.FRAGMENT = numbers["BATCH"], numbers["FRAGMENT"]
+payload.RESERVE, payload.LEAST = numbers["RESERVE"], numbers["LEAST"]
+_gathered.GATHER, _gathered.JOINED = numbers["GATHER"], numbers["JOINED"]
+
+def most(size, holds):
+    while not holds(size):
+        size -= 1
+    return size
+
+def room(payload):
+    with payload.room() as view:
+        return len(view)
+
+def limits(take_messages, message_frame, Payload, Gathered):
+    rest = []
+    take_messages(bytearray(b"\\x82\\x01x" * 1000), rest, False, 100)
+    yield "BATCH", 1 + len(rest)
+    yield "FRAGMENT", 1 + most(70_000, lambda size: message_frame(b"x" * size, "binary", None) is not None)
+    given = Payload(10**8, None)
+    given.add(bytearray(10**6))
+    reserve = (room(given) + 10**6) // 10**6
+    yield "RESERVE", reserve
+    yield "LEAST", room(Payload(10**8, None)) // reserve
+    yield "GATHER", 1 + most(200_000, lambda size: Gathered().gather(b"x" * size))
+
+    class Output(Gathered):
+        def _flush(self, sent, failure):
+            self.unsent = -1
+
+    def joins(size):
+        end, other = socket.socketpair()
+        output = Output()
+        output.fd = end.fileno()
+        output._out += [b"x", b"x" * (size - 1)]
+        output.unsent = size
+        output.flush()
+        end.close()
+        other.close()
+        return output.unsent == 0
+
+    yield "JOINED", most(numbers["JOINED"] + 1, joins)
+
+for name in sys.argv[2:]:
+    if name == "pure":
+        found = limits(messages.take_messages, messages.message_frame, payload.Payload, _gathered.Gathered)
+    else:
+        wire, net = importlib.import_module("silly._wire._speedups"), importlib.import_module("silly.net._speedups")
+        found = limits(wire.take_messages, wire.message_frame, wire.Payload, net.Gathered)
+    print(json.dumps(dict(found)))
+"""
+
+
+@needs_c
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"BATCH": 3, "FRAGMENT": 100, "RESERVE": 2, "LEAST": 500, "GATHER": 1000, "JOINED": 10},
+        {"BATCH": 200, "FRAGMENT": 60_000, "RESERVE": 20, "LEAST": 20_000, "GATHER": 150_000, "JOINED": 40_000},
+    ],
+)
+def test_a_limit_that_is_changed_in_python_is_changed_in_c(numbers: dict[str, int]) -> None:
+    with Child("-c", LIMITS, json.dumps(numbers), "pure", "c", env={"SILLY_PURE": "1"}) as child:
+        assert [json.loads(child.line()) for _ in range(2)] == [numbers, numbers]
+        assert (child.wait(), child.errors()) == (0, "")
+
+
+@needs_c
+@pytest.mark.parametrize("number", [0, -1])
+def test_c_takes_no_limit_that_is_none(number: int) -> None:
+    for home, name, module in (
+        ("silly._wire.messages", "BATCH", "silly._wire._speedups"),
+        ("silly._wire.payload", "LEAST", "silly._wire._speedups"),
+        ("silly.net._gathered", "JOINED", "silly.net._speedups"),
+    ):
+        program = f"import importlib, {home}\n{home}.{name} = {number}\nimportlib.import_module('{module}')"
+        with Child("-c", program, env={"SILLY_PURE": "1"}) as child:
+            assert child.wait() == 1
+            assert child.errors().endswith(f"ValueError: {name} is not a positive number\n")

@@ -1,14 +1,16 @@
-/* The WebSocket wire code that costs the most in Python: masking (RFC 6455, section 5.3), taking whole messages off a
- * connection's buffer, and building the frame of a message (section 5.2).
+/* The WebSocket wire code that costs the most in Python: masking (RFC 6455, section 5.3),
+ * taking whole messages off a connection's buffer, and building the frame of a message
+ * (section 5.2).
  *
- * Everything here has a twin in Python, in `mask.py`, `messages.py` and `payload.py`, which says what it does, and the tests
- * run both. What
- * isn't simple (control frames, fragments, compression, anything that might be wrong) is left where it lies for the Python
- * code: so no rule of the protocol is decided here but "this is a whole, valid, unfragmented data frame".
+ * Everything here has a twin in Python, in `mask.py`, `messages.py` and `payload.py`, which
+ * says what it does; the tests run both, and the limits come from there. What isn't simple
+ * (control frames, fragments, compression, anything that might be wrong) is left where it lies
+ * for the Python code: so no rule of the protocol is decided here but "this is a whole, valid,
+ * unfragmented data frame".
  *
- * All functions hold the GIL throughout: a mebibyte is masked in less time than another thread would wait for it. There is no
- * state but the names of the two types, which the module owns. Only the limited API is used, so one build serves every Python
- * from 3.11 on.
+ * All functions hold the GIL throughout: a mebibyte is masked in less time than another thread
+ * would wait for it. The module owns its state: the names of the two types, and the limits.
+ * Only the limited API is used, so one build serves every Python from 3.11 on.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
@@ -19,18 +21,20 @@
 enum { FIN_TEXT = 0x81, FIN_BINARY = 0x82, MASKED = 0x80 };
 
 enum {
-    BATCH = 64,        /* messages taken at once: after as many `read` lets other tasks run */
-    FRAGMENT = 65536,  /* messages from here on are sent in fragments */
-    SMALL = 1024,      /* text up to here is unmasked on the stack */
-    RESERVE = 8,       /* times what has come of a payload is what is reserved for it */
-    LEAST = 8192,      /* of which so much is taken to have come */
+    ON_STACK = 1024, /* bytes of text that are unmasked on the stack; longer text gets memory */
+    FEW = 64,        /* messages that are held on the stack; a larger batch gets memory */
     LONGEST_HEAD = 14
 };
 
 typedef struct {
     PyObject *text;
     PyObject *binary;
-} Names;
+    /* Of `messages.py` and `payload.py`, read when the module is initialised. */
+    Py_ssize_t batch;
+    Py_ssize_t fragment;
+    Py_ssize_t reserve;
+    Py_ssize_t least;
+} State;
 
 /* Writes `size` bytes of `from`, masked with the four bytes of `key`, to `to`. The words are copied in and out, so any
  * alignment is right; `from` and `to` may be the same. */
@@ -148,12 +152,12 @@ unmask(PyObject *module, PyObject *const *args, Py_ssize_t count)
 static PyObject *
 make_text(const unsigned char *payload, Py_ssize_t size, const unsigned char *key)
 {
-    unsigned char small[SMALL];
+    unsigned char small[ON_STACK];
     unsigned char *plain = small;
     if (key == NULL) {
         return PyUnicode_DecodeUTF8((const char *)payload, size, NULL);
     }
-    if (size > SMALL && (plain = PyMem_Malloc((size_t)size)) == NULL) {
+    if (size > ON_STACK && (plain = PyMem_Malloc((size_t)size)) == NULL) {
         return PyErr_NoMemory();
     }
     mask_bytes(plain, payload, (size_t)size, key);
@@ -212,7 +216,7 @@ read_frame(const unsigned char *from, Py_ssize_t have, int masked, Py_ssize_t mo
 
 /* The `(data, typ)` of a frame; NULL with an error, or without one when its text isn't UTF-8. */
 static PyObject *
-make_message(const Names *names, const Frame *frame)
+make_message(const State *state, const Frame *frame)
 {
     PyObject *data;
     if (frame->text) {
@@ -230,7 +234,7 @@ make_message(const Names *names, const Frame *frame)
     if (data == NULL) {
         return NULL;
     }
-    PyObject *message = PyTuple_Pack(2, data, frame->text ? names->text : names->binary);
+    PyObject *message = PyTuple_Pack(2, data, frame->text ? state->text : state->binary);
     Py_DECREF(data);
     return message;
 }
@@ -239,8 +243,9 @@ make_message(const Names *names, const Frame *frame)
 static PyObject *
 take_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    const Names *names = PyModule_GetState(module);
-    PyObject *messages[BATCH];
+    const State *state = PyModule_GetState(module);
+    PyObject *few[FEW];
+    PyObject **messages = few;
     PyObject *result = NULL;
     Py_ssize_t taken = 0;
     Py_ssize_t at = 0;
@@ -259,15 +264,18 @@ take_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     const int masked = truth ? MASKED : 0;
+    if (state->batch > FEW && (messages = PyMem_Calloc((size_t)state->batch, sizeof *messages)) == NULL) {
+        return PyErr_NoMemory();
+    }
     /* While it is exported nothing can resize it, not even a finalizer that an allocation here may run. */
     if (PyObject_GetBuffer(args[0], &buf, PyBUF_SIMPLE) < 0) {
-        return NULL;
+        goto end;
     }
     const Py_ssize_t have = buf.len;
-    while (most >= 0 && taken < BATCH) {
+    while (most >= 0 && taken < state->batch) {
         Frame frame;
         const Py_ssize_t size = read_frame((const unsigned char *)buf.buf + at, have - at, masked, most, &frame);
-        PyObject *message = size ? make_message(names, &frame) : NULL;
+        PyObject *message = size ? make_message(state, &frame) : NULL;
         if (message == NULL) {
             break;
         }
@@ -279,7 +287,8 @@ take_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
         goto end;
     }
     if (taken == 0) {
-        return Py_NewRef(Py_None);
+        result = Py_NewRef(Py_None);
+        goto end;
     }
     /* In reverse, for `rest.pop()`. */
     const Py_ssize_t before = PyList_Size(args[1]);
@@ -297,6 +306,9 @@ take_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
 end:
     while (taken > 0) {
         Py_DECREF(messages[--taken]);
+    }
+    if (messages != few) {
+        PyMem_Free(messages);
     }
     return result;
 }
@@ -318,7 +330,7 @@ write_head(unsigned char *to, unsigned char first, Py_ssize_t size, int masked)
 static PyObject *
 message_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    const Names *names = PyModule_GetState(module);
+    const State *state = PyModule_GetState(module);
     const char *payload;
     char *key = NULL;
     Py_ssize_t size;
@@ -327,12 +339,12 @@ message_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     /* Names as they stand in a program are interned, so there is but one of each; another goes the longer way. */
-    const int text = args[1] == names->text;
-    if (!text && args[1] != names->binary) {
+    const int text = args[1] == state->text;
+    if (!text && args[1] != state->binary) {
         return Py_NewRef(Py_None);
     }
     if (PyUnicode_CheckExact(args[0])) {
-        if (PyUnicode_GetLength(args[0]) >= FRAGMENT) {
+        if (PyUnicode_GetLength(args[0]) >= state->fragment) {
             return Py_NewRef(Py_None); /* before its UTF-8 is made, which the text would keep */
         }
         payload = PyUnicode_AsUTF8AndSize(args[0], &size);
@@ -351,7 +363,7 @@ message_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
     else {
         return Py_NewRef(Py_None);
     }
-    if (size >= FRAGMENT) {
+    if (size >= state->fragment) {
         return Py_NewRef(Py_None);
     }
     if (args[2] != Py_None) {
@@ -427,11 +439,15 @@ make_room(Payload *self, Py_ssize_t coming)
     if (self->got < self->capacity || self->got == self->size) {
         return 0;
     }
-    Py_ssize_t come = coming < self->size - self->got ? self->got + coming : self->size;
-    if (come < LEAST) {
-        come = LEAST;
+    const State *state = PyType_GetModuleState(Py_TYPE((PyObject *)self));
+    if (state == NULL) {
+        return -1;
     }
-    const Py_ssize_t capacity = come < self->size / RESERVE ? come * RESERVE : self->size;
+    Py_ssize_t come = coming < self->size - self->got ? self->got + coming : self->size;
+    if (come < state->least) {
+        come = state->least;
+    }
+    const Py_ssize_t capacity = come < self->size / state->reserve ? come * state->reserve : self->size;
     unsigned char *to;
     PyObject *bytes = new_bytes(capacity, &to);
     if (bytes == NULL) {
@@ -670,13 +686,49 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Sets `*limit` to the number that the module `home` calls `name`. */
+static int
+read_limit(PyObject *home, const char *name, Py_ssize_t *limit)
+{
+    PyObject *number = PyObject_GetAttrString(home, name);
+    if (number == NULL) {
+        return -1;
+    }
+    *limit = PyLong_AsSsize_t(number);
+    Py_DECREF(number);
+    if (*limit < 1) {
+        if (!PyErr_Occurred()) {
+            PyErr_Format(PyExc_ValueError, "%s is not a positive number", name);
+        }
+        return -1;
+    }
+    return 0;
+}
+
+/* Reads two limits from the module that is called `home`. */
+static int
+read_limits(const char *home, const char *first, Py_ssize_t *one, const char *second, Py_ssize_t *other)
+{
+    PyObject *module = PyImport_ImportModule(home);
+    if (module == NULL) {
+        return -1;
+    }
+    const int failed = read_limit(module, first, one) < 0 || read_limit(module, second, other) < 0;
+    Py_DECREF(module);
+    return failed ? -1 : 0;
+}
+
 static int
 start(PyObject *module)
 {
-    Names *names = PyModule_GetState(module);
-    names->text = PyUnicode_InternFromString("text");
-    names->binary = PyUnicode_InternFromString("binary");
-    if (names->text == NULL || names->binary == NULL) {
+    State *state = PyModule_GetState(module);
+    if (read_limits("silly._wire.messages", "BATCH", &state->batch, "FRAGMENT", &state->fragment) < 0
+        || read_limits("silly._wire.payload", "RESERVE", &state->reserve, "LEAST", &state->least) < 0) {
+        return -1;
+    }
+    state->text = PyUnicode_InternFromString("text");
+    state->binary = PyUnicode_InternFromString("binary");
+    if (state->text == NULL || state->binary == NULL) {
         return -1;
     }
     PyObject *payload = PyType_FromModuleAndSpec(module, &payload_spec, NULL);
@@ -691,9 +743,9 @@ start(PyObject *module)
 static int
 clear(PyObject *module)
 {
-    Names *names = PyModule_GetState(module);
-    Py_CLEAR(names->text);
-    Py_CLEAR(names->binary);
+    State *state = PyModule_GetState(module);
+    Py_CLEAR(state->text);
+    Py_CLEAR(state->binary);
     return 0;
 }
 
@@ -709,7 +761,7 @@ static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "silly._wire._speedups",
     .m_doc = "Masking, messages and frames of WebSockets in C.",
-    .m_size = sizeof(Names),
+    .m_size = sizeof(State),
     .m_methods = functions,
     .m_slots = slots,
     .m_clear = clear,

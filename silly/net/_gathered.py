@@ -1,5 +1,6 @@
-"""The output that a stream has gathered, in pure Python; ``_speedups.c`` has the same in C. What happens for nearly every write
-is here, all else in ``_output.py``."""
+"""The output that a stream has gathered, in pure Python; ``_speedups.c`` has the same in C, with
+the limits that stand here. What happens for nearly every write is here, all else in
+``_output.py``."""
 
 from __future__ import annotations
 

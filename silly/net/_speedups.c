@@ -1,8 +1,10 @@
-/* Receiving and sending on a connection's descriptor, without the objects and the release of the interpreter's lock that the
- * methods of `socket` cost: they take as long as the system call itself.
+/* Receiving and sending on a connection's descriptor, without the objects and the release of
+ * the interpreter's lock that the methods of `socket` cost: they take as long as the system
+ * call itself.
  *
- * The twins in Python are in `_descriptor.py` and `_gathered.py`. The descriptors do not block, so the GIL is held throughout: no call waits, and
- * to let go of it costs more than most take. There is no state. Only the limited API is used.
+ * The twins in Python are in `_descriptor.py` and `_gathered.py`; the limits come from there.
+ * The descriptors do not block, so the GIL is held throughout: no call waits, and to let go of
+ * it costs more than most take. There is no state but the limits. Only the limited API is used.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
@@ -15,9 +17,14 @@
 
 enum {
     NOTHING = -1,
-    SMALL = 16 * 1024, /* up to here a copy costs less than to do without */
-    GATHER = 64 * 1024 /* so much unsent is not left to the end of the drain */
+    ON_STACK = 16 * 1024 /* up to here, to receive on the stack and copy is cheaper than to receive in place */
 };
+
+/* Those of `_gathered.py`, read when this module is initialised. */
+static Py_ssize_t gather_limit;
+static Py_ssize_t joined_limit;
+/* Where pieces are joined: `joined_limit` bytes. One serves all streams, since the GIL is held while it is in use. */
+static char *joined;
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* where it is missing, Python ignores the signal */
@@ -53,7 +60,7 @@ refused(void)
 static PyObject *
 receive(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    char small[SMALL];
+    char small[ON_STACK];
     (void)module;
     if (count != 3 || !PyByteArray_Check(args[1])) {
         PyErr_SetString(PyExc_TypeError, "receive takes a descriptor, a bytearray and a size");
@@ -73,7 +80,7 @@ receive(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     ssize_t got;
-    if (size <= SMALL) {
+    if (size <= ON_STACK) {
         got = recv(fd, small, (size_t)size, MSG_DONTWAIT);
         if (got > 0) {
             if (PyByteArray_Resize(buf, before + got) < 0) {
@@ -226,7 +233,7 @@ gathered_gather(PyObject *object, PyObject *data)
         return Py_NewRef(Py_False);
     }
     const Py_ssize_t size = PyBytes_Size(data);
-    if (self->unsent >= GATHER || size >= GATHER - self->unsent) {
+    if (self->unsent >= gather_limit || size >= gather_limit - self->unsent) {
         return Py_NewRef(Py_False);
     }
     if (PyList_Append(self->out, data) < 0) {
@@ -289,8 +296,7 @@ static PyObject *
 gathered_flush(PyObject *object, PyObject *unused)
 {
     Gathered *self = (Gathered *)object;
-    char small[SMALL];
-    const char *data = small;
+    const char *data = joined;
     (void)unused;
     self->dirty = 0;
     if (check_gathered(self) < 0) {
@@ -300,6 +306,10 @@ gathered_flush(PyObject *object, PyObject *unused)
     if (pieces == 0 || self->blocked) {
         return Py_NewRef(Py_None);
     }
+    const int fd = descriptor(self->fd);
+    if (fd < 0) {
+        return NULL;
+    }
     PyObject *first = PyList_GetItem(self->out, 0);
     Py_ssize_t size;
     if (pieces == 1 && PyBytes_CheckExact(first)) {
@@ -307,14 +317,10 @@ gathered_flush(PyObject *object, PyObject *unused)
         size = PyBytes_Size(first);
     }
     else {
-        size = join(self->out, pieces, small, SMALL);
+        size = join(self->out, pieces, joined, joined_limit);
     }
     if (size < 0) {
         return flush_rest(object, 0, 0);
-    }
-    const int fd = descriptor(self->fd);
-    if (fd < 0) {
-        return NULL;
     }
     const ssize_t sent = send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0) {
@@ -378,9 +384,52 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Sets `*limit` to the number that the module `home` calls `name`. */
+static int
+read_limit(PyObject *home, const char *name, Py_ssize_t *limit)
+{
+    PyObject *number = PyObject_GetAttrString(home, name);
+    if (number == NULL) {
+        return -1;
+    }
+    *limit = PyLong_AsSsize_t(number);
+    Py_DECREF(number);
+    if (*limit < 1) {
+        if (!PyErr_Occurred()) {
+            PyErr_Format(PyExc_ValueError, "%s is not a positive number", name);
+        }
+        return -1;
+    }
+    return 0;
+}
+
+static int
+read_limits(void)
+{
+    PyObject *home = PyImport_ImportModule("silly.net._gathered");
+    if (home == NULL) {
+        return -1;
+    }
+    const int failed = read_limit(home, "GATHER", &gather_limit) < 0 || read_limit(home, "JOINED", &joined_limit) < 0;
+    Py_DECREF(home);
+    if (failed) {
+        return -1;
+    }
+    char *larger = PyMem_Realloc(joined, (size_t)joined_limit);
+    if (larger == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    joined = larger;
+    return 0;
+}
+
 static int
 start(PyObject *module)
 {
+    if (read_limits() < 0) {
+        return -1;
+    }
     PyObject *gathered = PyType_FromModuleAndSpec(module, &gathered_spec, NULL);
     if (gathered == NULL) {
         return -1;
