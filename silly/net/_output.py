@@ -19,6 +19,7 @@ from typing import Protocol
 from .. import errno
 from .._core import scheduler
 from .._core.timers import Timer
+from .._core.waiting import Leaving, Waiters
 from .._wire.limits import Limits
 from ._chosen import Gathered, send
 from ._gathered import GATHER
@@ -97,7 +98,8 @@ class Output(Gathered):
         self.wants_room = False
         """Whether to tell the owner once when the kernel has taken most of the output that it refused."""
         self._all_dirty = _loop.dirty
-        self._writers: list[scheduler.Task] | None = None
+        self._writers: Waiters[str | None] | None = None
+        """Who waits for the kernel to take output; None where nobody does."""
         self.filed = 0
         """Bytes of the last file that were sent."""
         self._progress = 0.0
@@ -200,7 +202,7 @@ class Output(Gathered):
             self._run += self.unsent
             self._transmit()
         if self.unsent > self.limits.unsent:
-            return self._wait_sent()
+            return self.wait_sent()
         if self._run > RUN and _loop.current is not None:
             # The peer keeps up with us, so nothing else makes this task wait: others, timers and signals want to run.
             self._run = 0
@@ -275,7 +277,7 @@ class Output(Gathered):
                 self._transmit()
             if not self._blocked:
                 break
-            err = self._wait_sent()
+            err = self.wait_sent()
             if err is not None:
                 return err
         return self.werr
@@ -308,23 +310,19 @@ class Output(Gathered):
             self._sent(sent)
         self._transmit()
 
-    def _wait_sent(self) -> str | None:
-        """Waits until the unsent bytes are below the low mark."""
-        if scheduler.leaving():
-            return errno.CLOSED
-        task = scheduler.current()
+    def wait_sent(self) -> str | None:
+        """Waits until no more than a quarter of ``limits.unsent`` is unsent; None, or the error.
+
+        Raises RuntimeError where there is no task.
+        """
         if self._writers is None:
-            self._writers = []
-        self._writers.append(task)
+            self._writers = Waiters()
         try:
-            err: str | None = scheduler.park(self)
-        except BaseException as exc:
-            if self._writers is not None and task in self._writers:
-                self._writers.remove(task)
-            if isinstance(exc, scheduler.DeadlineOver):
-                return errno.TIMEDOUT
-            raise
-        return err
+            return self._writers.wait(self)
+        except Leaving:
+            return errno.CLOSED
+        except scheduler.DeadlineOver:
+            return errno.TIMEDOUT
 
     def _transmit(self) -> None:
         """Sends until everything is sent or the kernel refuses."""
@@ -437,8 +435,8 @@ class Output(Gathered):
 
     def _wake_writers(self, value: str | None) -> None:
         writers, self._writers = self._writers, None
-        for task in writers or ():
-            scheduler.wake(task, value)
+        if writers is not None:
+            writers.wake_all(value)
 
     def _tell_owner(self) -> None:
         owner = self.owner()

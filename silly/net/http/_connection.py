@@ -83,7 +83,7 @@ class Connection:
         closed, within the limit ``linger``."""
         stream = self._conn._stream
         stream.flush()
-        while stream.unsent and stream._wait_sent() is None:
+        while stream.unsent and stream.wait_sent() is None:
             pass
 
     def serve(self) -> None:
