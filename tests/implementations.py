@@ -1,4 +1,4 @@
-"""Both implementations of the wire functions (and a class), either of which a test may run on: ``silly._wire.speedups``
+"""Both implementations of the wire functions (and a class), either of which a test may run on: ``silly._wire.accelerated``
 chooses one for a process, by what was built.
 
 Whoever uses them has bound their names at import. ``using`` finds all such bindings, and exchanges what they hold;
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import silly
-from silly._wire import mask, messages, payload, speedups
+from silly._wire import accelerated, mask, messages, payload
 
 Functions = dict[str, Any]
 
@@ -51,7 +51,7 @@ if os.environ.get("SILLY_PURE") == "1":
 elif NEEDED:
     NAMES = ["accelerated"]
 
-CHOSEN: Functions = {name: getattr(speedups, name) for name in PURE}
+CHOSEN: Functions = {name: getattr(accelerated, name) for name in PURE}
 IMPLEMENTATIONS = {"pure": PURE, "accelerated": ACCELERATED}
 AVAILABLE = [functions for functions in IMPLEMENTATIONS.values() if functions]
 

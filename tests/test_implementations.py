@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import silly
-from silly._wire import mask, messages, speedups
+from silly._wire import accelerated, mask, messages
 
 from . import implementations
 from .children import Child
@@ -43,7 +43,7 @@ ROOT = Path(silly.__file__).parent
 def test_the_extension_is_there() -> None:
     """Without it the tests skip that need it; but with ``SILLY_NEED_C=1``, which continuous integration sets, they fail."""
     assert not MISSING
-    assert set(ACCELERATED) == set(PURE) == set(speedups.__all__) - {"accelerated"}
+    assert set(ACCELERATED) == set(PURE) == set(accelerated.__all__) - {"in_c"}
     assert not [name for name in PURE if ACCELERATED[name] is PURE[name]]
 
 
@@ -60,7 +60,7 @@ def test_every_extension_was_built(source: Path) -> None:
 
 def test_all_of_silly_uses_those_that_speedups_chose() -> None:
     """Whoever took a function from ``mask`` or ``messages`` would run Python for ever."""
-    assert {binding.module for binding in bindings()} >= {"silly._wire.speedups", "silly._wire.ws"}
+    assert {binding.module for binding in bindings()} >= {"silly._wire.accelerated", "silly._wire.ws"}
     assert [binding for binding in bindings() if binding.value is not CHOSEN[binding.function]] == []
 
 
@@ -104,39 +104,39 @@ def test_what_using_does_not_find_is_seen() -> None:
 def test_using_within_using() -> None:
     with using(FORBIDDEN):
         with using(PURE):
-            assert speedups.apply_mask is mask.apply_mask
+            assert accelerated.apply_mask is mask.apply_mask
         with pytest.raises(AssertionError, match="this test runs once, but uses 'apply_mask'"):
-            speedups.apply_mask(b"", bytes(4))
-    assert speedups.apply_mask is CHOSEN["apply_mask"]
+            accelerated.apply_mask(b"", bytes(4))
+    assert accelerated.apply_mask is CHOSEN["apply_mask"]
 
 
 # ---- the choice ----------------------------------------------------------------------------------------------------------
 
 
 def chosen(monkeypatch: pytest.MonkeyPatch, pure: str | None) -> dict[str, Any]:
-    """The names of ``speedups`` as a process has them whose ``SILLY_PURE`` is this."""
+    """The names of ``accelerated`` as a process has them whose ``SILLY_PURE`` is this."""
     if pure is None:
         monkeypatch.delenv("SILLY_PURE", raising=False)
     else:
         monkeypatch.setenv("SILLY_PURE", pure)
-    assert speedups.__file__ is not None
-    names = runpy.run_path(speedups.__file__, run_name="silly._wire.speedups")
-    return {name: names[name] for name in speedups.__all__}
+    assert accelerated.__file__ is not None
+    names = runpy.run_path(accelerated.__file__, run_name="silly._wire.accelerated")
+    return {name: names[name] for name in accelerated.__all__}
 
 
 @needs_c
 @pytest.mark.parametrize("pure", [None, "", "0"])
 def test_c_is_chosen_where_it_was_built(monkeypatch: pytest.MonkeyPatch, pure: str | None) -> None:
-    assert chosen(monkeypatch, pure) == {**ACCELERATED, "accelerated": True}
+    assert chosen(monkeypatch, pure) == {**ACCELERATED, "in_c": True}
 
 
 def test_python_is_chosen_when_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chosen(monkeypatch, "1") == {**PURE, "accelerated": False}
+    assert chosen(monkeypatch, "1") == {**PURE, "in_c": False}
 
 
 def test_python_is_chosen_where_c_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "silly._wire._speedups", None)
-    assert chosen(monkeypatch, None) == {**PURE, "accelerated": False}
+    assert chosen(monkeypatch, None) == {**PURE, "in_c": False}
 
 
 # ---- the limits ----------------------------------------------------------------------------------------------------------

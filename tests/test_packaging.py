@@ -135,7 +135,7 @@ def test_a_wheel_with_the_extensions_and_then_without(tree: Path) -> None:
     tag, names, about = wheel(tree, env={"CC": NO_COMPILER})
     assert tag == "py3-none-any"
     assert [name for name in names if name.endswith((".so", ".o"))] == []
-    assert "silly/_wire/speedups.py" in names
+    assert "silly/_wire/accelerated.py" in names
     assert "Root-Is-Purelib: true" in about
 
 
@@ -158,9 +158,9 @@ def test_an_install_without_a_compiler(compiler: str, tree: Path, tmp_path: Path
     assert built(tmp_path / "installed") == []
     assert "slower Python code runs: silly._wire._speedups was not built" in runs(tmp_path / "installed")
     script = (
-        "from silly._wire import speedups\n"
-        "frame = speedups.message_frame('text', 'text', b'mask')\n"
-        "print(speedups.accelerated, speedups.take_messages(bytearray(frame), [], True, 100))\n"
+        "from silly._wire import accelerated\n"
+        "frame = accelerated.message_frame('text', 'text', b'mask')\n"
+        "print(accelerated.in_c, accelerated.take_messages(bytearray(frame), [], True, 100))\n"
     )
     assert python(tmp_path, "-c", script, path=tmp_path / "installed") == "False ('text', 'text')\n"
 

@@ -10,8 +10,8 @@ import timing
 
 import silly
 from silly._wire import http1
+from silly._wire.accelerated import apply_mask, message_frame, take_messages
 from silly._wire.deflate import Deflate, Deflater, Inflater
-from silly._wire.speedups import apply_mask, message_frame, take_messages
 from silly._wire.ws import MessageReader
 
 LIMITS = silly.Limits(message=2**21)

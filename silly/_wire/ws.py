@@ -17,10 +17,10 @@ import math
 import sys
 from typing import Any
 
+from .accelerated import Payload, apply_mask, unmask
 from .deflate import Inflater
 from .error import ProtocolError
 from .limits import Limits
-from .speedups import Payload, apply_mask, unmask
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN = 0x80

@@ -21,7 +21,7 @@ from .._core import scheduler
 from .._core.timers import Timer
 from .._core.waiting import Leaving, Waiters
 from .._wire.limits import Limits
-from ._chosen import Gathered, send
+from ._accelerated import Gathered, send
 from ._gathered import GATHER
 
 RUN = 1024 * 1024

@@ -28,9 +28,9 @@ from .._core import scheduler
 from .._core.loop import READ, WRITE
 from .._core.scheduler import READY
 from .._core.timers import Timer
+from .._wire.accelerated import Payload
 from .._wire.limits import DEFAULT, Limits
-from .._wire.speedups import Payload
-from ._chosen import receive
+from ._accelerated import receive
 from ._output import Output
 
 RECV = 16 * 1024

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from silly._wire import speedups
+from silly._wire import accelerated
 from silly._wire.deflate import Inflater
 from silly._wire.error import ProtocolError
 from silly._wire.limits import Limits
@@ -138,7 +138,7 @@ def batched(case: Case, pieces: list[bytes], whole: Read) -> tuple[list[tuple[in
             while True:
                 before = bytes(buf)
                 rest: list[tuple[str | bytes, str]] = []
-                taken = speedups.take_messages(buf, rest, case.server, reader.fast_limit)
+                taken = accelerated.take_messages(buf, rest, case.server, reader.fast_limit)
                 if taken is not None:
                     messages += [(TEXT if typ == "text" else BINARY, data) for data, typ in (taken, *reversed(rest))]
                     continue
@@ -158,7 +158,7 @@ def written(messages: list[tuple[int, Any]], masked: bool) -> list[bytes | None]
     frames = []
     for index, (opcode, data) in enumerate(messages):
         key = KEYS[index % len(KEYS)] if masked else None
-        frames.append(speedups.message_frame(data, "text" if opcode == TEXT else "binary", key))
+        frames.append(accelerated.message_frame(data, "text" if opcode == TEXT else "binary", key))
         payload = data.encode() if isinstance(data, str) else data
         if len(payload) < 300:  # the reference takes its time
             assert frames[-1] == encode(FIN | opcode, payload, masked, key=key or b"")

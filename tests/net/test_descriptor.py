@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from silly.net import _chosen, _descriptor, _gathered
+from silly.net import _accelerated as chosen
+from silly.net import _descriptor, _gathered
 
 from .support import reset_on_close
 
@@ -71,9 +72,9 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_the_implementation_that_was_chosen() -> None:
     pure = os.environ.get("SILLY_PURE") == "1"
-    assert not (pure and _chosen.accelerated)
-    name = "silly.net._speedups" if _chosen.accelerated else "silly.net._descriptor"
-    assert {_chosen.receive.__module__, _chosen.send.__module__} == {name}
+    assert not (pure and chosen.in_c)
+    name = "silly.net._speedups" if chosen.in_c else "silly.net._descriptor"
+    assert {chosen.receive.__module__, chosen.send.__module__} == {name}
 
 
 # ---- receive --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silly._wire import handshake, speedups, ws
+from silly._wire import accelerated, handshake, ws
 from silly._wire.header import Header
 from silly._wire.http1 import UNTIL_CLOSE, HeadReader, parse_request, parse_response, request_head, response_body_length
 from silly._wire.limits import DEFAULT, Limits
@@ -195,9 +195,9 @@ def test_frames_we_build_are_read_back(
 @STEADY
 @given(st.binary(max_size=1200), st.binary(min_size=4, max_size=4))
 def test_masking_is_its_own_inverse(payload: bytes, key: bytes) -> None:
-    masked = speedups.apply_mask(payload, key)
+    masked = accelerated.apply_mask(payload, key)
     assert masked == naive_mask(payload, key)
-    assert speedups.apply_mask(masked, key) == payload
+    assert accelerated.apply_mask(masked, key) == payload
 
 
 @STEADY

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silly._wire import speedups
+from silly._wire import accelerated
 from silly._wire.error import ProtocolError
 from silly._wire.limits import DEFAULT, Limits
 from silly._wire.messages import BATCH, FRAGMENT
@@ -51,7 +51,7 @@ def take(buf: bytearray, masked: bool, most: int = MOST) -> list[Taken]:
     """The messages of one call, in their order."""
     rest: list[Taken] = []
     before = bytes(buf)
-    first = speedups.take_messages(buf, rest, masked, most)
+    first = accelerated.take_messages(buf, rest, masked, most)
     if first is None:
         assert (buf, rest) == (before, []), "nothing has changed"
         return []
@@ -93,7 +93,7 @@ def test_a_mebibyte_and_more(masked: bool) -> None:
     for size in (2**20, 2**20 + 1, 2**23 + 13):
         payload = random.Random(size).randbytes(size)
         buf = bytearray(head(FIN | BINARY, size, masked) + (KEY if masked else b""))
-        buf += speedups.apply_mask(payload, KEY) if masked else payload
+        buf += accelerated.apply_mask(payload, KEY) if masked else payload
         same(take(buf, masked, size), [(payload, "binary")])
         assert not buf
         text = "aé日😀" * (size // 10)
@@ -118,7 +118,7 @@ def test_the_first_is_returned_and_the_next_is_last_in_the_rest(masked: bool) ->
     """``rest.pop()`` gives them in their order; what was in ``rest`` stays where it was."""
     buf = bytearray(b"".join(encode(FIN | TEXT, text, masked) for text in (b"1", b"2", b"3", b"4")))
     rest: list[Taken] = [("old", "text")]
-    assert speedups.take_messages(buf, rest, masked, MOST) == ("1", "text")
+    assert accelerated.take_messages(buf, rest, masked, MOST) == ("1", "text")
     assert rest == [("old", "text"), ("4", "text"), ("3", "text"), ("2", "text")]
     assert buf == b""
 
@@ -127,7 +127,7 @@ def test_the_first_is_returned_and_the_next_is_last_in_the_rest(masked: bool) ->
 def test_one_message_leaves_the_rest_as_it_is(masked: bool) -> None:
     rest: list[Taken] = []
     buf = bytearray(encode(FIN | BINARY, b"x", masked))
-    assert speedups.take_messages(buf, rest, masked, MOST) == (b"x", "binary")
+    assert accelerated.take_messages(buf, rest, masked, MOST) == (b"x", "binary")
     assert (rest, buf) == ([], b"")
 
 
@@ -156,7 +156,7 @@ def test_what_is_taken_is_a_copy(masked: bool) -> None:
 
 def test_whether_frames_are_masked_is_any_truth() -> None:
     for masked in (1, "x", [0]):
-        assert speedups.take_messages(bytearray(encode(FIN | TEXT, b"x", True)), [], masked, 1) == ("x", "text")  # type: ignore[arg-type]
+        assert accelerated.take_messages(bytearray(encode(FIN | TEXT, b"x", True)), [], masked, 1) == ("x", "text")  # type: ignore[arg-type]
 
 
 # ---- what is left --------------------------------------------------------------------------------------------------------
@@ -259,9 +259,9 @@ def test_a_buffer_that_is_looked_at_meanwhile_loses_nothing(masked: bool) -> Non
             buf = bytearray(data)
             rest: list[Taken] = list(old)
             with memoryview(buf), pytest.raises(BufferError):
-                speedups.take_messages(buf, rest, masked, MOST)
+                accelerated.take_messages(buf, rest, masked, MOST)
             assert (buf, rest) == (data, old)
-            assert speedups.take_messages(buf, rest, masked, MOST) == ("x", "text")
+            assert accelerated.take_messages(buf, rest, masked, MOST) == ("x", "text")
 
 
 @MASKED
@@ -400,7 +400,7 @@ def test_frames_of_each_length(length: int) -> None:
     text = "".join(chr(0x20 + i % 90) for i in range(length))
     sorts: list[tuple[Any, str]] = [(text, "text"), (text, "binary"), (text.encode(), "binary"), (bytes(length), "binary")]
     for (data, typ), key in itertools.product(sorts, KEYS if length < 2000 else KEYS[:2]):
-        frame = speedups.message_frame(data, typ, key)
+        frame = accelerated.message_frame(data, typ, key)
         assert type(frame) is bytes
         assert frame == due(data, typ, key)
 
@@ -409,16 +409,16 @@ def test_frames_of_each_length(length: int) -> None:
 @pytest.mark.parametrize("size", [FRAGMENT, FRAGMENT + 1, 2**20])
 def test_what_goes_in_fragments_is_none(size: int, key: bytes | None) -> None:
     for data, typ in (("x" * size, "text"), ("x" * size, "binary"), (b"x" * size, "binary"), ("é" * (size // 2 + 1), "text")):
-        assert speedups.message_frame(data, typ, key) is None
+        assert accelerated.message_frame(data, typ, key) is None
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["unmasked", "masked"])
 def test_octets_count_not_characters(key: bytes | None) -> None:
     for text in ("é" * 62, "é" * 63, "日" * 41, "日" * 42, "😀" * 31, "😀" * 32, "é" * 32767, "x" + "é" * 32767, *TEXTS):
         for _ in range(2):  # CPython keeps the UTF-8 of a text that it was asked for
-            assert speedups.message_frame(text, "text", key) == due(text, "text", key)
-            assert speedups.message_frame(text, "binary", key) == due(text, "binary", key)
-    assert speedups.message_frame("é" * 32768, "text", key) is None
+            assert accelerated.message_frame(text, "text", key) == due(text, "text", key)
+            assert accelerated.message_frame(text, "binary", key) == due(text, "binary", key)
+    assert accelerated.message_frame("é" * 32768, "text", key) is None
 
 
 class Text(str):
@@ -442,23 +442,23 @@ NOT_SENT_SO: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize("key", [None, KEY], ids=["unmasked", "masked"])
 @pytest.mark.parametrize(("data", "typ"), NOT_SENT_SO, ids=range(len(NOT_SENT_SO)))
 def test_what_needs_a_closer_look_is_none(data: Any, typ: Any, key: bytes | None) -> None:
-    assert speedups.message_frame(data, typ, key) is None
+    assert accelerated.message_frame(data, typ, key) is None
 
 
 @pytest.mark.parametrize("name", ["text", "binary"])
 def test_a_type_of_the_same_letters(name: str) -> None:
     """One that was put together while the program runs: its frame is right, or it is looked at more closely."""
-    assert speedups.message_frame("x", name, None) == due("x", name, None)
+    assert accelerated.message_frame("x", name, None) == due("x", name, None)
     for other in ("".join(list(name)), Text(name)):
         assert other is not name
-        assert speedups.message_frame("x", other, None) in (None, due("x", name, None))
+        assert accelerated.message_frame("x", other, None) in (None, due("x", name, None))
 
 
 @STEADY
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=200)), st.one_of(st.none(), st.binary(min_size=4, max_size=4)))
 def test_frames_are_read_back(data: str | bytes, key: bytes | None) -> None:
     typ = "text" if isinstance(data, str) else "binary"
-    frame = speedups.message_frame(data, typ, key)
+    frame = accelerated.message_frame(data, typ, key)
     assert frame == due(data, typ, key)
     same(take(bytearray(frame), key is not None), [(data, typ)])
 
@@ -476,8 +476,8 @@ def test_masks_of_every_length_at_every_alignment(start: int, offset: int) -> No
     held = memoryview(OCTETS)
     buf = bytearray(bytes(start) + key + OCTETS[start:])
     for size in range(301):
-        assert speedups.apply_mask(held[start : start + size], key) == whole[:size]
-        assert speedups.unmask(buf, start + 4, start + 4 + size) == whole[:size]
+        assert accelerated.apply_mask(held[start : start + size], key) == whole[:size]
+        assert accelerated.unmask(buf, start + 4, start + 4 + size) == whole[:size]
     assert buf == bytes(start) + key + OCTETS[start:]
 
 
@@ -486,10 +486,10 @@ def test_masks_of_every_kind_of_input(kind: Any) -> None:
     for size in (0, 1, 5, 300, 600, 5000):
         data = bytes(i % 251 for i in range(size))
         for key in (KEY, bytearray(KEY)):
-            got = speedups.apply_mask(kind(data), key)
+            got = accelerated.apply_mask(kind(data), key)
             assert type(got) is bytes
             assert got == naive_mask(data, KEY)
-        got = speedups.unmask(bytearray(b"xx" + KEY + data + b"yy"), 6, 6 + size)
+        got = accelerated.unmask(bytearray(b"xx" + KEY + data + b"yy"), 6, 6 + size)
         assert type(got) is bytes
         assert got == naive_mask(data, KEY)
 
@@ -499,6 +499,6 @@ def test_large_masks(size: int) -> None:
     data = random.Random(size).randbytes(size)
     number = int.from_bytes(data, "big") ^ int.from_bytes((KEY * (size // 4 + 1))[:size], "big")
     due = number.to_bytes(size, "big")
-    assert speedups.apply_mask(data, KEY) == due
-    assert speedups.apply_mask(memoryview(b"x" + data)[1:], KEY) == due
-    assert speedups.unmask(bytearray(KEY + data), 4, 4 + size) == due
+    assert accelerated.apply_mask(data, KEY) == due
+    assert accelerated.apply_mask(memoryview(b"x" + data)[1:], KEY) == due
+    assert accelerated.unmask(bytearray(KEY + data), 4, 4 + size) == due

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from silly._wire import speedups
+from silly._wire import accelerated
 from silly._wire.error import ProtocolError
 from silly._wire.limits import DEFAULT, Limits
 from silly._wire.payload import LEAST, RESERVE
@@ -22,7 +22,7 @@ MASKED = pytest.mark.parametrize("key", [KEY, None, bytes(4), b"\xff\0\0\1"], id
 
 def masked(data: bytes, key: bytes | None) -> bytes:
     """What arrives of ``data``."""
-    return data if key is None else bytes(speedups.apply_mask(data, key))
+    return data if key is None else bytes(accelerated.apply_mask(data, key))
 
 
 def received(payload: Any, data: bytes) -> bytes:
@@ -38,7 +38,7 @@ def received(payload: Any, data: bytes) -> bytes:
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 7, 8, 9, 31, 64, 65, 1000, 8191, 8192, 8193, 65536, 65539, 200_000])
 def test_a_payload_at_once(size: int, key: bytes | None) -> None:
     for way in ("add", "room"):
-        payload = speedups.Payload(size, key)
+        payload = accelerated.Payload(size, key)
         assert payload.left == size
         data = masked(OCTETS[:size], key)
         if way == "add":
@@ -56,7 +56,7 @@ def test_a_payload_at_once(size: int, key: bytes | None) -> None:
 
 
 def test_the_reference() -> None:
-    payload = speedups.Payload(300, KEY)
+    payload = accelerated.Payload(300, KEY)
     payload.add(bytearray(naive_mask(OCTETS[:300], KEY)))
     assert payload.take() == OCTETS[:300]
 
@@ -67,7 +67,7 @@ def test_a_payload_in_pieces_either_way(seed: int, key: bytes | None) -> None:
     """Of 0 bytes and more; a byte count that isn't a multiple of the key's turns the key."""
     numbers = random.Random(seed)
     size = numbers.choice([5, 100, 9000, 70_000, 200_000])
-    payload = speedups.Payload(size, key)
+    payload = accelerated.Payload(size, key)
     data = masked(OCTETS[:size], key)
     at = 0
     while at < size:
@@ -87,7 +87,7 @@ def test_a_payload_in_pieces_either_way(seed: int, key: bytes | None) -> None:
 
 @MASKED
 def test_what_is_behind_it_stays_in_the_buffer(key: bytes | None) -> None:
-    payload = speedups.Payload(10_000, key)
+    payload = accelerated.Payload(10_000, key)
     buf = bytearray(masked(OCTETS[:10_000], key) + b"behind")
     payload.add(buf)
     assert buf == b"behind"
@@ -98,18 +98,18 @@ def test_what_is_behind_it_stays_in_the_buffer(key: bytes | None) -> None:
 
 
 def test_what_is_taken_is_nobody_elses() -> None:
-    payload = speedups.Payload(5, None)
+    payload = accelerated.Payload(5, None)
     payload.add(bytearray(b"so far"))
     copy = payload.so_far()
     got = payload.take()
-    other = speedups.Payload(5, None)
+    other = accelerated.Payload(5, None)
     other.add(bytearray(b"other"))
     assert (got, copy, other.take()) == (b"so fa", b"so fa", b"other")
 
 
 def test_what_is_only_announced_gets_no_memory() -> None:
     for size in (2**20, 2**40, 2**62):
-        payload = speedups.Payload(size, None)
+        payload = accelerated.Payload(size, None)
         assert payload.left == size
         come = 0
         for step in (0, 1, 8000, 190, 1, 60_000, 100_000):
@@ -124,7 +124,7 @@ def test_what_is_only_announced_gets_no_memory() -> None:
 
 def test_the_room_is_never_larger_than_what_is_to_come() -> None:
     for size in (1, 100, 70_000):
-        payload = speedups.Payload(size, None)
+        payload = accelerated.Payload(size, None)
         while payload.left:
             with payload.room() as room:
                 assert 0 < len(room) <= payload.left
@@ -137,7 +137,7 @@ def test_the_room_is_never_larger_than_what_is_to_come() -> None:
 
 
 def test_the_largest_announced() -> None:
-    payload = speedups.Payload(2**63 - 1, KEY)
+    payload = accelerated.Payload(2**63 - 1, KEY)
     payload.add(bytearray(masked(OCTETS[:100], KEY)))
     assert payload.left == 2**63 - 101
     assert payload.so_far() == OCTETS[:100]
@@ -149,17 +149,17 @@ def test_the_largest_announced() -> None:
 @pytest.mark.parametrize("size", [-1, -(2**62)])
 def test_no_payload_has_less_than_no_bytes(size: int) -> None:
     with pytest.raises(ValueError, match=f"no payload has {size} bytes"):
-        speedups.Payload(size, None)
+        accelerated.Payload(size, None)
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 5, 8])
 def test_a_key_has_four_bytes(length: int) -> None:
     with pytest.raises(ValueError, match=f"a masking key has 4 bytes, not {length}"):
-        speedups.Payload(10, bytes(length))
+        accelerated.Payload(10, bytes(length))
 
 
 def test_more_than_there_is_room_for() -> None:
-    payload = speedups.Payload(100, KEY)
+    payload = accelerated.Payload(100, KEY)
     with payload.room() as room:
         room[:] = masked(OCTETS[:100], KEY)
     for size in (101, -1, 2**40, -(2**40)):
@@ -173,7 +173,7 @@ def test_more_than_there_is_room_for() -> None:
 
 
 def test_taken_too_early() -> None:
-    payload = speedups.Payload(3, None)
+    payload = accelerated.Payload(3, None)
     with pytest.raises(ValueError, match="3 bytes of the payload are still to come"):
         payload.take()
     payload.add(bytearray(b"ab"))
@@ -185,7 +185,7 @@ def test_taken_too_early() -> None:
 
 @pytest.mark.parametrize("size", [0, 3])
 def test_once_it_was_taken(size: int) -> None:
-    payload = speedups.Payload(size, None)
+    payload = accelerated.Payload(size, None)
     payload.add(bytearray(size))
     payload.take()
     calls: list[Any] = [payload.take, payload.so_far, payload.room, lambda: payload.received(0)]
@@ -200,7 +200,7 @@ def test_once_it_was_taken(size: int) -> None:
 def test_while_the_room_is_in_use(what: str, come: int, implementation: str, request: pytest.FixtureRequest) -> None:
     """BufferError, and nothing is lost; the room of a payload that came whole is in use too."""
     size = come if what == "take" else 100_000
-    payload = speedups.Payload(size, KEY)
+    payload = accelerated.Payload(size, KEY)
     data = masked(OCTETS[:size], KEY)
     payload.add(bytearray(data[:come]))
     buf = bytearray(data[come : come + 10])
@@ -221,7 +221,7 @@ def test_while_the_room_is_in_use(what: str, come: int, implementation: str, req
 def test_a_buffer_that_is_looked_at_meanwhile_loses_nothing(key: bytes | None) -> None:
     """It can't be changed then, which BufferError says."""
     for first in (0, 7):
-        payload = speedups.Payload(100, key)
+        payload = accelerated.Payload(100, key)
         data = masked(OCTETS[:100], key)
         payload.add(bytearray(data[:first]))
         for size in (5, 100 - first):

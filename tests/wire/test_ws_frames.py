@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from silly._wire import ws
+from silly._wire.accelerated import take_messages
 from silly._wire.deflate import Inflater
 from silly._wire.error import ProtocolError
 from silly._wire.limits import DEFAULT, Limits
-from silly._wire.speedups import take_messages
 from silly._wire.ws import MessageReader
 
 from .support import (

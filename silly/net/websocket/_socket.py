@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from ... import errno, logger
 from ..._core import scheduler
 from ..._core.result import OK, Result, failure
+from ..._wire.accelerated import message_frame, take_messages
 from ..._wire.deflate import Deflate, Deflater, Inflater, Parameters
 from ..._wire.error import ProtocolError
 from ..._wire.limits import Limits
 from ..._wire.mask import MaskKeys
 from ..._wire.messages import FRAGMENT, Taken
-from ..._wire.speedups import message_frame, take_messages
 from ..._wire.ws import (
     ABNORMAL,
     BINARY,

@@ -1,5 +1,6 @@
-"""The wire functions that cost the most: in C where the extension was built (``_speedups.c``), else in Python (``mask.py``,
-``messages.py``, ``payload.py``). The environment variable ``SILLY_PURE=1`` chooses Python."""
+"""The wire functions that cost the most: in C where the extension was built (``_speedups.c``),
+else in Python (``mask.py``, ``messages.py``, ``payload.py``). The environment variable
+``SILLY_PURE=1`` chooses Python."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ import os
 from . import mask, messages
 from .payload import Payload
 
-__all__ = ["Payload", "accelerated", "apply_mask", "message_frame", "take_messages", "unmask"]
+__all__ = ["Payload", "apply_mask", "in_c", "message_frame", "take_messages", "unmask"]
 
-accelerated = False
+in_c = False
 """Whether they are those in C."""
 apply_mask, unmask = mask.apply_mask, mask.unmask
 take_messages, message_frame = messages.take_messages, messages.message_frame
@@ -21,4 +22,4 @@ if os.environ.get("SILLY_PURE") != "1":
     except ImportError:
         pass  # there was no compiler when it was installed: ``python -m silly -v`` tells
     else:
-        accelerated = True
+        in_c = True

@@ -1,5 +1,6 @@
-"""What a stream does for nearly every message: in C where the extension was built (``_speedups.c``), else in Python
-(``_descriptor.py``, ``_gathered.py``). ``SILLY_PURE=1`` chooses Python, as for ``_wire/speedups.py``."""
+"""What a stream does for nearly every message: in C where the extension was built
+(``_speedups.c``), else in Python (``_descriptor.py``, ``_gathered.py``). The environment variable
+``SILLY_PURE=1`` chooses Python, as for ``_wire/accelerated.py``."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ import os
 from ._descriptor import receive, send
 from ._gathered import Gathered
 
-__all__ = ["Gathered", "accelerated", "receive", "send"]
+__all__ = ["Gathered", "in_c", "receive", "send"]
 
-accelerated = False
+in_c = False
 """Whether it is in C."""
 if os.environ.get("SILLY_PURE") != "1":
     try:
@@ -18,4 +19,4 @@ if os.environ.get("SILLY_PURE") != "1":
     except ImportError:
         pass  # there was no compiler when it was installed: ``python -m silly -v`` tells
     else:
-        accelerated = True
+        in_c = True
