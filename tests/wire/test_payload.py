@@ -335,6 +335,18 @@ def test_a_large_message_that_is_dropped_from_its_middle(server: bool) -> None:
 
 
 @SERVER
+def test_nothing_is_taken_out_of_a_large_message_that_was_to_come_in_pieces(server: bool) -> None:
+    """The caller asked for pieces, and then for all of it."""
+    reader, buf, rest = begun(server, 10_000)
+    reader.read_pieces(SIZE)
+    reader.read_whole()
+    assert reader.fast_limit < 0
+    buf += rest
+    assert reader.next(buf) == (BINARY, OCTETS[:SIZE])
+    assert reader.fast_limit == DEFAULT.message
+
+
+@SERVER
 def test_a_large_message_that_is_longer_than_its_pieces_may_be(server: bool) -> None:
     reader, buf, rest = begun(server, 10_000)
     reader.read_pieces(SIZE - 1)

@@ -19,7 +19,7 @@ import pytest
 
 from silly._wire import ws
 from silly._wire.accelerated import take_messages
-from silly._wire.deflate import Inflater
+from silly._wire.deflate import Deflate, Deflater, Inflater
 from silly._wire.error import ProtocolError
 from silly._wire.limits import DEFAULT, Limits
 from silly._wire.ws import MessageReader
@@ -745,6 +745,21 @@ def test_partial_of_a_message_in_pieces() -> None:
     assert reader.partial(buf) == b"ef"
 
 
+@pytest.mark.parametrize("how", ["in-pieces", "dropped", "compressed"])
+def test_partial_within_a_frame_that_is_taken_as_it_arrives(how: str) -> None:
+    """More of its payload is in the buffer, and looks like a frame that has begun."""
+    reader = MessageReader(False, DEFAULT, Inflater(False, 15))
+    if how != "compressed":
+        reader.read_pieces(DEFAULT.message)
+    buf = bytearray(encode(BINARY | (0x40 if how == "compressed" else 0), bytes(10), False)[:-10])
+    assert isinstance(reader.next(buf), int)
+    assert (buf, reader.opcode) == (b"", BINARY)
+    if how == "dropped":
+        reader.read_whole()
+    buf += encode(FIN | CONT, b"abcd", False)[:-1]
+    assert reader.partial(buf) == b""
+
+
 # ---- modes ------------------------------------------------------------------------------------------------------------
 
 
@@ -795,6 +810,7 @@ def test_an_open_message_is_dropped_in_either_mode(kind: int, server: bool) -> N
         assert reader.opcode == kind
         reader.read_whole()
         assert (reader.mode, reader.opcode) == (ws.DROP, kind)
+        assert reader.partial(buf) in ("", b""), "nobody wants it"
         reader.read_pieces(10)
         reader.read_whole()
         assert reader.mode == ws.DROP, "it stays so until its end"
@@ -811,6 +827,31 @@ def test_an_open_message_is_dropped_in_either_mode(kind: int, server: bool) -> N
         assert reader.next(buf) == (kind, "z" if kind == TEXT else b"z")
         with pytest.raises(ProtocolError, match="the limit 'message' of 10 bytes"):
             reader.next(buf)
+
+
+def test_the_limit_of_a_compressed_message_in_pieces_is_not_told_at_its_header() -> None:
+    """What comes before the limit is to be had."""
+    payload = Deflater(False, 15, Deflate()).compress(bytes(range(256)) * 4)
+    reader = MessageReader(False, DEFAULT, Inflater(False, 15))
+    reader.read_pieces(100)
+    buf = bytearray(encode(FIN | 0x40 | BINARY, payload, False)[:20])
+    assert len(payload) > 200
+    assert drain(reader, buf)[0][0] == CONT
+    reader = MessageReader(False, Limits(message=100), Inflater(False, 15))
+    with pytest.raises(ProtocolError, match="the limit 'message' of 100 bytes"):
+        reader.next(bytearray(encode(FIN | 0x40 | BINARY, payload, False)[:20]))
+
+
+def test_a_compressed_message_that_is_read_whole_is_taken_as_far_as_it_is_there() -> None:
+    """It has a limit, so it needs no slices; the reader asks for more than there is."""
+    payload = bytes(range(256)) * 40
+    frame = encode(FIN | 0x40 | BINARY, Deflater(False, 15, Deflate(level=0)).compress(payload), False)
+    reader = MessageReader(False, DEFAULT, Inflater(False, 15))
+    buf = bytearray(frame[:-1])
+    assert reader.next(buf) == 1
+    assert buf == b""
+    buf += frame[-1:]
+    assert reader.next(buf) == (BINARY, payload)
 
 
 # ---- building frames --------------------------------------------------------------------------------------------------
