@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 Outgoing = Mapping[str, Any] | Iterable[tuple[str, Any]]
 """Header fields to send: a mapping or pairs; a value is ``str``, ``int``, or a list of them for repeated fields."""
+
+T = TypeVar("T")
 
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -57,7 +59,11 @@ class Header(dict[str, str]):
     def __missing__(self, name: str) -> str | None:
         return dict.get(self, name.lower())
 
-    def get(self, name: str, default: Any = None) -> Any:
+    @overload
+    def get(self, name: str, default: None = None) -> str | None: ...
+    @overload
+    def get(self, name: str, default: T) -> str | T: ...
+    def get(self, name: str, default: object = None) -> object:
         """The field's value, or ``default``."""
         return dict.get(self, name.lower(), default)
 

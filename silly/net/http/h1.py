@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl
 
 from ... import errno, logger
@@ -44,6 +44,11 @@ KEEP = Outcome.KEEP
 
 class Query(dict[str, str]):
     """Query parameters, decoded; one that isn't there is None, the last of several counts."""
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, name: str) -> str | None:  # type: ignore[override]
+            """The parameter's value, or None."""
 
     def __missing__(self, name: str) -> None:
         return None

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from keyword import iskeyword
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
 
 from ..._wire.error import ProtocolError
 from ..._wire.header import TOKEN, tokens
@@ -31,6 +31,8 @@ from .h1 import ServerStream
 
 RouteHandler = Callable[..., Any]
 """Called with the stream, and with the pattern's parameters by name."""
+
+H = TypeVar("H", bound=RouteHandler)
 
 _WEBSOCKET = "websocket upgrade"
 """Stands for a method beside the others. It is no token, so no request can have it for its method."""
@@ -98,6 +100,10 @@ class Router:
 
     # ---- registering --------------------------------------------------------------------------------------------
 
+    @overload
+    def route(self, methods: str | Sequence[str], pattern: str, handler: H) -> H: ...
+    @overload
+    def route(self, methods: str | Sequence[str], pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def route(self, methods: str | Sequence[str], pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
         """Gives requests of ``methods`` (one, or several) whose path fits ``pattern`` to ``handler(stream, **parameters)``.
 
@@ -115,34 +121,66 @@ class Router:
                 raise ValueError(f"bad method {method!r}: methods are tokens, here in upper case")
         return self._add(several, pattern, handler)
 
+    @overload
+    def get(self, pattern: str, handler: H) -> H: ...
+    @overload
+    def get(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def get(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
         """``route`` for GET, and for HEAD where that has no route."""
         return self._add(("GET",), pattern, handler)
 
+    @overload
+    def head(self, pattern: str, handler: H) -> H: ...
+    @overload
+    def head(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def head(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
         """``route`` for HEAD."""
         return self._add(("HEAD",), pattern, handler)
 
+    @overload
+    def post(self, pattern: str, handler: H) -> H: ...
+    @overload
+    def post(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def post(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
         """``route`` for POST."""
         return self._add(("POST",), pattern, handler)
 
+    @overload
+    def put(self, pattern: str, handler: H) -> H: ...
+    @overload
+    def put(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def put(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
         """``route`` for PUT."""
         return self._add(("PUT",), pattern, handler)
 
+    @overload
+    def patch(self, pattern: str, handler: H) -> H: ...
+    @overload
+    def patch(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def patch(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
         """``route`` for PATCH."""
         return self._add(("PATCH",), pattern, handler)
 
+    @overload
+    def delete(self, pattern: str, handler: H) -> H: ...
+    @overload
+    def delete(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def delete(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
         """``route`` for DELETE."""
         return self._add(("DELETE",), pattern, handler)
 
+    @overload
+    def options(self, pattern: str, handler: H) -> H: ...
+    @overload
+    def options(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def options(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
         """``route`` for OPTIONS."""
         return self._add(("OPTIONS",), pattern, handler)
 
+    @overload
+    def websocket(self, pattern: str, handler: H) -> H: ...
+    @overload
+    def websocket(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def websocket(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
         """``route`` for GET requests that ask for ``Upgrade: websocket``; the handler upgrades.
 
