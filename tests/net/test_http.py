@@ -6,6 +6,7 @@ import re
 import select
 import socket
 import tracemalloc
+import weakref
 from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from typing import Any
@@ -1169,7 +1170,7 @@ def test_connection_limits(limit: str) -> None:
                 client.request()
                 assert client.response().status == 200
         until(lambda: not server._connections)
-        assert server._by_address == {}
+        assert server._places.by_address == {}
         with Raw.connect(server) as four:
             four.request()
             assert four.response().status == 200
@@ -1304,6 +1305,20 @@ def test_unix_socket(tmp_path: Any) -> None:
         with Raw(conn) as client:
             client.request("/unix")
             assert client.response().body == b"hello /unix"
+
+
+def test_an_idle_connection_keeps_nothing_of_its_last_request() -> None:
+    streams: list[weakref.ref[Any]] = []
+
+    def handler(stream: Any) -> None:
+        streams.append(weakref.ref(stream))
+        hello(stream)
+
+    with asking(handler) as client:
+        for path in ("/a", "/b"):
+            client.request(path)
+            assert client.response().body == f"hello {path}".encode()
+        until(lambda: [stream() for stream in streams] == [None, None])
 
 
 def test_forgotten_stream_and_server() -> None:

@@ -73,9 +73,9 @@ def test_how_long_a_connection_outlives_its_last_response(asked: bool) -> None:
                 client.request("/next")
                 turn()
             assert client.conn._stream.werr is None
-            assert server._admitted == 1
+            assert server._places.taken == 1
             client.half_close()
-        until(lambda: server._admitted == 0)
+        until(lambda: server._places.taken == 0)
 
 
 def logged(handler: Any, size: int, logs: Any) -> str:

@@ -599,7 +599,7 @@ def test_nothing_is_left_of_many() -> None:
         turns()
         assert server.drain(10_000) == OK
         assert not server._connections
-        assert server._admitted == 0
+        assert server._places.taken == 0
         for client in clients:
             client.eof()
             client.close()

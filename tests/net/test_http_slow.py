@@ -119,7 +119,7 @@ def attacked(count: int, first: bytes, **limits: int) -> Iterator[tuple[Left, At
             until(lambda: not server._connections)
         finally:
             attackers.close()
-        until(lambda: not server._admitted)
+        until(lambda: not server._places.taken)
 
 
 def keep_on(left: Left, attackers: Attackers, ask: Callable[[], None], drip: bytes) -> None:
@@ -254,7 +254,7 @@ def test_what_lingers_counts_as_a_connection() -> None:
                 assert other.response().status == 503
             assert client.response().body == body
         until(lambda: not server._connections)
-        assert server._admitted == 0
+        assert server._places.taken == 0
 
 
 def test_nothing_is_left_of_an_attack_that_goes_away(logs: Any) -> None:

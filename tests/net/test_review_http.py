@@ -13,17 +13,17 @@ import pytest
 from greenlet import GreenletExit
 
 import silly
-from silly import errno, time
+from silly import check, errno, time
 from silly._core import scheduler
 from silly._wire import http1
 from silly._wire.http1 import ChunkedReader
-from silly.net import http, tcp, tls
+from silly.net import http, tcp, tls, websocket
 from silly.net._stream import Stream
 from silly.net._tls_server import Configuration
 from silly.net.http import accesslog
 from silly.sync import channel
 
-from ..helpers import WITHIN, Raw, asking, serving
+from ..helpers import WITHIN, Peer, Raw, asking, serving
 from .http_support import Held, certs, connected, hello
 from .support import turns, until
 
@@ -103,6 +103,34 @@ def test_a_body_that_ends_with_the_connection_is_cut_by_a_reset(error: type[Base
         client.read("the first half")
         go.push(True)
         assert client.conn.read(1, WITHIN) == (None, errno.CONNRESET)
+
+
+def test_a_response_without_a_body_is_not_cut_by_a_reset(logs: Any) -> None:
+    """Its head says all that there is, and a reset might destroy it."""
+    logs.expect(r"exception in the handler")
+
+    def handler(stream: Any) -> None:
+        stream.respond(200)
+        stream.flush()
+        raise ValueError
+
+    with asking(handler) as client:
+        client.send("HEAD / HTTP/1.0\r\n\r\n")
+        assert client.read("\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        client.eof()
+
+
+def test_a_websocket_is_closed_though_its_task_is_ended() -> None:
+    def handler(stream: Any) -> None:
+        check(websocket.upgrade(stream))
+        raise GreenletExit
+
+    with serving(handler) as server, Peer.connect(server) as peer:
+        peer.send(peer.upgrade_request())
+        assert peer.response().status == 101
+        assert peer.get_close() == (1000, "")
+        peer.put_close()
+        peer.eof()
 
 
 def test_drain_cuts_a_body_that_ends_with_the_connection_by_a_reset() -> None:
@@ -403,7 +431,7 @@ def test_a_connection_that_could_not_be_taken_is_not_counted(monkeypatch: pytest
             logs.expect("MemoryError")
             with Raw.connect(server) as client:
                 assert client.conn.read(1, WITHIN)[0] is None
-        assert server._admitted == 0
+        assert server._places.taken == 0
         with connected(server) as client:
             client.request("/a")
             assert client.response().body == b"hello /a"
@@ -429,7 +457,7 @@ def test_a_connection_counts_until_its_descriptor_is_free(options: Any, logs: An
                 assert other.response().status == 503
         for client in clients:
             client.close()
-        until(lambda: server._admitted == 0)
+        until(lambda: server._places.taken == 0)
         with connected(server) as client:
             client.request("/a")
             assert client.response().body == b"hello /a"

@@ -28,7 +28,7 @@ from ._clientstream import ClientStream
 from .accesslog import AccessLog
 from .client import Client, newclient
 from .files import sendfile
-from .h1 import Handler, ServerStream
+from .h1 import RequestHandler, ServerStream
 from .response import Response
 from .routes import Router, router
 from .server import Server
@@ -51,7 +51,7 @@ closeidle = _client.closeidle
 @settings("http.listen")
 def listen(
     addr: str | Mapping[str, Any],
-    handler: Handler | None = None,
+    handler: RequestHandler | None = None,
     tls: bool = False,
     certs: Sequence[Mapping[str, Any]] | None = None,
     alpnprotos: Sequence[str] | None = None,
@@ -91,5 +91,5 @@ def listen(
     routed = getattr(handler, "methods", None)  # as a router has it; others may mean something else by it
     asked = frozenset(methods) | (routed if isinstance(routed, frozenset) else frozenset())
     server = Server(handler, "https" if certs else "http", limits, asked, accesslog)
-    err = server.start(addr, certs, protos, backlog, ca, verify)
+    err = server._start(addr, certs, protos, backlog, ca, verify)
     return (server, None) if err is None else (None, err)

@@ -18,8 +18,8 @@ from ..._wire.limits import Limits
 from .._stream import Stream
 from ..tcp import deadline_after
 
-PIECE = 64 * 1024
-"""Bytes that iteration decodes at a time."""
+DECODE_AHEAD = 64 * 1024
+"""Bytes of a coded body that are decoded at a time."""
 AT_ONCE = 256 * 1024
 """Bytes that a reader of a long body waits for at a time: it would else be woken for each segment."""
 CHUNKS = 1024
@@ -28,7 +28,7 @@ READS = 1024
 """Calls of ``read`` after which others run, though what they need has arrived."""
 
 
-class Pieces:
+class BodyPieces:
     """Iterates over a body as it arrives; ``err`` says afterwards why it ended early, None when it is complete."""
 
     __slots__ = ("_body", "_timeout", "err")
@@ -38,13 +38,13 @@ class Pieces:
         self._timeout = timeout
         self.err: str | None = None
 
-    def __iter__(self) -> Pieces:
+    def __iter__(self) -> BodyPieces:
         return self
 
     def __next__(self) -> bytes:
         body = self._body
         if self.err is None:
-            err = body._gather(1, self._timeout, PIECE)
+            err = body._wait_for(1, self._timeout, DECODE_AHEAD)
             if err is None:
                 return body._take(body._available())
             if err is not errno.EOF or not body._at_end():
@@ -117,7 +117,7 @@ class Incoming:
         if self._reads > READS:
             self._reads = 0
             scheduler.pause()
-        err = self._gather(n, timeout)
+        err = self._wait_for(n, timeout)
         if err is not None:
             return None, err
         return self._take(n), None
@@ -137,14 +137,14 @@ class Incoming:
             raise ValueError(f"stream.readall: the limit is not negative, not {limit}")
         if self._left > limit and self._decoder is None and self._err is None:
             return None, self._broken(ProtocolError(f"body longer than {name}{limit} bytes", 413))
-        err = self._gather(limit + 1, timeout)
+        err = self._wait_for(limit + 1, timeout)
         if err is None:
             return None, self._broken(ProtocolError(f"body longer than {name}{limit} bytes", 413))
         if err is not errno.EOF or not self._at_end():
             return None, err
         return self._take(self._available()), None
 
-    def pieces(self, timeout: float | None = None) -> Pieces:
+    def pieces(self, timeout: float | None = None) -> BodyPieces:
         """The peer's body as it arrives, piece by piece: memory holds one at a time, and the peer waits for the reader.
 
             pieces = stream.pieces()
@@ -155,7 +155,7 @@ class Incoming:
 
         ``timeout`` ms is how long the peer may stall (default: the limit ``body_timeout``).
         """
-        return Pieces(self, timeout)
+        return BodyPieces(self, timeout)
 
     def _at_end(self) -> bool:
         """Whether the body has been received in full."""
@@ -198,7 +198,7 @@ class Incoming:
             if decoder is not None and decoder.waiting:
                 decoded += decoder.decode(b"", room)
                 continue
-            raw = self._raw(room if decoder is None else PIECE)
+            raw = self._raw(room if decoder is None else DECODE_AHEAD)
             if not raw:
                 if decoder is not None and not self._finished and self._raw_ended():
                     decoder.finish()
@@ -236,7 +236,7 @@ class Incoming:
     def _raw_ended(self) -> bool:
         return self._chunked.done if self._chunked is not None else not self._left
 
-    def _gather(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:
+    def _wait_for(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:
         """Waits until ``size`` bytes of the body can be taken; None then, EOF when it ends before, else the error.
 
         ``timeout`` ms bounds the wait for each arrival, ``until`` (a time of ``time.monotonic()``) the whole instead.

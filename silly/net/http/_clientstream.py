@@ -487,12 +487,12 @@ class ClientStream(Incoming):
         self._expect_body(length, coding if content.known(coding) else None)
         self._settle()
 
-    def _gather(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:
+    def _wait_for(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:
         if self._response is None:
             ok, err = self.waitresponse(timeout)
             if not ok:
                 return str(err)
-        err = super()._gather(size, timeout, ahead, until)
+        err = super()._wait_for(size, timeout, ahead, until)
         self._settle()
         return err
 

@@ -19,7 +19,7 @@ from ..._wire.limits import Limits
 from .._stream import Stream
 from ..tcp import BURST, Conn
 from .accesslog import AccessLog
-from .h1 import KEEP, Handler, Outcome, ServerStream, body_size
+from .h1 import KEEP, Outcome, RequestHandler, ServerStream, body_size
 
 _ASKED_FOR = frozenset(("CONNECT", "TRACE"))
 """Methods that a server takes only when it is told to: one makes a proxy of it, the other shows scripts what they may not
@@ -29,7 +29,7 @@ see."""
 class Service(Protocol):
     """What a connection asks of the server that it belongs to."""
 
-    handler: Handler
+    handler: RequestHandler
     scheme: str
     limits: Limits
     methods: frozenset[str]
@@ -126,7 +126,7 @@ class Connection:
             answer = error_response(exc)
             stream.write(answer)
             if service.log is not None:
-                service.log.refused(stream.remoteaddr, exc.code, body_size(answer))
+                service.log._add_refused(stream.remoteaddr, exc.code, body_size(answer))
             self.deliver()  # the answers to requests before it, too
             stream.close(await_end=True)
             return False
@@ -191,13 +191,13 @@ class Connection:
         except BaseException:
             # The task is ended.
             if service.log is not None:
-                service.log.add(served, (monotonic() - begin) * 1000)
+                service.log._add(served, (monotonic() - begin) * 1000)
             served._abandon()
             raise
         finally:
             self._serving = None
         if service.log is not None:
-            service.log.add(served, took * 1000)
+            service.log._add(served, took * 1000)
         return outcome is KEEP or self._goes_on(served, outcome)
 
     def _goes_on(self, served: ServerStream, outcome: Outcome) -> bool:
@@ -229,4 +229,4 @@ def refuse_busy(conn: Conn, log: AccessLog | None) -> None:
     conn._stream.write(answer)
     conn.close()
     if log is not None:
-        log.refused(conn.remoteaddr, 503, body_size(answer))
+        log._add_refused(conn.remoteaddr, 503, body_size(answer))

@@ -13,10 +13,11 @@ from ..._wire.http1 import CHUNKED, LAST_CHUNK, date_line, field_lines, last_chu
 from ..tcp import Conn, Data, to_bytes
 from ._body import Incoming
 
-DISCARD = 64 * 1024
-"""A body that the handler left unread is read and dropped up to this length, to keep the connection."""
-LARGE = 64 * 1024
-"""A piece of the body that is longer is not copied to stand behind the head."""
+SKIPPED_BODY = 64 * 1024
+"""A request's body that the handler left unread is read and dropped up to this length, in
+bytes, to keep the connection."""
+COPIED = 64 * 1024
+"""Up to this length, in bytes, a piece of the body is copied to stand behind the head."""
 _NO_BODY = frozenset((204, 205, 304))
 
 # How far a response has come.
@@ -72,7 +73,7 @@ class ServerResponse(Incoming):
         line = status_line(status)
         if status < 200:
             raise ValueError(f"{status} is no final status")
-        text, expected, ends = self._fields(header or ())
+        text, expected, ends = self._handler_fields(header or ())
         if self._state is not UNANSWERED:
             return failure("the request has been answered already")
         self._state = ANSWERED
@@ -82,7 +83,7 @@ class ServerResponse(Incoming):
             self._close = True
         return self.closewrite() if close else OK
 
-    def _fields(self, header: Outgoing) -> tuple[str, int | None, bool]:
+    def _handler_fields(self, header: Outgoing) -> tuple[str, int | None, bool]:
         """The handler's fields as text, the body's length by them, and whether they end the connection.
 
         Framing and the end of the connection are written by ``_head``, so those fields are left out.
@@ -130,7 +131,7 @@ class ServerResponse(Incoming):
             return True
         if self._continue:
             return False  # the peer may or may not send it now
-        return self._chunked is not None or self._left <= DISCARD
+        return self._chunked is not None or self._left <= SKIPPED_BODY
 
     def _refused(self, call: str) -> Result:
         """What ``call`` returns when there is no response to go on with."""
@@ -167,7 +168,7 @@ class ServerResponse(Incoming):
         elif piece:
             head += b"%x\r\n" % len(piece)
             last = b"\r\n" + last
-        if len(piece) > LARGE:
+        if len(piece) > COPIED:
             err = self.conn._stream.writev([part for part in (head, piece, last) if part])
         else:
             data = head + piece + last

@@ -115,7 +115,7 @@ class AccessLog:
             if file is not None:
                 file.close()
 
-    def add(self, stream: ServerStream, took: float) -> None:
+    def _add(self, stream: ServerStream, took: float) -> None:
         """A request was served in ``took`` ms. One without an answer is left out."""
         status, size = stream._answered()
         if not status:
@@ -125,7 +125,7 @@ class AccessLog:
         line = stream.method, stream.target, stream.version
         self._append(Entry(time(), stream.remoteaddr, host, *line, status, size, took, referer, agent))
 
-    def refused(self, remoteaddr: str, status: int, size: int) -> None:
+    def _add_refused(self, remoteaddr: str, status: int, size: int) -> None:
         """Something that is no request was answered ``status``."""
         self._append(Entry(time(), remoteaddr, None, None, "", "", status, size, 0.0, None, None))
 

@@ -21,10 +21,10 @@ from ..._wire.header import Outgoing, compose
 from ..._wire.http1 import Request, error_response, status_line
 from ..._wire.limits import Limits
 from ..tcp import Conn, deadline_after
-from ._serverresponse import ANSWERED, DISCARD, ENDED, HIJACKED, STREAMING, UNANSWERED, ServerResponse
+from ._serverresponse import ANSWERED, ENDED, HIJACKED, SKIPPED_BODY, STREAMING, UNANSWERED, ServerResponse
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-Handler = Callable[["ServerStream"], object]
+RequestHandler = Callable[["ServerStream"], object]
 
 
 class Outcome(Enum):
@@ -102,10 +102,10 @@ class ServerStream(ServerResponse):
             self._query = Query(pairs)
         return self._query
 
-    def _gather(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:
+    def _wait_for(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:
         if self._state is HIJACKED:
             return errno.CLOSED
-        return super()._gather(size, timeout, ahead, until)
+        return super()._wait_for(size, timeout, ahead, until)
 
     def _before_wait(self) -> None:
         if self._continue and self._state in (UNANSWERED, ANSWERED):
@@ -212,7 +212,7 @@ class ServerStream(ServerResponse):
             if not self._body_can_be_skipped():
                 return self._end()
             until = deadline_after(self.limits.body_timeout)
-            if self._gather(DISCARD + 1, until=until) is not errno.EOF:
+            if self._wait_for(SKIPPED_BODY + 1, until=until) is not errno.EOF:
                 return self._end()
         if self._chunked is None and self._left > 0:
             self._take(self._left)

@@ -16,17 +16,49 @@ from .._listener import Listener, host_of
 from .._settings import settings
 from ._connection import Connection, refuse_busy
 from .accesslog import AccessLog
-from .h1 import Handler
+from .h1 import RequestHandler
 
 REFUSED = 100
 """Connections past the limits that may linger, so that their peers read the answer; further ones are cut off."""
+
+
+class Places:
+    """The connections that were admitted, in all and by address: the ``Admission`` of a server."""
+
+    __slots__ = ("_limits", "by_address", "taken")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.taken = 0
+        self.by_address: dict[str, int] = {}
+
+    def enter(self, host: str) -> bool:
+        """Whether a connection from ``host`` may come; ``leave`` ends what was admitted."""
+        limits = self._limits
+        count = self.by_address.get(host, 0)
+        if (limits.connections and self.taken >= limits.connections) or (
+            limits.address_connections and count >= limits.address_connections
+        ):
+            return False
+        self.taken += 1
+        if limits.address_connections:
+            self.by_address[host] = count + 1
+        return True
+
+    def leave(self, host: str) -> None:
+        """A connection that ``enter`` admitted has ended: its task, and its descriptor is free."""
+        self.taken -= 1
+        if self._limits.address_connections:
+            self.by_address[host] -= 1
+            if not self.by_address[host]:
+                del self.by_address[host]
 
 
 class Server:
     """A listening server. ``addr`` and ``port`` tell where, with the real port. A context manager that closes it."""
 
     def __init__(
-        self, handler: Handler, scheme: str, limits: Limits, methods: frozenset[str], log: AccessLog | None
+        self, handler: RequestHandler, scheme: str, limits: Limits, methods: frozenset[str], log: AccessLog | None
     ) -> None:
         self.handler = handler
         self.scheme = scheme
@@ -35,14 +67,13 @@ class Server:
         self.log = log
         self._listener: Listener | None = None
         self._connections: set[Connection] = set()
-        self._admitted = 0
+        self._places = Places(limits)
         self._refused = 0
         """Connections past the limits that have not ended yet."""
-        self._by_address: dict[str, int] = {}
         self._closing = False
         self._drainers: Waiters[None] = Waiters()
 
-    def start(
+    def _start(
         self,
         addr: str,
         certs: Sequence[Mapping[str, Any]] | None,
@@ -58,8 +89,8 @@ class Server:
             from .._tls_server import Settings
             from ..tls import listen_admitted
 
-            settings = Settings(certs, alpnprotos, ca, verify, None)
-            listener, err = listen_admitted("http.listen", addr, settings, self._serve, backlog, self.limits, self)
+            given = Settings(certs, alpnprotos, ca, verify, None)
+            listener, err = listen_admitted("http.listen", addr, given, self._serve, backlog, self.limits, self._places)
         else:
             listener, err = tcp.listen(addr, self._accept, backlog, limits=self.limits)
         if listener is None:
@@ -154,30 +185,9 @@ class Server:
 
     # ---- connections --------------------------------------------------------------------------------------------
 
-    def enter(self, host: str) -> bool:
-        """Whether a connection from ``host`` may come; ``leave`` ends what was admitted."""
-        limits = self.limits
-        count = self._by_address.get(host, 0)
-        if (limits.connections and self._admitted >= limits.connections) or (
-            limits.address_connections and count >= limits.address_connections
-        ):
-            return False
-        self._admitted += 1
-        if limits.address_connections:
-            self._by_address[host] = count + 1
-        return True
-
-    def leave(self, host: str) -> None:
-        """A connection from ``host`` that ``enter`` admitted has ended: its task, and its descriptor is free."""
-        self._admitted -= 1
-        if self.limits.address_connections:
-            self._by_address[host] -= 1
-            if not self._by_address[host]:
-                del self._by_address[host]
-
     def _accept(self, conn: tcp.Conn) -> None:
         stream = conn._stream
-        if not self.enter(host_of(conn.remoteaddr)):
+        if not self._places.enter(host_of(conn.remoteaddr)):
             refuse_busy(conn, self.log)
             if self._refused < REFUSED:
                 self._refused += 1
@@ -189,7 +199,7 @@ class Server:
             self._serve(conn)
         finally:
             # A closed connection has its descriptor until the peer has ended too, and a peer may take its time.
-            stream.when_released(partial(self.leave, host_of(conn.remoteaddr)))
+            stream.when_released(partial(self._places.leave, host_of(conn.remoteaddr)))
 
     def _refusal_over(self) -> None:
         self._refused -= 1
