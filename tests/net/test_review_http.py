@@ -105,6 +105,26 @@ def test_a_body_that_ends_with_the_connection_is_cut_by_a_reset(error: type[Base
         assert client.conn.read(1, WITHIN) == (None, errno.CONNRESET)
 
 
+def test_a_response_is_over_when_its_handler_has_raised(logs: Any) -> None:
+    """A task that the handler left behind can't go on with it, which would look complete."""
+    logs.expect(r"exception in the handler")
+    left: list[Any] = []
+
+    def handler(stream: Any) -> None:
+        stream.respond(200)
+        stream.write("the first half")
+        left.append(stream)
+        raise ValueError
+
+    with asking(handler) as client:
+        client.request()
+        assert client.read("the first half").endswith(b"e\r\nthe first half")
+        client.read(2)
+        assert left[0].write("the rest") == (False, "the handler raised")
+        assert left[0].closewrite() == (False, "the handler raised")
+        client.eof()
+
+
 def test_a_response_without_a_body_is_not_cut_by_a_reset(logs: Any) -> None:
     """Its head says all that there is, and a reset might destroy it."""
     logs.expect(r"exception in the handler")
