@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["CONTRIBUTING.md", "README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+GUIDES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+PAGES = ["CONTRIBUTING.md", "README.md", "tests/README.md", *GUIDES]
 
 
 def code(page: str) -> list[str]:
@@ -47,10 +48,10 @@ def test_files(page: str) -> None:
     assert not missing
 
 
-def test_contributing_names_every_directory_of_tests() -> None:
-    found = {f"tests/{path.parent.name}/" for path in (ROOT / "tests").glob("*/__init__.py")}
+def test_every_directory_of_tests_is_named() -> None:
+    found = {f"{path.parent.name}/" for path in (ROOT / "tests").glob("*/__init__.py")}
     assert found
-    assert found <= set(code("CONTRIBUTING.md"))
+    assert found <= set(code("tests/README.md"))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,0 +1,1 @@
+"""Input that broke others: each test is named after its advisory."""

@@ -1,0 +1,1 @@
+"""Chromium as the client: the chat's page, WebSocket, TLS."""

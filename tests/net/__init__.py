@@ -1,0 +1,1 @@
+"""Byte streams, TCP, TLS, HTTP and WebSocket over real connections of the loopback."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import silly
 from silly import errno, task
 from silly._core import scheduler
 from silly.net import _dial, tcp
@@ -292,6 +293,22 @@ def test_lookup_timeout(slow: Any) -> None:
     assert tcp.connect("slow.test:80", timeout=0) == (None, errno.TIMEDOUT)
     slow()
     until(lambda: scheduler.loop.work == 0)  # the late answers change nothing
+
+
+def test_a_look_up_that_was_given_up_delays_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def never(*args: Any) -> Any:
+        release.wait(30)
+        return []
+
+    monkeypatch.setattr(_dial.socket, "getaddrinfo", never)
+    try:
+        assert tcp.connect("name.test:80", timeout=20) == (None, errno.TIMEDOUT)
+        assert scheduler.loop.work == 0
+        silly.run(lambda: None)
+    finally:
+        release.set()
 
 
 def test_lookup_lets_others_run(slow: Any) -> None:

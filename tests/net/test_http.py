@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from greenlet import GreenletExit
 
+import silly
 from silly import errno, task, time
 from silly._core import scheduler
 from silly.net import http, tcp
 from silly.sync import channel
 
+from ..conftest import Logs
 from ..helpers import Raw, ahead_of_reader, asking, joined, serving, spawn, turn
 from .http_support import hello
 from .support import until
@@ -307,6 +309,15 @@ def test_header_pairs() -> None:
     with asking(lambda stream: (stream.respond(200, [("a", "1"), ("A", "2")]), stream.close())) as client:
         client.request()
         assert client.response().header["a"] == "1, 2"
+
+
+def test_respond_with_no_header() -> None:
+    def handler(stream: Any) -> None:
+        assert stream.respond(204, None)
+
+    with serving(handler) as server, Raw.connect(server) as client:
+        client.request()
+        assert client.response().status == 204
 
 
 @pytest.mark.parametrize(
@@ -869,6 +880,19 @@ def test_how_long_an_unread_body_may_be(size: int, kept: bool, chunked: bool) ->
             client.eof()
 
 
+def test_an_unread_body_that_trickles_holds_its_connection_for_a_bounded_time(logs: Logs) -> None:
+    logs.expect("the request's body")
+    with serving(hello, limits=silly.Limits(body_timeout=200)) as server, Raw.connect(server) as client:
+        client.request("/", "POST", "Content-Length: 60000")
+        assert client.response().body == b"hello /"
+        begin = time.monotonic()
+        while client.conn.isalive():
+            client.conn.write("x")
+            time.sleep(20)
+        assert time.monotonic() - begin < 10_000
+    until(lambda: not server._connections)
+
+
 # ---- Expect ---------------------------------------------------------------------------------------------------------
 
 
@@ -1264,6 +1288,17 @@ def test_server_close_with_a_connection_just_accepted(spoke: bool) -> None:
                 until(lambda: client.conn.unreadbytes() or not client.conn.isalive())
             got = client.rest()
             assert got == b"" or b"hello" in got
+
+
+def test_server_close_ends_a_connection_that_drops_a_body(logs: Logs) -> None:
+    logs.allow("the request's body")
+    with serving(hello) as server, Raw.connect(server) as client:
+        client.request("/", "POST", "Content-Length: 60000")
+        assert client.response().body == b"hello /"
+        (connection,) = server._connections
+        until(lambda: connection.skipping)
+        server.close()
+        until(lambda: not server._connections)
 
 
 def test_dict_config() -> None:

@@ -12,7 +12,9 @@ import pytest
 
 from silly import Limits, errno, task, time
 from silly.net import http
+from silly.sync import channel
 
+from ..conftest import Logs
 from ..helpers import Raw, chunks, joined, serving, spawn, turn
 from .http_support import Held, certs, connected, hello
 from .support import until
@@ -779,6 +781,24 @@ def test_a_task_left_behind_can_read_nothing_of_the_next_request() -> None:
         client.send("c")
         client.request("/next")
         assert client.response().body == b"hello /next"
+
+
+def test_a_task_left_behind_that_reads_the_body(logs: Logs) -> None:
+    logs.allow("the request's body")
+    results = channel.new()
+
+    def handler(stream: Any) -> None:
+        task.fork(lambda: results.push(stream.read(5)))
+        time.sleep(0)
+        hello(stream)
+
+    with serving(handler) as server, Raw.connect(server) as client:
+        client.request("/", "POST", "Content-Length: 5")
+        assert client.response().body == b"hello /"
+        client.eof()
+        data, err = results.pop()[0]
+    assert data is None
+    assert err
 
 
 def test_a_body_of_a_connection_that_is_gone(logs: Any) -> None:

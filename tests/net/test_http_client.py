@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import silly
 from silly import errno
 from silly._version import version
+from silly._wire.url import HTTP, parse_url
 from silly.net import http, tcp
 
 from ..helpers import Raw, raw_server, serving, turn
@@ -322,6 +324,18 @@ def test_odd_hosts_come_back_as_errors() -> None:
             assert ": connect: " in text
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["0x7f.1", "0X7F000001", "127.1", "2130706433", "0177.0.0.1", "127.0.0.01", "127.0.0.1.", "127.0.0.256"]
+    + ["0", "0x", "１２７．１"],
+)
+def test_odd_spellings_of_ipv4_addresses(host: str) -> None:
+    """The system takes most of them for an address, browsers rewrite them, and filters overlook them."""
+    assert parse_url(f"http://{host}/", HTTP) == "bad host: an IPv4 address is four decimal numbers"
+    with using() as client:
+        assert "four decimal numbers" in error(client.get(f"http://u:SECRET@{host}:80/"))
+
+
 def test_idn_host_and_ipv6_host() -> None:
     seen: list[str] = []
 
@@ -490,6 +504,27 @@ def test_client_that_is_closed() -> None:
         assert "SECRET" not in error(client.request("GET", f"http://u:SECRET@127.0.0.1:{server.port}"))
         client.close()
         client.closeidle()
+
+
+def test_another_thread_changes_nothing() -> None:
+    """What it tried to write counted as sent: the body followed without the head."""
+    caught: list[BaseException] = []
+
+    def elsewhere() -> None:
+        for call in (lambda: stream.write("x"), stream.flush, lambda: stream.closewrite("x")):
+            try:
+                call()
+            except RuntimeError as exc:
+                caught.append(exc)
+
+    with origin(ok()) as server, using() as client, taken(client.request("PUT", server.url)) as stream:
+        thread = Thread(target=elsewhere)
+        thread.start()
+        thread.join(5)
+        assert len(caught) == 3
+        assert stream.closewrite("body")
+        assert taken(stream.readall()) == b"ok"
+        assert [asked.body for asked in server.asked] == [b"body"]
 
 
 # ---- responses: RFC 9112, section 6.3 -------------------------------------------------------------------------------

@@ -171,6 +171,18 @@ def test_several_locations() -> None:
         assert taken(client.get(server.url, redirects=0)).status == 302
 
 
+@pytest.mark.parametrize("form", ["http://127.0.0.1:{port}\\@localhost:{port}/x", "//good.example\\@localhost:{port}/x"])
+def test_location_with_a_backslash_in_the_authority(form: str) -> None:
+    """Browsers go to the host before it, others to the one behind."""
+
+    def answer(asked: Asked) -> bytes:
+        return ok(b"", f"Location: {form.format(port=server.port)}", status="302 Found")
+
+    with origin(answer) as server, using(redirects=2) as client:
+        assert "backslash" in error(client.get(server.url))
+        assert len(server.asked) == 1
+
+
 def test_a_location_of_any_length() -> None:
     with origin(redirect("x:" + "y" * 8000)) as server, using(redirects=3) as client:
         assert len(error(client.get(server.url))) < 600

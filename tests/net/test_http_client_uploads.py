@@ -141,6 +141,34 @@ def test_early_answer_wakes_a_blocked_write(pieces: list[bytes], hold: Any) -> N
         assert taken(job.result()).body == b"big"
 
 
+def test_a_reader_wakes_the_writer() -> None:
+    """The server has answered without taking the rest: not only its own reading tells that to a blocked write."""
+
+    def script(conn: Any) -> None:
+        conn.limit(1)
+        conn.read("\r\n\r\n", 5000)
+        go.pop()
+        conn.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\n\r\n")
+        conn._stream.flush()
+        hold.pop()
+
+    go, hold = channel.new(), channel.new()
+    with raw_server(script) as listener, using() as client:
+        with taken(client.request("POST", f"http://127.0.0.1:{listener.port}/")) as stream:
+            writer = Job(lambda: stream.write(b"x" * 20_000_000))
+            turn(50)
+            reader = Job(stream.readheader)
+            turn(5)
+            writer.blocked()
+            go.push(1)
+            status, _ = reader.result()
+            assert status == 413
+            until(lambda: not stream._sending, within=2000)
+            writer.result()
+            assert not stream.write("more")
+        hold.close()
+
+
 def test_garbage_while_a_write_is_blocked(hold: Any) -> None:
     def script(conn: Any) -> None:
         head_of(conn)
@@ -362,6 +390,89 @@ def test_our_own_server_says_continue() -> None:
     with serving(handler) as server, http.newclient() as client:
         for _ in range(2):
             assert taken(client.post(f"http://127.0.0.1:{server.port}/", EXPECT, "abc")).body == b"abc"
+
+
+def test_trailer_with_an_expectation() -> None:
+    def script(conn: Any) -> None:
+        head, _ = conn.read("\r\n\r\n", 5000)
+        conn.write("HTTP/1.1 100 Continue\r\n\r\n")
+        body, _ = conn.read("\r\nx-sum: 1\r\n\r\n", 5000)
+        heard.push((head, body))
+        conn.write(ok())
+
+    heard = channel.new()
+    with raw_server(script) as listener, using() as client:
+        with taken(client.request("PUT", f"http://127.0.0.1:{listener.port}/", EXPECT)) as stream:
+            assert stream.closewrite("abc", {"x-sum": "1"})
+            assert taken(stream.readall()) == b"ok"
+        (head, body), _ = heard.pop()
+        assert b"\r\ntransfer-encoding: chunked\r\n" in head
+        assert body == b"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n"
+
+
+class Stale:
+    """A server that serves one request of its first connection, takes the next one's head, and closes."""
+
+    def __init__(self, word: str | None) -> None:
+        self.word = word
+        self.bodies: list[bytes] = []
+        self.connections = 0
+
+    def script(self, conn: Any) -> None:
+        self.connections += 1
+        first = self.connections == 1
+        if first:
+            read_request(conn)
+            conn.write(ok())
+        head, _ = conn.read("\r\n\r\n", 5000)
+        if head is None or first:
+            return
+        if self.word is not None:
+            conn.write(self.word)
+            if not self.word.startswith("HTTP/1.1 100"):
+                return
+        body, _ = conn.read(5, 5000)
+        self.bodies.append(body)
+        conn.write(ok(b"done"))
+        conn.read(1, 5000)
+
+
+@pytest.mark.parametrize("pieces", [[], [b"he"]])
+def test_expectation_on_a_stale_connection(pieces: list[bytes]) -> None:
+    """Nothing but the head was sent: it may go out once more, whatever becomes of the body."""
+    server = Stale("HTTP/1.1 100 Continue\r\n\r\n")
+    with raw_server(server.script) as listener, using() as client:
+        url = f"http://127.0.0.1:{listener.port}/"
+        taken(client.get(url))
+        with taken(client.request("PUT", url, {**EXPECT, "content-length": 5})) as stream:
+            for piece in pieces:
+                assert stream.write(piece)
+            assert stream.closewrite(b"hello"[sum(map(len, pieces)) :])
+            assert taken(stream.readall()) == b"done"
+        assert (server.bodies, server.connections) == ([b"hello"], 2)
+        [entry] = client._pool._origins.values()
+        assert (entry.using, len(entry.idle)) == (0, 1)
+
+
+def test_expectation_refused_after_a_stale_connection() -> None:
+    """The second connection has not got the body, and serves no other request."""
+    server = Stale("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n")
+    with raw_server(server.script) as listener, using() as client:
+        url = f"http://127.0.0.1:{listener.port}/"
+        taken(client.get(url))
+        assert taken(client.fetch("PUT", url, EXPECT, "hello")).status == 417
+        assert server.bodies == []
+        assert client._pool._origins == {}
+
+
+def test_expectation_of_a_post_on_a_stale_connection() -> None:
+    server = Stale("HTTP/1.1 100 Continue\r\n\r\n")
+    with raw_server(server.script) as listener, using() as client:
+        url = f"http://127.0.0.1:{listener.port}/"
+        taken(client.get(url))
+        assert "may not be repeated" in error(client.post(url, EXPECT, "hello"))
+        assert server.connections == 1
+        assert client._pool._origins == {}
 
 
 def test_pieces_in_both_directions() -> None:

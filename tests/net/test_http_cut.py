@@ -12,6 +12,7 @@ import pytest
 import silly
 from silly.net import http, tcp, tls, websocket
 
+from ..children import in_thread
 from ..helpers import Raw, serving, turn
 from .support import until
 
@@ -158,3 +159,33 @@ def test_limits_are_checked_everywhere() -> None:
     ):
         with pytest.raises(TypeError, match=r"limits is a silly\.Limits, not int"):
             call()
+
+
+@pytest.mark.parametrize("who", ["handler", "server"])
+def test_a_response_survives_requests_that_come_after_the_last(who: str) -> None:
+    """RFC 9112, section 9.6: to close at once would answer them with a reset, which destroys the response on its way."""
+    size = 4_000_000
+
+    def handler(stream: Any) -> None:
+        if who == "server":
+            server.close()
+        stream.respond(200, {"connection": "close"} if who == "handler" else {})
+        stream.close(b"x" * size)
+
+    def slow_reader() -> tuple[int, str]:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
+            got = len(client.recv(100))
+            for _ in range(20):
+                client.sendall(b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+                got += len(client.recv(100_000))
+            while data := client.recv(65536):
+                got += len(data)
+            return got, "end"
+
+    with serving(handler) as server:
+        got, end = in_thread(slow_reader)
+    assert got > size
+    assert end == "end"

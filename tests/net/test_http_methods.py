@@ -9,6 +9,7 @@ import pytest
 from silly import check, errno
 from silly.net import http, tls
 
+from ..conftest import Logs
 from ..helpers import Raw, asking, serving, spawn, turn
 from . import authorities
 from .http_support import Held, certs, hello
@@ -46,6 +47,14 @@ def test_not_unless_asked_for(method: str, logs: Any) -> None:
         assert (response.status, response.header["connection"]) == (501, "close")
         client.eof()
     assert handled == []
+
+
+def test_connect_is_refused(logs: Logs) -> None:
+    logs.expect("INFO http: 127.0.0.1:\\d+: CONNECT is not supported")
+    with serving(hello) as server, Raw.connect(server) as client:
+        client.send("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.response().status == 501
+        client.eof()
 
 
 @pytest.mark.parametrize("method", ["trace", "Trace", "connect"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from greenlet import GreenletExit
 import silly
 from silly import task, time
 from silly._core import scheduler
+from silly._wire.url import Url
 from silly.net import http, tcp
+from silly.net.http._pool import Pool, _Origin
 from silly.sync import channel
 
 from ..helpers import Raw, raw_server, turn
@@ -173,6 +176,54 @@ def test_server_closes_before_the_request_is_written() -> None:
             assert stream.closewrite("x")
             assert stream.readall() == (b"ok", None)
         assert [len(asked.body) for asked in server.asked] == [0, 1]
+
+
+def paused(client: Any, server: Any) -> None:
+    """Makes a request whose body comes while nobody waits for it, so that reading pauses with the last byte."""
+    with taken(client.request("GET", f"{server.url}/big")) as stream:
+        stream.closewrite()
+        stream.readheader()
+        until(lambda: stream._source.paused)
+        assert len(taken(stream.readall())) == 70_000
+
+
+def big_or_small(asked: Asked) -> bytes:
+    return ok(b"x" * 70_000) if asked.target == "/big" else ok()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_unsolicited_bytes_after_a_pause(method: str) -> None:
+    """They stayed with the kernel, unseen, and were the answer to the next request."""
+    with origin(big_or_small) as server, using() as client:
+        paused(client, server)
+        server.open[0].send(ok(b"poison"))
+        turn(5)
+        assert taken(client.fetch(method, server.url)).body == b"ok"
+        assert server.connections == 2
+
+
+def test_the_end_after_a_pause() -> None:
+    """It wasn't seen either: the next POST failed."""
+    with origin(big_or_small) as server, using() as client:
+        paused(client, server)
+        server.open[0].close()
+        turn(5)
+        assert taken(client.post(server.url, None, "x")).body == b"ok"
+
+
+@pytest.mark.parametrize("late", [ok(b"poison"), None])
+def test_what_comes_between_taking_and_writing(late: bytes | None) -> None:
+    """A task that computes meanwhile lets no event through: it is with the kernel."""
+    with origin(ok()) as server, using() as client:
+        taken(client.get(server.url))
+        with taken(client.request("POST", server.url)) as stream:
+            if late is None:
+                server.open[0].conn._stream.abort()
+            else:
+                server.open[0].send(late)
+            assert stream.closewrite("x")
+            assert taken(stream.readall()) == b"ok"
+        assert server.connections == 2
 
 
 # ---- one more try ---------------------------------------------------------------------------------------------------
@@ -400,6 +451,38 @@ def test_the_second_connection_may_fail_too() -> None:
         assert client._pool._origins == {}
 
 
+def test_two_writers_of_a_stream_that_connects_anew() -> None:
+    with origin(ok()) as server, using() as client:
+        taken(client.get(server.url))
+        with taken(client.request("PUT", server.url)) as stream:
+            server.open[0].close()
+            until(lambda: stream._source.err is not None)
+            go = channel.new()
+            dial, client._pool._dial = client._pool._dial, lambda url: (go.pop(), dial(url))[1]
+            first = Job(lambda: stream.write("first")).blocked()
+            with pytest.raises(RuntimeError, match="another task is writing"):
+                stream.write("second")
+            go.push(1)
+            assert first.result()
+            assert stream.closewrite()
+            assert taken(stream.readall()) == b"ok"
+        assert server.asked[-1].body == b"first"
+
+
+def test_killed_while_it_connects_anew() -> None:
+    with origin(ok()) as server, using() as client:
+        never = channel.new()
+        taken(client.get(server.url))
+        stream = taken(client.request("PUT", server.url))
+        server.open[0].close()
+        until(lambda: stream._source.err is not None)
+        client._pool._dial = lambda url: never.pop()
+        Job(lambda: stream.write("x")).blocked().kill()
+        assert not stream.write("y")
+        assert not stream.waitresponse()
+        assert client._pool._origins == {}
+
+
 # ---- how many, and how long -----------------------------------------------------------------------------------------
 
 
@@ -430,6 +513,42 @@ def test_idle_timers_of_several_origins() -> None:
         fetched(client, one)
         client.closeidle()
         assert client._pool._origins == {}
+
+
+def test_many_origins_cost_few_looks() -> None:
+    class Idle:
+        closed = False
+
+        def isalive(self) -> bool:
+            return True
+
+        def unreadbytes(self) -> int:
+            return 0
+
+        def close(self) -> None:
+            self.closed = True
+
+    looks = 0
+
+    class Counted(Pool):
+        def _expire(self, _: None) -> None:
+            nonlocal looks
+            looks += 1
+            super()._expire(None)
+
+    def never(url: Url) -> tuple[None, str]:
+        return None, url.host
+
+    pool = Counted(never, 10, 0, 160)
+    conns = [Idle() for _ in range(200)]
+    for number, conn in enumerate(conns):
+        entry = pool._origins["http", f"h{number}", 80] = _Origin()
+        entry.idle.append((conn, monotonic() + number / 1000))  # type: ignore[arg-type]
+    pool._expire(None)
+    until(lambda: not pool._origins)
+    assert all(conn.closed for conn in conns)
+    assert looks < 50
+    gc.collect()
 
 
 def at_once(client: Any, server: Any, count: int) -> list[Any]:
@@ -495,6 +614,14 @@ def test_waiting_for_a_place_is_bounded() -> None:
             assert held.readall() == (b"ok", None)
         fetched(client, server)
         assert client._pool._origins[("http", "127.0.0.1", server.port)].using == 0
+
+
+def test_a_place_that_never_comes_free_says_so() -> None:
+    """As when a task that holds a stream asks the same origin for something else."""
+    with origin(ok()) as server, using(max_per_host=1, connect_timeout=50) as client:
+        with taken(client.request("GET", server.url)):
+            assert error(client.get(server.url)).endswith("(after 50 ms); as many as 'max_per_host' allows are in use")
+        taken(client.get(server.url))
 
 
 def test_killed_while_waiting_for_a_place() -> None:

@@ -114,3 +114,13 @@ def test_a_client_takes_a_dict_or_arguments() -> None:
         assert client._redirects == 3
     with pytest.raises(TypeError, match=r"^http\.newclient takes a dict or keyword arguments, not int$"):
         http.newclient(5)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"ca": "x.pem"}, {"verify": False}, {"timeout": 5}, {"redirects": 1}, {"connect_timeout": 7}, {"max_per_host": 3}],
+)
+def test_settings_both_ways(option: dict[str, Any]) -> None:
+    """Those beside the dict got lost."""
+    with pytest.raises(TypeError):
+        http.newclient({"decode": False}, **option)

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 import silly
-from silly import errno, task, time
+from silly import check, errno, task, time
 from silly._core import scheduler
-from silly.net import _listener, tcp
+from silly.net import _listener, _output, tcp
 from silly.sync import channel
 
+from ..helpers import ahead_of_reader, joined, spawn, turn
 from .support import Job, has_ipv6, never_answers, reset_on_close, turns, until
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="THIS MACHINE HAS NO IPv6 LOOPBACK: listening on IPv6 is not tested")
@@ -507,3 +508,113 @@ def test_a_thousand_aborted_connections_leave_nothing() -> None:
         check_one.write("x")
         assert len(check_one.read(500_000)[0]) == 500_000
         check_one.close()
+
+
+# ---- what ``test_stream`` doesn't look at ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_an_early_answer_outlives_a_failed_write(kind: str, tmp_path: Path) -> None:
+    """A server that answers an upload and closes: the write fails, the answer can be read."""
+    addr = "127.0.0.1:0" if kind == "tcp" else f"unix:{tmp_path}/s"
+    closed = channel.new()
+
+    def accept(conn: tcp.Conn) -> None:
+        conn.limit(1)
+        conn.write("ERR busy\n")
+        conn.read(1)
+        conn._stream.flush()
+        conn._stream.abort()
+        closed.push(1)
+
+    with check(tcp.listen(addr, accept)) as listener:
+        conn = check(tcp.connect(listener.addr))
+        # Not read by the loop, so that the kernel holds it when the write fails.
+        conn._stream._paused = True
+        conn._stream._interest()
+        conn.write("x")
+        closed.pop()
+        errors = []
+        while not errors:
+            ok, err = conn.write("more")
+            if not ok:
+                errors.append(err)
+        assert conn.read("\n") == (b"ERR busy\n", None)
+        assert conn.read(1)[0] is None
+        assert not conn.isalive()
+        conn.close()
+
+
+def test_a_reset_that_gathered_output_meets_is_told_as_one() -> None:
+    peers = channel.new()
+    with check(tcp.listen("127.0.0.1:0", peers.push)) as listener:
+        with socket.create_connection(("127.0.0.1", listener.port)) as client:
+            conn, _ = peers.pop()
+            conn._stream._paused = True
+            conn._stream._interest()
+            reset_on_close(client)
+
+        def write() -> object:
+            conn.write("x")
+            until(lambda: not conn._stream._dirty)
+            return conn.write("y")
+
+        assert joined(spawn(write)) == (False, errno.CONNRESET)
+        conn.close()
+
+
+def test_a_writer_whose_peer_keeps_up_lets_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = 0
+
+    def count() -> None:
+        nonlocal ticks
+        while writing:
+            ticks += 1
+            time.sleep(0)
+
+    def sink(conn: tcp.Conn) -> None:
+        while conn.read(65536)[0] is not None:
+            pass
+
+    writing = True
+    with check(tcp.listen("127.0.0.1:0", sink)) as listener:
+        conn = check(tcp.connect(listener.addr))
+        # A kernel that takes everything at once.
+        monkeypatch.setattr(_output, "send", lambda fd, data: len(data))
+        task.fork(count)
+
+        def write() -> None:
+            for _ in range(20_000):
+                conn.write(b"x" * 1000)
+
+        joined(spawn(write))
+        writing = False
+        assert ticks >= 15
+        monkeypatch.undo()
+        conn.close()
+        turn()
+
+
+def test_bytes_that_another_task_took_are_no_short_read() -> None:
+    """The reader is woken, and before its turn another task takes the bytes: a program error, told as one."""
+    sent = channel.new()
+    with check(tcp.listen("127.0.0.1:0", sent.push)) as listener:
+        conn = check(tcp.connect(listener.addr))
+        peer, _ = sent.pop()
+        outcome: list[object] = []
+
+        def first() -> None:
+            try:
+                outcome.append(conn.read(4))
+            except RuntimeError as exc:
+                outcome.append(str(exc))
+
+        task.fork(first)
+        until(lambda: conn._stream._reader is not None)
+        peer.write("abcd")
+        stolen = ahead_of_reader(conn, lambda: conn.read(4))
+        assert joined(stolen) == (b"abcd", None)
+        until(lambda: outcome)
+        assert "another task has read" in str(outcome[0])
+        peer.close()
+        conn.close()

@@ -6,19 +6,21 @@ import array
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 from greenlet import GreenletExit
 
 import silly
-from silly import errno, task, time
+from silly import check, errno, task, time
 from silly._core import scheduler
-from silly.net import http, websocket
+from silly.net import http, tcp, websocket
 from silly.sync import channel
 
 from ..helpers import (
@@ -1622,6 +1624,19 @@ def test_frames_glued_to_the_answer(dribbled: bool) -> None:
         sock.close()
 
 
+def test_interim_responses_before_the_101() -> None:
+    def script(conn: Any) -> None:
+        head, _ = conn.read("\r\n\r\n")
+        conn.write(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + switching(head.decode()))
+        conn.read(8)
+        conn.close()
+
+    with raw_server(script) as listener:
+        sock = check(websocket.connect(f"ws://127.0.0.1:{listener.port}/", limits=silly.Limits(close_timeout=500)))
+        assert sock.stream.status == 101
+        sock.close()
+
+
 @pytest.mark.parametrize("options", [{"timeout": 50}, {"limits": silly.Limits(handshake_timeout=50)}])
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 def test_server_that_never_answers(options: dict[str, Any], scheme: str) -> None:
@@ -1707,6 +1722,21 @@ def test_hosts_that_do_not_resolve(host: str) -> None:
         sock, err = websocket.connect(f"{scheme}://{host}:1/", timeout=5000)
         assert sock is None
         assert err == f"websocket.connect {scheme}://{host}:1/: {errno.RESOLVE}"
+
+
+def test_a_host_named_unix_is_no_socket_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = channel.new()
+    with check(tcp.listen("unix:8080", asked.push)):
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args: (_ for _ in ()).throw(socket.gaierror(1, "no")))
+        sock, err = websocket.connect("ws://unix:8080/admin")
+        assert sock is None
+        assert errno.RESOLVE in err
+        assert len(asked) == 0
+
+
+def test_a_wildcard_is_no_host() -> None:
+    assert websocket.connect("ws://*:80/")[1] == "websocket.connect 'ws://*:80/': bad host: a wildcard"
 
 
 @pytest.mark.parametrize(

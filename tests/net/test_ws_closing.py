@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from silly import errno
+from silly import check, errno
+from silly.net import websocket
 from silly.sync import channel
 
 from ..helpers import (
@@ -28,6 +29,7 @@ from ..helpers import (
     client_side,
     joined,
     server_side,
+    serving,
     spawn,
     turn,
 )
@@ -400,6 +402,35 @@ def test_pings_and_pongs_after_a_close_frame(side: Side) -> None:
         assert sock.read(WITHIN) == (b"b", "pong")
         assert sock.write("a", "pong") == (False, CLOSED)
         check_wire(peer, OURS)
+
+
+def test_close_written_by_hand_is_answered_in_time_or_not_at_all() -> None:
+    with client_side({"close_timeout": 50}) as (sock, _):
+        assert sock.write(b"\x03\xe8", "close")
+        data, err = sock.read()
+        assert data is None
+        assert "close_timeout" in err
+        assert sock.read() == (None, err)
+        assert sock.closecode == 1006
+
+
+@pytest.mark.parametrize("reason", ["bye", b"bye", bytearray(b"bye"), None])
+def test_reasons_of_every_kind(reason: Any) -> None:
+    codes = channel.new()
+
+    def handler(stream: Any) -> None:
+        sock, _ = websocket.upgrade(stream)
+        assert sock.read()[1] == "close"
+        codes.push((sock.closecode, sock.closereason))
+
+    with serving(handler) as server:
+        sock = check(websocket.connect(f"ws://{server.addr}/"))
+        assert sock.close(None if reason is None else 4000, reason)
+        assert codes.pop()[0] == ((1000, "") if reason is None else (4000, "bye"))
+        with pytest.raises(ValueError, match="UTF-8"):
+            sock.close(1000, b"\xff")
+        with pytest.raises(TypeError):
+            sock.close(1000, 5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("how", ["write", "close", "theirs"])

@@ -200,3 +200,22 @@ def test_what_has_no_password_is_shown(url: str) -> None:
 )
 def test_resolve(reference: str, url: str) -> None:
     assert resolve(parsed("https://u:p@h:8443/a/b/c?d"), reference) == url
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "1.2.3.4.5", "1.2.3.a", "0x7f.example", "1e3", "[::ffff:1.2.3.4]"])
+def test_hosts_that_are_no_odd_spellings(host: str) -> None:
+    parsed = parse_url(f"http://{host}/", HTTP)
+    assert isinstance(parsed, Url)
+    assert parsed.authority == host
+
+
+@pytest.mark.parametrize("host", ["faß.example", "FAẞ.example", "κόσμος.example"])
+def test_names_that_idna_2003_and_2008_tell_apart(host: str) -> None:
+    assert "write it as xn--" in str(parse_url(f"http://{host}/", HTTP))
+
+
+@pytest.mark.parametrize("userinfo", ["@", ":@"])
+def test_empty_credentials_are_none(userinfo: str) -> None:
+    parsed = parse_url(f"http://{userinfo}h/", HTTP)
+    assert isinstance(parsed, Url)
+    assert parsed.authorization is None

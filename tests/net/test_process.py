@@ -1,0 +1,97 @@
+"""The process: its end, however it comes, with sockets open; and children that are forked."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from silly import check, errno, time
+from silly.net import tcp
+from silly.sync import channel
+
+from ..children import Child
+
+
+def test_the_finally_blocks_of_who_exits_may_block(tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import silly\nfrom silly import time, task\n"
+        "def main():\n    try:\n        silly.exit(4)\n"
+        "    finally:\n        time.sleep(0)\n        print('cleaned up', flush=True)\n"
+        "task.fork(main)\n"
+    )
+    with Child("-m", "silly", str(script)) as child:
+        assert child.line() == "cleaned up"
+        assert child.wait() == 4
+
+
+def test_a_plain_script_delivers_what_it_closed(tmp_path: Path) -> None:
+    """8 MB to a peer that reads slowly; the script ends at once after close()."""
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import sys\nimport silly\nfrom silly.net import tcp\n"
+        "conn = silly.check(tcp.connect(sys.argv[1]))\n"
+        "for _ in range(8):\n    conn.write(b'x' * 1_000_000)\n"
+        "print(conn.unsentbytes() > 0, conn.close(), flush=True)\n"
+    )
+    got = channel.new()
+
+    def slow(conn: tcp.Conn) -> None:
+        size = 0
+        while True:
+            data, err = conn.read(100_000)
+            if data is None:
+                break
+            size += len(data)
+            time.sleep(1)
+        got.push((size + conn.unreadbytes(), err))
+
+    with check(tcp.listen("127.0.0.1:0", slow)) as listener, Child(str(script), listener.addr) as child:
+        assert child.line().endswith("Result(True, None)")
+        assert got.pop()[0] == (8_000_000, errno.EOF)
+        assert child.wait() == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_child_leaves_the_parents_sockets_alone(tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import os, sys\nimport silly\nfrom silly.net import tcp\n"
+        "def serve(conn):\n    conn.write('served')\n    conn.close()\n"
+        "listener = silly.check(tcp.listen(sys.argv[1], serve))\n"
+        "def main():\n"
+        "    if os.fork() == 0:\n"
+        "        try:\n            tcp.connect(sys.argv[1])\n"
+        "        except RuntimeError as exc:\n            print(exc, flush=True)\n"
+        "        sys.exit(0)\n"
+        "    os.wait()\n    print('ready', flush=True)\n"
+        "main()\nsilly.run()\n"
+    )
+    addr = f"unix:{tmp_path}/socket"
+    with Child(str(script), addr, env={"PYTHONWARNINGS": "ignore"}) as child:
+        assert "in a child of os.fork()" in child.line()
+        assert child.line() == "ready"
+        conn = check(tcp.connect(addr))
+        assert conn.read(6) == (b"served", None)
+        conn.close()
+        assert child.stop() == 0
+
+
+def test_a_forked_child_can_be_terminated(tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import os, time\nimport silly\nfrom silly import task\n"
+        "def main():\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n        print(os.getpid(), flush=True)\n        time.sleep(60)\n        os._exit(0)\n"
+        "    _, status = os.waitpid(pid, 0)\n"
+        "    print('child:', os.waitstatus_to_exitcode(status), flush=True)\n"
+        "silly.run(main)\n"
+    )
+    with Child(str(script), env={"PYTHONWARNINGS": "ignore"}) as child:
+        os.kill(int(child.line()), signal.SIGTERM)
+        assert child.line() == f"child: {-signal.SIGTERM}"
+        assert child.wait() == 0
