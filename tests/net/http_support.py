@@ -1,15 +1,17 @@
-"""What the tests of the HTTP server share: handlers that the test steers, and TLS in front of them."""
+"""What the tests of the HTTP server share: handlers that the test steers, TLS in front of them, clients that take little."""
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from typing import Any
 
 from silly import check
-from silly.net import tls
+from silly.net import tcp, tls
+from silly.net._stream import Stream
 from silly.sync import channel
 
-from ..helpers import Raw
+from ..helpers import WITHIN, Raw
 from . import authorities
 
 
@@ -66,3 +68,25 @@ def connected(server: Any) -> Raw:
         client: Raw = Raw.connect(server)
         return client
     return Raw(check(tls.connect(f"127.0.0.1:{server.port}", "localhost", ca=authorities.root().pem)))
+
+
+def small(server: Any) -> Raw:
+    """A client whose system takes little before the client itself reads."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+    sock.connect(("127.0.0.1", server.port))
+    sock.setblocking(False)
+    client = Raw(tcp.Conn(Stream(sock, f"127.0.0.1:{server.port}")))
+    client.conn.limit(1)  # nothing is read ahead
+    return client
+
+
+def all_of(client: Raw) -> tuple[bytes, str | None]:
+    """What comes until the end, and how that came."""
+    stream = client.conn._stream
+    got = bytearray()
+    while True:
+        data, err = client.conn.read(1, WITHIN)
+        if data is None:
+            return bytes(got), err
+        got += data + stream.take(len(stream.buf))

@@ -8,6 +8,7 @@ import socket
 import tracemalloc
 import weakref
 from email.utils import parsedate_to_datetime
+from enum import Enum, StrEnum
 from itertools import pairwise
 from typing import Any
 
@@ -311,6 +312,39 @@ def test_header_pairs() -> None:
         assert client.response().header["a"] == "1, 2"
 
 
+class Text(StrEnum):
+    """Has a value that is text, and other text for people."""
+
+    HTML = "text/html"
+
+    def __str__(self) -> str:
+        return "a\r\nset-cookie: b=c"
+
+
+class Number(int, Enum):
+    """Has a value that is a number, and text for people."""
+
+    FOUR = 4
+
+    def __str__(self) -> str:
+        return "a\r\nset-cookie: b=c"
+
+
+def test_a_value_goes_out_as_it_was_checked() -> None:
+    """What an enumeration is for people is not its value, and may hold line ends."""
+
+    def handler(stream: Any) -> None:
+        stream.respond(200, {"content-type": Text.HTML, "x-number": Number.FOUR, "content-length": Number.FOUR})
+        stream.closewrite("four", {"x-trailer": Text.HTML})
+
+    with asking(handler) as client:
+        client.request()
+        response = client.response()
+    assert (response.header["content-type"], response.header["x-number"]) == ("text/html", "4")
+    assert response.body == b"four"
+    assert "set-cookie" not in response.header
+
+
 def test_respond_with_no_header() -> None:
     def handler(stream: Any) -> None:
         assert stream.respond(204, None)
@@ -597,6 +631,19 @@ def test_10000_pipelined_requests() -> None:
         assert joined(asking_too) > 2
         joined(sending)
     assert max(b - a for a, b in pairwise(steps)) < 300  # a few bursts of 64
+
+
+def test_an_empty_line_between_requests_is_no_request() -> None:
+    """Some clients send one behind a body (RFC 9112, section 2.2); a 408 would answer their next request."""
+
+    def handler(stream: Any) -> None:
+        stream.readall()
+        stream.respond(200)
+
+    with asking(handler, limits={"head_timeout": 30}) as client:
+        client.request("/", "POST", "Content-Length: 2", body=b"ab\r\n")
+        assert client.response().status == 200
+        client.eof()
 
 
 def test_pipelining_client_that_never_reads_is_held_back() -> None:

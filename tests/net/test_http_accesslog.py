@@ -11,10 +11,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from greenlet import GreenletExit
 
 from silly import check, time
 from silly._core import scheduler
@@ -22,7 +24,7 @@ from silly.net import http, tcp, websocket
 from silly.net.http import accesslog
 
 from ..children import Child
-from ..helpers import Peer, Raw, serving, turn
+from ..helpers import Peer, Raw, asking, serving, turn
 from .http_support import certs, connected, hello
 from .support import has_ipv6, until
 
@@ -366,6 +368,21 @@ def test_a_request_is_logged_when_its_handler_ends() -> None:
         assert json.loads(lines.wait(2)[1])["target"] == "/next"
 
 
+def test_what_was_answered_is_logged_though_its_task_is_ended() -> None:
+    lines = StringIO()
+
+    def handler(stream: Any) -> None:
+        stream.respond(200)
+        stream.closewrite("bye")
+        raise GreenletExit
+
+    with asking(handler, accesslog=http.AccessLog("common", lines)) as client:
+        client.request("/last")
+        assert client.response().body == b"bye"
+        until(lines.getvalue)
+    assert '"GET /last HTTP/1.1" 200 3\n' in lines.getvalue()
+
+
 def test_no_log_of_a_connection_without_a_request() -> None:
     with logged("common") as (server, lines):
         for _ in range(3):
@@ -652,6 +669,34 @@ def test_no_thread_to_write(monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
         monkeypatch.setattr(accesslog.worker, "submit", submit)
         ask(server, "/kept")
         assert '"GET /kept ' in lines.wait(1)[0]
+
+
+def write_now(log: http.AccessLog) -> None:
+    """Writes what waits, before it is due."""
+    for _, _, timer in scheduler.loop.timers.heap:
+        if timer.callback == log._flush:
+            scheduler.loop.timers.cancel(timer)
+    log._flush(None)
+    until(lambda: not log._due)
+
+
+def test_what_waits_for_a_disk_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
+    """Targets and header fields are long if a peer wants: the number of lines alone would let them fill the memory."""
+    monkeypatch.setattr(accesslog, "FLUSH", 3600.0)
+    monkeypatch.setattr(accesslog, "MOST_TEXT", 100_000)
+    lines = StringIO()
+    log = http.AccessLog("combined", lines)
+    with asking(lambda stream: stream.respond(204), accesslog=log) as client:
+        for _ in range(50):
+            client.request("/" + "t" * 3000, "GET", "User-Agent: " + "u" * 3000, "Referer: " + "r" * 3000)
+            assert client.response().status == 204
+        assert len(log._entries) == 12
+        logs.expect("38 lines were dropped")
+        write_now(log)
+        client.request("/again")
+        assert client.response().status == 204
+        write_now(log)
+    assert len(lines.getvalue().splitlines()) == 13
 
 
 # ---- the end of the process -----------------------------------------------------------------------------------------

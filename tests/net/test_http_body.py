@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from silly import Limits, errno, task, time
+from silly._core import scheduler
+from silly._wire.http1 import ChunkedReader
 from silly.net import http
 from silly.sync import channel
 
@@ -434,6 +436,52 @@ def test_a_read_may_be_longer_than_the_mark() -> None:
         assert len(stream.read(2 * MIB)[0]) == 2 * MIB
         assert len(stream.read(MIB)[0]) == MIB
         joined(uploading)
+
+
+@pytest.mark.parametrize("way", ["readall", "read", "pieces"])
+def test_others_run_between_chunks_of_one_byte(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some tens of thousands of them arrive at once: to decode all in one go would hold the loop."""
+    size = 10_000
+    most = []
+    read = ChunkedReader.read
+
+    def counted(self: ChunkedReader, *args: Any) -> bytes:
+        piece = read(self, *args)
+        most.append((scheduler.loop.turns, len(piece)))
+        return piece
+
+    monkeypatch.setattr(ChunkedReader, "read", counted)
+    held = Held()
+    with serving(held.handler) as server, Raw.connect(server) as client:
+        client.request("/", "POST", "Transfer-Encoding: chunked", body=b"1\r\nx\r\n" * size + b"0\r\n\r\n")
+        stream = held.pop()
+        until(lambda: len(stream.conn._stream.buf) > 5 * size)
+        if way == "readall":
+            body = stream.readall()[0]
+        elif way == "read":
+            body = stream.read(size)[0]
+        else:
+            body = b"".join(stream.pieces())
+        assert body == b"x" * size
+        held.release()
+        assert client.response().status == 200
+    by_turn: dict[int, int] = {}
+    for turned, count in most:
+        by_turn[turned] = by_turn.get(turned, 0) + count
+    assert max(by_turn.values()) <= 2000
+
+
+def test_others_run_between_small_reads() -> None:
+    held = Held()
+    with serving(held.handler) as server, Raw.connect(server) as client:
+        client.request("/", "POST", "Content-Length: 50000", body=b"x" * 50_000)
+        stream = held.pop()
+        until(lambda: len(stream.conn._stream.buf) == 50_000)
+        before = scheduler.loop.turns
+        assert all(stream.read(1) == (b"x", None) for _ in range(50_000))
+        assert scheduler.loop.turns - before > 40
+        held.release()
+        assert client.response().status == 200
 
 
 # ---- 100-continue ---------------------------------------------------------------------------------------------------

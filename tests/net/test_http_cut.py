@@ -8,12 +8,17 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from greenlet import GreenletExit
 
 import silly
+from silly import check, errno, time
+from silly._core import scheduler
 from silly.net import http, tcp, tls, websocket
+from silly.sync import channel
 
 from ..children import in_thread
-from ..helpers import Raw, serving, turn
+from ..helpers import WITHIN, Peer, Raw, asking, serving, turn
+from .http_support import all_of, small
 from .support import until
 
 MIB = 2**20
@@ -189,3 +194,172 @@ def test_a_response_survives_requests_that_come_after_the_last(who: str) -> None
         got, end = in_thread(slow_reader)
     assert got > size
     assert end == "end"
+
+
+@pytest.mark.parametrize("ending", ["returns", "closes", "writes on"])
+def test_after_a_write_that_failed_the_response_is_not_completed(ending: str) -> None:
+    """Chunks would be missing in the middle of a body, or at its end, that is ended in good order all the same."""
+    done = channel.new()
+
+    def handler(stream: Any) -> None:
+        stream.respond(200)
+        with time.deadline(20):
+            while stream.write(b"x" * 100_000):
+                pass
+            assert not stream.write(b"left out")
+        if ending == "writes on":
+            assert not stream.write(b"more")
+        if ending == "closes":
+            assert not stream.closewrite(b"the end")
+        done.push(True)
+
+    with serving(handler, limits={"unsent": 100_000}) as server, small(server) as client:
+        client.request()
+        done.pop()
+        got, err = all_of(client)
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert err == errno.EOF
+    assert b"left out" not in got
+    assert b"the end" not in got
+    assert b"more" not in got
+    assert not got.endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("error", [ValueError, GreenletExit])
+def test_a_body_that_ends_with_the_connection_is_cut_by_a_reset(error: type[BaseException], logs: Any) -> None:
+    """To HTTP/1.0 the end of the connection is the end of the body: one that is incomplete must not look like it."""
+    go = channel.new()
+
+    def handler(stream: Any) -> None:
+        stream.respond(200)
+        stream.write("the first half")
+        stream.flush()
+        go.pop()
+        raise error
+
+    if error is ValueError:
+        logs.expect(r"exception in the handler")
+    with serving(handler) as server, Raw.connect(server) as client:
+        client.send("GET / HTTP/1.0\r\n\r\n")
+        client.read("the first half")
+        go.push(True)
+        assert client.conn.read(1, WITHIN) == (None, errno.CONNRESET)
+
+
+@pytest.mark.parametrize("ending", ["the handler returns", "its task is ended", "the server drains"])
+def test_a_body_that_was_cut_ends_by_a_reset(ending: str) -> None:
+    """A write that failed has left a piece out. The peer has taken all the others, so nothing
+    but a reset tells it that the body is incomplete."""
+    held: list[Any] = []
+    go = channel.new()
+
+    def handler(stream: Any) -> None:
+        stream.respond(200)
+        with time.deadline(20):
+            while stream.write(b"x" * 100_000):
+                pass
+        held.append(stream)
+        go.pop()
+        if ending == "its task is ended":
+            raise GreenletExit
+
+    with serving(handler, limits={"unsent": 100_000}) as server, small(server) as client:
+        client.send("GET / HTTP/1.0\r\n\r\n")
+        until(lambda: held)
+        client.conn.limit(2**30)
+        until(lambda: held[0].conn.unsentbytes() == 0)
+        if ending == "the server drains":
+            assert not server.drain(20)
+        go.push(True)
+        got, err = all_of(client)
+    assert got.startswith(b"HTTP/1.1 200 ")
+    assert err == errno.CONNRESET
+
+
+def test_a_client_that_reads_only_after_its_upload_gets_a_long_answer() -> None:
+    """What it sends is taken before the answer is delivered, and not the other way round: it
+    reads nothing of the answer before all of the upload has gone."""
+    size = 4 * MIB
+
+    def handler(stream: Any) -> None:
+        stream.respond(413)
+        stream.closewrite(bytes(size))
+
+    with serving(handler, limits={"unsent": 2 * size}) as server, small(server) as client:
+        client.request("/", "POST", "Content-Length: 40000000")
+        with time.deadline(WITHIN):
+            for _ in range(40):
+                assert client.conn.write(bytes(1_000_000)) == (True, None)
+        client.conn.limit(2**30)
+        response = client.response()
+        assert (response.status, len(response.body)) == (413, size)
+
+
+def test_what_is_dropped_unsent_ends_in_a_reset() -> None:
+    """The limit ``linger`` cuts off a body that ends with the connection: a FIN would say that it is complete."""
+
+    def handler(stream: Any) -> None:
+        stream.respond(200)
+        stream.closewrite(bytes(12 * MIB))
+
+    def accept(conn: Any) -> None:
+        conn.write(bytes(12 * MIB))
+        conn.close()
+
+    limits = silly.Limits(linger=50, unsent=16 * MIB)
+    listener, _ = tcp.listen("127.0.0.1:0", accept, limits=limits)
+    assert listener is not None
+    with listener, small(listener) as client:
+        client.read(1)
+        until(lambda: scheduler.loop.work == 0)
+        got, err = all_of(client)
+    assert len(got) < 12 * MIB
+    assert err == errno.CONNRESET
+
+
+def test_a_response_is_over_when_its_handler_has_raised(logs: Any) -> None:
+    """A task that the handler left behind can't go on with it, which would look complete."""
+    logs.expect(r"exception in the handler")
+    left: list[Any] = []
+
+    def handler(stream: Any) -> None:
+        stream.respond(200)
+        stream.write("the first half")
+        left.append(stream)
+        raise ValueError
+
+    with asking(handler) as client:
+        client.request()
+        assert client.read("the first half").endswith(b"e\r\nthe first half")
+        client.read(2)
+        assert left[0].write("the rest") == (False, "the handler raised")
+        assert left[0].closewrite() == (False, "the handler raised")
+        client.eof()
+
+
+def test_a_response_without_a_body_is_not_cut_by_a_reset(logs: Any) -> None:
+    """Its head says all that there is, and a reset might destroy it."""
+    logs.expect(r"exception in the handler")
+
+    def handler(stream: Any) -> None:
+        stream.respond(200)
+        stream.flush()
+        raise ValueError
+
+    with asking(handler) as client:
+        client.send("HEAD / HTTP/1.0\r\n\r\n")
+        assert client.read("\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        client.eof()
+
+
+def test_a_websocket_is_closed_though_its_task_is_ended() -> None:
+    def handler(stream: Any) -> None:
+        check(websocket.upgrade(stream))
+        raise GreenletExit
+
+    with serving(handler) as server, Peer.connect(server) as peer:
+        peer.send(peer.upgrade_request())
+        assert peer.response().status == 101
+        assert peer.get_close() == (1000, "")
+        peer.put_close()
+        peer.eof()

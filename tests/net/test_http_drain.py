@@ -16,7 +16,7 @@ from silly.net import tcp, websocket
 from silly.sync import channel
 
 from ..children import Child
-from ..helpers import BINARY, FIN, KEY, TEXT, Peer, Raw, Upgraded, asking, joined, serving, spawn, turn
+from ..helpers import BINARY, FIN, KEY, TEXT, WITHIN, Peer, Raw, Upgraded, asking, joined, serving, spawn, turn
 from .http_support import Held, certs, connected, hello
 from .support import Job, turns, until
 
@@ -220,6 +220,20 @@ def test_one_is_cut_off(logs: Any) -> None:
         client.request()
         hold.pop()
         assert server.drain(1.5) == (False, "server.drain: 1 connection was cut off after 1.5 ms")
+
+
+def test_drain_cuts_a_body_that_ends_with_the_connection_by_a_reset() -> None:
+    held = Held()
+    with serving(held.handler) as server, Raw.connect(server) as client:
+        client.send("GET / HTTP/1.0\r\n\r\n")
+        stream = held.pop()
+        stream.respond(200)
+        stream.write("the first half")
+        stream.flush()
+        client.read("the first half")
+        assert not server.drain(20)
+        assert client.conn.read(1, WITHIN) == (None, errno.CONNRESET)
+        held.release()
 
 
 def test_no_time_at_all() -> None:

@@ -376,6 +376,19 @@ def test_an_error_to_head_has_no_body(logs: Any) -> None:
         client.eof()
 
 
+def test_a_bad_body_of_head_is_answered_without_one(logs: Any) -> None:
+    def handler(stream: Any) -> None:
+        assert not stream.readall()[0]
+
+    logs.expect("bad chunk size")
+    with asking(handler) as client:
+        client.request("/", "HEAD", "Transfer-Encoding: chunked", body=b"nonsense\r\n")
+        head = client.read("\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        client.half_close()
+        client.eof()
+
+
 def test_a_slow_tunnel_is_held_back() -> None:
     """What a tunnel's handler writes waits for the client, as all output does."""
     hold = Held()

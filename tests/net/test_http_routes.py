@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silly.net import websocket
+from silly.net import http, websocket
 from silly.net.http import ServerStream
 from silly.net.http.routes import Router, _Node, router
 
-from ..helpers import FIN, TEXT, Peer, Raw, Response, serving
+from ..helpers import FIN, TEXT, Peer, Raw, Response, asking, serving
 from ..wire.strategies import STEADY
 
 
@@ -350,6 +350,22 @@ def test_which_websocket() -> None:
         ("h2c, websocket", ["page", "socket", "any socket"]),
     ):
         assert [got[path, upgrade] for path in ("/a", "/b", "/c")] == expected
+
+
+def test_a_method_is_never_taken_for_a_websocket_route() -> None:
+    """``websocket`` is a token, so a request may have it for its method."""
+    router = http.router()
+    called = []
+
+    @router.websocket("/chat")
+    def chat(stream: Any) -> None:
+        called.append(stream.method)
+
+    with asking(router) as client:
+        client.request("/chat", "websocket")
+        response = client.response()
+    assert response.status == 405
+    assert not called
 
 
 # ---- bad requests ---------------------------------------------------------------------------------------------------

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from silly import time
+from silly import errno, time
 from silly._core import scheduler
+from silly.sync import channel
 
 from ..helpers import Raw, serving, spawn, turn
+from .http_support import all_of, small
 from .support import until
 
 MANY = 200
@@ -276,3 +278,31 @@ def test_nothing_is_left_of_an_attack_that_goes_away(logs: Any) -> None:
             attackers.close()
             until(lambda: not server._connections)
         assert len(scheduler.loop.handlers) == handlers + 1
+
+
+@pytest.mark.parametrize("how", ["client closes", "handler closes", "idle", "server closes", "bad request"])
+def test_a_slow_client_gets_all_of_its_response(how: str, logs: Any) -> None:
+    """The limits ``linger`` and ``idle_timeout`` are no bounds for the delivery of a response; ``write_timeout`` is."""
+    size = 12 * MIB
+    done = channel.new()
+
+    def handler(stream: Any) -> None:
+        stream.respond(200, {"connection": "close"} if how == "handler closes" else None)
+        assert stream.closewrite(bytes(size))
+        done.push(True)
+
+    limits = {"linger": 50, "idle_timeout": 50, "unsent": 16 * MIB}
+    if how == "bad request":
+        logs.expect("bad request line")
+    with serving(handler, limits=limits) as server, small(server) as client:
+        client.request("/", "GET", *(["Connection: close"] if how == "client closes" else []))
+        if how == "bad request":
+            client.send("nonsense\r\n\r\n")
+        done.pop()
+        if how == "server closes":
+            server.close()
+        client.read(1)
+        time.sleep(150)
+        got, err = all_of(client)
+    assert len(got) > size
+    assert err == errno.EOF

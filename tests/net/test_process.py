@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,30 @@ def test_a_forked_child_can_be_terminated(tmp_path: Path) -> None:
         os.kill(int(child.line()), signal.SIGTERM)
         assert child.line() == f"child: {-signal.SIGTERM}"
         assert child.wait() == 0
+
+
+SCRIPT = """
+import os, sys
+import silly
+from silly._core import scheduler, worker
+scheduler.GRACE = 0.2
+
+def main():
+    worker.submit(scheduler.loop, __import__("time").sleep, (60,), lambda *_: None)
+    silly.exit()
+
+ends = []
+turn = type(scheduler.loop).turn
+def deliver():
+    ends.append(scheduler.loop.turns)
+    before(); print(scheduler.loop.turns - ends[0], flush=True)
+before, scheduler._deliver = scheduler._deliver, deliver
+silly.run(main)
+"""
+
+
+def test_what_has_used_up_its_grace_gets_no_second_one() -> None:
+    """A worker thread that is stuck, on a disk for one, delays the end of the process once."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "0\n"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import silly
 from silly._wire import http1
 from silly._wire.error import ProtocolError
 from silly._wire.header import Header, check_value, compose, tokens
@@ -315,6 +316,15 @@ def test_names_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
         assert request.header["y" * 41] == "2"
         assert len(http1._names) <= http1._NAMES_KEPT
     assert max(map(len, http1._names)) <= 40
+
+
+def test_a_peer_cannot_use_up_the_names_of_fields_that_are_kept() -> None:
+    """Each name of every later request would have to be checked anew."""
+    for number in range(600):
+        http1.parse_request(f"GET / HTTP/1.1\r\nHost: a\r\nX-Junk-{number}: 1".encode(), silly.Limits())
+        assert len(http1._names) <= 512
+    http1.parse_request(b"GET / HTTP/1.1\r\nHost: a\r\nX-Good-Name: 1", silly.Limits())
+    assert "X-Good-Name" in http1._names
 
 
 # ---- limits -----------------------------------------------------------------------------------------------------------
