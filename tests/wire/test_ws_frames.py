@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from silly._wire import ws
-from silly._wire.accelerated import take_messages
+from silly._wire import accelerated, ws
 from silly._wire.deflate import Deflate, Deflater, Inflater
 from silly._wire.error import ProtocolError
 from silly._wire.limits import DEFAULT, Limits
@@ -722,7 +721,7 @@ def test_the_partial_message_after_others_were_taken_together() -> None:
     assert reader.partial(buf) == b"one"
     buf += frames[0][-1:] + frames[1] + frames[2][:-1]
     rest: list[Any] = []
-    assert take_messages(buf, rest, False, reader.fast_limit) == (b"one!", "binary")
+    assert accelerated.take_messages(buf, rest, False, reader.fast_limit) == (b"one!", "binary")
     assert rest == [(b"two", "binary")]
     assert reader.partial(buf) == b"thre"
     buf[:] = frames[2][:1]
