@@ -383,6 +383,27 @@ def test_what_was_answered_is_logged_though_its_task_is_ended() -> None:
     assert '"GET /last HTTP/1.1" 200 3\n' in lines.getvalue()
 
 
+def test_what_was_not_answered_is_not_logged() -> None:
+    lines = StringIO()
+
+    def handler(stream: Any) -> None:
+        if stream.path == "/ends":
+            raise GreenletExit
+        hello(stream)
+
+    with serving(handler, accesslog=http.AccessLog("common", lines)) as server:
+        for path in ("/ends", "/next"):
+            with Raw.connect(server) as client:
+                client.request(path)
+                if path == "/ends":
+                    client.eof()
+                else:
+                    assert client.response().status == 200
+        until(lines.getvalue)
+    assert lines.getvalue().count("\n") == 1
+    assert '"GET /next HTTP/1.1" 200 ' in lines.getvalue()
+
+
 def test_no_log_of_a_connection_without_a_request() -> None:
     with logged("common") as (server, lines):
         for _ in range(3):

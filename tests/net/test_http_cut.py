@@ -118,6 +118,26 @@ def test_the_size_of_a_file_that_was_cut_off(logs: Any) -> None:
     assert MIB // 2 < size < 40 * MIB
 
 
+def test_a_file_is_the_whole_body() -> None:
+    """Behind a head that has gone out it would be preceded by a second one."""
+    refused = []
+
+    def handler(stream: Any) -> None:
+        stream.respond(200, {"content-length": 3})
+        stream.flush()
+        refused.append(stream.sendfile(file.fileno(), 0, 3))
+        stream.closewrite("abc")
+
+    with tempfile.TemporaryFile() as file, asking(handler) as client:
+        file.write(b"xyz")
+        file.flush()
+        client.request()
+        assert client.response().body == b"abc"
+        client.silent()
+    why = "sendfile of 3 bytes needs a content-length of as many, and nothing before it"
+    assert refused == [(False, why)]
+
+
 def test_a_handler_that_stops_writing_is_no_error(logs: Any) -> None:
     """The client has left: that the body is shorter than announced is nobody's mistake."""
 
