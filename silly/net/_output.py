@@ -24,7 +24,7 @@ from .._wire.limits import Limits
 from ._accelerated import Gathered, send
 from ._gathered import GATHER
 
-RUN = 1024 * 1024
+FAIR_SHARE = 1024 * 1024
 """Bytes that a task may send to a peer that keeps up before it lets others run."""
 IOV = 1024
 """Pieces for one sendmsg: what Linux takes."""
@@ -71,7 +71,7 @@ class Output(Gathered):
     __slots__ = (
         "_eof",
         "_progress",
-        "_run",
+        "_since_pause",
         "_writers",
         "_wtimer",
         "closed",
@@ -103,7 +103,7 @@ class Output(Gathered):
         self.filed = 0
         """Bytes of the last file that were sent."""
         self._progress = 0.0
-        self._run = 0
+        self._since_pause = 0
         """Bytes sent at once since this last let others run."""
         self._wtimer: Timer | None = None
         self._eof = False
@@ -199,13 +199,13 @@ class Output(Gathered):
     def _write_more(self) -> str | None:
         """Sends at once what was written, and waits where that is too much."""
         if not self._blocked:
-            self._run += self.unsent
+            self._since_pause += self.unsent
             self._transmit()
         if self.unsent > self.limits.unsent:
             return self.wait_sent()
-        if self._run > RUN and _loop.current is not None:
+        if self._since_pause > FAIR_SHARE and _loop.current is not None:
             # The peer keeps up with us, so nothing else makes this task wait: others, timers and signals want to run.
-            self._run = 0
+            self._since_pause = 0
             scheduler.pause()
         return self.werr
 
@@ -247,7 +247,7 @@ class Output(Gathered):
             if err is not None:
                 return err
             try:
-                sent = os.sendfile(self.fd, fd, offset, min(end - offset, RUN))
+                sent = os.sendfile(self.fd, fd, offset, min(end - offset, FAIR_SHARE))
             except BlockingIOError:
                 self._block()
                 continue
@@ -260,10 +260,10 @@ class Output(Gathered):
                 return _shortened(end - offset)
             offset += sent
             self.filed += sent
-            self._run += sent
-            if self._run >= RUN:
+            self._since_pause += sent
+            if self._since_pause >= FAIR_SHARE:
                 # The peer keeps up with us, as in ``_write_more``.
-                self._run = 0
+                self._since_pause = 0
                 scheduler.pause()
             if offset == end:
                 return None

@@ -38,7 +38,7 @@ RECV_LARGE = 1024 * 1024
 """Bytes asked of the kernel at once; the larger while a reader needs more than the smaller."""
 RECV_DROPPED = 128 * 1024
 """Bytes asked of the kernel at once where they are dropped."""
-DISCARD = 1024 * 1024 * 1024
+DISCARD_AFTER_CLOSE = 1024 * 1024 * 1024
 """Bytes of a peer that goes on sending after a close before it is cut off: more than most send within the limit ``linger``.
 Whoever uploads reads the answer only after that, and a reset would destroy it."""
 
@@ -400,7 +400,7 @@ class Stream(Output):
     def _discard(self, size: int) -> None:
         """So much data has arrived after ``close``."""
         self._discarded += size
-        if self._discarded > DISCARD:
+        if self._discarded > DISCARD_AFTER_CLOSE:
             self.abort()
 
     def _linger_over(self, _: None) -> None:

@@ -22,13 +22,13 @@ _CIPHERTEXT = _RECORD + 2048
 """The longest that a record's header may announce (RFC 5246, section 6.2.3)."""
 _HEADER = 5
 """Bytes of a record's header: type, version, length."""
-_PIECE = 64 * 1024
+_OPENSSL_PIECE = 64 * 1024
 """Bytes that OpenSSL is given, or asked for, at a time. Its buffers grow with that, and never shrink."""
 _ANSWERS = 64 * 1024
 """Bytes that OpenSSL may answer by itself (key updates) to a peer that takes no output."""
 _BEGINNING = 32
 """The first bytes of a connection, which tell whether the peer speaks TLS at all."""
-_TYPES = range(20, 24)
+_RECORD_TYPES = range(20, 24)
 """The types of records (RFC 8446, section 5.1)."""
 
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+( )?")
@@ -91,7 +91,7 @@ class TlsStream(Stream):
         self._send_pending()
         self._handshaking = False
         self._tickets_due = self.ssl.get_protocol_version_name() == "TLSv1.3"
-        self._drain(_PIECE)  # what came right behind the handshake
+        self._drain(_OPENSSL_PIECE)  # what came right behind the handshake
         if self._peer_closed and self.err == errno.TLS and self._eof:
             self.err = errno.EOF  # TCP had ended before this could see that the peer had closed in good order
         return None
@@ -119,7 +119,7 @@ class TlsStream(Stream):
     def _no_tls(self) -> str | None:
         """What to say of a peer whose first bytes are no record of TLS."""
         begun = self._beginning
-        if not begun or (begun[0] in _TYPES and begun[1:2] in (b"", b"\x03")):
+        if not begun or (begun[0] in _RECORD_TYPES and begun[1:2] in (b"", b"\x03")):
             return None
         return f"TLS: the peer speaks no TLS: it began with {begun!r:.100}"
 
@@ -151,13 +151,13 @@ class TlsStream(Stream):
         if self.closed:
             self._discard(len(data))
             return
-        if len(data) <= _PIECE:
+        if len(data) <= _OPENSSL_PIECE:
             self._take_in(data)
             return
-        for at in range(0, len(data), _PIECE):
+        for at in range(0, len(data), _OPENSSL_PIECE):
             if self.closed or self.sock is None:
                 return
-            self._take_in(data[at : at + _PIECE])
+            self._take_in(data[at : at + _OPENSSL_PIECE])
 
     def _take_in(self, data: bytes) -> None:
         self.ssl.bio_write(data)
@@ -193,7 +193,7 @@ class TlsStream(Stream):
             end = at + _HEADER + length
             if end > size:
                 self._missing = end - size
-                good = length <= _CIPHERTEXT and data[at] in _TYPES and data[at + 1] == 3
+                good = length <= _CIPHERTEXT and data[at] in _RECORD_TYPES and data[at + 1] == 3
                 return count if good else count + 1
             count += 1
             at = end
@@ -265,7 +265,7 @@ class TlsStream(Stream):
 
     # ---- what is sent -------------------------------------------------------------------------------------------
 
-    def _cipher(self, size: int = _PIECE) -> bytes:
+    def _cipher(self, size: int = _OPENSSL_PIECE) -> bytes:
         """What OpenSSL has to send; it is asked for ``size`` bytes at a time."""
         pieces = []
         try:
@@ -293,7 +293,7 @@ class TlsStream(Stream):
             return []
         self._wrote = True
         try:
-            if size > _PIECE:
+            if size > _OPENSSL_PIECE:
                 # Not joined: what is long would be copied once more.
                 return [record for part in parts for record in self._records_of(part)]
             data = parts[0] if len(parts) == 1 else b"".join(parts)

@@ -573,9 +573,9 @@ class Suite:
         Job(write).result()
         watching.result()
         gaps = [after - before for before, after in pairwise([*steps, written])]
-        assert max(gaps) <= _output.RUN + len(data)
+        assert max(gaps) <= _output.FAIR_SHARE + len(data)
         # What makes them run costs time: not each write does it.
-        assert len(steps) <= 100 * len(data) // _output.RUN + 10
+        assert len(steps) <= 100 * len(data) // _output.FAIR_SHARE + 10
 
     def test_small_pieces_while_the_peer_is_slow(self, pair: Pair) -> None:
         conn, peer = pair()
@@ -826,7 +826,7 @@ class Suite:
         assert peer.read(1) == (None, errno.EOF)
 
     def test_peer_that_goes_on_sending(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_stream, "DISCARD", MIB)
+        monkeypatch.setattr(_stream, "DISCARD_AFTER_CLOSE", MIB)
         conn, peer = pair()
         sent = 0
 
