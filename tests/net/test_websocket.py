@@ -49,6 +49,7 @@ from ..helpers import (
     turn,
 )
 from .support import until
+from .ws_support import one
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -320,6 +321,35 @@ def test_killed_writer_passes_its_turn_on(pair: Any) -> None:
         first, _ = peer.get()
         got += first & 0x7F == TEXT
     assert [joined(each) for each in [large, *waiting]] == [(True, None), (True, None), "killed", (True, None)]
+
+
+@pytest.mark.parametrize("where", ["compress", "frames"])
+def test_an_interrupt_within_a_compressed_write(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the compressor saw and the peer did not must not be referred to."""
+    upgraded = Upgraded(compression=True)
+    with serving(upgraded.handler) as server:
+        sock, err = websocket.connect(f"ws://127.0.0.1:{server.port}", compression=True)
+        assert err is None
+        other = upgraded.pop()
+        assert sock.write("first " * 100, "text")
+        assert one(other) == ("first " * 100, "text")
+        owner, name = (type(sock._deflater), "compress") if where == "compress" else (type(sock), "_send_frames")
+        real = getattr(owner, name)
+
+        def interrupted(*args: Any) -> Any:
+            if where == "compress":
+                real(*args)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                sock.write("lost and noisy 0123456789 " * 50, "text")
+        for _ in range(3):
+            assert sock.write("lost and noisy 0123456789 " * 50, "text")
+            assert one(other) == ("lost and noisy 0123456789 " * 50, "text")
+        upgraded.release()
+        sock.close()
 
 
 def test_writes_of_a_peer_that_never_reads_wait(side: Side) -> None:
@@ -1021,6 +1051,23 @@ def test_forgotten_client_is_closed(typed: bool) -> None:
         del sock
         gc.collect()
         assert read(other) == (b"\x03\xe9", "close")
+        upgraded.release()
+
+
+@pytest.mark.parametrize("cycle", [False, True])
+def test_a_forgotten_socket_says_goodbye_even_from_a_cycle(cycle: bool) -> None:
+    upgraded = Upgraded()
+    with serving(upgraded.handler) as server:
+        sock, err = websocket.connect(f"ws://127.0.0.1:{server.port}")
+        assert err is None
+        other = upgraded.pop()
+        if cycle:
+            holder: list[Any] = [sock]
+            holder.append(holder)
+            del holder
+        del sock
+        gc.collect()
+        assert one(other) == (b"\x03\xe9", "close")
         upgraded.release()
 
 

@@ -378,6 +378,35 @@ def test_a_peer_that_ends_behind_unread_data(side: Side) -> None:
         assert errno.EOF in sock.read()[1]
 
 
+def test_what_had_arrived_is_read_after_the_peer_was_given_up(logs: Any) -> None:
+    logs.expect("no pong for 0.1 s")
+    with server_side({"ping_interval": 20, "pong_timeout": 100}) as (sock, peer):
+        peer.put(FIN | TEXT, "one")
+        peer.put(FIN | BINARY, "two")
+        until(lambda: sock._stream.sock is None)
+        assert sock.closecode == 1011
+        assert sock.write("x") == (False, f"the connection with {sock.conn.remoteaddr} was given up: {sock.cause}")
+        assert sock.read() == ("one", "text")
+        assert sock.read() == (b"two", "binary")
+        assert sock.read()[1].endswith("was given up: no pong for 0.1 s (the limit 'pong_timeout')")
+
+
+def test_a_reset_while_reading_pauses_is_seen_by_keepalive() -> None:
+    """Paused, the descriptor is not watched: only our ping meets the reset."""
+    with server_side({"receive_mark": 1000, "ping_interval": 20, "pong_timeout": 60_000}) as (sock, peer):
+        peer.put(FIN | BINARY, bytes(900))
+        peer.put(FIN | BINARY, bytes(900))
+        until(lambda: sock._stream.paused)
+        peer.reset()
+        until(lambda: sock._stream.sock is None)
+        assert sock.read() == (bytes(900), "binary")
+        data, err = sock.read(WITHIN)
+        while data is not None:
+            data, err = sock.read(WITHIN)
+        assert "without a closing handshake" in err
+        assert sock.closecode == 1006
+
+
 # ---- whose pongs are shown ------------------------------------------------------------------------------------------
 
 

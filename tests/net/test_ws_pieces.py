@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import silly
 from silly import errno, time
 from silly._core import scheduler
 from silly.sync import channel
@@ -686,6 +687,28 @@ def test_the_connection_is_lost_within_a_message(side: Side) -> None:
             assert "without a closing handshake" in err
         assert message.err == err
         assert sock.read() == (None, err)
+
+
+def test_writers_behind_an_idle_message_wake_when_the_connection_breaks() -> None:
+    with server_side({"ping_interval": 0}) as (sock, peer):
+        hold = channel.new()
+
+        def idle() -> Any:
+            with sock.message() as message:
+                message.write("begun")
+                message.flush()
+                hold.pop()
+
+        idling = spawn(idle)
+        waiting = [spawn(lambda: sock.write("x")) for _ in range(3)]
+        assert peer.get() == (BINARY, b"begun")
+        peer.reset()
+        errors = {joined(each)[1] for each in waiting}
+        assert len(errors) == 1
+        assert sock.write("y")[1] in errors
+        hold.close()
+        joined(idling)
+        assert silly.pcall(sock.close)[0]
 
 
 def test_the_peer_closes_within_a_message(side: Side) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from silly import time
+from silly._core import scheduler
 from silly._wire.ws import MessageReader
+from silly.net.websocket import _socket, _unread
 from silly.sync import channel
 
 from ..helpers import (
@@ -30,7 +33,7 @@ from ..helpers import (
     turn,
 )
 from .support import until
-from .ws_support import nobody_reads_at_once
+from .ws_support import nobody_reads_at_once, one
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -134,6 +137,16 @@ def test_a_ping_behind_a_frame_of_which_some_was_read(pair: Any, opcode: int) ->
     peer.silent()
 
 
+def test_a_ping_behind_the_message_that_was_read_is_answered() -> None:
+    """They came together, and nothing comes after them: nobody would look."""
+    with server_side() as (sock, peer):
+        reading = spawn(lambda: one(sock))
+        peer.send(peer.frame(FIN | TEXT, b"a") + peer.frame(FIN | PING, b"p"))
+        assert joined(reading) == ("a", "text")
+        assert peer.get() == (FIN | PONG, b"p")
+        assert one(sock) == (b"p", "ping")
+
+
 def test_past_the_mark_nobody_looks(side: Side) -> None:
     with side({"receive_mark": 16 * KIB}) as (sock, peer):
         frames = [peer.frame(FIN | BINARY, b"%03d" % i * 333) for i in range(400)]
@@ -170,6 +183,44 @@ def test_a_buffer_that_was_looked_through_lets_others_run(pair: Any) -> None:
     joined(running)
 
 
+@pytest.mark.parametrize("way", ["read", "pieces"])
+def test_a_look_while_the_reader_lets_others_run(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it then finds taken is what is next."""
+    with server_side() as (sock, peer):
+        pause = scheduler.pause
+        sent: list[bytes] = []
+
+        def put(count: int) -> None:
+            before = len(sock._taken)
+            for _ in range(count):
+                sent.append(b"%d" % len(sent))
+                peer.put(FIN | PING, sent[-1])
+            until(lambda: sock.conn.unreadbytes() > 0 or len(sock._taken) > before)
+
+        def looks() -> None:
+            pause()
+            sock._take_unread()
+            if len(sent) < 300:
+                put(3)
+                sock._take_unread()
+
+        monkeypatch.setattr(_socket, "BURST", 8)
+        put(20)
+        seen: list[bytes] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(scheduler, "pause", looks)
+            if way == "read":
+                while len(seen) < len(sent):
+                    data, typ = one(sock)
+                    assert typ == "ping"
+                    seen.append(data)
+            else:
+                peer.put(FIN | TEXT, "x")
+                assert list(sock.pieces(WITHIN)) == ["x"]
+        assert seen in ([], sent)
+        assert [peer.get() for _ in sent] == [(FIN | PONG, ping) for ping in sent]
+
+
 def test_reading_goes_on_past_the_mark_when_nobody_ever_reads(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     """More pings at once than the mark: those that were answered make room for the rest, and for the close."""
     nobody_reads_at_once(monkeypatch)
@@ -183,6 +234,52 @@ def test_reading_goes_on_past_the_mark_when_nobody_ever_reads(side: Side, monkey
         peer.put_close(3000)
         assert peer.get_close() == (3000, "")
         assert sock.closecode == 3000
+
+
+def test_a_socket_that_only_writes_does_not_go_deaf_from_pongs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unread pongs of ours, and pings that were answered, would fill the buffer in hours; then nothing more would be seen."""
+    monkeypatch.setattr(_unread, "UNREAD", 0.0)
+    with server_side({"receive_mark": KIB, "ping_interval": 2, "pong_timeout": 60_000}) as (sock, peer):
+        pongs = 0
+        while pongs < 200:
+            first, payload = peer.get()
+            if first == FIN | PING:
+                peer.put(FIN | PONG, payload)
+                peer.put(FIN | PING, b"%d" % pongs)
+                pongs += 1
+        peer.put(FIN | PING, "seen?")
+        while peer.get() != (FIN | PONG, b"seen?"):
+            pass
+        assert not sock._stream.paused
+        peer.put_close(1000)
+        while peer.get()[0] != FIN | CLOSE:
+            pass
+        # The newest that nobody read are still shown, in their order, and none of ours.
+        seen = []
+        while not seen or seen[-1][1] != "close":
+            seen.append(one(sock))
+        assert seen[-2] == (b"seen?", "ping")
+        numbers = [int(data) for data, typ in seen[:-2]]
+        assert numbers == list(range(numbers[0], 200))
+
+
+def test_messages_stay_when_control_frames_between_them_are_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_unread, "UNREAD", 0.0)
+    with server_side({"receive_mark": 4 * KIB}) as (sock, peer):
+        for i in range(10):
+            peer.put(FIN | TEXT, f"message {i}")
+            for k in range(40):
+                peer.put(FIN | PING, b"%d %d" % (i, k))
+        pongs = [peer.get() for _ in range(400)]
+        assert pongs == [(FIN | PONG, b"%d %d" % (i, k)) for i in range(10) for k in range(40)]
+        until(lambda: sock._unread is not None and 0 < sock._unread._answered <= KIB)
+        peer.put(FIN | TEXT, "end")
+        seen = []
+        while not seen or seen[-1] != ("end", "text"):
+            seen.append(one(sock))
+        assert [data for data, typ in seen if typ == "text"] == [f"message {i}" for i in range(10)] + ["end"]
+        shown = [data for data, typ in seen if typ == "ping"]
+        assert shown == [b"9 %d" % k for k in range(40 - len(shown), 40)] or len(shown) > 40
 
 
 # ---- close ----------------------------------------------------------------------------------------------------------
@@ -350,6 +447,24 @@ def test_a_fault_behind_data_waits_for_the_reader(side: Side, fault: str, logs: 
         assert sock.closecode == code
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_a_fault_between_data_and_a_close_that_nobody_reads(first: bool, logs: Any) -> None:
+    """[text][orphan continuation][close]: the text is read, early or late, and nothing more."""
+    logs.expect("continuation without a message to continue")
+    with server_side({"close_timeout": 50}) as (sock, peer):
+        peer.send(peer.frame(FIN | TEXT, b"a") + peer.frame(FIN | CONTINUATION, b"b") + peer.frame(FIN | CLOSE, b"\x03\xe8"))
+        if not first:
+            until(lambda: sock._fault is not None)
+            assert (sock.closecode, sock.cause) == (None, None)
+        assert one(sock) == ("a", "text")
+        assert "broke the protocol" in sock.read()[1]
+        code, _ = peer.get_close()
+        assert code == sock.closecode == 1002
+        peer.close()  # to whom a fault was told it is left to end
+        until(lambda: sock._stream.sock is None)
+        assert sock.read()[0] is None
+
+
 def test_control_frames_while_output_is_refused(side: Side, logs: Any) -> None:
     logs.expect(r"INFO websocket: .*: more control frames than the limit 'control_frames' of 10 by a peer that doesn't read")
     with side({"control_frames": 10, "linger": 100}) as (sock, peer):
@@ -363,6 +478,38 @@ def test_control_frames_while_output_is_refused(side: Side, logs: Any) -> None:
         assert data is None
         assert err
         assert joined(writing) == (False, err)
+
+
+def test_pongs_go_out_while_a_writer_keeps_the_output_full() -> None:
+    """The kernel refuses output all the while, and still takes some: the pongs must not wait until it has taken everything."""
+    with server_side({"unsent": 64 * KIB, "control_frames": 20}) as (sock, peer):
+        sock.conn._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * KIB)
+        peer.conn._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * KIB)
+        stop = False
+
+        def write() -> None:
+            while not stop and sock.write(bytes(60 * KIB)):
+                pass
+
+        def answer() -> None:
+            while one(sock)[1] == "ping":
+                pass
+
+        writing, reading = spawn(write), spawn(answer)
+        until(lambda: sock._stream.blocked)
+        refused = 0
+        for i in range(40):
+            peer.put(FIN | PING, b"%d" % i)
+            refused += sock._stream.blocked
+            while peer.get() != (FIN | PONG, b"%d" % i):
+                pass
+        assert refused > 20  # the limit 'control_frames'
+        stop = True
+        peer.put(FIN | TEXT, "end")
+        while not len(writing):
+            peer.get()
+        joined(writing)
+        joined(reading)
 
 
 # ---- where taking stops ----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import silly
 from silly.net import tls, websocket
 from silly.sync import channel
 
-from ..helpers import Peer, ServerPeer, Upgraded, client_side, server_side, serving, switching
+from ..helpers import WITHIN, Peer, ServerPeer, Upgraded, client_side, server_side, serving, switching
 from . import authorities, tls_support
 from .support import until
 
@@ -65,6 +65,13 @@ def secure_client_side(limits: dict[str, int] | None = None) -> Iterator[tuple[A
 PLAIN: dict[str, Side] = {"server": server_side, "client": client_side}
 SIDES: dict[str, Side] = {**PLAIN, "server-tls": secure_server_side, "client-tls": secure_client_side}
 """By what the subject is."""
+
+
+def one(sock: Any) -> Any:
+    """The next message or control frame, and its type; it must come."""
+    got = sock.read(WITHIN)
+    silly.check((got[0] is not None, got[1]))
+    return got
 
 
 def narrow(sock: Any, peer: Any) -> None:
