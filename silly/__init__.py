@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ._core import scheduler
+from ._core import ending
 from ._core.result import Error, Result, check
 from ._version import version
 from ._wire.limits import Limits
@@ -58,7 +58,7 @@ def run(main: Callable[[], object] | None = None) -> None:
     """
     if main is not None and not callable(main):
         raise TypeError(f"silly.run needs a function, not {type(main).__name__}")
-    scheduler.run(main, sys._getframe(1))
+    ending.run(main, sys._getframe(1))
 
 
 def exit(status: int = 0) -> NoReturn:
@@ -69,7 +69,7 @@ def exit(status: int = 0) -> NoReturn:
     """
     if not isinstance(status, int):
         raise TypeError(f"an exit status is an int, not {type(status).__name__}")
-    scheduler.exit(status)
+    ending.exit(status)
 
 
 def pcall(func: Callable[..., Any], *args: Any) -> tuple[bool, Any]:

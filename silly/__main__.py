@@ -13,7 +13,7 @@ import traceback
 import types
 
 from . import env, logger
-from ._core import scheduler
+from ._core import ending
 from ._version import version
 
 USAGE = """\
@@ -106,12 +106,12 @@ def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never r
             # The frames of the launcher say nothing to whoever wrote the script.
             kind, exc, tb = sys.exc_info()
             logger.error(f"{path}:\n" + "".join(traceback.format_exception(kind, exc, tb and tb.tb_next)).rstrip())
-            scheduler.exit(1)
+            ending.exit(1)
 
     script.__qualname__ = path
-    scheduler.run(script, sys._getframe())
+    ending.run(script, sys._getframe())
     # Nothing is left to do, but a connection that the script still holds is to be closed in good order.
-    scheduler.exit(0)
+    ending.exit(0)
 
 
 if __name__ == "__main__":

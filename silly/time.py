@@ -20,6 +20,7 @@ from types import CodeType
 from typing import Any
 
 from ._core import scheduler
+from ._core.deadline import Deadline
 from ._core.timers import Timer
 
 __all__ = ["after", "cancel", "deadline", "monotonic", "now", "sleep"]
@@ -56,7 +57,7 @@ def sleep(ms: float) -> None:
         _loop.timers.cancel(timer)
 
 
-def deadline(ms: float) -> scheduler.Deadline:
+def deadline(ms: float) -> Deadline:
     """Bounds everything that the current task waits for in a ``with`` block: in ``ms`` milliseconds it must be done.
 
     When they are over, a call that waits returns its error, and so does every further one that would have to wait until the
@@ -72,7 +73,7 @@ def deadline(ms: float) -> scheduler.Deadline:
     Raises ValueError for a negative or not finite time; entering the block raises RuntimeError where there is no task.
     """
     _check(ms)
-    return scheduler.Deadline(ms)
+    return Deadline(ms)
 
 
 def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer:

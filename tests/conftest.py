@@ -27,7 +27,9 @@ pytest.register_assert_rewrite(
 pytest.register_assert_rewrite("tests.fuzz.source", "tests.fuzz.messages", *[f"tests.fuzz.{name}" for name in TARGETS])
 
 from silly import time  # noqa: E402
-from silly._core import scheduler  # noqa: E402
+from silly._core import deadline, ending, scheduler  # noqa: E402
+
+ending.strict = True
 
 
 def counts() -> dict[str, int]:
@@ -40,6 +42,7 @@ def counts() -> dict[str, int]:
         "handlers": len(loop.handlers),
         "listeners": loop.listeners,
         "work": loop.work,
+        "deadlines": deadline.active,
         "ready": len(loop.ready),
         "open files": len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
     }
@@ -130,7 +133,7 @@ def _clean_up() -> None:
     for task in list(scheduler.tasks):
         if task._greenlet is not None and task in scheduler.tasks:
             ended: Any = scheduler.GreenletExit()
-            scheduler.loop.post(scheduler._throw, task, ended)
+            scheduler.loop.post(scheduler.throw, task, ended)
     scheduler.loop.timers.clear_users()
     time.sleep(1)
 

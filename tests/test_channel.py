@@ -306,7 +306,7 @@ def test_a_task_that_is_ended_while_it_waits_leaves_the_channel_usable() -> None
 
     me = task.fork(body)
     settle()
-    scheduler.loop.post(scheduler._throw, me, GreenletExit())
+    scheduler.loop.post(scheduler.throw, me, GreenletExit())
     time.sleep(1)
     assert ended == ["GreenletExit"]
     assert task.status(me) is None
@@ -321,7 +321,7 @@ def ended_after_it_was_woken(chan: channel.Channel, item: str) -> task.Task:
     settle()
     chan.push(item)
     scheduler._ready.remove(first)
-    scheduler.loop.post(scheduler._throw, first, GreenletExit())
+    scheduler.loop.post(scheduler.throw, first, GreenletExit())
     return first
 
 
@@ -362,7 +362,7 @@ def test_a_task_that_is_ended_after_the_channel_was_closed() -> None:
     settle()
     chan.close()
     scheduler._ready.remove(first)
-    scheduler.loop.post(scheduler._throw, first, GreenletExit())
+    scheduler.loop.post(scheduler.throw, first, GreenletExit())
     time.sleep(1)
     assert task.status(first) is None
     assert len(chan) == 0

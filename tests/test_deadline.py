@@ -15,7 +15,8 @@ from greenlet import GreenletExit
 
 import silly
 from silly import errno, task, time
-from silly._core import scheduler
+from silly._core import deadline, scheduler
+from silly._core.deadline import Deadline
 from silly.net import tcp, tls
 from silly.net._stream import Stream
 from silly.sync import channel
@@ -32,7 +33,7 @@ LONG = 600_000
 
 
 @contextmanager
-def over() -> Iterator[scheduler.Deadline]:
+def over() -> Iterator[Deadline]:
     """A block whose deadline has run out already."""
     with time.deadline(0) as limit:
         spin(scheduler.expired)
@@ -117,7 +118,7 @@ def test_the_text_tells_the_time_as_it_was_given() -> None:
     for ms, text in ((0, "0"), (2.5, "2.5"), (1, "1")):
         with time.deadline(ms):
             assert chan.pop() == (None, f"channel.pop: the deadline of {text} ms ran out")
-    assert scheduler._text(scheduler.Deadline(86_400_000), "x") == "x: the deadline of 86400000 ms ran out"
+    assert Deadline(86_400_000).text("x") == "x: the deadline of 86400000 ms ran out"
 
 
 def test_a_read_keeps_what_arrived(pair: tuple[tcp.Conn, tcp.Conn]) -> None:
@@ -324,7 +325,7 @@ def test_the_next_task_of_the_pooled_greenlet_is_not(logs: Logs) -> None:
         while task.status(me) is not None:
             time.sleep(0)
             if body is killed and task.status(me) == "WAIT":
-                scheduler.loop.post(scheduler._throw, me, GreenletExit())
+                scheduler.loop.post(scheduler.throw, me, GreenletExit())
         assert not me._deadlines
         assert me._over is None
         job = Job(lambda: (scheduler.expired(), chan.pop()))
@@ -456,7 +457,9 @@ def test_both_run_out() -> None:
 def strike(me: task.Task) -> None:
     """The deadline of ``me`` runs out now."""
     assert me._deadlines
-    scheduler._strike(me._deadlines[-1])
+    limit = me._deadlines[-1]
+    scheduler.loop.timers.cancel(limit._timer)
+    deadline._strike(limit)
 
 
 def test_an_item_handed_over_before_it_strikes_is_popped() -> None:
@@ -553,7 +556,7 @@ def test_greenletexit_and_keyboardinterrupt_win() -> None:
 
     for kind in (GreenletExit, KeyboardInterrupt):
         job = Job(lambda kind=kind: body(kind)).blocked()
-        scheduler.loop.post(scheduler._throw, job.task, kind())
+        scheduler.loop.post(scheduler.throw, job.task, kind())
         assert job.result() == "ended"
 
 
@@ -591,7 +594,7 @@ def test_cancelled_ones_don_t_stay_in_memory() -> None:
             pass
     assert len(scheduler.loop.timers.heap) < 1000
     gc.collect()
-    assert sum(isinstance(each, scheduler.Deadline) for each in gc.get_objects()) < 100
+    assert sum(isinstance(each, Deadline) for each in gc.get_objects()) < 100
 
 
 def test_inspect_tells_it() -> None:
@@ -602,7 +605,7 @@ def test_inspect_tells_it() -> None:
     job = Job(body).blocked()
     assert task.inspect()[job.task]["waits"] == "channel.pop, within a deadline of 600000 ms"
     assert task.inspect()[job.task]["status"] == "WAIT"
-    scheduler.loop.post(scheduler._throw, job.task, GreenletExit())
+    scheduler.loop.post(scheduler.throw, job.task, GreenletExit())
     with pytest.raises(GreenletExit):
         job.result()
     with over():

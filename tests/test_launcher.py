@@ -579,7 +579,7 @@ def body():
             task.wait()
         finally:
             print("finally")
-silly._core.scheduler.GRACE = 3600.0
+silly._core.ending.GRACE = 3600.0
 task.fork(body)
 time.sleep(1)
 silly.exit(5)
@@ -604,7 +604,7 @@ def stubborn():
             time.sleep(60_000)
         except {refuses}:
             pass
-silly._core.scheduler.GRACE = 0.1
+silly._core.ending.GRACE = 0.1
 task.fork(stubborn)
 time.sleep(1)
 silly.exit(5)
@@ -622,6 +622,7 @@ STUBBORN = {
     "task.wait": ("", "task.wait()"),
     "time.sleep": ("", "time.sleep(1000)"),
     "server.drain": ("", "server.drain()"),
+    "silly.exit": ("", "silly.exit(6)"),
     "a free connection": ("", "client.get(f'http://127.0.0.1:{server.port}')"),
 }
 """What blocks, with what is prepared before: each must let others run while the process ends."""
@@ -662,7 +663,7 @@ task.fork(stubborn)
 task.fork(other)
 while len(held) < 2:
     time.sleep(1)
-silly._core.scheduler.GRACE = 0.2
+silly._core.ending.GRACE = 0.2
 silly.exit(5)
 """
     status, out, err = start(script, plain=True).end()
@@ -671,7 +672,7 @@ silly.exit(5)
 
 
 def test_the_grace_is_3_seconds() -> None:
-    assert silly._core.scheduler.GRACE == 3.0
+    assert silly._core.ending.GRACE == 3.0
 
 
 @both
@@ -718,7 +719,7 @@ def test_a_signal_ends_the_process_gracefully(start: Start, plain: bool, number:
 @both
 def test_a_second_signal_ends_it_at_once(start: Start, plain: bool, first: int, second: int) -> None:
     script = """
-silly._core.scheduler.GRACE = 3600.0
+silly._core.ending.GRACE = 3600.0
 def stubborn():
     try:
         print("waiting")

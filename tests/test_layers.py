@@ -31,7 +31,7 @@ LAYERS: list[list[str]] = [
     ["silly", "silly.__main__"],
 ]
 
-WITHIN_CORE = ["result timers poller", "loop", "signals worker", "scheduler", "waiting watchdog"]
+WITHIN_CORE = ["result timers poller", "loop", "signals worker", "scheduler", "deadline waiting watchdog", "ending"]
 """The order within ``_core``, from the bottom up."""
 
 FORBIDDEN = {
@@ -45,6 +45,9 @@ FORBIDDEN = {
     "silly._core.timers": "greenlet time datetime socket selectors threading",
     # "Nothing here knows a socket."
     "silly._core.scheduler": "socket ssl OpenSSL selectors",
+    "silly._core.deadline": "socket ssl OpenSSL selectors",
+    "silly._core.waiting": "socket ssl OpenSSL selectors",
+    "silly._core.ending": "socket ssl OpenSSL selectors",
     "silly.task": "socket ssl OpenSSL selectors",
     "silly.time": "socket ssl OpenSSL selectors",
     "silly.sync.*": "socket ssl OpenSSL selectors",

@@ -713,7 +713,7 @@ def test_an_interrupt_takes_nothing_from_a_task_that_came_to_wait_in_the_same_pl
 
     def successor() -> None:
         chan.push("for the main program")
-        scheduler.loop.post(scheduler._interrupted, KeyboardInterrupt())
+        scheduler.loop.post(scheduler.interrupted, KeyboardInterrupt())
         got.append(chan.pop())
 
     # One task for each drain, so that the loop looks at posted calls while the main program is still in the queue.

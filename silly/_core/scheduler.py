@@ -1,52 +1,52 @@
 """The scheduler: tasks on greenlets, on the loop. ``silly.task`` is its public face.
 
-A *task* is a function that was forked. It runs in a greenlet of a pool (starting a pooled greenlet costs a twentieth of a
-new one) with a copy of its forker's context variables. The main greenlet, the one that imported us and runs the script or
-the REPL, is a task too, so a plain script may block. The loop lives in a greenlet of its own, the *hub*: to block is to
-switch to the hub, and only the hub switches to a task.
+A *task* is a function that was forked. It runs in a greenlet of a pool (starting a
+pooled greenlet costs a twentieth of a new one) with a copy of its forker's context
+variables. The main greenlet, the one that imported us and runs the script or the REPL,
+is a task too, so a plain script may block. The loop lives in a greenlet of its own, the
+*hub*. A task that blocks switches to the hub, or straight to the next ready task.
 
-**Blocking and waking** (for the modules above; the public ``task.wait`` and ``task.wakeup`` are built on it). A primitive
-remembers ``current()`` somewhere, calls ``park(what)``, and gets what the waker passed to ``wake(task, value)``. Its rules:
+**Blocking and waking.** ``park(what)`` blocks the current task, and returns what the
+waker passed to ``wake(task, value)``. A primitive stands on ``waiting.Waiters``, which
+holds the rules of that; its header has an example. ``task.wait``, ``time.sleep`` and
+``Stream.fill`` are written on ``park`` itself, and hold to the rules by hand:
 
-* Clear the place where the task was remembered first, then wake: so nothing wakes it twice.
-* ``park`` may raise (GreenletExit, KeyboardInterrupt): then the primitive clears that place itself.
-* Before it remembers the task it asks ``leaving()``. When the process is ending that yields once and is True: nothing
-  blocks any more, and the primitive returns ``errno.CLOSED``.
-* ``park`` raises ``DeadlineOver`` when the task's deadline (``time.deadline``) runs out, or has: a primitive with an error in
-  its result clears its place and returns that (``ran_out`` makes the text); from any other it goes on to the caller. A task
-  that was woken before the deadline struck gets what it was woken with, so nothing that was handed over is lost.
+* Clear the place where the task was remembered first, then wake: so nothing wakes it
+  twice.
+* ``park`` may raise anything that is thrown at the task (GreenletExit, KeyboardInterrupt,
+  ``DeadlineOver``): then the primitive clears that place itself.
+* ``park`` raises ``DeadlineOver`` when the task's deadline runs out, or has. A primitive
+  with an error in its result returns that (``ran_out`` makes the text).
+* Before it remembers the task it asks ``leaving()``. When the process is ending that
+  yields once and is True: nothing blocks any more, and the primitive returns
+  ``errno.CLOSED``.
 
-**Ending.** ``begin_exit(status)``: listeners close, open WebSockets send close 1001, each waiting task gets GreenletExit
-where it waits, output is flushed for at most ``GRACE`` seconds, and the main greenlet gets SystemExit(status).
+Deadlines are in ``deadline.py``, the start and the end of the process in ``ending.py``.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from threading import get_ident
-from time import monotonic
 from types import CodeType, FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from .. import logger
 from .loop import Loop
-from .result import Error
-from .signals import Signals, forget_signals, interrupt_safely
-from .timers import Timer
+from .signals import forget_signals, interrupt_safely
+
+if TYPE_CHECKING:
+    from .deadline import Deadline
 
 SLICE = 256
 """Tasks that run before I/O is looked at again."""
 POOL = 1024
 """Idle greenlets kept: a burst of connections beyond them costs 10 µs each."""
-GRACE = 3.0
-"""Seconds for a graceful end: porting contract, "Scheduling"."""
 
 RUN = "RUN"
 WAIT = "WAIT"
@@ -107,11 +107,16 @@ class Task:
             return "nothing: it runs"
         if not self._deadlines:
             return str(self._what)
-        soonest = min(self._deadlines, key=_when)
+        soonest = min(self._deadlines, key=when_of)
         return f"{self._what}, within a deadline of {soonest.ms:.15g} ms"
 
     def __repr__(self) -> str:
         return f"<task {self.name()} {self._status or 'finished'}, forked at {self.origin()}>"
+
+
+def when_of(deadline: Deadline) -> float:
+    """When it strikes."""
+    return deadline.when
 
 
 loop = Loop()
@@ -119,12 +124,11 @@ tasks: dict[Task, None] = {}
 """Every forked task that hasn't finished, in the order of forking (a dict: an ordered set)."""
 
 exiting = False
-_status = 0
-_joining = False
-_closing = False
-_overdue = False
-"""Whether the graceful end took longer than it may."""
-_grace: Timer | None = None
+"""Whether the process is in a phase in which nothing blocks, and nothing is started. ``ending`` sets it."""
+in_child = False
+"""Whether this is a child of ``os.fork``, where nothing of this works."""
+system_exit: Callable[[SystemExit], object] = loop.interrupted
+"""Gets the ``sys.exit`` of a task. ``ending`` sets it; before that nothing does, and the hub gets the exception."""
 _pool: list[greenlet] = []
 _on_create: Callable[[Task], object] | None = None
 _on_term: Callable[[Task], object] | None = None
@@ -136,23 +140,13 @@ def _main() -> None:
 
 def _make_main() -> Task:
     task = Task(_main, None, None, 0)
-    task._greenlet = _main_greenlet
+    task._greenlet = main_greenlet
     task._status = RUN
     _main.__qualname__ = "main"
     return task
 
 
-class _Held:
-    """Stands for the main greenlet while the process ends: what wakes the main program must not set it going again."""
-
-    gr_frame = None
-
-    def switch(self, value: Any) -> None:
-        main._value = value  # who waits there gives it back when it is interrupted
-
-
-_main_greenlet = getcurrent()
-_held: Any = _Held()
+main_greenlet = getcurrent()
 main = _make_main()
 loop.current = main
 
@@ -161,12 +155,13 @@ def current() -> Task:
     """The running task (the main program counts as one). Raises RuntimeError in a loop callback or another thread."""
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
-        raise RuntimeError(_not_here("only a task can be asked for", "this"))
+        raise RuntimeError(not_here("only a task can be asked for", "this"))
     return task
 
 
-def _not_here(verb: str, what: Any) -> str:
-    if _forked:
+def not_here(verb: str, what: Any) -> str:
+    """Why ``what`` is impossible here, where no task of ours runs; ``verb``: what can't be done in a callback."""
+    if in_child:
         return f"BUG: {what}: in a child of os.fork(); silly belongs to the process that imported it"
     if get_ident() != loop.thread:
         return f"BUG: {what}: called from another thread; silly belongs to the thread that imported it"
@@ -178,14 +173,14 @@ def _not_here(verb: str, what: Any) -> str:
 def check_thread(what: str) -> None:
     """Raises RuntimeError in another thread than the loop's."""
     if get_ident() != loop.thread:
-        raise RuntimeError(_not_here("", what))
+        raise RuntimeError(not_here("", what))
 
 
 def park(what: Any, status: str = WAIT) -> Any:
     """Blocks the current task until ``wake(task, value)``, and returns that value. ``what``: on what, for people."""
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
-        raise RuntimeError(_not_here("cannot block", what))
+        raise RuntimeError(not_here("cannot block", what))
     if task._over is not None:
         raise DeadlineOver(ran_out(what))
     task._what = what
@@ -238,11 +233,11 @@ def fork(
     It runs in ``context``, or in a copy of the caller's.
     """
     if get_ident() != loop.thread:
-        raise RuntimeError(_not_here("", "task.fork"))
+        raise RuntimeError(not_here("", "task.fork"))
     task = Task(func, userdata, code, lasti)
     if exiting:
         logger.warn(f"{task} was not started: the process is ending")
-        _finished(task)
+        finished(task)
         return task
     task._context = copy_context() if context is None else context
     tasks[task] = None
@@ -261,9 +256,16 @@ def hook(create: Callable[[Task], object] | None, term: Callable[[Task], object]
     _on_create, _on_term = create, term
 
 
-def _finished(task: Task) -> None:
+def drop_deadlines(task: Task) -> None:
+    """Ends the deadlines of ``task``, whatever block it is in."""
+    for deadline in tuple(task._deadlines or ()):
+        deadline.stop()
+
+
+def finished(task: Task) -> None:
+    """``task`` has ended, or will never start."""
     if task._deadlines:
-        _drop_deadlines(task)  # of a generator that was left in the middle
+        drop_deadlines(task)  # of a generator that was left in the middle
     task._status = task._func = task._userdata = task._greenlet = task._what = task._context = task._value = None
     tasks.pop(task, None)
 
@@ -282,34 +284,24 @@ def _worker(task: Task) -> None:
         except GreenletExit:
             pass
         except SystemExit as exc:
-            loop.post(begin_exit, _exit_status(exc))
+            system_exit(exc)
         except Exception:
             logger.error(f"exception in {task}:\n{traceback.format_exc().rstrip()}")
         except BaseException as exc:
-            loop.post(_interrupted, exc)
+            loop.post(interrupted, exc)
         func = None
         if _on_term is not None:
             try:
                 _on_term(task)
             except Exception:
                 logger.error(f"exception in the hook at the end of {task}:\n{traceback.format_exc().rstrip()}")
-        _finished(task)
+        finished(task)
         if len(_pool) >= POOL:
             return
         me.gr_context = None
         _pool.append(me)
         del task
         task = _to_hub()
-
-
-def _exit_status(exc: SystemExit) -> int:
-    """What ``sys.exit(x)`` means: None is 0, a number itself, anything else is printed and means 1."""
-    if exc.code is None:
-        return 0
-    if isinstance(exc.code, int):
-        return exc.code
-    print(exc.code, file=sys.stderr)
-    return 1
 
 
 def _drain() -> None:
@@ -338,86 +330,11 @@ def _drain() -> None:
         loop.flush()  # the slice is cut: what its tasks wrote shall not wait for the rest
 
 
-# ---- deadlines --------------------------------------------------------------------------------------------------
+# ---- deadlines: what sets them is in ``deadline.py`` --------------------------------------------------------------
 
 
 class DeadlineOver(TimeoutError):
     """Raised where a task blocks, by the deadline that it runs under."""
-
-
-class Deadline:
-    """Bounds what the current task's calls may wait, in a ``with`` block; see ``time.deadline``."""
-
-    __slots__ = ("_over", "_task", "_timer", "ms", "when")
-
-    def __init__(self, ms: float) -> None:
-        self.ms = ms
-        self.when = 0.0
-        self._over = False
-        self._task: Task | None = None
-        self._timer: Timer | None = None
-
-    @property
-    def expired(self) -> bool:
-        """Whether its time is over. It stays as it is when the block ends."""
-        if not self._over and self._task is not None:
-            return monotonic() >= self.when
-        return self._over
-
-    def __enter__(self) -> Deadline:
-        task: Task | None = loop.current
-        if task is None or task._greenlet is not getcurrent():
-            raise RuntimeError(_not_here("there is no task to bound", "time.deadline"))
-        if self._timer is not None:
-            raise RuntimeError("BUG: time.deadline: each with block needs a deadline of its own")
-        self._task = task
-        self.when = monotonic() + self.ms / 1000
-        # Internal, or it would keep silly.run waiting for nothing but the deadline around it.
-        self._timer = loop.timers.add(self.when, _strike, self, internal=True)
-        if task._deadlines is None:
-            task._deadlines = []
-        task._deadlines.append(self)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._over = self.expired
-        task, self._task = self._task, None
-        assert self._timer is not None
-        loop.timers.cancel(self._timer)
-        # The task is not always the one that enters and leaves last: blocks in generators end in any order.
-        deadlines = task._deadlines if task is not None else None
-        if task is not None and deadlines is not None and self in deadlines:
-            deadlines.remove(self)
-            if task._over is self:
-                task._over = min((each for each in deadlines if each._over), key=_when, default=None)
-
-
-def _when(deadline: Deadline) -> float:
-    return deadline.when
-
-
-def _strike(deadline: Deadline) -> None:
-    """The timer of ``deadline``: whoever waits gets it at once, whoever is ready or yields when it blocks next."""
-    task = deadline._task
-    assert task is not None
-    deadline._over = True
-    if task._over is None:
-        task._over = deadline
-    # While the process is ending nobody blocks, and the main greenlet is held.
-    if task._status in (WAIT, SLEEP) and not exiting:
-        _throw(task, DeadlineOver(_text(task._over, task._what)))
-
-
-def _drop_deadlines(task: Task) -> None:
-    """Ends the deadlines of ``task``, whatever block it is in."""
-    for deadline in task._deadlines or ():
-        assert deadline._timer is not None
-        loop.timers.cancel(deadline._timer)
-    task._deadlines = task._over = None
-
-
-def _text(deadline: Deadline, what: Any) -> str:
-    return f"{what}: the deadline of {deadline.ms:.15g} ms ran out"
 
 
 def expired() -> bool:
@@ -426,7 +343,7 @@ def expired() -> bool:
     return task is not None and task._over is not None
 
 
-def ran_out(what: str) -> str:
+def ran_out(what: object) -> str:
     """The error of the operation ``what`` that the current task's deadline has ended, in words.
 
     Raises RuntimeError where ``expired()`` is False.
@@ -434,66 +351,13 @@ def ran_out(what: str) -> str:
     task: Task | None = loop.current
     if task is None or task._over is None:
         raise RuntimeError(f"BUG: {what}: no deadline has run out")
-    return _text(task._over, what)
+    return task._over.text(what)
 
 
-# ---- starting and ending ----------------------------------------------------------------------------------------
+# ---- interrupting -------------------------------------------------------------------------------------------------
 
 
-def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
-    """See ``silly.run``."""
-    global _joining
-    check_thread("silly.run")
-    if main_func is not None:
-        fork(main_func, None, frame.f_code, frame.f_lasti)
-    if getcurrent() is not _main_greenlet:
-        return
-    interrupt_safely(loop, lambda: getcurrent() is _main_greenlet, _interrupted)
-    with Signals(loop, lambda: loop.post(begin_exit, 0)):
-        _joining = True
-        try:
-            park("silly.run")
-        finally:
-            _joining = False
-
-
-def exit(status: int) -> NoReturn:
-    """See ``silly.exit``."""
-    check_thread("silly.exit")
-    if not exiting:
-        loop.post(begin_exit, status)
-        while not exiting:
-            pause()  # where the end comes as to every other task, once: its finally blocks may block; no deadline ends it
-    raise GreenletExit
-
-
-def begin_exit(status: int) -> None:
-    """Ends the process gracefully: see the module's header. Runs in the hub; the first call's status counts."""
-    global exiting, _status, _closing, _grace
-    if exiting:
-        return
-    exiting, _closing, _status = True, False, status
-    loop.timers.clear_users()
-    _grace = loop.timers.add(monotonic() + GRACE, _grace_over, internal=True)
-    for handler in list(loop.handlers):
-        handler.shutdown()
-    # Who was woken but did not run yet is a waiting task like the others: its value is moot.
-    _ready.extend(loop.deferred)
-    loop.deferred.clear()
-    for task in _ready:
-        task._status = WAIT
-    _ready.clear()
-    main._greenlet = _held
-    for task in list(tasks):
-        if task._greenlet is None:
-            _finished(task)
-            continue
-        if task._status == READY:
-            _ready.remove(task)  # the finally block of a task before it has woken it
-        _throw(task, GreenletExit())
-
-
-def _throw(task: Task, exc: BaseException) -> None:
+def throw(task: Task, exc: BaseException) -> None:
     """Raises ``exc`` in a waiting task, where it waits. What it was woken with stays in ``_value``, for ``Waiters``."""
     green = task._greenlet
     assert green is not None
@@ -503,85 +367,13 @@ def _throw(task: Task, exc: BaseException) -> None:
     loop.current = None
 
 
-def _throw_main(exc: BaseException) -> None:
+def throw_main(exc: BaseException) -> None:
     """Raises ``exc`` in the main program, where it waits."""
-    main._greenlet = _main_greenlet
-    _throw(main, exc)
-
-
-def _grace_over(_: None) -> None:
-    global _overdue
-    _overdue = True
-    for task in tasks:
-        logger.warn(f"{task} did not end within {GRACE:g} s of the process's end")
-    _ready.clear()
-    loop.deferred.clear()
-    tasks.clear()
-    _end()
-
-
-def _starved() -> bool:
-    """Called before the loop waits with no listener and no timer of the application's. Ends what is over."""
-    global _closing
-    if exiting:
-        if tasks:
-            return False
-        if not _closing:
-            _closing = True
-            for handler in list(loop.handlers):
-                handler.close()
-            return True
-        if loop.work:
-            return False
-        _end()
-        return True
-    if loop.work or any(handler.wakes() for handler in loop.handlers):
-        return False
-    if not tasks and _joining:
-        wake(main)
-    elif main._deadlines or any(task._deadlines for task in tasks):
-        return False  # a deadline wakes its task
-    else:
-        _deadlock()
-    return True
-
-
-def _end() -> None:
-    """The end of a graceful end: whatever is still open is closed, and the main greenlet gets its SystemExit."""
-    global exiting, _grace
-    if _grace is not None:
-        loop.timers.cancel(_grace)
-        _grace = None
-    for handler in list(loop.handlers):
-        handler.abort()
-    exiting = False
-    _throw_main(SystemExit(_status))
-
-
-def _deadlock() -> None:
-    """Nothing can ever wake again: says so, task by task."""
-    lines = [f"  {task.name()}: waits on {task.waiting()}; forked at {task.origin()}{_where(task)}" for task in tasks]
-    if not _joining:
-        lines.append(f"  the main program: waits on {main.waiting()}")
-    text = "nothing can ever wake the tasks that are left (no timer, no socket, no posted call):\n" + "\n".join(lines)
-    if _joining:
-        logger.error(text)
-        begin_exit(1)
-    else:
-        _throw_main(Error(text))
-
-
-def _where(task: Task) -> str:
-    frame = waiting_frame(task)
-    return f", waits at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+    main._greenlet = main_greenlet
+    throw(main, exc)
 
 
 _PACKAGE = __file__.rpartition("_core")[0]
-
-
-def waiting_frame(task: Task) -> FrameType | None:
-    """The innermost frame of a suspended task that isn't the library's own."""
-    return outside(task._greenlet.gr_frame if task._greenlet is not None else None)
 
 
 def outside(frame: FrameType | None) -> FrameType | None:
@@ -591,65 +383,31 @@ def outside(frame: FrameType | None) -> FrameType | None:
     return frame
 
 
-def _interrupted(exc: BaseException) -> None:
+def interrupted(exc: BaseException) -> None:
     """KeyboardInterrupt and the like reach the main greenlet, where it waits; the loop stays alive."""
     if isinstance(exc, GreenletExit):
         raise exc  # the interpreter is taking the hub down
     for queue in (_ready, loop.deferred):
         if main in queue:
             queue.remove(main)
-    _throw_main(exc)
+    throw_main(exc)
+
+
+def in_main() -> bool:
+    """Whether the main program runs."""
+    return getcurrent() is main_greenlet
 
 
 def _hub() -> None:
     loop.current = None
-    interrupt_safely(loop, lambda: getcurrent() is _main_greenlet, _interrupted)
+    interrupt_safely(loop, in_main, interrupted)
     loop.run()
-
-
-def _at_exit() -> None:
-    """Under plain python: what was written is delivered, and a script that never ran its tasks does not end silently."""
-    if _forked:
-        return  # the descriptors are the parent's
-    never_ran = [task for task in tasks if task._greenlet is None]
-    _deliver()
-    for handler in list(loop.handlers):
-        handler.abort()
-    loop.close()
-    if not never_ran or hasattr(sys, "ps1") or sys.flags.interactive or getattr(sys, "last_value", None) is not None:
-        return
-    names = "\n".join(f"  {task.name()}, forked at {task.origin()}" for task in never_ran)
-    print(
-        f"silly: the script ended, but tasks that it forked never ran:\n{names}\n"
-        "Either end the script with silly.run(), or start it with: python -m silly SCRIPT",
-        file=sys.stderr,
-    )
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)  # an exit status can't be changed any more by gentler means
-
-
-def _deliver() -> None:
-    """Turns the loop, without tasks, until closed connections have sent what they were given, for ``GRACE`` at most."""
-    loop.drain = _ready.clear
-    loop.starved = lambda: False
-    loop.timers.clear_users()
-    for task in (main, *tasks):
-        _drop_deadlines(task)
-    # What did not end within the grace of ``begin_exit`` gets no second one.
-    end = monotonic() + (0.0 if _overdue else GRACE)
-    loop.timers.add(end, lambda _: None, internal=True)
-    for handler in list(loop.handlers):
-        if handler.wakes():
-            handler.close()
-    while loop.work and monotonic() < end:
-        loop.turn()
 
 
 def _after_fork() -> None:
     """In a child of ``os.fork``: the loop, whose descriptors the parent uses, is out of reach from here on."""
-    global _forked, _to_hub
-    _forked = True
+    global in_child, _to_hub
+    in_child = True
     loop.current = None
     _to_hub = _in_child
     loop.thread = -1
@@ -657,15 +415,12 @@ def _after_fork() -> None:
 
 
 def _in_child() -> NoReturn:
-    raise RuntimeError(_not_here("", "blocking"))
+    raise RuntimeError(not_here("", "blocking"))
 
 
-_forked = False
 hub = greenlet(_hub)
 _ready = loop.ready
 _to_hub: Callable[[], Any] = hub.switch
 loop.drain = _drain
-loop.starved = _starved
-loop.interrupted = _interrupted
-atexit.register(_at_exit)
+loop.interrupted = interrupted
 os.register_at_fork(after_in_child=_after_fork)

@@ -16,7 +16,7 @@ import pytest
 from greenlet import GreenletExit
 
 from silly import errno, task, time
-from silly._core import scheduler, waiting
+from silly._core import deadline, scheduler, waiting
 from silly._core.result import OK, failure
 from silly._core.waiting import Leaving, Waiters
 
@@ -57,7 +57,7 @@ def throw(waiting: Waiting, kind: type[BaseException]) -> None:
     """Throws where it waits, also if it was woken already and has not run."""
     if waiting.task in scheduler._ready:
         scheduler._ready.remove(waiting.task)
-    loop.post(scheduler._throw, waiting.task, kind())
+    loop.post(scheduler.throw, waiting.task, kind())
     until(lambda: task.status(waiting.task) is None)
 
 
@@ -183,7 +183,7 @@ def test_without_give_back_the_value_is_dropped() -> None:
         gone.append(weakref.ref(value))
         queue.wake_one(value)
         scheduler._ready.remove(scheduler.main)
-        scheduler._throw_main(Odd())
+        scheduler.throw_main(Odd())
 
     loop.post(callback)
     with pytest.raises(Odd):
@@ -222,7 +222,7 @@ def throw_at_once(waiting: Waiting, kind: type[BaseException]) -> None:
     done: list[bool] = []
 
     def callback() -> None:
-        scheduler._throw(waiting.task, kind())
+        scheduler.throw(waiting.task, kind())
         for each in list(scheduler._ready):
             scheduler._ready.remove(each)
             held.append(each)
@@ -251,7 +251,7 @@ def test_give_back_may_wait_itself() -> None:
     each = Waiting(queue, lambda value: got.extend((value, queue.wait("another wait"))))
     queue.wake_one("first")
     scheduler._ready.remove(each.task)
-    loop.post(scheduler._throw, each.task, Odd())
+    loop.post(scheduler.throw, each.task, Odd())
     until(lambda: queue.first is each.task)
     queue.wake_one("second")
     settle()
@@ -265,7 +265,7 @@ def test_ctrl_c_in_the_main_program_after_it_was_woken() -> None:
 
     def callback() -> None:
         queue.wake_one("a value")
-        scheduler._interrupted(KeyboardInterrupt())
+        scheduler.interrupted(KeyboardInterrupt())
 
     loop.post(callback)
     with pytest.raises(KeyboardInterrupt):
@@ -310,7 +310,9 @@ def test_one_that_was_woken_before_its_deadline_gets_the_value() -> None:
 
     def callback() -> None:
         queue.wake_one("in time")
-        scheduler._strike(limit)
+        assert limit._timer is not None
+        loop.timers.cancel(limit._timer)
+        deadline._strike(limit)
 
     with time.deadline(600_000) as limit:
         loop.post(callback)
@@ -371,7 +373,7 @@ def test_thrown_at_the_pause_of_one_that_leaves(kind: type[BaseException]) -> No
 
     def callback() -> None:
         loop.deferred.remove(me)
-        scheduler._throw_main(kind())
+        scheduler.throw_main(kind())
 
     time.sleep(0)  # now a turn has just begun: the callback runs before the pause is over
     loop.post(callback)
@@ -383,7 +385,7 @@ def test_thrown_at_the_pause_of_one_that_leaves(kind: type[BaseException]) -> No
 
 END = """
 from silly import task, time
-from silly._core import scheduler
+from silly._core import ending, scheduler
 from silly.sync import channel
 chan = channel.new()
 def pusher():
@@ -396,7 +398,7 @@ def pusher():
 def end():
     if not {late}:
         chan.push("an item")  # the main program is ready now, and does not run
-    scheduler.begin_exit(4)
+    ending.begin_exit(4)
 task.fork(pusher)
 time.sleep(0)
 scheduler.loop.post(end)
@@ -495,7 +497,7 @@ def test_places_are_never_lost(seed: int) -> None:
             victim = rng.choice(candidates)
             if victim in scheduler._ready:
                 scheduler._ready.remove(victim)
-            scheduler._throw(victim, rng.choice([GreenletExit, Leaving])())
+            scheduler.throw(victim, rng.choice([GreenletExit, Leaving])())
 
     for _ in range(15):
         loop.post(strike)

@@ -62,7 +62,7 @@ class Job:
 
     def kill(self) -> None:
         """Throws GreenletExit where it waits, as the end of the process does."""
-        scheduler.loop.post(scheduler._throw, self.task, GreenletExit())
+        scheduler.loop.post(scheduler.throw, self.task, GreenletExit())
         try:
             self.result()
         except GreenletExit:

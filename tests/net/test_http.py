@@ -1577,7 +1577,7 @@ def test_killed_handler(logs: Any) -> None:
     with asking(handler) as client:
         client.request("/", "POST", "Content-Length: 3")
         until(lambda: tasks)
-        scheduler.loop.post(scheduler._throw, tasks[0], GreenletExit())
+        scheduler.loop.post(scheduler.throw, tasks[0], GreenletExit())
         client.eof()
     assert logs.lines == []
 

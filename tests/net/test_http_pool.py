@@ -643,7 +643,7 @@ def test_killed_after_a_place_was_handed_over() -> None:
         held.close()  # the first has it now, and has not run
         assert task.status(first.task) == "READY"
         scheduler._ready.remove(first.task)
-        scheduler.loop.post(scheduler._throw, first.task, GreenletExit())
+        scheduler.loop.post(scheduler.throw, first.task, GreenletExit())
         with pytest.raises(GreenletExit):
             first.result()
         assert taken(second.result()).status == 200

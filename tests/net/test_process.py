@@ -102,8 +102,8 @@ def test_a_forked_child_can_be_terminated(tmp_path: Path) -> None:
 SCRIPT = """
 import os, sys
 import silly
-from silly._core import scheduler, worker
-scheduler.GRACE = 0.2
+from silly._core import ending, scheduler, worker
+ending.GRACE = 0.2
 
 def main():
     worker.submit(scheduler.loop, __import__("time").sleep, (60,), lambda *_: None)
@@ -114,7 +114,7 @@ turn = type(scheduler.loop).turn
 def deliver():
     ends.append(scheduler.loop.turns)
     before(); print(scheduler.loop.turns - ends[0], flush=True)
-before, scheduler._deliver = scheduler._deliver, deliver
+before, ending._deliver = ending._deliver, deliver
 silly.run(main)
 """
 

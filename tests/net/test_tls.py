@@ -589,6 +589,6 @@ def test_killed_handshake() -> None:
         done = spawn(shake)
         until(lambda: conns)
         turn(2)
-        scheduler.loop.post(scheduler._throw, tasks[0], GreenletExit())
+        scheduler.loop.post(scheduler.throw, tasks[0], GreenletExit())
         assert joined(done) == "killed"
         conns.clear()

@@ -315,7 +315,7 @@ def test_killed_writer_passes_its_turn_on(pair: Any) -> None:
 
     waiting = [spawn(small) for _ in range(3)]
     until(lambda: len(tasks) == 3 and all(task.status(each) == "WAIT" for each in tasks))
-    scheduler.loop.post(scheduler._throw, tasks[1], GreenletExit())
+    scheduler.loop.post(scheduler.throw, tasks[1], GreenletExit())
     got = 0
     while got < 2:
         first, _ = peer.get()
@@ -481,7 +481,7 @@ def test_killed_reader_loses_nothing(pair: Any) -> None:
     reading = spawn(reader)
     peer.put(TEXT, "a")
     turn(2)
-    scheduler.loop.post(scheduler._throw, tasks[0], GreenletExit())
+    scheduler.loop.post(scheduler.throw, tasks[0], GreenletExit())
     assert joined(reading) == "killed"
     peer.put(FIN | CONTINUATION, "b")
     assert read(sock) == ("ab", "text")
@@ -1829,7 +1829,7 @@ def test_connect_killed() -> None:
 
         done = spawn(connect)
         turn(5)
-        scheduler.loop.post(scheduler._throw, tasks[0], GreenletExit())
+        scheduler.loop.post(scheduler.throw, tasks[0], GreenletExit())
         assert joined(done) == "killed"
         assert ends.pop() == ((None, errno.EOF), None)
 

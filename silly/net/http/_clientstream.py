@@ -9,6 +9,7 @@ from weakref import ref
 
 from ... import errno
 from ..._core import scheduler
+from ..._core.deadline import Deadline
 from ..._core.result import OK, Result, failure
 from ..._wire import content
 from ..._wire.error import ProtocolError
@@ -119,7 +120,7 @@ class ClientStream(Incoming):
     def _connect(self, fresh: bool = False) -> str | None:
         """Takes a connection of the pool; the error, or None."""
         try:
-            with scheduler.Deadline(max(0.0, min(self._bounds.connect, self._remaining()))) as own:
+            with Deadline(max(0.0, min(self._bounds.connect, self._remaining()))) as own:
                 got = self._pool.take(self._url, fresh)
         except BaseException:
             self._err = self._err or errno.CLOSED  # for whoever else holds this
@@ -249,7 +250,7 @@ class ClientStream(Incoming):
             if self._last == inf:
                 err = source.write(data)
             else:
-                with scheduler.Deadline(max(0.0, self._remaining())):
+                with Deadline(max(0.0, self._remaining())):
                     err = source.write(data)
         finally:
             self._sending = False

@@ -8,6 +8,7 @@ from typing import Any
 
 from ... import errno
 from ..._core import scheduler
+from ..._core.deadline import Deadline
 from ..._core.result import OK, Result, failure
 from ..._core.waiting import Leaving, Waiters
 from ..._wire.limits import Limits
@@ -155,7 +156,7 @@ class Server:
             connection.drain()
         if ms is None:
             return self._drained()
-        with scheduler.Deadline(ms) as own:
+        with Deadline(ms) as own:
             result = self._drained()
         if result or not own.expired:
             return result

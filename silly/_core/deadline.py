@@ -1,0 +1,97 @@
+"""Deadlines: what ``time.deadline`` makes.
+
+A ``Deadline`` bounds a block of its task. Its timer *strikes*: a task that waits gets
+``DeadlineOver`` where it waits, at once; one that runs or is ready gets it where it
+would block next (``park`` looks at ``Task._over``). A task that was woken before the
+deadline struck gets what it was woken with, so nothing that was handed over is lost.
+
+Blocks nest, and those of generators end in any order: a task has a list of deadlines,
+and ``_over`` is the one that struck and ends first of those whose block goes on.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from greenlet import getcurrent
+
+from . import scheduler
+from .scheduler import SLEEP, WAIT, DeadlineOver, Task, loop, when_of
+from .timers import Timer
+
+active = 0
+"""How many deadlines are still to strike: while one is, something can wake its task."""
+
+
+class Deadline:
+    """Bounds what the current task's calls may wait, in a ``with`` block; see ``time.deadline``."""
+
+    __slots__ = ("_over", "_task", "_timer", "ms", "when")
+
+    def __init__(self, ms: float) -> None:
+        self.ms = ms
+        self.when = 0.0
+        self._over = False
+        self._task: Task | None = None
+        self._timer: Timer | None = None
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over. It stays as it is when the block ends."""
+        if not self._over and self._task is not None:
+            return monotonic() >= self.when
+        return self._over
+
+    def text(self, what: object) -> str:
+        """The error of ``what``, which it has ended, in words."""
+        return f"{what}: the deadline of {self.ms:.15g} ms ran out"
+
+    def __enter__(self) -> Deadline:
+        global active
+        task: Task | None = loop.current
+        if task is None or task._greenlet is not getcurrent():
+            raise RuntimeError(scheduler.not_here("there is no task to bound", "time.deadline"))
+        if self._timer is not None:
+            raise RuntimeError("BUG: time.deadline: each with block needs a deadline of its own")
+        self._task = task
+        self.when = monotonic() + self.ms / 1000
+        # Internal, or it would keep silly.run waiting for nothing but the deadline around it.
+        self._timer = loop.timers.add(self.when, _strike, self, internal=True)
+        active += 1
+        if task._deadlines is None:
+            task._deadlines = []
+        task._deadlines.append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends it: its block is left, or its task has finished without leaving it."""
+        global active
+        self._over = self.expired
+        task, self._task = self._task, None
+        if task is None:
+            return
+        assert self._timer is not None
+        if loop.timers.cancel(self._timer):
+            active -= 1
+        assert task._deadlines is not None
+        # The task is not always the one that enters and leaves last: blocks in generators end in any order.
+        task._deadlines.remove(self)
+        if task._over is self:
+            task._over = min((each for each in task._deadlines if each._over), key=when_of, default=None)
+
+
+def _strike(deadline: Deadline) -> None:
+    """The timer of ``deadline``."""
+    global active
+    active -= 1
+    task = deadline._task
+    assert task is not None
+    deadline._over = True
+    if task._over is None:
+        task._over = deadline
+    # While the process is ending nobody blocks, and the main greenlet is held.
+    if task._status in (WAIT, SLEEP) and not scheduler.exiting:
+        scheduler.throw(task, DeadlineOver(task._over.text(task._what)))

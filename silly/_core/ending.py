@@ -1,0 +1,321 @@
+"""Starting and ending: ``silly.run``, ``silly.exit``, signals, and what is left at the interpreter's exit.
+
+The process is in one *phase*:
+
+    running ──> draining ──> ending ──> closing ──> over
+       │                        ^  │                 ^ │
+       ├────────────────────────┘  └─────────────────┤ │  after the grace
+       └── the script came to its end ───────────────┘ └──> ending: the main program went on
+
+* *Running*: everything works.
+* *Draining*: nothing enters it yet.
+* *Ending* begins with ``begin_exit(status)``, by ``silly.exit``, ``sys.exit`` in a task, a
+  signal, or tasks that nothing can wake. Listeners close, open WebSockets send close
+  1001, and each waiting task gets GreenletExit where it waits. A task that was woken but
+  has not run counts as waiting. Nothing blocks and nothing is started any more, and the
+  main greenlet is held: it runs no more before the phase is *over*.
+* *Closing*: no task is left. Every connection closes in good order, and what was written
+  is sent.
+* *Over*: the main greenlet gets SystemExit(status), once all is sent or ``GRACE`` seconds
+  after the end began. What is still open is cut off. What the main program does then, in
+  its ``finally`` blocks and after, works as ever. A script that comes to its end without
+  ``silly.exit`` gets here too; what it wrote is delivered at the interpreter's exit.
+
+``TABLE`` says what can happen in each phase. ``scheduler.exiting`` is its column
+``works`` as a flag, for the code that asks for each message.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Callable
+from enum import Enum
+from time import monotonic
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
+
+from greenlet import GreenletExit, getcurrent
+
+from .. import logger
+from . import deadline, scheduler
+from .result import Error
+from .scheduler import READY, WAIT, Task, loop, main, tasks
+from .signals import Signals, interrupt_safely
+from .timers import Timer
+
+GRACE = 3.0
+"""Seconds that a graceful end may take."""
+
+
+class Phase(Enum):
+    """How far the end of the process is; see the module's header."""
+
+    RUNNING = "running"
+    DRAINING = "draining"
+    ENDING = "ending"
+    CLOSING = "closing"
+    OVER = "over"
+
+
+class Rules(NamedTuple):
+    """What can happen in a phase."""
+
+    works: bool
+    """Whether what is forked starts, a task may block, and the application's timers fire."""
+    ends: bool
+    """Whether ``silly.exit``, a signal and the like begin an end. Else one is under way, and its status counts."""
+    then: frozenset[Phase]
+    """The phases that may follow."""
+
+
+def _phases(*phases: Phase) -> frozenset[Phase]:
+    return frozenset(phases)
+
+
+TABLE: dict[Phase, Rules] = {
+    Phase.RUNNING: Rules(True, True, _phases(Phase.DRAINING, Phase.ENDING, Phase.OVER)),
+    Phase.DRAINING: Rules(True, True, _phases(Phase.ENDING, Phase.OVER)),
+    Phase.ENDING: Rules(False, False, _phases(Phase.CLOSING, Phase.OVER)),
+    Phase.CLOSING: Rules(False, False, _phases(Phase.OVER)),
+    Phase.OVER: Rules(True, True, _phases(Phase.DRAINING, Phase.ENDING)),
+}
+
+strict = False
+"""Whether a step that ``TABLE`` lacks raises, as the tests want it. Else it is logged as an error, and taken all the
+same: a process that doesn't end is worse than one that ends out of order."""
+
+
+class _State:
+    """What there is to know about the end."""
+
+    __slots__ = ("grace", "joining", "overdue", "phase", "status")
+
+    def __init__(self) -> None:
+        self.phase = Phase.RUNNING
+        self.status = 0
+        """What the process will end with."""
+        self.joining = False
+        """Whether the main program is in ``silly.run``."""
+        self.grace: Timer | None = None
+        """Ends the graceful end."""
+        self.overdue = False
+        """Whether that took longer than it may."""
+
+
+_state = _State()
+
+
+def phase() -> Phase:
+    """The present phase."""
+    return _state.phase
+
+
+def enter(then: Phase) -> None:
+    """Goes on to the phase ``then``."""
+    now = _state.phase
+    if then not in TABLE[now].then:
+        text = f"BUG: a process that is {now.value} can't be {then.value} next"
+        if strict:
+            raise RuntimeError(text)
+        logger.error(text)
+    _state.phase = then
+    scheduler.exiting = not TABLE[then].works
+    if then is Phase.OVER and _state.grace is not None:
+        loop.timers.cancel(_state.grace)
+        _state.grace = None
+
+
+class _Held:
+    """Stands for the main greenlet while it is held: what wakes the main program must not set it going again."""
+
+    gr_frame = None
+
+    def switch(self, value: Any) -> None:
+        main._value = value  # who waits there gives it back when it is interrupted
+
+
+_held: Any = _Held()
+
+
+# ---- beginning an end -------------------------------------------------------------------------------------------
+
+
+def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
+    """See ``silly.run``."""
+    scheduler.check_thread("silly.run")
+    if main_func is not None:
+        scheduler.fork(main_func, None, frame.f_code, frame.f_lasti)
+    if getcurrent() is not scheduler.main_greenlet:
+        return
+    interrupt_safely(loop, scheduler.in_main, scheduler.interrupted)
+    with Signals(loop, lambda: loop.post(begin_exit, 0)):
+        _state.joining = True
+        try:
+            scheduler.park("silly.run")
+        finally:
+            _state.joining = False
+
+
+def exit(status: int) -> NoReturn:
+    """See ``silly.exit``."""
+    scheduler.check_thread("silly.exit")
+    if not scheduler.leaving():
+        loop.post(begin_exit, status)
+        while not scheduler.exiting:
+            # The end comes here as to every other task, once: its finally blocks may block. No deadline ends it.
+            scheduler.pause()
+    raise GreenletExit
+
+
+def _system_exit(exc: SystemExit) -> None:
+    """``sys.exit(x)`` in a task: None is 0, a number itself, anything else is printed and means 1."""
+    status = 1
+    if exc.code is None:
+        status = 0
+    elif isinstance(exc.code, int):
+        status = exc.code
+    else:
+        print(exc.code, file=sys.stderr)
+    loop.post(begin_exit, status)
+
+
+def begin_exit(status: int) -> None:
+    """Begins the graceful end, unless one is under way. Runs in the hub."""
+    if not TABLE[_state.phase].ends:
+        return
+    enter(Phase.ENDING)
+    _state.status = status
+    loop.timers.clear_users()
+    _state.grace = loop.timers.add(monotonic() + GRACE, _grace_over, internal=True)
+    for handler in list(loop.handlers):
+        handler.shutdown()
+    ready = loop.ready
+    ready.extend(loop.deferred)
+    loop.deferred.clear()
+    for task in ready:
+        task._status = WAIT
+    ready.clear()
+    main._greenlet = _held
+    for task in list(tasks):
+        if task._greenlet is None:
+            scheduler.finished(task)
+            continue
+        if task._status == READY:
+            ready.remove(task)  # woken meanwhile, by the finally block of one that ended before it
+        scheduler.throw(task, GreenletExit())
+
+
+# ---- where nothing is left to do --------------------------------------------------------------------------------
+
+
+def _starved() -> bool:
+    """Called before the loop waits with no listener and no timer of the application's. Ends what is over."""
+    if not scheduler.exiting:
+        if loop.work or any(handler.wakes() for handler in loop.handlers):
+            return False
+        if not tasks and _state.joining:
+            scheduler.wake(main)
+        elif deadline.active:
+            return False
+        else:
+            _deadlock()
+        return True
+    if _state.phase is Phase.ENDING:
+        if tasks:
+            return False
+        enter(Phase.CLOSING)
+        for handler in list(loop.handlers):
+            handler.close()
+        return True
+    if loop.work:
+        return False
+    _finish()
+    return True
+
+
+def _grace_over(_: None) -> None:
+    _state.overdue = True
+    for task in tasks:
+        logger.warn(f"{task} did not end within {GRACE:g} s of the process's end")
+    loop.ready.clear()
+    loop.deferred.clear()
+    tasks.clear()
+    _finish()
+
+
+def _finish() -> None:
+    """The end of a graceful end: whatever is still open is cut off, and the main greenlet gets its SystemExit."""
+    for handler in list(loop.handlers):
+        handler.abort()
+    enter(Phase.OVER)
+    scheduler.throw_main(SystemExit(_state.status))
+
+
+def _deadlock() -> None:
+    """Nothing can ever wake again: says so, task by task."""
+    lines = [f"  {task.name()}: waits on {task.waiting()}; forked at {task.origin()}{_where(task)}" for task in tasks]
+    if not _state.joining:
+        lines.append(f"  the main program: waits on {main.waiting()}")
+    text = "nothing can ever wake the tasks that are left (no timer, no socket, no posted call):\n" + "\n".join(lines)
+    if _state.joining:
+        logger.error(text)
+        begin_exit(1)
+    else:
+        scheduler.throw_main(Error(text))
+
+
+def _where(task: Task) -> str:
+    """Where a suspended task waits, without the library's own frames."""
+    frame = scheduler.outside(task._greenlet.gr_frame if task._greenlet is not None else None)
+    return f", waits at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+
+
+# ---- the interpreter's exit -------------------------------------------------------------------------------------
+
+
+def _at_exit() -> None:
+    """Under plain python: what was written is delivered, and a script that never ran its tasks does not end silently."""
+    if scheduler.in_child:
+        return  # the descriptors are the parent's
+    never_ran = [task for task in tasks if task._greenlet is None]
+    if _state.phase is not Phase.OVER:
+        enter(Phase.OVER)
+    _deliver()
+    for handler in list(loop.handlers):
+        handler.abort()
+    loop.close()
+    if not never_ran or hasattr(sys, "ps1") or sys.flags.interactive or getattr(sys, "last_value", None) is not None:
+        return
+    names = "\n".join(f"  {task.name()}, forked at {task.origin()}" for task in never_ran)
+    print(
+        f"silly: the script ended, but tasks that it forked never ran:\n{names}\n"
+        "Either end the script with silly.run(), or start it with: python -m silly SCRIPT",
+        file=sys.stderr,
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)  # an exit status can't be changed any more by gentler means
+
+
+def _deliver() -> None:
+    """Turns the loop, without tasks, until closed connections have sent what they were given, for ``GRACE`` at most."""
+    loop.drain = loop.ready.clear
+    loop.starved = lambda: False
+    loop.timers.clear_users()
+    for task in (main, *tasks):
+        scheduler.drop_deadlines(task)
+    # What did not end within the grace of ``begin_exit`` gets no second one.
+    end = monotonic() + (0.0 if _state.overdue else GRACE)
+    loop.timers.add(end, lambda _: None, internal=True)
+    for handler in list(loop.handlers):
+        if handler.wakes():
+            handler.close()
+    while loop.work and monotonic() < end:
+        loop.turn()
+
+
+loop.starved = _starved
+scheduler.system_exit = _system_exit
+atexit.register(_at_exit)

@@ -1,0 +1,224 @@
+"""The phases of the process's end: what can happen in each, and what may follow it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from silly._core import ending, scheduler
+from silly._core.ending import TABLE, Phase
+
+from ..children import Child
+from ..conftest import Logs
+
+# ---- from phase to phase ------------------------------------------------------------------------------------------------
+
+STEPS = """
+running draining, running ending, running over,
+draining ending, draining over,
+ending closing, ending over,
+closing over,
+over draining, over ending
+"""
+"""As the picture in the module's header has them."""
+
+
+@pytest.fixture
+def phase() -> Iterator[None]:
+    """Puts the phase back after a test that goes through some of them, in a process that goes on running."""
+    yield
+    ending._state.phase = Phase.RUNNING
+    scheduler.exiting = False
+
+
+@pytest.mark.parametrize("then", Phase)
+@pytest.mark.parametrize("now", Phase)
+def test_each_step(now: Phase, then: Phase, phase: None, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = f"{now.value} {then.value}" in [step.strip() for step in STEPS.split(",")]
+    assert (then in TABLE[now].then) is allowed
+    ending._state.phase = now
+    if not allowed:
+        with pytest.raises(RuntimeError, match=f"BUG: a process that is {now.value} can't be {then.value} next"):
+            ending.enter(then)
+        assert ending.phase() is now
+        monkeypatch.setattr(ending, "strict", False)
+        logs.expect(f"ERROR BUG: a process that is {now.value} can't be {then.value} next")
+    ending.enter(then)
+    assert ending.phase() is then, "in production it is taken all the same"
+    assert scheduler.exiting is (not TABLE[then].works)
+
+
+def test_the_process_runs() -> None:
+    assert ending.phase() is Phase.RUNNING
+    assert ending.strict, "a wrong step fails a test"
+    assert set(TABLE) == set(Phase)
+
+
+# ---- what can happen in each --------------------------------------------------------------------------------------------
+
+PRELUDE = """
+import os, signal
+import time as os_time
+import silly
+from silly import task, time
+from silly._core import ending, scheduler, worker
+from silly._core.ending import Phase
+from silly.sync import channel
+ending.strict = True
+loop = scheduler.loop
+
+def say(*words):
+    print(*words, flush=True)
+
+def attempt(func):
+    try:
+        say(func())
+    except BaseException as exc:
+        say("raised", type(exc).__name__, *([exc.code] if isinstance(exc, SystemExit) else []))
+
+def wait():
+    attempt(task.wait)
+
+others = []
+"""
+
+REACH = {
+    Phase.RUNNING: """
+def body():
+    assert ending.phase() is Phase.RUNNING
+    act()
+task.fork(body)
+silly.run()
+""",
+    # Nothing else enters it yet.
+    Phase.DRAINING: """
+def body():
+    ending.enter(Phase.DRAINING)
+    act()
+task.fork(body)
+silly.run()
+""",
+    # In the finally block of a task; another has not got its GreenletExit yet.
+    Phase.ENDING: """
+def body():
+    try:
+        task.wait()
+    finally:
+        assert ending.phase() is Phase.ENDING
+        act()
+task.fork(body)
+others.append(task.fork(wait))
+time.after(1, silly.exit, 3)
+silly.run()
+""",
+    # In a callback of the loop, while a job is waited for; no task is left, and the main program is held.
+    Phase.CLOSING: """
+def poll(_):
+    if ending.phase() is Phase.CLOSING:
+        act()
+        job.give_up()
+    else:
+        loop.timers.add(os_time.monotonic() + 0.001, poll, internal=True)
+job = worker.Job(loop, print, (), print)
+others.append(scheduler.main)
+poll(None)
+time.after(1, silly.exit, 3)
+silly.run()
+""",
+    # In the main program, which goes on after its SystemExit.
+    Phase.OVER: """
+time.after(1, silly.exit, 3)
+try:
+    silly.run()
+except SystemExit as exc:
+    assert exc.code == 3
+assert ending.phase() is Phase.OVER
+act()
+silly.run()
+""",
+}
+
+HELPERS = """
+chan = channel.new()
+def wake():
+    if not others:
+        others.append(task.fork(wait))
+        while task.status(others[0]) != "WAIT":
+            time.sleep(0)
+    scheduler.wake(others[0], "woken")
+def fork():
+    child = os.fork()
+    if not child:
+        attempt(lambda: time.sleep(1))
+        attempt(lambda: task.fork(print))
+        os._exit(9)
+    say("its status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+ACTS = {
+    "fork": "task.fork(lambda: say('it runs'))",
+    "wake": "wake()",
+    "block": "attempt(lambda: (time.after(1, chan.push, 'item'), chan.pop())[1][0])",
+    "timer": "time.after(3_600_000 if scheduler.exiting else 1, lambda: say('it fires'))",
+    "signal": "attempt(lambda: (os.kill(os.getpid(), signal.SIGINT), task.wait()))",
+    "silly.exit": "attempt(lambda: silly.exit(7))",
+    "sys.exit": "loop.post(ending.begin_exit, 7)",
+    "os.fork": "fork()",
+}
+
+REFUSED = "WARNING <task .*> was not started: the process is ending"
+ELSEWHERE = ["raised RuntimeError", "raised RuntimeError", "its status 9"]
+"""In a child of ``os.fork`` nothing works, in whatever phase the parent was."""
+
+RUNNING, DRAINING, ENDING, CLOSING, OVER = Phase
+OUTCOMES: dict[str, dict[tuple[Phase, ...], tuple[list[str], int, str]]] = {
+    # What the process says, its status, and what it logs.
+    "fork": {(RUNNING, DRAINING, OVER): (["it runs"], 0, ""), (ENDING, CLOSING): ([], 3, REFUSED)},
+    "wake": {
+        (RUNNING, DRAINING, OVER): (["woken"], 0, ""),
+        (ENDING,): (["raised GreenletExit"], 3, ""),  # it gets its end all the same
+        (CLOSING,): ([], 3, ""),  # the main program is held
+    },
+    "block": {
+        (RUNNING, DRAINING, OVER): (["item"], 0, ""),
+        (ENDING,): (["None"], 3, ""),
+        (CLOSING,): (["raised RuntimeError"], 3, ""),  # nothing but callbacks runs
+    },
+    "timer": {(RUNNING, DRAINING, OVER): (["it fires"], 0, ""), (ENDING, CLOSING): ([], 3, "")},
+    "signal": {
+        (RUNNING, DRAINING): (["raised GreenletExit"], 0, ""),
+        (ENDING,): (["raised GreenletExit"], 3, ""),
+        (CLOSING,): (["raised RuntimeError"], 3, ""),
+        (OVER,): (["raised KeyboardInterrupt"], 0, ""),  # outside of silly.run
+    },
+    "silly.exit": {
+        (RUNNING, DRAINING): (["raised GreenletExit"], 7, ""),
+        (ENDING,): (["raised GreenletExit"], 3, ""),  # the first status counts
+        (CLOSING,): (["raised RuntimeError"], 3, ""),
+        (OVER,): (["raised SystemExit 7"], 0, ""),
+    },
+    "sys.exit": {(RUNNING, DRAINING, OVER): ([], 7, ""), (ENDING, CLOSING): ([], 3, "")},
+    "os.fork": {(RUNNING, DRAINING, OVER): (ELSEWHERE, 0, ""), (ENDING, CLOSING): (ELSEWHERE, 3, "")},
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("phase", Phase)
+def test_what_can_happen(phase: Phase, act: str) -> None:
+    lines, status, log = next(outcome for phases, outcome in OUTCOMES[act].items() if phase in phases)
+    if phase is ENDING and act != "wake":
+        lines = [*lines, "raised GreenletExit"] if act == "os.fork" else ["raised GreenletExit", *lines]
+    with Child("-c", f"{PRELUDE}{HELPERS}def act():\n    {ACTS[act]}\n{REACH[phase]}") as child:
+        assert child.process.stdout is not None
+        said = child._bounded(child.process.stdout.read).splitlines()
+        assert (said, child.wait()) == (lines, status), child.errors()
+        assert re.fullmatch(f"(.* {log}\n)" if log else "", child.errors())
+
+
+def test_every_case_is_there() -> None:
+    assert set(OUTCOMES) == set(ACTS)
+    assert set(REACH) == set(Phase)
+    for outcomes in OUTCOMES.values():
+        assert sorted(phase.name for phases in outcomes for phase in phases) == sorted(phase.name for phase in Phase)
