@@ -278,6 +278,48 @@ def parse_response(head: bytes, limits: Limits) -> Response:
     return Response(f"HTTP/1.{minor}", int(status), reason or "", _fields(lines))
 
 
+INTERIM = 16
+"""The most interim responses (1xx) before the final one (RFC 9110, section 15.2)."""
+
+
+class ResponseReader:
+    """Reads the head of the response to one request, and skips the interim ones.
+
+    ``upgrade``: whether the request asked for another protocol; then 101 is final, and
+    otherwise an error.
+    """
+
+    __slots__ = ("_heads", "_limits", "_upgrade", "interim")
+
+    def __init__(self, limits: Limits, upgrade: bool = False) -> None:
+        self._limits = limits
+        self._heads = HeadReader(limits)
+        self._upgrade = upgrade
+        self.interim = 0
+        """How many interim responses have come."""
+
+    def next(self, buf: bytearray, proceed: bool = False) -> Response | None:
+        """Takes heads off the front of ``buf``, up to the final response's, and returns
+        that; None while it is incomplete. ``proceed``: returns a 100 too.
+
+        Raises ProtocolError for a bad head, and for more than ``INTERIM`` interim ones.
+        """
+        while (head := self._heads.next(buf)) is not None:
+            response = parse_response(head, self._limits)
+            if response.status >= 200:
+                return response
+            if response.status == 101:
+                if self._upgrade:
+                    return response
+                raise ProtocolError("the server switched to another protocol, which nobody asked for", 502)
+            self.interim += 1
+            if self.interim > INTERIM:
+                raise ProtocolError(f"more than {INTERIM} interim responses", 502)
+            if proceed and response.status == 100:
+                return response
+        return None
+
+
 def response_body_length(response: Response, method: str) -> int:
     """How long a response's body is: bytes, CHUNKED or UNTIL_CLOSE (RFC 9112, section 6.3)."""
     if method == "HEAD" or response.status < 200 or response.status in (204, 304):
@@ -469,14 +511,17 @@ def status_line(status: int) -> str:
     return _STATUS_LINES.get(int(status)) or f"HTTP/1.1 {int(status)} \r\n"
 
 
-def error_response(error: ProtocolError) -> bytes:
-    """The whole answer to a request that can't be taken; the connection closes after it."""
+def error_response(error: ProtocolError, head_only: bool = False) -> bytes:
+    """The whole answer to a request that is refused; the connection closes after it.
+
+    ``head_only``: without the body, as the answer to a HEAD.
+    """
     body = error.answer.encode("ascii", "backslashreplace") + b"\n"
     head = (
         f"{status_line(error.code)}content-type: text/plain\r\ncontent-length: {len(body)}\r\n"
         f"{date_line()}connection: close\r\n\r\n"
     )
-    return head.encode("latin-1") + body
+    return head.encode("latin-1") + (b"" if head_only else body)
 
 
 _date = (0, "")

@@ -11,7 +11,8 @@ from OpenSSL import SSL
 from .. import errno, logger
 from .._core import scheduler
 from .._core.loop import READ, WRITE
-from .._wire.http1 import date_line
+from .._wire.error import ProtocolError
+from .._wire.http1 import error_response
 from .._wire.limits import Limits
 from ._stream import Stream
 from ._tls_words import reason
@@ -32,7 +33,6 @@ _RECORD_TYPES = range(20, 24)
 """The types of records (RFC 8446, section 5.1)."""
 
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+( )?")
-_HTTP_TEXT = "This port speaks TLS: use https://\n"
 
 
 class TlsStream(Stream):
@@ -110,10 +110,9 @@ class TlsStream(Stream):
                 return False
 
     def refuse_http(self) -> None:
-        """Answers an HTTP request without TLS in its own terms, and closes."""
-        body = "" if self._beginning.startswith(b"HEAD ") else _HTTP_TEXT
-        head = f"HTTP/1.1 400 Bad Request\r\n{date_line()}content-type: text/plain\r\ncontent-length: {len(_HTTP_TEXT)}\r\n"
-        self._enqueue([f"{head}connection: close\r\n\r\n{body}".encode("ascii")])
+        """Answers an HTTP request that came without TLS by a 400, and closes."""
+        error = ProtocolError("This port speaks TLS: use https://", 400)
+        self._enqueue([error_response(error, head_only=self._beginning.startswith(b"HEAD "))])
         self.close(await_end=True)
 
     def _no_tls(self) -> str | None:

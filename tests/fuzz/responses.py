@@ -12,12 +12,13 @@ from typing import Any
 import h11
 import httptools
 
+from silly._wire.error import ProtocolError
 from silly._wire.header import compose
-from silly._wire.http1 import UNTIL_CLOSE, HeadReader, Response, parse_response, response_body_length
+from silly._wire.http1 import INTERIM, UNTIL_CLOSE, HeadReader, Response, ResponseReader, parse_response, response_body_length
 from silly._wire.limits import Limits
 
-from .messages import LIMITS, WIDE, Message, agree, check_fields, drive, from_h11, from_httptools, pairs, read_body
-from .source import Source, cut
+from .messages import CODES, LIMITS, WIDE, Message, Read, agree, check_fields, drive, from_h11, from_httptools, pairs, read_body
+from .source import Source, allowed, cut
 
 METHODS = ["GET", "HEAD", "CONNECT"]
 
@@ -75,6 +76,25 @@ class Client:
             self.ask()
 
 
+def check_final(stream: bytes, limits: Limits, sizes: list[int], whole: Read) -> None:
+    """``ResponseReader`` returns the first response that is final, where one is."""
+    statuses = [message.head.status for message in whole.messages]
+    due = next((message.head for message in whole.messages if message.head.status >= 200), None)
+    for upgrade in (False, True):
+        reader, buf = ResponseReader(limits, upgrade), bytearray()
+        got = None
+        try:
+            for piece in cut(stream, sizes):
+                buf += piece
+                got = got or reader.next(buf)
+        except ProtocolError as exc:
+            allowed(exc, CODES)
+            assert isinstance(whole.verdict, int) or reader.interim > INTERIM or (not upgrade and 101 in statuses)
+            continue
+        assert reader.interim <= INTERIM
+        assert due is None or got == due or (upgrade and got is not None and got.status == 101)
+
+
 def run(data: bytes) -> None:
     source = Source(data)
     limits = source.choose(LIMITS)
@@ -83,6 +103,7 @@ def run(data: bytes) -> None:
     stream = source.rest()
     whole = drive([stream], reading(limits, [2**20], method))
     assert drive(cut(stream, sizes), reading(limits, most, method)).like(whole), "the segmentation changes nothing"
+    check_final(stream, limits, sizes, whole)
     for message in whole.messages:
         check(message.head, method)
         length = response_body_length(message.head, method)

@@ -229,6 +229,27 @@ def test_too_many_interim_responses_while_sending(hold: Any) -> None:
         assert "more than 16 interim" in error(client.post(url_of(listener), None, BIG))
 
 
+def test_an_upload_that_the_server_has_begun_to_serve_is_not_repeated() -> None:
+    """The connection was idle before, and the method is idempotent; but an interim response has come."""
+    connections: list[Any] = []
+
+    def script(conn: Any) -> None:
+        connections.append(conn)
+        if len(connections) == 1:
+            conn.read("\r\n\r\n", 10_000)
+            conn.write(ok())
+        conn.read("\r\n\r\n", 10_000)
+        conn.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+        conn._stream.flush()
+        conn.read(20_000_000, 10_000)
+        conn.close()
+
+    with raw_server(script) as listener, using() as client:
+        taken(client.get(url_of(listener)))
+        error(client.fetch("PUT", url_of(listener), None, BIG))
+        assert len(connections) == 1
+
+
 def test_server_that_ends_without_an_answer() -> None:
     def script(conn: Any) -> None:
         conn.read("\r\n\r\n", 10_000)
@@ -290,7 +311,8 @@ def expecting(say: bytes | None, rest: bytes = b"") -> Any:
     return script
 
 
-def test_continue() -> None:
+def test_continue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_clientstream, "EXPECT", 60.0)
     script = expecting(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n", ok())
     with raw_server(script) as listener, using() as client:
         for _ in range(2):

@@ -15,7 +15,7 @@ from silly import time
 from silly.net import websocket
 from silly.net.websocket import Deflate, HandshakeError
 from silly.sync import channel
-from tests.helpers import FIN, TEXT, WITHIN, Peer, ServerPeer, raw_server, serving, spawn, switching, turn
+from tests.helpers import FIN, TEXT, WITHIN, Peer, ServerPeer, joined, raw_server, serving, spawn, switching, turn
 
 
 @contextmanager
@@ -306,16 +306,36 @@ def test_refusals(row: str, dribbled: bool) -> None:
         assert err.body == body or ("bad" in row and body.startswith(err.body))
 
 
+@pytest.mark.parametrize("interim", [16, 17])
+def test_interim_responses(interim: int) -> None:
+    """16 may precede the answer, as for every request."""
+
+    def script(conn: Any) -> None:
+        with ServerPeer(conn) as peer:
+            peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" * interim + switching(peer.read("\r\n\r\n").decode()))
+            peer.conn.read(1, WITHIN)
+
+    with raw_server(script) as listener:
+        sock, err = websocket.connect(f"ws://127.0.0.1:{listener.port}/")
+        if interim > 16:
+            assert err == f"websocket.connect ws://127.0.0.1:{listener.port}/: more than 16 interim responses"
+        else:
+            assert sock is not None
+            sock.conn.close()
+
+
 def test_a_refusal_whose_body_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What came is told, soon."""
     monkeypatch.setattr(websocket._connect, "BODY_WAIT", 0.02)
     peers = channel.new()
     with raw_server(peers.push) as listener:
-        asking = spawn(lambda: websocket.connect(f"ws://127.0.0.1:{listener.port}"))
+        limits = silly.Limits(handshake_timeout=60_000, body_timeout=60_000)
+        asking = spawn(lambda: websocket.connect(f"ws://127.0.0.1:{listener.port}", limits=limits))
         with ServerPeer(peers.pop()[0]) as peer:
             peer.read("\r\n\r\n")
             peer.send("HTTP/1.1 403 No\r\nContent-Length: 100\r\n\r\nwait")
-            ((sock, err),), _ = asking.pop()
+            with time.deadline(WITHIN):
+                sock, err = joined(asking)
             assert (sock, err.status, err.body) == (None, 403, b"wait")
 
 

@@ -21,6 +21,8 @@ from silly._wire.http1 import (
     CHUNKED,
     UNTIL_CLOSE,
     HeadReader,
+    Response,
+    ResponseReader,
     date_line,
     error_response,
     parse_request,
@@ -621,6 +623,8 @@ def test_error_response(code: int, text: str) -> None:
     assert len(response.header) == 4
     assert response_body_length(response, "GET") == len(got.rest)
     assert got.rest == text.encode("ascii", "backslashreplace") + b"\n"
+    head_only = error_response(ProtocolError(text, code), head_only=True)
+    assert head_only == data[: len(data) - len(got.rest)]
 
 
 def test_date_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -703,6 +707,67 @@ def test_bad_responses(data: bytes) -> None:
         assert got.head is not None
         with pytest.raises(ProtocolError):
             parse_response(got.head, DEFAULT)
+
+
+FINAL = b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+
+
+def read_responses(pieces: list[bytes], reader: ResponseReader, proceed: bool = False) -> tuple[Response | None, bytes]:
+    """The first response that the reader returns, and what it leaves of the bytes."""
+    buf = bytearray()
+    response = None
+    for piece in pieces:
+        buf += piece
+        if response is None:
+            response = reader.next(buf, proceed)
+    return response, bytes(buf)
+
+
+@pytest.mark.parametrize("interim", [0, 1, 16])
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+def test_interim_responses_are_skipped_and_counted(status: int, interim: int) -> None:
+    """RFC 9110, section 15.2: any number may precede the final one; we take 16."""
+    early = b"HTTP/1.1 %d Early\r\nLink: </x>\r\n\r\n" % status
+    for pieces in segmentations(early * interim + FINAL + TRAILING):
+        reader = ResponseReader(DEFAULT)
+        response, rest = read_responses(pieces, reader)
+        assert response is not None
+        assert (response.status, response.header, rest) == (200, {"server": "x"}, TRAILING)
+        assert reader.interim == interim
+    for upgrade in (False, True):
+        reader = ResponseReader(DEFAULT, upgrade)
+        assert reader.next(bytearray(early * 16)) is None
+        with pytest.raises(ProtocolError, match="more than 16 interim responses"):
+            reader.next(bytearray(early + FINAL))
+
+
+def test_a_switch_of_protocols_is_final_only_where_it_was_asked_for() -> None:
+    for pieces in segmentations(CONTINUE + SWITCHING + TRAILING):
+        response, rest = read_responses(pieces, ResponseReader(DEFAULT, upgrade=True))
+        assert response is not None
+        assert (response.status, rest) == (101, TRAILING)
+        with pytest.raises(ProtocolError, match="which nobody asked for"):
+            read_responses(pieces, ResponseReader(DEFAULT))
+
+
+def test_a_100_is_returned_to_a_client_that_waits_for_it() -> None:
+    """RFC 9110, section 10.1.1. Other interim responses are skipped; and it counts as one."""
+    early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    for pieces in segmentations(early + CONTINUE + FINAL):
+        reader = ResponseReader(DEFAULT)
+        response, rest = read_responses(pieces, reader, proceed=True)
+        assert response is not None
+        assert (response.status, reader.interim, rest) == (100, 2, FINAL)
+        response = reader.next(bytearray(rest))
+        assert response is not None
+        assert response.status == 200
+
+
+def test_a_bad_head_behind_an_interim_response() -> None:
+    with pytest.raises(ProtocolError, match="bad status line"):
+        ResponseReader(DEFAULT).next(bytearray(CONTINUE + b"HTTP/1.1 2xx\r\n\r\n"))
 
 
 BODIES: list[tuple[str, str, str, list[str], int | type[ProtocolError]]] = [

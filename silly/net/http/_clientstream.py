@@ -18,12 +18,11 @@ from ..._wire.http1 import (
     CHUNKED,
     LAST_CHUNK,
     UNTIL_CLOSE,
-    HeadReader,
     Response,
+    ResponseReader,
     chunk,
     field_lines,
     last_chunk,
-    parse_response,
     request_line,
     response_body_length,
 )
@@ -34,8 +33,6 @@ from ..tcp import Conn, Data, deadline_after, to_bytes
 from ._body import Incoming
 from ._pool import BUSY, Pool, look
 
-INTERIM = 16
-"""Responses with a status of 1xx that may precede the final one (RFC 9110, section 15.2)."""
 EXPECT = 1.0
 """Seconds that a request with ``expect: 100-continue`` waits for the server's word (RFC 9110, section 10.1.1)."""
 PIECE = 256 * 1024
@@ -87,8 +84,6 @@ class ClientStream(Incoming):
     """Whether a task is within a write."""
     _unsent: str | None = None
     """Why a write failed: a part of the request may be missing, so none may follow."""
-    _interim = 0
-    """Interim responses that have come."""
     _cut = False
     """Whether the connection can't be used again."""
     _replay: bytes | None = None
@@ -105,7 +100,7 @@ class ClientStream(Incoming):
         self._conn: Conn | None = None
         self._source = None
         self._reused = False
-        self._heads = HeadReader(limits)
+        self._responses = ResponseReader(limits)
         self.method = method
         self.url = str(url)
         self.header = Header()
@@ -415,20 +410,14 @@ class ClientStream(Incoming):
     def _next_head(self, proceed: bool) -> bool:
         """Takes the heads that have arrived; whether the final response's was among them, or, with ``proceed``, a 100."""
         assert self._source is not None
-        while (head := self._heads.next(self._source.buf)) is not None:
-            response = parse_response(head, self.limits)
-            if response.status >= 200:
-                self._answered(response)
-                return True
-            if response.status == 101:
-                raise ProtocolError("the server switched to another protocol, which nobody asked for", 502)
+        response = self._responses.next(self._source.buf, proceed)
+        if self._responses.interim:
             self._replay = None
-            self._interim += 1
-            if self._interim > INTERIM:
-                raise ProtocolError(f"more than {INTERIM} interim responses", 502)
-            if proceed and response.status == 100:
-                return True
-        return False
+        if response is None:
+            return False
+        if response.status != 100:
+            self._answered(response)
+        return True
 
     def _read_head(self, deadline: float, proceed: bool) -> str | None:
         """Reads the response's head; None, or the error: ``errno.TIMEDOUT`` alone leaves everything as it was.
@@ -464,7 +453,7 @@ class ClientStream(Incoming):
             return self._failed("waiting for the response", f"{err}{hint}")
         self._drop()
         self._unsent = None
-        self._heads = HeadReader(self.limits)
+        self._responses = ResponseReader(self.limits)
         failed = self._connect(fresh=True)
         if failed is None and not self._ended:
             failed = self._send(replay)  # a head whose body waits for the server's word

@@ -16,23 +16,19 @@ from ..._wire.deflate import Deflate
 from ..._wire.error import ProtocolError
 from ..._wire.header import Header, Outgoing, compose, split_list
 from ..._wire.http1 import (
-    CHUNKED,
-    UNTIL_CLOSE,
-    ChunkedReader,
-    HeadReader,
     Response,
-    parse_response,
+    ResponseReader,
     request_head,
     response_body_length,
 )
 from ..._wire.limits import DEFAULT, Limits, check_limits
 from ..._wire.url import WEBSOCKET, Url, hidden, parse_url
+from .._stream import Stream
+from ..http._body import Incoming
 from ..tcp import Conn
 from ..tcp import connect as tcp_connect
 from ._socket import Socket
 
-INTERIM = 16
-"""Responses that a client reads in a handshake: interim ones (1xx) may precede the final one (RFC 9110, section 15.2)."""
 BODY = 4096
 """Bytes of a refusal's body that its error carries."""
 BODY_WAIT = 1.0
@@ -111,7 +107,6 @@ def connect(
     if isinstance(parsed, str):
         return None, f"websocket.connect {hidden(url)!r}: {parsed}"
     offer = _make_offer(parsed, header, offered, options)
-    url = hidden(url)
     begin = monotonic()
     target = parsed.target
     conn: Conn | None
@@ -125,7 +120,7 @@ def connect(
     else:
         conn, err = tcp_connect(target, None, timeout, limits=limits)
     if conn is None:
-        return None, f"websocket.connect {url}: {err}"
+        return None, f"websocket.connect {hidden(url)}: {err}"
     if timeout is None:
         deadline = monotonic() + limits.handshake_timeout / 1000
         bound = f"(the limit 'handshake_timeout' is {limits.handshake_timeout} ms)"
@@ -139,7 +134,7 @@ def connect(
     if isinstance(sock, Socket):
         return sock, None
     conn._stream.abort()  # nothing that we wrote matters any more
-    text = f"websocket.connect {url}: {sock}"
+    text = f"websocket.connect {hidden(url)}: {sock}"
     if isinstance(sock, HandshakeError):
         return None, HandshakeError(text, sock.status, sock.header, sock.body)
     return None, text
@@ -172,49 +167,49 @@ def _handshake(conn: Conn, offer: _Offer, url: Url, deadline: float, bound: str,
     """The socket, or why there is none; ``bound`` says what set the deadline."""
     stream = conn._stream
     stream.write(offer.request)
-    heads = HeadReader(limits)
+    responses = ResponseReader(limits, upgrade=True)
     response: Response | None = None
     try:
-        for _ in range(INTERIM):
-            while (head := heads.next(stream.buf)) is None:
-                err = stream.fill(len(stream.buf) + 1, deadline)
-                if err is not None:
-                    if err is errno.TIMEDOUT and scheduler.expired():
-                        return scheduler.ran_out("the handshake")
-                    return f"no answer to the handshake: {f'{err} {bound}' if err is errno.TIMEDOUT else err}"
-            response = parse_response(head, limits)
-            if response.status >= 200 or response.status == 101:
-                break
-        assert response is not None
+        while (response := responses.next(stream.buf)) is None:
+            err = stream.fill(len(stream.buf) + 1, deadline)
+            if err is not None:
+                if err is errno.TIMEDOUT and scheduler.expired():
+                    return scheduler.ran_out("the handshake")
+                return f"no answer to the handshake: {f'{err} {bound}' if err is errno.TIMEDOUT else err}"
         agreed = handshake.check_response(response, offer.key, offer.subprotocols, offer.deflate)
     except ProtocolError as exc:
         if response is None:
             return exc.text
-        return HandshakeError(exc.text, response.status, response.header, _body(conn, response, deadline, limits))
+        return HandshakeError(exc.text, response.status, response.header, _body(stream, response, deadline, limits))
     http = ClientStream(conn, url.scheme, url.path, response.status, response.header)
     subprotocol = response.header["sec-websocket-protocol"]
     return Socket(conn, http, False, limits, subprotocol, agreed, offer.deflate)
 
 
-def _body(conn: Conn, response: Response, deadline: float, limits: Limits) -> bytes:
-    """The start of the body of a refusal, as far as it comes soon."""
-    stream = conn._stream
-    deadline = min(deadline, monotonic() + BODY_WAIT)
-    body = bytearray()
+class _Refusal(Incoming):
+    """The body of an answer that refused the handshake."""
+
+    _whose = "refusal"
+
+    def __init__(self, source: Stream, length: int, limits: Limits, last: float) -> None:
+        self.limits = limits
+        self._source = source
+        self._last = last
+        self._expect_body(length)
+
+    def _broken(self, error: ProtocolError) -> str:
+        return error.text
+
+
+def _body(stream: Stream, response: Response, deadline: float, limits: Limits) -> bytes:
+    """The start of a refusal's body, as far as it comes soon."""
     try:
         length = response_body_length(response, "GET")
-        chunks = ChunkedReader(limits) if length == CHUNKED else None
-        most = BODY if length in (CHUNKED, UNTIL_CLOSE) else min(BODY, length)
-        while len(body) < most:
-            if chunks is not None:
-                body += chunks.read(stream.buf, most - len(body))
-                if chunks.done or len(body) >= most:
-                    break
-            elif stream.buf:
-                body += stream.take(min(len(stream.buf), most - len(body)))
-                continue
-            if stream.fill(len(stream.buf) + 1, deadline) is not None:
-                break
     except ProtocolError:
-        pass  # what came before the fault is what there is
-    return bytes(body)
+        return b""
+    body = b""
+    for piece in _Refusal(stream, length, limits, min(deadline, monotonic() + BODY_WAIT)).pieces():
+        body += piece[: BODY - len(body)]
+        if len(body) == BODY:
+            break
+    return body
