@@ -42,10 +42,30 @@ def counts() -> dict[str, int]:
         "handlers": len(loop.handlers),
         "listeners": loop.listeners,
         "work": loop.work,
+        "watched, though closed": sum(each not in loop.handlers for each in loop.waking),
         "deadlines": deadline.active,
         "ready": len(loop.ready),
         "open files": len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
     }
+
+
+_starved = scheduler.loop.starved
+
+
+def _counted() -> bool:
+    """``loop.starved``, with a look at each connection and each task: what it asks must tell the same."""
+    loop = scheduler.loop
+    if not scheduler.exiting:
+        waking = [handler for handler in loop.handlers if handler.wakes()]
+        assert loop.can_wake() == bool(waking), (loop.waking, waking)
+        assert all(each.watched == at for at, each in enumerate(loop.waking))
+        assert not {id(each) for each in loop.waking} - {id(each) for each in loop.handlers}
+        striking = [each for task in (scheduler.main, *scheduler.tasks) for each in task._deadlines or () if not each._over]
+        assert deadline.active == len(striking), (deadline.active, striking)
+    return _starved()
+
+
+scheduler.loop.starved = _counted
 
 
 def settle(before: dict[str, int]) -> dict[str, tuple[int, int]]:

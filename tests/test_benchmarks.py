@@ -107,6 +107,16 @@ def test_a_wrong_answer_ends_the_load(modules: SimpleNamespace, measure: Any) ->
         measure("http_hello.py", mode="text")
 
 
+def test_a_client_s_round_trips_are_measured() -> None:
+    script = BENCHMARKS / "micro" / "waits_silly.py"
+    command = [sys.executable, str(script), "5"]
+    done = in_thread(lambda: subprocess.run(command, capture_output=True, text=True, timeout=30, check=False))
+    assert (done.returncode, done.stderr) == (0, "")
+    figures = json.loads(done.stdout)
+    assert len(figures) == 5
+    assert all(figure > 0 for figure in figures.values())
+
+
 def test_without_a_compiler_the_message_says_so(
     modules: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,14 +1,16 @@
-"""How costs grow with the number of connections: of a message, of a broadcast, and of memory."""
+"""How costs grow with the number of connections: of a message, of a broadcast, of memory, and of a client's round trip."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 
-from harness.candidates import Candidate, ours, peer, take_turns
+from harness.candidates import OURS, Candidate, ours, peer, take_turns
 from harness.load import Load, command_of, connected
-from harness.processes import Server
+from harness.processes import HERE, Server
 from harness.results import Row
+from harness.scripts import script_rows
 from harness.servers import Settings, load_row
 
 TITLE = "Growth"
@@ -26,6 +28,7 @@ BROADCAST = [
 ]
 COUNTS = (1, 10, 100, 1000, 10_000)
 MEMORY = (2000, 10_000)
+CLIENT = 4000
 ACTIVE = "active connections"
 IDLE = "idle connections beside 64 active ones"
 RECEIVERS = "receivers of a broadcast"
@@ -51,6 +54,9 @@ def rows(settings: Settings) -> Iterator[Row]:
         yield load_row(load, BROADCAST, settings, "CPU µs a receiver", group=RECEIVERS, at=count)
     for count in sorted({min(count, most - 1) for count in MEMORY}):
         yield memory_row(count, settings, note * (count == most - 1))
+    # What our client waits beside; the other libraries have no loop that asks whether anything can still happen.
+    script = Candidate(OURS, (sys.executable, str(HERE / "micro" / "waits_silly.py"), str(min(CLIENT, most - 1))))
+    yield from script_rows([script], settings.runs, "CPU ns")
 
 
 def memory_row(count: int, settings: Settings, note: str) -> Row:

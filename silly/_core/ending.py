@@ -211,9 +211,13 @@ def begin_exit(status: int) -> None:
 
 
 def _starved() -> bool:
-    """Called before the loop waits with no listener and no timer of the application's. Ends what is over."""
+    """Called before the loop waits with no listener and no timer of the application's. Ends what is over.
+
+    Each turn of a client program comes here, so what it costs must not grow with the
+    connections and tasks that wait.
+    """
     if not scheduler.exiting:
-        if loop.work or any(handler.wakes() for handler in loop.handlers):
+        if loop.work or loop.can_wake():
             return False
         if not tasks and _state.joining:
             scheduler.wake(main)

@@ -67,7 +67,7 @@ class Handler(Protocol):
     """Something that owns a descriptor: a listener or a stream. It is in ``loop.handlers`` while that is open."""
 
     def wakes(self) -> bool:
-        """Whether an event of this descriptor can set a task going."""
+        """Whether an event of this descriptor can set a task going, or output is still to be sent."""
 
     def shutdown(self) -> None:
         """The process is ending gracefully: stop taking work, say goodbye to the peer, don't wait."""
@@ -77,6 +77,16 @@ class Handler(Protocol):
 
     def abort(self) -> None:
         """Close at once."""
+
+
+class Watched(Protocol):
+    """A handler that ``Loop.watch`` takes."""
+
+    watched: int | None
+    """Its place in ``Loop.waking``, or None."""
+
+    def wakes(self) -> bool:
+        """See ``Handler``."""
 
 
 def _unset() -> None:
@@ -108,6 +118,7 @@ class Loop:
         "timers",
         "turns",
         "wakeup_fd",
+        "waking",
         "work",
     )
 
@@ -128,6 +139,8 @@ class Loop:
         """How many handlers listen: while one does, the loop is never done."""
         self.work = 0
         """Things under way that no task waits for: jobs of worker threads, closed streams still sending."""
+        self.waking: list[Watched] = []
+        """Every handler that can set a task going, and some that can no longer; see ``can_wake``."""
         self.turns = 0
         self.busy_since = 0.0
         """When the selector returned last (of the monotonic clock); 0.0 while it waits, and before the loop runs."""
@@ -147,6 +160,37 @@ class Loop:
         waker.setblocking(False)
         self.wakeup_fd = waker
         self.register(self._waker.fileno(), READ, self._woken)
+
+    def watch(self, handler: Watched) -> None:
+        """From now on ``handler`` can set a task going: somebody reads, the kernel refused output, a connect is under way.
+        Not for one that is watched already."""
+        handler.watched = len(self.waking)
+        self.waking.append(handler)
+
+    def unwatch(self, handler: Watched) -> None:
+        """Forgets a handler that is watched: it is closed."""
+        last = self.waking.pop()
+        if last is not handler:
+            assert handler.watched is not None
+            self.waking[handler.watched] = last
+            last.watched = handler.watched
+        handler.watched = None
+
+    def can_wake(self) -> bool:
+        """Whether an event of a descriptor can set a task going, or output is still to be sent. Asked before each wait of a
+        program that listens nowhere.
+
+        To ask every handler would cost more with each idle connection. To ask the one that could last time first would not
+        help a program that goes from connection to connection. A counter would be exact, but every message would pay for it
+        twice. So a handler is watched from when it first can, and stays so: nothing is done for the next message. Here those
+        that no longer can are dropped until one is found that can. Each drop is paid for by the ``watch`` before it.
+        """
+        waking = self.waking
+        while waking:
+            if waking[-1].wakes():
+                return True
+            waking.pop().watched = None
+        return False
 
     def register(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Reports ``events`` (READ, WRITE or both) of ``fd`` to ``callback``."""

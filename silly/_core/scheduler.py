@@ -20,6 +20,7 @@ holds the rules of that; its header has an example. ``task.wait``, ``time.sleep`
 * Before it remembers the task it asks ``leaving()``. When the process is ending that
   yields once and is True: nothing blocks any more, and the primitive returns
   ``errno.CLOSED``.
+* What can wake a task by an event of a descriptor is watched by the loop (``loop.watch``).
 
 Deadlines are in ``deadline.py``, the start and the end of the process in ``ending.py``.
 """

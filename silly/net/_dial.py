@@ -118,6 +118,8 @@ def _forget(result: socket.socket | str) -> None:
 class _Race:
     """Attempts to connect, side by side, for one waiting task."""
 
+    watched: int | None = None
+
     def __init__(self, addresses: list[_Address], local: tuple[str, int] | None, deadline: float | None) -> None:
         self._addresses = addresses
         self._local = local
@@ -138,6 +140,7 @@ class _Race:
         if self._deadline is not None:
             timer = _loop.timers.add(self._deadline, lambda _: self._finish(errno.TIMEDOUT), internal=True)
         _loop.handlers.add(self)
+        _loop.watch(self)
         try:
             result = self._waiting.wait(f"the connection to {addr}", _forget)
         except scheduler.DeadlineOver:
@@ -217,6 +220,8 @@ class _Race:
     def _end(self) -> None:
         """Closes what is still under way."""
         _loop.handlers.discard(self)
+        if self.watched is not None:
+            _loop.unwatch(self)
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
             self._timer = None

@@ -70,6 +70,7 @@ class Stream(Output):
         "mark",
         "need",
         "remoteaddr",
+        "watched",
     )
 
     def __init__(self, sock: socket.socket, remoteaddr: str, limits: Limits = DEFAULT) -> None:
@@ -94,6 +95,8 @@ class Stream(Output):
         self._discarded = 0
         self._released: Callable[[], object] | None = None
         self._events = READ
+        self.watched: int | None = None
+        """For the loop: see ``Watched`` there."""
         _loop.register(self.fd, READ, self.on_event)
         _loop.handlers.add(self)
 
@@ -211,6 +214,8 @@ class Stream(Output):
             events = READ
         if self._blocked:
             events |= WRITE
+            if self.watched is None:
+                _loop.watch(self)
         before = self._events
         if events == before:
             return
@@ -250,6 +255,8 @@ class Stream(Output):
         if deadline is not None and (self._timer is None or self._timer.when > deadline):
             self._arm(deadline)
         task = self._reader = _loop.current  # park raises where there is none
+        if self.watched is None:
+            _loop.watch(self)
         try:
             err: str | None = scheduler.park(self)
         except BaseException as exc:
@@ -432,6 +439,8 @@ class Stream(Output):
             _loop.unregister(self.fd)
         self.fd = -1  # its number may soon be another's
         _loop.handlers.discard(self)
+        if self.watched is not None:
+            _loop.unwatch(self)
         if self.closed:
             _loop.work -= 1
         for timer in (self._timer, self._wtimer):

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
+import socket
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
+import silly
+from silly import task, time
 from silly._core import ending, scheduler
 from silly._core.ending import TABLE, Phase
+from silly.net import _stream, tcp
+from silly.sync import channel
 
 from ..children import Child
 from ..conftest import Logs
+from ..net.support import Job, until
 
 # ---- from phase to phase ------------------------------------------------------------------------------------------------
 
@@ -222,3 +231,97 @@ def test_every_case_is_there() -> None:
     assert set(REACH) == set(Phase)
     for outcomes in OUTCOMES.values():
         assert sorted(phase.name for phases in outcomes for phase in phases) == sorted(phase.name for phase in Phase)
+
+
+# ---- what it costs to ask whether anything can happen -------------------------------------------------------------------
+
+
+def calls_to_ask() -> int:
+    """How many functions are entered to find out that something can still happen, those in C and steps of generators too."""
+    entered = 0
+
+    def count(frame: Any, event: str, arg: Any) -> None:
+        nonlocal entered
+        entered += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        starved = ending._starved()
+    finally:
+        sys.setprofile(None)
+    assert starved is False
+    return entered
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Any, Any]]:
+    """A stream, and the socket of its peer. Nothing listens."""
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    stream = _stream.Stream(ours, "peer")
+    with peer:
+        yield stream, peer
+        stream.abort()
+
+
+def test_a_reader_can_be_woken(pair: tuple[Any, Any]) -> None:
+    stream, peer = pair
+    assert not scheduler.loop.can_wake()
+    for _ in range(2):
+        reading = Job(lambda: stream.fill(len(stream.buf) + 1)).blocked()
+        assert scheduler.loop.can_wake()
+        peer.send(b"x")
+        assert reading.result() is None
+        assert not scheduler.loop.can_wake()
+
+
+def test_output_that_the_kernel_refused_is_still_to_be_sent(pair: tuple[Any, Any]) -> None:
+    stream, peer = pair
+    for _ in range(2):
+        stream.write(bytes(900_000))
+        stream.flush()
+        assert stream.blocked
+        assert scheduler.loop.can_wake()
+        while stream.unsent:
+            peer.recv(65536)
+            time.sleep(0)
+        assert not scheduler.loop.can_wake()
+
+
+def test_it_costs_the_same_beside_idle_connections() -> None:
+    accepted: channel.Channel[Any] = channel.new()
+    with ExitStack() as stack:
+        listener = stack.enter_context(silly.check(tcp.listen("127.0.0.1:0", accepted.push)))
+
+        def connect() -> Any:
+            client = stack.enter_context(silly.check(tcp.connect(listener.addr)))
+            stack.enter_context(accepted.pop()[0])
+            return client
+
+        busy = connect()
+        reading = Job(lambda: busy.read(1)).blocked()
+        alone = calls_to_ask()
+        conns = [connect() for _ in range(50)]
+        assert calls_to_ask() == alone
+        reading.kill()
+        # And, on the average, for a program that goes from one to the next.
+        costs = []
+        for conn in conns * 4:
+            reading = Job(lambda conn=conn: conn.read(1)).blocked()
+            costs.append(calls_to_ask())
+            reading.kill()
+        assert sum(costs) / len(costs) <= alone + 2
+
+
+def test_it_costs_the_same_beside_tasks_within_deadlines() -> None:
+    def bounded() -> None:
+        with time.deadline(600_000):
+            task.wait()
+
+    tasks = [Job(bounded).blocked()]
+    alone = calls_to_ask()
+    tasks += [Job(bounded) for _ in range(50)]
+    until(lambda: all(task.status(each.task) == "WAIT" for each in tasks))
+    assert calls_to_ask() == alone
+    for each in tasks:
+        each.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 from collections import deque
@@ -402,6 +403,47 @@ def test_starved_is_asked_only_when_nothing_of_the_application_s_is_left(rig: Ri
     loop.turn()
     assert rig.log == ["post", "post", "starved"]
     loop.timers.cancel(internal)
+
+
+class Watched:
+    """What may set a task going."""
+
+    def __init__(self) -> None:
+        self.watched: int | None = None
+        self.can = True
+        self.asked = 0
+
+    def wakes(self) -> bool:
+        self.asked += 1
+        return self.can
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_can_set_a_task_going(rig: Rig, seed: int) -> None:
+    """As a look at all of them tells; and it asks no more of them than were watched since."""
+    rng = random.Random(seed)
+    loop = rig.loop
+    alive = [Watched() for _ in range(20)]
+    watches = 0
+    for step in range(500):
+        each = rng.choice(alive)
+        match rng.randrange(4):
+            case 0:
+                each.can = True
+                if each.watched is None:
+                    loop.watch(each)
+                    watches += 1
+            case 1:
+                each.can = False
+            case 2:
+                if each.watched is not None:
+                    loop.unwatch(each)
+                each.can = False
+            case _:
+                assert loop.can_wake() is any(one.can for one in alive if one.watched is not None), step
+        for at, one in enumerate(loop.waking):
+            assert one.watched == at
+    assert sum(one.asked for one in alive) <= watches + 500
 
 
 def test_a_loop_without_a_scheduler_says_so() -> None:
