@@ -1,4 +1,5 @@
-"""The limits that protect a server, in one object, each with its reason. All are on by default.
+"""The limits that protect a program, in one object, each with its reason. All are on by
+default.
 
     http.listen(addr=":8080", handler=handler, limits=silly.Limits(message=16 * 2**20))
 """
@@ -6,57 +7,106 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Limits:
-    """Sizes in bytes, times in milliseconds. Immutable. Raises ValueError for what isn't a positive int."""
+    """Bounds on what a peer may send and how long it may take; each has a default.
+
+    Sizes are in bytes, times in milliseconds. A ``Limits`` is immutable;
+    ``dataclasses.replace`` makes a changed copy. Raises ValueError for a value that
+    isn't a positive int; 0 is allowed where it has a meaning of its own, given below.
+
+    Messages, requests and responses:
+
+    ``message = 2**20``
+        The longest WebSocket message. 1 MiB is the default of ``websockets``. A longer
+        one: close 1009.
+    ``fragments = 0``
+        The most fragments of a WebSocket message, empty ones included; 0 means
+        max(1024, message / 256). More: close 1008.
+    ``head = 64 * 1024``
+        The longest head of a request or response. nginx takes 32 KiB, Node 16, Tomcat
+        8. A longer one: 431.
+    ``header_lines = 128``
+        The most header lines of a head. Apache takes 100. More: 431.
+    ``line = 8 * 1024``
+        The longest request line or header line. nginx and Apache take 8 KiB. A longer
+        one: 414 for a request line, 431 for a header line.
+    ``head_timeout = 10_000``
+        The time for a whole request head, from its first byte. After it: 408.
+    ``idle_timeout = 75_000``
+        The time between two requests of a connection, as nginx's ``keepalive_timeout``.
+        After it the connection is closed.
+    ``body_timeout = 30_000``
+        The longest time without a byte of a body. After it the read fails and the
+        connection is closed (a server answers 408).
+    ``body_rate = 240``
+        Bytes a second that a request body must keep up while a handler waits for it,
+        after twice ``body_timeout``; 0 for any pace. Kestrel asks for as much. A slower
+        one: 408.
+    ``body = 16 * 2**20``
+        The longest body that ``readall`` returns, decoded. A longer one: an error; a
+        server answers 413.
+    ``handshake_timeout = 10_000``
+        The time for a TLS handshake, and for a WebSocket client's. After it: an error.
+    ``close_timeout = 10_000``
+        The time for the peer's part of the WebSocket closing handshake. After it the
+        connection is cut off.
+    ``control_frames = 100``
+        The most WebSocket control frames in a row while the peer takes no output. More:
+        close 1008.
+    ``ping_interval = 20_000``
+        The time between two keepalive pings of a WebSocket; 0 for no keepalive. 20 s is
+        the default of ``websockets``.
+    ``pong_timeout = 20_000``
+        The time until the peer sends any byte after a keepalive ping. After it: close
+        1011.
+
+    Connections:
+
+    ``receive_mark = 64 * 1024``
+        Unread bytes of a connection at which we stop receiving, so that TCP makes the
+        peer wait.
+    ``unsent = 2**20``
+        Unsent bytes of a connection above which a writer waits, until a quarter of this
+        is left.
+    ``write_timeout = 30_000``
+        The longest time without progress in sending. After it the connection is given
+        up.
+    ``linger = 10_000``
+        The time that a closed connection has to deliver what was written. After it the
+        connection is cut off.
+    ``connections = 0``
+        The most connections of a listener at a time; 0 for any number. One more: 503;
+        with TLS it is closed before the handshake.
+    ``address_connections = 0``
+        The same for the connections from one source address.
+    """
 
     message: int = 2**20
-    """A WebSocket message; one exactly as long passes. 1 MiB: the default of ``websockets``. Past it: close 1009."""
     fragments: int = 0
-    """Fragments of a WebSocket message, empty ones counted; 0 means max(1024, message / 256). Past it: close 1008."""
     head: int = 64 * 1024
-    """A request or response head. 64 KiB: nginx takes 32, Node 16, Tomcat 8. Past it: 431."""
     header_lines: int = 128
-    """Header lines of a head; Apache takes 100. Past it: 431."""
     line: int = 8 * 1024
-    """The request line, and any one header line; nginx and Apache take 8 KiB. Past it: 414 or 431."""
     head_timeout: int = 10_000
-    """For a whole request head, from its first byte. Past it: 408."""
     idle_timeout: int = 75_000
-    """Between two requests of a connection; nginx's ``keepalive_timeout``. Past it: closed."""
     body_timeout: int = 30_000
-    """Without a byte of a body. Past it: the read fails, and the connection closes (a server answers 408)."""
     body_rate: int = 240
-    """Bytes a second that a request body must keep up while it is waited for, after twice ``body_timeout``; 0 for any pace.
-    Kestrel asks as much. Past it: 408."""
     body: int = 16 * 2**20
-    """A body that ``readall`` gathers; of a response, what it decodes to. Past it: an error, of a server 413."""
     handshake_timeout: int = 10_000
-    """For a WebSocket client's handshake, and a TLS handshake. Past it: an error."""
     close_timeout: int = 10_000
-    """For the peer's part of the WebSocket closing handshake. Past it: TCP is dropped."""
     control_frames: int = 100
-    """WebSocket control frames in a row while the kernel takes no output. Past it: close 1008."""
     ping_interval: int = 20_000
-    """Between two keepalive pings of a WebSocket; 0 for no keepalive. 20 s: the default of ``websockets``."""
     pong_timeout: int = 20_000
-    """For any byte of the peer after a keepalive ping. Past it: close 1011."""
 
     receive_mark: int = 64 * 1024
-    """Unread bytes of a connection at which reading pauses, and TCP holds the peer."""
     unsent: int = 2**20
-    """Unsent bytes of a connection past which a writer waits, until a quarter of it is left."""
     write_timeout: int = 30_000
-    """Without progress in sending. Past it: the connection is given up."""
     linger: int = 10_000
-    """For a closed connection to deliver what was written. Past it: cut off."""
-
     connections: int = 0
-    """Connections of a listener at a time; 0 for any number. Past it: 503, with TLS closed before the handshake."""
     address_connections: int = 0
-    """Connections of one source address at a time; 0 for any number. Past it: the same."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -67,15 +117,31 @@ class Limits:
 
     @property
     def most_fragments(self) -> int:
-        """What ``fragments`` means. Not stored in it: ``dataclasses.replace`` with another ``message`` shall change it."""
+        """The most fragments of a message, with the meaning of ``fragments=0``.
+
+        It isn't stored there: ``dataclasses.replace`` with another ``message`` has to
+        change it.
+        """
         return self.fragments or max(1024, self.message // 256)
+
+    def __repr__(self) -> str:
+        return changed_fields(self)
+
+
+def changed_fields(options: Any) -> str:
+    """The repr of a dataclass without the fields that have their default.
+
+    Otherwise the signature of each function that takes limits would fill a screen.
+    """
+    given = [f"{field.name}={value!r}" for field in fields(options) if (value := getattr(options, field.name)) != field.default]
+    return f"{type(options).__name__}({', '.join(given)})"
 
 
 DEFAULT = Limits()
 
 
 def check_limits(limits: object) -> Limits:
-    """``limits`` as given by a caller. Raises TypeError for what is no ``Limits``."""
+    """``limits`` as given by a caller. Raises TypeError if it isn't a ``Limits``."""
     if not isinstance(limits, Limits):
         raise TypeError(f"limits is a silly.Limits, not {type(limits).__name__}")
     return limits

@@ -5,6 +5,8 @@ The reference encoder here is written from RFC 6455 alone and uses nothing of th
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -128,6 +130,15 @@ def read_frames(
             messages.append(got)
             done = len(messages) == most
     return Read(messages, None, fed, bytes(buf), calls)
+
+
+# ---- options --------------------------------------------------------------------------------------------------------------
+
+
+def described(options: type) -> dict[str, tuple[object, str]]:
+    """What ``help`` says of the fields of a dataclass: the default and the text by the name."""
+    found = re.findall(r"^``(\w+) = (.+)``\n((?:    .+\n?)+)", inspect.getdoc(options) or "", re.MULTILINE)
+    return {name: (eval(default), " ".join(text.split())) for name, default, text in found}
 
 
 # ---- HTTP -------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ told from one that doesn't; what we send keeps within the window that was agreed
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import pydoc
 import random
 import tracemalloc
 import zlib
@@ -42,7 +44,7 @@ from silly._wire.deflate import (
 from silly._wire.error import ProtocolError
 
 from .strategies import STEADY, cuts
-from .support import attempt, bytewise, segmentations
+from .support import attempt, bytewise, described, segmentations
 
 TAIL = b"\x00\x00\xff\xff"
 NAME = "permessage-deflate"
@@ -107,6 +109,23 @@ def strict(data: bytes, bits: int) -> bytes:
 
 
 # ---- options ----------------------------------------------------------------------------------------------------------
+
+
+def test_help_describes_every_option() -> None:
+    found = described(Deflate)
+    assert {name: default for name, (default, _) in found.items()} == dataclasses.asdict(Deflate())
+    for name, (_, text) in found.items():
+        assert len(text) > 20, name
+        assert text.endswith("."), name
+    assert "zlib's level, 0 to 9" in pydoc.render_doc(Deflate)
+
+
+def test_repr_of_options_shows_what_differs_from_the_default() -> None:
+    assert repr(Deflate()) == "Deflate()"
+    changed = Deflate(threshold=0, client_no_context_takeover=True)
+    assert repr(changed) == "Deflate(client_no_context_takeover=True, threshold=0)"
+    for options in (Deflate(), Deflate(level=1), Deflate(server_no_context_takeover=True, server_max_window_bits=15)):
+        assert eval(repr(options)) == options
 
 
 def test_options() -> None:

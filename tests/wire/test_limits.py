@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import pydoc
 from typing import Any
 
 import pytest
 
 from silly._wire.limits import DEFAULT, Limits
+
+from .support import described
 
 DEFAULTS = {
     "message": 2**20,
@@ -42,6 +46,27 @@ def test_default(name: str, value: int) -> None:
 
 def test_every_limit_has_a_row() -> None:
     assert {field.name for field in dataclasses.fields(Limits)} == set(DEFAULTS)
+
+
+def test_help_describes_every_limit() -> None:
+    found = described(Limits)
+    assert {name: default for name, (default, _) in found.items()} == DEFAULTS
+    for name, (_, text) in found.items():
+        assert len(text) > 20, name
+        assert text.endswith("."), name
+    assert "The longest WebSocket message." in pydoc.render_doc(Limits)
+
+
+def test_repr_shows_what_differs_from_the_default() -> None:
+    assert repr(Limits()) == repr(DEFAULT) == "Limits()"
+    assert repr(Limits(message=5, ping_interval=0)) == "Limits(message=5, ping_interval=0)"
+    every = {name: value + 1 for name, value in DEFAULTS.items()}
+    for limits in (Limits(), Limits(linger=1), Limits(**every)):
+        assert eval(repr(limits)) == limits
+
+    def listen(limits: Limits = DEFAULT) -> None: ...
+
+    assert "= Limits()" in str(inspect.signature(listen))
 
 
 @pytest.mark.parametrize("bad", [-1, -(2**40), True, False, 1.0, "1", None, [1], float("inf")], ids=repr)
