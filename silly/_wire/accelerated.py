@@ -1,6 +1,6 @@
-"""The wire functions that cost the most: in C where the extension was built (``_speedups.c``),
-else in Python (``mask.py``, ``messages.py``, ``payload.py``). The environment variable
-``SILLY_PURE=1`` chooses Python."""
+"""The wire functions that cost the most: in C where the extension was built
+(``_speedups.c``), else in Python (``mask.py``, ``messages.py``, ``payload.py``). The
+environment variable ``SILLY_PURE=1`` chooses Python."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Conditional and range requests (RFC 9110, sections 13 and 14), for a representation that exists. Pure.
+"""Conditional and range requests (RFC 9110, sections 13 and 14), for a representation
+that exists. Pure.
 
-Times are whole seconds since the epoch, since HTTP's dates are. A field that can't be understood: dates and ranges are
-ignored, as the RFC asks; entity tags match nothing.
+Times are whole seconds since the epoch, like HTTP's dates. A date or a range that can't
+be understood is ignored, as the RFC asks; an entity tag that can't be understood
+matches nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ _TAGS = re.compile(rf"[ \t,]*{_TAG.pattern}(?:[ \t]*,[ \t,]*{_TAG.pattern})*[ \t
 _MONTH = f"(?P<month>{'|'.join(MONTHS)})"
 _TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _DATES = (
-    # The three forms of section 5.6.7; the day of the week says nothing that the date does not.
+    # The three forms of section 5.6.7; the day of the week says nothing that the date
+    # does not.
     re.compile(rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),
     re.compile(
         rf"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"
@@ -28,12 +31,14 @@ _DATES = (
 _RANGES = re.compile(r"bytes=(.*)", re.IGNORECASE)
 _RANGE = re.compile(r"([0-9]*)-([0-9]*)")
 _MOST_DIGITS = 18
-"""Digits of a position that are worked out: any number of more is past the end of every file."""
+"""The most digits of a position that are converted: a longer number is past the end of
+every file."""
 _FAR = 10**_MOST_DIGITS
 
 
 class Range(NamedTuple):
-    """Bytes ``first`` to ``end``, this one left out. A range that no byte lies in is ``UNSATISFIABLE``."""
+    """The bytes from ``first`` up to, but not including, ``end``. A range without a
+    byte is ``UNSATISFIABLE``."""
 
     first: int
     end: int
@@ -43,7 +48,10 @@ UNSATISFIABLE = Range(0, 0)
 
 
 def parse_date(text: str, now: int) -> int | None:
-    """The time that an HTTP-date names; None for what is none. ``now`` places years of two digits (section 5.6.7)."""
+    """The time that an HTTP-date names; None if ``text`` isn't one.
+
+    ``now`` decides the century of a year of two digits (section 5.6.7).
+    """
     match = next((found for form in _DATES if (found := form.fullmatch(text))), None)
     if match is None:
         return None
@@ -54,7 +62,7 @@ def parse_date(text: str, now: int) -> int | None:
         if year > this + 50:
             year -= 100
     try:
-        # The second 60 is a leap second: time here has none.
+        # Second 60 is a leap second, which ``datetime`` doesn't have.
         time = datetime(year, MONTHS.index(match["month"]) + 1, day, hour, minute, min(second, 59), tzinfo=UTC)
     except ValueError:
         return None
@@ -62,7 +70,7 @@ def parse_date(text: str, now: int) -> int | None:
 
 
 def _tags(value: str) -> list[str]:
-    """The entity tags of a list of them; none when it is not one."""
+    """The entity tags of a list; none if ``value`` isn't such a list."""
     return _TAG.findall(value) if _TAGS.fullmatch(value) else []
 
 
@@ -71,14 +79,15 @@ def _opaque(tag: str) -> str:
 
 
 def precondition(method: str, header: Header, etag: str, modified: int, now: int) -> int:
-    """What the conditions of a request come to, in the order of section 13.2.2: 200 to go on, 304 or 412.
+    """Checks the conditions of a request (section 13.2.2): 200 to go on, 304 or 412.
 
-    ``etag`` and ``modified`` are those of the selected representation, as the response would name them.
+    ``etag`` and ``modified`` are those of the selected representation, as the response
+    would name them.
     """
     safe = method in ("GET", "HEAD")
     match = header["if-match"]
     if match is not None:
-        # Strong comparison: a weak tag, on either side, equals none.
+        # Strong comparison: a weak tag on either side never matches.
         if match.strip(" \t") != "*" and (etag.startswith("W/") or etag not in _tags(match)):
             return 412
     elif (text := header["if-unmodified-since"]) is not None:
@@ -97,10 +106,11 @@ def precondition(method: str, header: Header, etag: str, modified: int, now: int
 
 
 def requested_range(method: str, header: Header, etag: str, modified: int, size: int, now: int) -> Range | None:
-    """The part of a representation of ``size`` bytes that a request asks for, once its preconditions hold.
+    """The part of a representation of ``size`` bytes that a request asks for.
 
-    None for the whole: without Range, for a method other than GET, where If-Range says that the part would not fit what the
-    client has, for several ranges (section 14.2 lets a server do so), and for what can't be understood.
+    Its preconditions hold. None means all of it: without Range; for a method other than
+    GET; if If-Range says that the part doesn't fit what the client has; for several
+    ranges (section 14.2 allows that); and for a field that can't be understood.
     """
     value = header["range"]
     if value is None or method != "GET":
@@ -112,15 +122,18 @@ def requested_range(method: str, header: Header, etag: str, modified: int, size:
 
 
 def _still(validator: str, etag: str, modified: int, now: int) -> bool:
-    """Whether the validator of an If-Range is that of the representation (section 13.1.5)."""
+    """Whether the validator of an If-Range is that of the representation (section
+    13.1.5)."""
     if validator.endswith('"'):
         return validator == etag and not etag.startswith("W/")
-    # A date is strong only when its second is over: else more changes may follow within it (section 8.8.2.2).
+    # A date is strong only when its second is over: the file could change again within
+    # it (section 8.8.2.2).
     return parse_date(validator, now) == modified < now
 
 
 def parse_range(value: str, size: int) -> Range | None:
-    """The one range of bytes that a Range field asks of ``size`` bytes; None for the whole (section 14.1.2)."""
+    """The single range that a Range field asks for, of ``size`` bytes; None for all of
+    them (section 14.1.2)."""
     ranges = _RANGES.fullmatch(value)
     elements = split_list(ranges.group(1)) if ranges is not None else []
     match = _RANGE.fullmatch(elements[0]) if len(elements) == 1 else None
@@ -138,11 +151,15 @@ def parse_range(value: str, size: int) -> Range | None:
     length = _number(last)
     if not length:
         return UNSATISFIABLE
-    # The last bytes of nothing are all there is, and Content-Range can't name them.
+    # The last bytes of an empty file are the whole file, which Content-Range can't
+    # name.
     return Range(max(0, size - length), size) if size else None
 
 
 def _number(digits: str) -> int:
-    """A position, or one past every file: to work out any number of digits would cost more than linear time."""
+    """The position that ``digits`` name, or one that is past the end of every file.
+
+    Converting any number of digits would take more than linear time.
+    """
     digits = digits.lstrip("0")
     return int(digits or 0) if len(digits) <= _MOST_DIGITS else _FAR

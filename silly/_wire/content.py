@@ -1,8 +1,11 @@
-"""Content codings (RFC 9110, section 8.4): ``gzip`` and ``deflate``, decoded as they arrive. Pure: bytes in, bytes out.
+"""Content codings (RFC 9110, section 8.4): ``gzip`` and ``deflate``, decoded as they
+arrive. Pure: bytes in, bytes out.
 
-What a few bytes make can be a thousand times as long, so a caller says how much it takes. Decoding is strict: data that ends
-early, or goes on behind the end, is a ``ProtocolError``. Several gzip members in a row are one content (RFC 1952, section
-2.2). ``deflate`` means the zlib format; the bare deflate data that some servers send is understood too.
+A few bytes can decode to a thousand times as many, so the caller says how many it
+takes. Decoding is strict: data that ends early, or goes on after the end, is a
+``ProtocolError``. Several gzip members in a row are one content (RFC 1952, section
+2.2). ``deflate`` means the zlib format; the bare deflate data that some servers send is
+understood too.
 """
 
 from __future__ import annotations
@@ -12,12 +15,13 @@ import zlib
 from .error import ProtocolError
 
 CODINGS = "gzip, deflate"
-"""What a client can say that it accepts."""
+"""The codings that a client can name as accepted."""
 
 _OVERHEAD = 64 * 1024
 _RATIO = 64
-"""A coding may be longer than ``_RATIO`` times what it makes by ``_OVERHEAD`` bytes. Empty members and blocks make nothing: a
-limit of the content would never end a body of them."""
+"""Coded data may have ``_OVERHEAD`` bytes more than ``_RATIO`` times what it decodes
+to. Empty members and blocks decode to nothing, so a limit on the content alone would
+never end a body of them."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB = zlib.MAX_WBITS
@@ -26,8 +30,10 @@ _NAMES = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 
 
 def known(coding: str | None) -> bool:
-    """Whether ``coding``, the value of a Content-Encoding field, is one that ``ContentDecoder`` decodes. Several at once are
-    not: nobody needs them but to hide a bomb."""
+    """Whether ``ContentDecoder`` decodes ``coding``, a Content-Encoding field's value.
+
+    Several codings at once are refused: they only help to hide a bomb.
+    """
     return coding is not None and coding.strip(" \t").lower() in _NAMES
 
 
@@ -44,17 +50,18 @@ class ContentDecoder:
         self._allowed = _OVERHEAD
         """Bytes that may still be fed."""
         self._full = False
-        """Whether zlib gave as much as it was allowed to: it may have more, though it has taken all of the input."""
+        """Whether zlib returned as many bytes as it was allowed to. Then it may have
+        more, even if it has taken all of the input."""
 
     @property
     def waiting(self) -> bool:
-        """Whether ``decode(b"", …)`` may give more of what was fed before."""
+        """Whether ``decode(b"", …)`` may return more of what was fed before."""
         return self._full or (self._started and bool(self._rest))
 
     def decode(self, data: bytes, most: int) -> bytes:
-        """Feeds ``data``; up to ``most`` (at least 1) bytes that come of it and of what was fed before.
+        """Feeds ``data``, and returns the next bytes of the content, at most ``most``.
 
-        Raises ProtocolError for what is no such coding.
+        ``most`` is at least 1. Raises ProtocolError if the data isn't in this coding.
         """
         self._allowed -= len(data)
         rest = self._rest + data if self._rest else data
@@ -64,7 +71,7 @@ class ContentDecoder:
             return out
         while (rest or self._full) and len(out) < most:
             if self._inflate.eof:
-                # Another member: nothing else may follow.
+                # Only another gzip member may follow.
                 if self._bits != _GZIP:
                     raise ProtocolError("data behind the end of the content's coding", 502)
                 self._inflate = zlib.decompressobj(_GZIP)
@@ -83,11 +90,13 @@ class ContentDecoder:
         return out
 
     def _start(self, rest: bytes) -> bool:
-        """Tells bare deflate data from the zlib format, which takes two bytes; False while they aren't there."""
+        """Tells bare deflate data from the zlib format, which takes two bytes; False
+        while they aren't there."""
         if self._bits == _ZLIB:
             if len(rest) < 2:
                 return False
-            # RFC 1950, section 2.2: the method is 8, and the two bytes are a multiple of 31.
+            # RFC 1950, section 2.2: the method is 8, and the two bytes are a multiple
+            # of 31.
             if rest[0] & 0x0F != 8 or (rest[0] << 8 | rest[1]) % 31:
                 self._bits = _BARE
                 self._inflate = zlib.decompressobj(_BARE)

@@ -1,7 +1,9 @@
-"""permessage-deflate (RFC 7692): what is offered and accepted, and the compression of messages, in both roles. Pure.
+"""permessage-deflate (RFC 7692): what is offered and accepted, and the compression of
+messages, in both roles. Pure.
 
-The zlib objects are made when the first message needs them; without context takeover they go when the message ends, so a
-connection that is idle then keeps none. Whatever the peer sends, nothing but ProtocolError is raised.
+The zlib objects are made when the first message needs them; without context takeover
+they go when the message ends, so an idle connection keeps none then. Whatever the peer
+sends, nothing but ProtocolError is raised.
 """
 
 from __future__ import annotations
@@ -24,23 +26,26 @@ NAME = "permessage-deflate"
 BAD_DATA = 1007
 
 _FLUSHED = b"\x00\x00\xff\xff"
-"""What a sync flush ends with: the sender takes it off a message's end, the receiver puts it back (section 7.2)."""
+"""The end of a sync flush: the sender removes it from a message's end, the receiver
+adds it again (section 7.2)."""
 _FINAL = b"\x03\x00"
 """An empty block with BFINAL=1."""
 _SLICE = 4 * 1024
-"""Input is fed in slices where zlib may give some of it back, since it copies what it gives back."""
+"""Where zlib may return some of its input, it is fed slices of this size, since it
+copies what it returns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Deflate:
     """The compression that we offer or accept (RFC 7692).
 
-    With the defaults each connection that has used it takes 32 KiB to send and 11 KiB to
-    receive. A ``Deflate`` is immutable. Raises TypeError or ValueError for bad values.
+    With the defaults each connection that has used it takes 32 KiB to send and 11 KiB
+    to receive. A ``Deflate`` is immutable. Raises TypeError or ValueError for bad
+    values.
 
     ``server_no_context_takeover = False``
-        Whether the server forgets a message before the next one: it compresses less, and
-        keeps no memory between messages.
+        Whether the server forgets a message before the next one: it compresses less,
+        and keeps no memory between messages.
     ``client_no_context_takeover = False``
         The same for the client.
     ``server_max_window_bits = 12``
@@ -90,7 +95,10 @@ class Deflate:
 
 
 def deflate_options(value: object) -> Deflate | None:
-    """What the ``compression`` of a connection means: False or None, True, a mapping of Deflate's fields, or a Deflate."""
+    """What the argument ``compression`` means; None for no compression.
+
+    It is False or None, True, a mapping of Deflate's fields, or a Deflate.
+    """
     if value is None or value is False:
         return None
     if value is True:
@@ -119,9 +127,10 @@ class Parameters:
     client_max_window_bits: int
 
 
-# RFC 6455, section 9.1: 1#extension with RFC 2616's list rule, so elements may be empty and space may surround separators.
-# A quoted value must be a token once it is unquoted. No part can match what its successor can, and none gives anything
-# back (the "+" after a "*" or "?"), so that the time is linear.
+# RFC 6455, section 9.1: 1#extension with RFC 2616's list rule, so elements may be empty
+# and space may surround separators. A quoted value must be a token once it is unquoted.
+# No part can match what its successor can, and none gives anything back (the "+" after
+# a "*" or "?"), so that the time is linear.
 _SPACE = r"[ \t]*+"
 _WORD = rf"{TOKEN.pattern}+"
 _QUOTED = rf'"(?:\\?{TOKEN.pattern[:-1]})++"'
@@ -151,9 +160,10 @@ def _parse(field: str, code: int) -> list[_Extension]:
 
 
 def _understand(pairs: list[tuple[str, str]], bare: int) -> dict[str, int]:
-    """The parameters of permessage-deflate by name: 1 for a flag, the bits for a window.
+    """The parameters of permessage-deflate: 1 for a flag, the bits for a window.
 
-    ``bare``: what client_max_window_bits without a value means, or 0 when it needs one. Raises ValueError.
+    ``bare``: what client_max_window_bits without a value means, or 0 when it needs one.
+    Raises ValueError.
     """
     got: dict[str, int] = {}
     for name, value in pairs:
@@ -176,10 +186,12 @@ def _understand(pairs: list[tuple[str, str]], bare: int) -> dict[str, int]:
 
 
 def negotiate(field: str | None, options: Deflate | None) -> tuple[Parameters, str] | None:
-    """The server's choice: what was negotiated and the field that says so, or None when nothing offered is accepted.
+    """The server's choice: what was negotiated, and the field that says so.
 
-    ``field`` is the request's Sec-WebSocket-Extensions, several joined by commas. The first offer of permessage-deflate
-    that follows section 7.1 wins. Raises ProtocolError, with the status 400, for a field that breaks the grammar.
+    None if it accepts nothing of what was offered. ``field`` is the request's
+    Sec-WebSocket-Extensions, several joined by commas. The first offer of
+    permessage-deflate that follows section 7.1 wins. Raises ProtocolError, with the
+    status 400, for a field that breaks the grammar.
     """
     if field is None:
         return None
@@ -192,10 +204,11 @@ def negotiate(field: str | None, options: Deflate | None) -> tuple[Parameters, s
         try:
             offered = _understand(pairs, 15)
         except ValueError:
-            # Section 5.1: declined, and perhaps the next one will do.
+            # Section 5.1: this offer is declined, and the next one may be good.
             continue
         server = min(offered.get("server_max_window_bits", 15), options.server_max_window_bits)
-        # A client that doesn't name this parameter must not be answered with it, and may use any window.
+        # A client that doesn't name this parameter must not be answered with it, and
+        # may use any window.
         client = min(offered["client_max_window_bits"], options.client_max_window_bits) if _WINDOWS[1] in offered else 15
         agreed = Parameters(
             options.server_no_context_takeover or "server_no_context_takeover" in offered,
@@ -224,18 +237,21 @@ def _compose(server_no_context_takeover: bool, client_no_context_takeover: bool)
 def offer(options: Deflate) -> str:
     """The client's Sec-WebSocket-Extensions."""
     text = _compose(options.server_no_context_takeover, options.client_no_context_takeover)
-    # Without a value: that would only be a hint, which some servers answer with a larger one. We keep to our bits anyway.
+    # Without a value: that would only be a hint, which some servers answer with a
+    # larger one. We keep to our bits anyway.
     plain = text + "; client_max_window_bits"
     if options.server_max_window_bits == 15:
         return plain
-    # A server that can't limit its window must decline the first offer, and may take the second.
+    # A server that can't limit its window must decline the first offer, and may take
+    # the second.
     return f"{text}; server_max_window_bits={options.server_max_window_bits}; client_max_window_bits, {plain}"
 
 
 def check_answer(field: str | None, options: Deflate | None) -> Parameters | None:
-    """What the server's Sec-WebSocket-Extensions agreed to, or None when it declined. ``options``: those offered, if any.
+    """What the server's Sec-WebSocket-Extensions agreed to, or None if it declined.
 
-    Raises ProtocolError for anything but an answer to the offer (RFC 6455, section 4.1; RFC 7692, section 7.1).
+    ``options``: those that were offered, if any. Raises ProtocolError for anything but
+    an answer to the offer (RFC 6455, section 4.1; RFC 7692, section 7.1).
     """
     if field is None:
         return None
@@ -256,7 +272,7 @@ def check_answer(field: str | None, options: Deflate | None) -> Parameters | Non
     return Parameters(
         "server_no_context_takeover" in answer,
         options.client_no_context_takeover or "client_no_context_takeover" in answer,
-        answer.get("server_max_window_bits", 15),  # more than was asked for answers the second offer
+        answer.get("server_max_window_bits", 15),  # a larger one than asked for answers the second offer
         min(answer.get("client_max_window_bits", 15), options.client_max_window_bits),
     )
 
@@ -276,7 +292,10 @@ class Deflater:
         self._stream: _Compress | None = None
 
     def forget(self) -> None:
-        """Drops the context: what was compressed last may not have been sent. The next message refers to nothing before it."""
+        """Drops the context, since what was compressed last may not have been sent.
+
+        The next message refers to nothing before it.
+        """
         self._stream = None
 
     def compress(self, payload: bytes) -> bytes:
@@ -284,7 +303,7 @@ class Deflater:
         return self.piece(payload, True)
 
     def piece(self, payload: bytes, final: bool) -> bytes:
-        """The next piece of a message as it is sent; all of it, since it is flushed. ``final``: the message ends with it."""
+        """The next piece of a message, flushed. ``final``: it is the last one."""
         out = b""
         if payload:
             stream = self._stream
@@ -300,31 +319,37 @@ class Deflater:
 
     def _start(self) -> _Compress:
         options = self._options
-        # zlib makes 9 of 8 silently, or refuses it. Only repeating the last byte keeps within any window: that zlib at 9 looks
-        # back 250 bytes is its own affair.
+        # zlib silently turns 8 into 9, or refuses it. Z_RLE only repeats the last byte,
+        # so it keeps within any window; that zlib at 9 happens to look back no more
+        # than 250 bytes is nowhere promised.
         strategy = zlib.Z_RLE if self._window_bits == 8 else zlib.Z_DEFAULT_STRATEGY
         bits = -max(9, self._window_bits)
         return zlib.compressobj(options.level, zlib.DEFLATED, bits, options.memory_level, strategy)
 
 
 def _room(most: int) -> int:
-    """One byte more than ``most``, as zlib takes it: never 0, which would mean no limit."""
+    """One byte more than ``most``, for zlib: never 0, which would mean no limit."""
     return max(0, min(most, sys.maxsize - 1)) + 1
 
 
 class Inflater:
-    """Inflates the messages of one direction. After an error, or a message longer than allowed, it is of no more use."""
+    """Inflates the messages of one direction. It can't be used after an error, or after
+    a message longer than allowed."""
 
     __slots__ = ("_bits", "_forgets", "_stream")
 
     def __init__(self, no_context_takeover: bool, window_bits: int) -> None:
         self._forgets = no_context_takeover
-        # A peer whose zlib makes 9 of 8 doesn't know that it does.
+        # A peer whose zlib turns 8 into 9 doesn't know that.
         self._bits = -max(9, window_bits)
         self._stream: _Decompress | None = None
 
     def inflate(self, data: bytes, most: int) -> bytes:
-        """All that ``data``, a part of a message, makes; when that is longer than ``most``, its first ``most + 1`` bytes."""
+        """Inflates ``data``, a part of a message.
+
+        If the result is longer than ``most`` bytes, returns the first ``most + 1`` of
+        them.
+        """
         room = _room(most)
         out, rest = self._step(data, room)
         if not rest or len(out) == room:
@@ -337,19 +362,27 @@ class Inflater:
         return bytes(gathered[:room])
 
     def finish(self) -> None:
-        """Ends the message, all of which ``inflate`` has given. Raises ProtocolError for one that ends within a block."""
-        # What was fed has been put out to the last byte, and the four bytes put back finish an empty block. If they make
-        # anything, or leave the stream where a block may not begin, then the message ended within another block.
+        """Ends the message, after ``inflate`` has returned all of it.
+
+        Raises ProtocolError if the message ends within a block.
+        """
+        # All that was fed has been inflated, and the four bytes that are added again
+        # finish an empty block. If they yield anything, or leave the stream where no
+        # block may begin, then the message ended within another block.
         out, rest = self._step(_FLUSHED, 1)
         stream = self._stream
-        # A stream that they end exactly had BFINAL=1 in its empty block: section 7.2.1 allows that.
+        # A stream that ends with them exactly had BFINAL=1 in its empty block: section
+        # 7.2.1 allows that.
         if out or rest or not (stream is None or self._at_boundary(stream)):
             raise ProtocolError("compressed message that ends within a block", BAD_DATA)
         if self._forgets:
             self._stream = None
 
     def _at_boundary(self, stream: _Decompress) -> bool:
-        """Whether a block may begin here: whether a final one of two bytes ends the stream. It costs half a microsecond."""
+        """Whether a block may begin here: a final block of two bytes ends the stream.
+
+        The test takes half a microsecond.
+        """
         probe = stream if self._forgets else stream.copy()
         try:
             probe.decompress(_FINAL, 1)
@@ -364,12 +397,13 @@ class Inflater:
                 out, rest = self._step(rest, most)
                 if out:
                     yield out
-                # A full piece may leave some of a match in zlib, though all of the input was taken.
+                # After a full piece zlib may still hold some of a match, though it has
+                # taken all of the input.
                 if not rest and len(out) < most:
                     break
 
     def _step(self, data: bytes, most: int) -> tuple[bytes, bytes]:
-        """Feeds ``data``. Up to ``most`` bytes that come of it, and what of it is to be fed again."""
+        """Feeds ``data``; returns up to ``most`` bytes, and what is to be fed again."""
         stream = self._stream
         if stream is None:
             stream = self._stream = zlib.decompressobj(self._bits)

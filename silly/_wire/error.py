@@ -4,10 +4,12 @@ from __future__ import annotations
 
 
 class ProtocolError(Exception):
-    """The peer broke a protocol. ``code`` is the answer on the wire: a WebSocket close code or an HTTP status.
+    """The peer broke a protocol. ``code`` is the answer on the wire: a WebSocket close
+    code or an HTTP status.
 
-    ``text`` says what is wrong, ``answer`` the same for an HTTP peer, without the bytes it sent: a page that provokes an error
-    could else read from the answer what a browser keeps from it, such as cookies.
+    ``text`` says what is wrong. ``answer`` says it to an HTTP peer, without the bytes
+    that it sent: otherwise a page that provokes an error could read from the answer
+    what a browser hides from it, such as cookies.
 
     Parsers raise nothing else, whatever the bytes.
     """

@@ -25,9 +25,11 @@ _OWN = frozenset(
 """Fields of the 101 that only the handshake itself sets."""
 
 Origins = Sequence[str] | re.Pattern[str] | Literal[False] | None
-"""Which pages may connect: those of these origins, those whose origin matches in full, any (False), or the same host (None)."""
+"""Which pages may connect: those with an origin in the list, those whose whole origin
+matches the pattern, all (False), or those of the same host (None)."""
 Subprotocols = Sequence[str] | Callable[[list[str]], str | None] | None
-"""A server's subprotocols in the order of its preference, or a function that chooses one of those offered, or None."""
+"""A server's subprotocols in the order of its preference, or a function that chooses
+one of those offered, or None."""
 
 
 def accept_key(key: str) -> str:
@@ -36,9 +38,9 @@ def accept_key(key: str) -> str:
 
 
 def check_request(method: str, version: str, header: Header, body: int) -> str:
-    """Checks an upgrade request; the Sec-WebSocket-Accept to answer it with.
+    """Checks an upgrade request; returns the Sec-WebSocket-Accept of the answer.
 
-    Raises ``ProtocolError`` whose code is the HTTP status to refuse it with.
+    Raises ProtocolError; its code is the HTTP status of the refusal.
     """
     if method != "GET":
         raise ProtocolError(f"a WebSocket upgrade is a GET, not a {method[:20]}", 405)
@@ -67,7 +69,7 @@ def check_request(method: str, version: str, header: Header, body: int) -> str:
 
 
 def check_origins(origins: object) -> None:
-    """Raises TypeError or ValueError for what can't say which origins are allowed."""
+    """Raises TypeError or ValueError if ``origins`` isn't an ``Origins``."""
     if origins is None or origins is False or isinstance(origins, re.Pattern):
         return
     if isinstance(origins, str) or not isinstance(origins, Sequence):
@@ -80,17 +82,19 @@ def check_origins(origins: object) -> None:
 
 
 def check_origin(header: Header, origins: Origins = None) -> None:
-    """A browser's request must come from a page of the same host and port: cookies would make any other a forgery.
+    """Raises ProtocolError 403 unless the page that a request comes from may connect.
 
-    ``origins`` (checked by ``check_origins``) allows others instead. No Origin: no browser, so nothing to protect. For the
-    same host the scheme is ignored, since a proxy may have ended TLS. Raises ``ProtocolError`` 403.
+    By default the page must be of the same host and port: a browser sends the user's
+    cookies, so a foreign page could act in the user's name. The scheme may differ,
+    since a proxy may have ended TLS. ``origins`` (checked by ``check_origins``) allows
+    others instead. A request without Origin isn't a browser's, and passes.
     """
     origin = header["origin"]
     if origin is None or origins is False:
         return
     if origins is not None:
         if len(header.getall("origin")) > 1:
-            allowed = False  # joined they might match a pattern
+            allowed = False  # joined, they might match the pattern
         elif isinstance(origins, re.Pattern):
             allowed = origins.fullmatch(origin) is not None
         else:
@@ -118,7 +122,10 @@ def _normal(origin: str) -> str:
 
 
 def check_subprotocols(subprotocols: object) -> list[str]:
-    """The names as a list. Raises TypeError or ValueError for what is no list of different tokens."""
+    """The names as a list.
+
+    Raises TypeError or ValueError unless they are tokens that differ.
+    """
     if isinstance(subprotocols, str) or not isinstance(subprotocols, Sequence):
         raise TypeError(f"subprotocols is a list of names, not {type(subprotocols).__name__}")
     for name in subprotocols:
@@ -132,7 +139,10 @@ def check_subprotocols(subprotocols: object) -> list[str]:
 
 
 def offered_subprotocols(header: Header) -> list[str]:
-    """What a request offers, in its order. Raises ``ProtocolError`` 400 for what is no token."""
+    """The subprotocols that a request offers, in its order.
+
+    Raises ProtocolError 400 for one that isn't a token.
+    """
     offered = split_list(header["sec-websocket-protocol"] or "")
     for name in offered:
         if not TOKEN.fullmatch(name):
@@ -141,7 +151,10 @@ def offered_subprotocols(header: Header) -> list[str]:
 
 
 def choose_subprotocol(offered: list[str], subprotocols: Subprotocols) -> str | None:
-    """The server's choice among those offered; None for none. Raises ValueError when a function chose another."""
+    """The server's choice among those offered; None for no subprotocol.
+
+    Raises ValueError if a function chose one that wasn't offered.
+    """
     if subprotocols is None:
         return None
     if callable(subprotocols):
@@ -153,7 +166,10 @@ def choose_subprotocol(offered: list[str], subprotocols: Subprotocols) -> str | 
 
 
 def extra_fields(header: Outgoing) -> list[tuple[str, str]]:
-    """Checked fields of the application for the 101. Raises ValueError for those that only the handshake sets."""
+    """The application's header fields for the 101, checked.
+
+    Raises ValueError for a field that only the handshake sets.
+    """
     fields = compose(header)
     for name, _ in fields:
         if name in _OWN:
@@ -162,7 +178,7 @@ def extra_fields(header: Outgoing) -> list[tuple[str, str]]:
 
 
 def request_fields(key: str) -> list[tuple[str, str]]:
-    """The fields of an upgrade request that are WebSocket's."""
+    """The header fields that make a request a WebSocket upgrade."""
     return [
         ("upgrade", "websocket"),
         ("connection", "Upgrade"),
@@ -174,12 +190,15 @@ def request_fields(key: str) -> list[tuple[str, str]]:
 def check_response(
     response: Response, key: str, subprotocols: list[str], deflate: Deflate | None = None
 ) -> Parameters | None:
-    """Checks the server's answer (section 4.1, the list at its end) to a request that offered these; the parameters of
-    compression if it was agreed on. Raises ``ProtocolError``.
+    """Checks the answer to a request that offered these (section 4.1, at its end).
+
+    Returns the parameters of compression, or None if it wasn't agreed on. Raises
+    ProtocolError.
     """
     header = response.header
     if response.status != 101:
-        # Of the reason no more than fits a log line, and no control character, which a terminal would obey.
+        # Only as much of the reason as fits a log line, without control characters,
+        # which a terminal would obey.
         reason = ascii(response.reason[:80])[1:-1]
         raise ProtocolError(f"the server answered {response.status} {reason}".rstrip(), response.status)
     if response.version != "HTTP/1.1":

@@ -1,4 +1,5 @@
-"""Header fields (RFC 9110, section 5): the mapping that handlers see, and the checks for what goes out."""
+"""Header fields (RFC 9110, section 5): the mapping that handlers see, and the checks
+for what goes out."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 Outgoing = Mapping[str, Any] | Iterable[tuple[str, Any]]
-"""Header fields to send: a mapping or pairs; a value is ``str``, ``int``, or a list of them for repeated fields."""
+"""Header fields to send: a mapping or pairs; a value is ``str``, ``int``, or a list of
+them for repeated fields."""
 
 T = TypeVar("T")
 
@@ -17,10 +19,11 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class Header(dict[str, str]):
-    """Fields by lower-case name, found in any case. A field that isn't there is ``None``, never KeyError.
+    """Fields by lower-case name, found in any case. A field that isn't there is
+    ``None``, never KeyError.
 
-    Repeated fields are joined by ``", "`` (RFC 9110, section 5.2), except Set-Cookie, of which this gives the first;
-    ``getall(name)`` gives every one.
+    Repeated fields are joined by ``", "`` (RFC 9110, section 5.2), except Set-Cookie,
+    whose value is the first one; ``getall(name)`` gives all of them.
     """
 
     _repeated: dict[str, list[str]] | None = None
@@ -74,8 +77,9 @@ class Header(dict[str, str]):
 def compose(fields: Outgoing) -> list[tuple[str, str]]:
     """Checked pairs of name and value to send, the names in lower case.
 
-    Raises TypeError or ValueError for what may not go on the wire: a name that is no token, a value with control
-    characters (CR and LF would smuggle a field in) or beyond Latin-1. A value of None leaves the field out.
+    A value of None leaves the field out. Raises TypeError or ValueError for a field
+    that may not be sent: its name isn't a token, or its value has control characters
+    (CR and LF would smuggle in another field) or characters beyond Latin-1.
     """
     pairs: list[tuple[str, str]] = []
     for name, value in fields.items() if type(fields) is dict or isinstance(fields, Mapping) else fields:
@@ -104,10 +108,12 @@ def check_name(name: str) -> str:
 def check_value(name: str, value: object) -> str:
     """A field value as it goes on the wire."""
     if isinstance(value, str):
-        # The first two tell at a tenth of the pattern's cost what nearly every value is.
+        # Nearly every value passes the first two tests, which cost a tenth of the
+        # pattern.
         if not (value.isascii() and value.isprintable()) and not _VALUE.fullmatch(value):
             raise ValueError(f"bad value for the header {name!r}: {value!r}")
-        # A subclass, such as an enumeration, may turn into other text than was checked.
+        # A subclass, such as an enumeration, may be formatted as another text than was
+        # checked.
         return value if type(value) is str else str.__str__(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return int.__repr__(value)
@@ -115,7 +121,8 @@ def check_value(name: str, value: object) -> str:
 
 
 def split_list(value: str) -> list[str]:
-    """The elements of a comma-separated list, empty ones left out (RFC 9110, section 5.6.1)."""
+    """The elements of a comma-separated list, empty ones left out (RFC 9110, section
+    5.6.1)."""
     return [part for element in value.split(",") if (part := element.strip(" \t"))]
 
 

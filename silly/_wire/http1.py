@@ -1,9 +1,11 @@
-"""HTTP/1.1 messages (RFC 9112): heads and their framing, in both directions. Pure: bytes in, values out.
+"""HTTP/1.1 messages (RFC 9112): heads and their framing, in both directions. Pure:
+bytes in, values out.
 
-Strict where leniency is attack surface: two parsers that disagree about where a message ends let requests be smuggled. So
-this takes only what RFC 9112 generates: CRLF alone ends a line, no line folding, no space before the colon, one Host, a
-length or a transfer coding but never both, digits only in lengths. Everything else is a ``ProtocolError`` whose code is
-the HTTP status to answer.
+Strict where leniency is attack surface: two parsers that disagree about where a message
+ends let requests be smuggled. So this accepts only what RFC 9112 generates: CRLF alone
+ends a line, no line folding, no space before the colon, one Host, a length or a
+transfer coding but never both, digits only in lengths. Everything else is a
+``ProtocolError`` whose code is the HTTP status to answer.
 """
 
 from __future__ import annotations
@@ -27,10 +29,11 @@ CHUNKED = -1
 UNTIL_CLOSE = -2
 """The body length of a response that ends with the connection."""
 
-# A head with every allowed byte deleted must leave the line ends alone: one pass over it finds bare CR, bare LF, NUL
-# and all other control characters.
+# Deleting every allowed byte from a head must leave only the line ends: this one pass
+# finds bare CR, bare LF, NUL and all other control characters.
 _ALLOWED = bytes(c for c in range(256) if c == 9 or (c >= 0x20 and c != 0x7F))
-# Printable, and no "#": a fragment is never sent (section 3.2), and would hide the rest of a path from the next parser.
+# Printable, and no "#": a fragment is never sent (section 3.2), and would hide the rest
+# of a path from the next parser.
 _TARGET = re.compile(r"[!\"$-~]+")
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
@@ -40,14 +43,15 @@ _ABSOLUTE = re.compile(r"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _MAX_LENGTH = 2**63 - 1
 
 _names: dict[str, str] = {}
-"""Field names seen and found good, to their lower case: bounded, since peers choose them."""
+"""The lower case of field names that were seen and found valid. Bounded, since peers
+choose the names."""
 _NAMES_KEPT = 512
 
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
-"""Methods that need no second look; any other token is a method too."""
+"""Common methods, which need no further check; any other token is a method too."""
 _get: Callable[[Header, str], str | None] = dict.get
-"""Past ``Header``'s own methods, for names known to be in lower case."""
+"""Skips ``Header``'s own ``get``, for names known to be in lower case."""
 
 
 class Request(NamedTuple):
@@ -73,20 +77,22 @@ class Response(NamedTuple):
 
 
 class HeadReader:
-    """Finds the end of a head in a growing buffer, in time linear in its length, whatever its arrival."""
+    """Finds the end of a head in a growing buffer, in time linear in its length,
+    however it arrives."""
 
     __slots__ = ("_limits", "_searched", "_short", "_skipped")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._short = min(limits.head, limits.line)
-        """A head that is no longer breaks no limit on sizes."""
+        """A head of at most this length is within all limits on sizes."""
         self._searched = 0
         self._skipped = False
         """Whether the one empty line that may precede the head has been taken."""
 
     def next(self, buf: bytearray) -> bytes | None:
-        """Takes the head off the front of ``buf``, without the empty line that ends it; None while it is incomplete."""
+        """Takes the head off the front of ``buf``, without the empty line that ends it;
+        None while it is incomplete."""
         if not self._searched:
             # Nearly every head comes whole, and is short.
             end = buf.find(b"\r\n\r\n")
@@ -95,17 +101,19 @@ class HeadReader:
                 head = bytes(buf[:end])
                 del buf[: end + 4]
                 return head
-            # RFC 9112, section 2.2: an empty line before the request is ignored; one, not any number.
+            # RFC 9112, section 2.2: an empty line before the request is ignored, but
+            # only one.
             if not self._skipped and buf.startswith(b"\r\n"):
                 del buf[:2]
                 self._skipped = True
             if not buf or (buf == b"\r" and not self._skipped):
                 return None
             if not 0x21 <= buf[0] < 0x7F:
-                # Whatever speaks here, it isn't HTTP: a TLS hello, a PROXY header, a stray line end.
+                # This isn't HTTP, but a TLS hello, a PROXY header or a stray line end.
                 raise ProtocolError(f"a message can't start with byte 0x{buf[0]:02x}", 400)
-        # Each limit is told alike whether the head comes whole or in pieces: a piece is too long only when no rest of
-        # the line's end could bring it within the limit, and the first line is held against its own before the head.
+        # The verdict is the same whether the head comes whole or in pieces: a piece is
+        # too long only if no line end that may follow could bring it within the limit,
+        # and the limit of the first line is checked before that of the head.
         limit = self._limits.line
         if self._searched < limit <= len(buf) - 2 and buf.find(b"\r\n", 0, limit + 2) < 0:
             raise ProtocolError(f"first line longer than the limit 'line' of {limit} bytes", 414)
@@ -143,13 +151,14 @@ def _fields(lines: list[str]) -> Header:
         name, colon, value = line.partition(":")
         lower = _names.get(name)
         if lower is None:
-            # Catches line folding and space before the colon too: neither makes a token.
+            # Catches line folding and space before the colon too: neither makes a
+            # token.
             if not colon or not TOKEN.fullmatch(name):
                 raise ProtocolError(f"bad header line {line[:80]!r}", 400, "bad header line")
             lower = name.lower()
             if len(name) <= 40:
                 if len(_names) >= _NAMES_KEPT:
-                    _names.clear()  # else one peer could fill it, once, with names that nobody else sends
+                    _names.clear()  # otherwise one peer could fill it for good with names that nobody else sends
                 _names[name] = lower
         elif not colon:
             raise ProtocolError(f"bad header line {line[:80]!r}", 400, "bad header line")
@@ -165,7 +174,7 @@ def _fields(lines: list[str]) -> Header:
 
 
 def parse_request(head: bytes, limits: Limits) -> Request:
-    """A request's head, checked as a whole: the framing of its body, its Host and its target included."""
+    """Parses and checks a request's head, with its target, its Host and its framing."""
     lines = _lines(head, limits)
     parts = lines[0].split(" ")
     if len(parts) != 3:
@@ -180,7 +189,7 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     header = _fields(lines)
     minor = version == "HTTP/1.1"
     if minor:
-        version = "HTTP/1.1"  # the one of all requests: a WebSocket's lives for hours
+        version = "HTTP/1.1"  # one object for all requests: a WebSocket keeps its request for hours
     host = _get(header, "host")
     if host is not None:
         check_host(host)
@@ -201,15 +210,17 @@ def parse_request(head: bytes, limits: Limits) -> Request:
         keepalive = "close" not in options and (minor or "keep-alive" in options)
     framed = _get(header, "content-length") is not None or _get(header, "transfer-encoding") is not None
     body = body_length(header, minor) if framed else 0
-    # Past the constructor of NamedTuple, a Python function that costs as much as two header fields.
+    # Without NamedTuple's constructor: it is a Python function that costs as much as
+    # two header fields.
     return tuple.__new__(Request, (method, target, path, query, version, header, body, keepalive))
 
 
 @lru_cache(256)
 def check_host(host: str) -> str | None:
-    """Host must be what RFC 3986 calls host and port; two of them arrive joined by a comma and a space, and fail too.
+    """Checks that Host is a host and port as in RFC 3986; returns the port, or None.
 
-    The port, or None.
+    Two Host fields arrive joined by a comma and a space, and fail too. Raises
+    ProtocolError.
     """
     match = _HOST.fullmatch(host)
     if match is None or int(match.group(2) or 0) > 65535:
@@ -231,7 +242,8 @@ def _other_target(method: str, target: str, header: Header) -> str:
         # Section 3.2.3: host and port, and nothing else.
         if check_host(target) is None:
             raise ProtocolError(f"CONNECT without a port: {target[:80]!r}", 400, "CONNECT without a port")
-        # RFC 9110, section 9.3.6: it has no content. Other parsers take what comes for the tunnel's, whatever is announced.
+        # RFC 9110, section 9.3.6: it has no content. Other parsers take what follows as
+        # the tunnel's, whatever length is announced.
         if _get(header, "transfer-encoding") is not None or _get(header, "content-length") not in (None, "0"):
             raise ProtocolError("CONNECT with a body", 400)
         return target
@@ -269,7 +281,8 @@ def body_length(header: Header, http11: bool) -> int:
 
 
 def parse_response(head: bytes, limits: Limits) -> Response:
-    """A response's head. The codes of its errors have no use on the wire: a client can't answer."""
+    """Parses a response's head. The codes of its errors are never sent: a client can't
+    answer."""
     lines = _lines(head, limits)
     match = _STATUS_LINE.fullmatch(lines[0])
     if match is None:
@@ -321,7 +334,8 @@ class ResponseReader:
 
 
 def response_body_length(response: Response, method: str) -> int:
-    """How long a response's body is: bytes, CHUNKED or UNTIL_CLOSE (RFC 9112, section 6.3)."""
+    """How long a response's body is: bytes, CHUNKED or UNTIL_CLOSE (RFC 9112, section
+    6.3)."""
     if method == "HEAD" or response.status < 200 or response.status in (204, 304):
         return 0
     if method == "CONNECT" and response.status < 300:
@@ -338,22 +352,26 @@ _FORBIDDEN_TRAILERS = frozenset(
     + ("keep-alive", "max-forwards", "pragma", "proxy-authenticate", "proxy-authorization", "proxy-connection", "range")
     + ("set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "www-authenticate")
 )
-"""Fields that frame, route, modify or authorise a message: RFC 9110, section 6.5.1, keeps them out of trailers."""
+"""Fields that frame, route, modify or authorise a message: RFC 9110, section 6.5.1,
+keeps them out of trailers."""
 
 _SIZE_LINE = 256
 """The longest chunk-size line, extensions included."""
 _OVERHEAD = 16 * 1024
-"""Bytes of a body's size lines past 16 for each chunk and twice its data. Extensions are dropped and no limit of the body
-counts them, so that tiny chunks with long ones would cost a hundred times what the body may. Go's measure and limit."""
+"""The most bytes of chunk-size lines beyond 16 for each chunk and twice its data.
+Extensions are dropped, and the limit of a body doesn't count them, so tiny chunks with
+long extensions would cost a hundred times as much as the body may. Go has the same
+measure and limit."""
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _SIZE_START = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
 
 class ChunkedReader:
-    """Decodes the chunked transfer coding (RFC 9112, section 7.1) from a growing buffer.
+    """Decodes the chunked transfer coding (RFC 9112, section 7.1) in a growing buffer.
 
-    ``read`` takes what is there; ``done`` says that the end, trailers included, has been taken, ``more`` that the last call
-    has stopped at its number of chunks.
+    ``read`` takes what is there. ``done``: the end was taken, trailers included.
+    ``more``: the last ``read`` stopped since it had begun as many chunks as it was
+    allowed to.
     """
 
     __slots__ = ("_left", "_limits", "_overhead", "_searched", "_state", "done", "more", "trailer")
@@ -371,8 +389,8 @@ class ChunkedReader:
         self.trailer = Header()
 
     def read(self, buf: bytearray, most: int, chunks: float = inf) -> bytes:
-        """Takes up to ``most`` bytes of the body off the front of ``buf``, and begins ``chunks`` new ones at most; empty while
-        nothing is complete."""
+        """Takes up to ``most`` bytes of the body off the front of ``buf``, and begins
+        at most ``chunks`` new chunks; empty while nothing is complete."""
         out = bytearray()
         at = 0
         self.more = False
@@ -408,13 +426,14 @@ class ChunkedReader:
         return bytes(out)
 
     def _size_line(self, buf: bytearray, at: int) -> int:
-        """Reads a chunk's size; how many bytes that took, or 0 while the line is incomplete."""
+        """Reads a chunk's size. Returns its line's length, or 0 for half a line."""
         end = buf.find(b"\r\n", at, at + _SIZE_LINE)
         line = bytes(buf[at : end if end >= 0 else at + _SIZE_LINE])
         if end < 0:
             if len(line) >= _SIZE_LINE:
                 raise ProtocolError(f"chunk-size line longer than {_SIZE_LINE} bytes", 400)
-            # Fail at the first byte that proves the fault: a CR may be the first half of the line's end.
+            # Fail at the first byte that proves the fault: a CR may be the first half
+            # of the line's end.
             good = _SIZE.fullmatch(line[:-1]) if line.endswith(b"\r") else not line or _SIZE_START.fullmatch(line)
             if not good:
                 raise ProtocolError(f"bad chunk size {line[:40]!r}", 400, "bad chunk size")
@@ -433,7 +452,7 @@ class ChunkedReader:
         return end + 2 - at
 
     def _trailer(self, buf: bytearray, at: int) -> int:
-        """Reads the trailer section; how many bytes that took, or 0 while it is incomplete."""
+        """Reads the trailers. Returns their length, or 0 while they are incomplete."""
         if buf.startswith(b"\r\n", at):
             self.done = True
             return 2
@@ -456,8 +475,12 @@ class ChunkedReader:
 
 
 def field_lines(fields: Outgoing) -> tuple[str, int | None, list[str]]:
-    """Fields to send as lines, without those that frame the message; the body's length by these (CHUNKED, None: they don't
-    say); and the options of Connection, in lower case. Raises ValueError for framing that contradicts itself."""
+    """Header fields to send, as lines, without the fields that frame the message.
+
+    Also returns the body's length that those give (CHUNKED; None if they don't say),
+    and the options of Connection in lower case. Raises ValueError for framing that
+    contradicts itself.
+    """
     text = ""
     length: int | None = None
     options: list[str] = []
@@ -490,7 +513,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 def last_chunk(trailer: Outgoing) -> bytes:
-    """The end of a chunked body, with its trailer fields. Raises ValueError for a field that may not be one."""
+    """The end of a chunked body, with its trailer fields. Raises ValueError for a field
+    that may not be a trailer."""
     lines = []
     for name, value in compose(trailer):
         if name in _FORBIDDEN_TRAILERS:
@@ -503,7 +527,7 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" fo
 
 
 def status_line(status: int) -> str:
-    """The first line of a response. Raises ValueError for what is no status."""
+    """A response's first line. Raises ValueError unless ``status`` is 100 to 999."""
     if type(status) is int and (line := _STATUS_LINES.get(status)):
         return line
     if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 999:
@@ -528,7 +552,7 @@ _date = (0, "")
 
 
 def date_line() -> str:
-    """The Date field with the time now (RFC 9110, section 5.6.7), as a line; worked out once a second."""
+    """The line of the Date field (RFC 9110, section 5.6.7), made once a second."""
     global _date
     now = int(time())
     if _date[0] != now:
@@ -537,7 +561,8 @@ def date_line() -> str:
 
 
 def request_line(method: str, target: str) -> str:
-    """The first line of a request. Raises ValueError for what may not go on the wire."""
+    """The first line of a request. Raises ValueError for a method or target that may
+    not be sent."""
     if not TOKEN.fullmatch(method):
         raise ValueError(f"bad method {method!r}")
     if not _TARGET.fullmatch(target):
@@ -546,6 +571,6 @@ def request_line(method: str, target: str) -> str:
 
 
 def request_head(method: str, target: str, fields: Outgoing) -> bytes:
-    """A request's head, ready to send. Raises ValueError for what may not go on the wire."""
+    """A request's head. Raises ValueError for a part of it that may not be sent."""
     lines = "".join([f"{name}: {value}\r\n" for name, value in compose(fields)])
     return f"{request_line(method, target)}{lines}\r\n".encode("latin-1")

@@ -1,6 +1,8 @@
-"""Masking of WebSocket payloads (RFC 6455, section 5.3) in pure Python; masking and unmasking are the same.
+"""Masking of WebSocket payloads (RFC 6455, section 5.3) in pure Python; masking and
+unmasking are the same.
 
-Short payloads go through one big integer; from ``_STRIDES`` on, four translations of every fourth byte are faster.
+Short payloads go through one big integer; from ``_STRIDES`` bytes on, four translations
+of every fourth byte are faster.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import os
 
 _STRIDES = 512
 _REPEAT = [sum(1 << (32 * i) for i in range(words)) for words in range(_STRIDES // 4 + 1)]
-"""Times a key of four bytes, the key repeated so many times."""
+"""A key of four bytes times the number at index n is the key repeated n times."""
 _tables: list[bytes] = []
 
 
@@ -24,12 +26,13 @@ def apply_mask(data: bytes | bytearray | memoryview, key: bytes | bytearray) -> 
 
 
 def unmask(buf: bytearray, at: int, end: int) -> bytes:
-    """The payload ``buf[at:end]`` of a frame, whose masking key stands before it."""
+    """The payload ``buf[at:end]`` of a frame, unmasked; its masking key is right before
+    it."""
     size = end - at
     if size >= _STRIDES:
         return _strides(buf[at:end], buf[at - 4 : at])
     words = (size + 3) >> 2
-    # Key and payload as one number: a slice and a conversion less.
+    # Key and payload as one number: this saves a slice and a conversion.
     both = int.from_bytes(buf[at - 4 : end], "little")
     return ((both >> 32) ^ ((both & 0xFFFFFFFF) * _REPEAT[words])).to_bytes(words << 2, "little")[:size]
 
@@ -44,7 +47,8 @@ def _strides(data: bytearray, key: bytes | bytearray) -> bytes:
 
 
 class MaskKeys:
-    """Unpredictable masking keys (section 10.3), drawn from the system in blocks: a draw costs more than a key."""
+    """Unpredictable masking keys (section 10.3), drawn from the system in blocks, since
+    each draw is slow."""
 
     __slots__ = ("_at", "_block")
 

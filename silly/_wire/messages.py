@@ -1,12 +1,14 @@
-"""What nearly every message of a WebSocket is, in pure Python: whole, short, unfragmented, uncompressed. ``_speedups.c`` has
-the same in C, and ``ws.py`` everything else."""
+"""The fast path of nearly every WebSocket message, in pure Python: of one that is
+whole, short, unfragmented and uncompressed. ``_speedups.c`` has the same in C, and
+``ws.py`` has everything else."""
 
 from __future__ import annotations
 
 from .mask import apply_mask, unmask
 
 FRAGMENT = 64 * 1024
-"""Messages of at least this many bytes are sent in fragments of it, so that control frames can pass."""
+"""Messages of at least this many bytes are sent in fragments of this size, so that
+control frames can go between them."""
 BATCH = 64
 """The most messages that are taken at once."""
 
@@ -17,9 +19,12 @@ Taken = tuple[str | bytes, str]
 
 
 def take_messages(buf: bytearray, rest: list[Taken], masked: bool, most: int) -> Taken | None:
-    """Takes whole, valid, unfragmented data frames of at most ``most`` bytes off the front of ``buf``: returns the message of
-    the first, and appends those that follow to ``rest``, the next one last, ``BATCH`` in all at most. None when there is no
-    such frame at the front; then nothing has changed, and what is there is for ``MessageReader.next``.
+    """Takes whole, valid, unfragmented data frames off the front of ``buf``.
+
+    Each has at most ``most`` bytes; at most ``BATCH`` are taken. Returns the first
+    message, and appends the others to ``rest``, in reverse order: ``rest.pop()`` is the
+    next one. Returns None if there is no such frame at the front: then nothing has
+    changed, and ``MessageReader.next`` has to read what is there.
     """
     taken: list[Taken] = []
     have = len(buf)
@@ -64,8 +69,11 @@ def take_messages(buf: bytearray, rest: list[Taken], masked: bool, most: int) ->
 
 
 def message_frame(data: object, typ: str | None, key: bytes | None) -> bytes | None:
-    """The frame of a message of less than ``FRAGMENT`` bytes, masked with ``key`` if that isn't None. None for anything that
-    needs a closer look: another type, bytes as text, text that UTF-8 has no bytes for."""
+    """The frame of a message of less than ``FRAGMENT`` bytes, masked with a ``key``.
+
+    Returns None for a message that needs more checks: one of another type, bytes sent
+    as text, or text with a lone surrogate.
+    """
     if type(data) is str and (typ is _TEXT or typ is _BINARY):
         try:
             payload = data.encode()

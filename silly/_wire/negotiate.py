@@ -1,4 +1,4 @@
-"""The choice of a content coding by Accept-Encoding (RFC 9110, section 12.5.3). Pure."""
+"""How Accept-Encoding chooses a content coding (RFC 9110, section 12.5.3). Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ _WEIGHT = re.compile(r"[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 def content_coding(accepted: str | None, available: Sequence[str]) -> str | None:
-    """The best of the ``available`` codings, which are in the server's order of preference; None for no coding.
+    """The best of the ``available`` codings, which are in the server's order of
+    preference; None for no coding.
 
-    ``accepted`` is the field's value, or None without one: then the client may know no coding at all. An element that can't
-    be understood is passed over. A representation without coding stays the answer to a client that refuses even that.
+    ``accepted`` is the field's value, or None without one: then the client may know no
+    coding at all. An element that can't be understood is skipped. A client that refuses
+    even the representation without a coding still gets that one.
     """
     if not accepted:
         return None
     weights = _weights(accepted)
     others = weights.get("*", 0)
     best = None
-    # Unnamed, no coding is acceptable but never preferred.
+    # "No coding" is acceptable unless it is refused, but preferred only where it is
+    # named.
     most = weights.get("identity", others)
     for coding in available:
         weight = weights.get(coding, others)

@@ -1,22 +1,24 @@
-"""A large payload while it arrives, in pure Python; ``_speedups.c`` has the same in C, where what is taken in the end is what
-was received into, so that nothing is copied."""
+"""A large payload while it arrives, in pure Python. ``_speedups.c`` has the same in C;
+there ``take`` returns the memory that was received into, so that nothing is copied."""
 
 from __future__ import annotations
 
 from .mask import apply_mask
 
 RESERVE = 8
-"""Times what has come of a payload is what is reserved for it: what a peer only announces must not fill the memory."""
+"""At most this many times the bytes received are reserved: a length that a peer only
+announces must not fill the memory."""
 LEAST = 8192
-"""Bytes of it that are taken to have come."""
+"""For that, at least this many bytes count as received."""
 
 
 class Payload:
-    """The payload of one frame, of ``size`` bytes, masked with ``key`` unless that is None.
+    """The payload of one frame, of ``size`` bytes, masked unless ``key`` is None.
 
-    Whoever receives does so into ``room()``, releases that, and tells ``received`` how much it was; what came to a buffer is
-    added by ``add``. Both unmask. Once ``left``, the number of bytes still to come, is 0, ``take`` gives the payload. Raises
-    BufferError for what is asked while the room is in use.
+    Receive into ``room()``, release that, and tell ``received`` how many bytes came; or
+    let ``add`` take them out of a buffer. Both unmask. Once ``left``, the number of
+    bytes still to come, is 0, ``take`` returns the payload. While a room is in use,
+    all methods but ``so_far`` raise BufferError.
     """
 
     __slots__ = ("_data", "_got", "_key", "_size")
@@ -42,18 +44,19 @@ class Payload:
         return self._data
 
     def _free(self) -> bytearray:
-        """Raises BufferError while the room is in use."""
+        """The data. Raises BufferError while a room is in use."""
         data = self._whole()
         data.append(0)
         del data[-1]
         return data
 
     def room(self) -> memoryview:
-        """Where the next bytes go; empty only when none are to come. Raises ValueError when the payload was taken."""
+        """Where the next bytes go; empty only when none are to come. Raises ValueError
+        when the payload was taken."""
         return self._room(0)
 
     def _room(self, coming: int) -> memoryview:
-        """``room``, when ``coming`` bytes are there to be added."""
+        """``room``, for ``coming`` bytes that are about to be added."""
         data = self._free()
         have = len(data)
         if self._got == have:
@@ -61,7 +64,10 @@ class Payload:
         return memoryview(data)[self._got :]
 
     def received(self, size: int) -> None:
-        """The first ``size`` bytes of the room were received. Raises ValueError when there is no such room."""
+        """Counts the first ``size`` bytes of the room as received.
+
+        Raises ValueError if the room is smaller.
+        """
         data = self._free()
         end = self._got + size
         if size < 0 or end > len(data):

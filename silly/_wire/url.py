@@ -1,4 +1,5 @@
-"""URLs of the schemes http, https, ws and wss (RFC 9110, section 4.2; RFC 6455, section 3), as clients need them."""
+"""URLs of the schemes http, https, ws and wss (RFC 9110, section 4.2; RFC 6455, section
+3), as clients need them."""
 
 from __future__ import annotations
 
@@ -18,12 +19,17 @@ WEBSOCKET = {"ws": 80, "wss": 443}
 
 _HOST_PORT = re.compile(r"(?:\[[^\[\]]*:[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}\.?")
-"""What systems take for an IPv4 address (RFC 3986, section 7.4): 0x7f.1 is 127.0.0.1, and gets past who looks for that."""
+"""What systems accept as an IPv4 address (RFC 3986, section 7.4): 0x7f.1 is 127.0.0.1,
+and slips past a filter that looks for that."""
 
 
 class Url(NamedTuple):
-    """The parts of a URL. ``host`` in ASCII and lower case, an IPv6 address without brackets; ``path`` with the query, as it
-    goes on the wire; ``authorization``: its user and password as a field value (RFC 7617)."""
+    """The parts of a URL.
+
+    ``host`` is in ASCII and lower case, an IPv6 address without brackets. ``path``
+    includes the query, as it is sent. ``authorization`` is the user and password as a
+    field value (RFC 7617).
+    """
 
     scheme: str
     host: str
@@ -34,17 +40,17 @@ class Url(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """The host as a URL has it, without the port."""
+        """The host as it stands in a URL, without the port."""
         return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
     def host_field(self) -> str:
-        """The value of the field Host: the port is left out where it is the scheme's own."""
+        """The value of the field Host, without a port that is the scheme's own."""
         return self.authority if self.port == self.default_port else f"{self.authority}:{self.port}"
 
     @property
     def target(self) -> str:
-        """The address to connect to. ``unix:80`` would be read as a Unix domain socket's."""
+        """The address to connect to. ``unix:80`` alone is a Unix domain socket."""
         return f"[{self.host}]:{self.port}" if self.host == "unix" else f"{self.authority}:{self.port}"
 
     @property
@@ -57,7 +63,8 @@ class Url(NamedTuple):
 
 
 def parse_url(url: str, schemes: Mapping[str, int], fragment: bool = False) -> Url | str:
-    """The parts of ``url``, or what is wrong with it. ``fragment``: whether it may have one, which is dropped.
+    """The parts of ``url``, or what is wrong with it. ``fragment``: whether it may have
+    one, which is dropped.
 
     ``schemes``: those that are allowed, with their default ports.
     """
@@ -66,7 +73,7 @@ def parse_url(url: str, schemes: Mapping[str, int], fragment: bool = False) -> U
     try:
         parts = urlsplit(url)
     except ValueError:
-        return "bad host: Invalid IPv6 address or characters"  # Python's own words may have the password in them
+        return "bad host: Invalid IPv6 address or characters"  # Python's own message may contain the password
     default = schemes.get(parts.scheme)
     if default is None:
         return "the scheme is neither " + " nor ".join(f"{scheme}://" for scheme in schemes)
@@ -106,15 +113,19 @@ def parse_url(url: str, schemes: Mapping[str, int], fragment: bool = False) -> U
 
 
 def _basic_credentials(user: str, password: str) -> str:
-    """An Authorization of the Basic scheme (RFC 7617). Raises ValueError for a user name with a colon."""
+    """An Authorization of the Basic scheme (RFC 7617). Raises ValueError for a user
+    name with a colon."""
     if ":" in user:
         raise ValueError("a user name for basic authentication has no colon")
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
 def resolve(base: Url, reference: str) -> str:
-    """The URL that ``reference``, from a Location field, means in a response of ``base`` (RFC 3986, section 5). A bad one is
-    left to ``parse_url``."""
+    """The URL that ``reference``, a Location field, means in a response of ``base``.
+
+    See RFC 3986, section 5. A bad one is returned as it is, for ``parse_url`` to
+    refuse.
+    """
     try:
         return urljoin(str(base), reference)
     except ValueError:
@@ -122,7 +133,10 @@ def resolve(base: Url, reference: str) -> str:
 
 
 def hidden(url: str) -> str:
-    """``url`` without its user and password: errors are logged. Of what is no URL all is left out that may be one."""
+    """``url`` without its user and password, for texts that are logged.
+
+    If it isn't a valid URL, everything that may be one of these is left out.
+    """
     scheme, slashes, rest = url.partition("://")
     end = len(rest)
     if isinstance(parse_url(url, {**HTTP, **WEBSOCKET}, fragment=True), Url):
