@@ -252,8 +252,12 @@ def test_every_function_that_the_documents_call_has_an_example() -> None:
 
 def echo(conn: Any) -> None:
     with conn:
-        while conn.read(1)[0] is not None:
-            conn.write(conn._stream.take(0))
+        while True:
+            first, _err = conn.read(1)
+            if first is None:
+                break
+            rest, _err = conn.read(conn.unreadbytes())
+            conn.write(first + rest)
 
 
 def web(stream: Any) -> None:
@@ -281,9 +285,10 @@ class Stage:
         self.name = name
         """The public name of what the example is about."""
         self.names: dict[str, Any] = {**MODULES, "print": self._print}
-        self.pending: dict[str, Any] = {}
-        """What has to happen yet: functions to return, and the results that lines
-        must have."""
+        self.expected: dict[str, Any] = {}
+        """The results that lines must have; None of a function, which must return."""
+        self.pending: set[str] = set()
+        """Those of ``expected`` that have not come yet."""
         self.stack = stack
         self._servers: dict[tuple[bool, bool], Any] = {}
         self._routes: list[tuple[str, str, str]] = []
@@ -298,17 +303,18 @@ class Stage:
         for name in sorted((used - made) & MADE.keys()):
             self.names[name] = self.stack.enter_context(MADE[name](self))
         self._routes = re.findall(r'router\.(\w+)\((?:\[?"(\w+)".*?, )?"(/[^"]*)"', source)
-        preparation = Preparation(source, self.pending)
+        preparation = Preparation(source, self.expected)
         prepared = ast.fix_missing_locations(preparation.visit(tree))
         assert not preparation.results, "these lines have no result"
-        self.names |= {"_here": self._here, "_returned": self.pending.pop, "_result": self._result}
+        self.pending.update(self.expected)
+        self.names |= {"_here": self._here, "_returned": self.pending.discard, "_result": self._result}
         exec(compile(prepared, f"<example of {self.name}>", "exec"), self.names)
-        if any(value is None for value in self.pending.values()):
+        if self.pending:
             self._visit()
         try:
             until(lambda: not self.pending, WITHIN)
         finally:
-            assert self.pending == {}
+            assert self.pending == set()
 
     def address(self, secure: bool, speaks_http: bool) -> str:
         """The host and port of a server."""
@@ -376,28 +382,28 @@ class Stage:
         return " ".join(map(str, values))
 
     def _result(self, value: Any, line: str) -> Any:
-        assert value == self.pending.get(line, value), line
-        self.pending.pop(line, None)
+        assert value == self.expected[line], line
+        self.pending.discard(line)
         return value
 
 
 class Preparation(ast.NodeTransformer):
-    """Puts into an example what the test sees it by, and into ``pending`` what has to
+    """Puts into an example what the test sees it by, and into ``expected`` what has to
     happen."""
 
-    def __init__(self, source: str, pending: dict[str, Any]) -> None:
+    def __init__(self, source: str, expected: dict[str, Any]) -> None:
         tokens = tokenize.generate_tokens(io.StringIO(source).readline)
         self.results = {
             token.start[0]: token.string.removeprefix("# -> ") for token in tokens if token.string.startswith("# -> ")
         }
         """By their lines, the results that no statement has claimed."""
-        self._pending = pending
+        self._expected = expected
         self._listens = False
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.generic_visit(node)
-        self._pending[node.name] = None
-        node.body = [ast.Try(node.body, [], [], ast.parse(f"_returned({node.name!r}, None)").body)]
+        self._expected[node.name] = None
+        node.body = [ast.Try(node.body, [], [], ast.parse(f"_returned({node.name!r})").body)]
         return node
 
     def visit_Assign(self, node: Any) -> ast.AST:
@@ -406,7 +412,7 @@ class Preparation(ast.NodeTransformer):
         if text is not None:
             line = f"{ast.unparse(node)}  # -> {text}"
             prints = ast.unparse(node.value).startswith("print(")
-            self._pending[line] = text if prints else ast.literal_eval(text)
+            self._expected[line] = text if prints else ast.literal_eval(text)
             node.value = ast.Call(ast.Name("_result", ast.Load()), [node.value, ast.Constant(line)], [])
         return node
 
