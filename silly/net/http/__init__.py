@@ -1,8 +1,8 @@
-"""HTTP/1.0 and 1.1 (upstream: ``silly.net.http``): server and client.
+"""HTTP/1.0 and 1.1: server and client.
 
     def handler(stream):
         stream.respond(200, {"content-type": "text/plain"})
-        stream.close("Hello, " + (stream.query["name"] or "World"))
+        stream.closewrite("Hello, " + (stream.query["name"] or "World"))
 
     server, err = http.listen(addr=":8080", handler=handler)
 
@@ -10,9 +10,10 @@
     if response is not None:
         print(response.status, response.text)
 
-Each connection is served by a task of its own, which runs the handler request after request. Requests are parsed strictly
-(RFC 9112), and bounded by ``silly.Limits``. Returning from the handler ends the response. ``stream.closewrite(body)`` is
-today's name of ``stream.close(body)``: both work. The guide is ``docs/http.md``.
+Each connection has a task, which runs the handler request after request. Requests are
+parsed strictly (RFC 9112), and ``silly.Limits`` bounds them. When the handler returns,
+the response ends. ``stream.close`` is the older name of ``stream.closewrite``. The
+guide is ``docs/http.md``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ get = _client.get
 post = _client.post
 request = _client.request
 closeidle = _client.closeidle
-"""The same calls on a client with the default settings."""
+"""The calls of a client with the default settings."""
 
 
 @returns_pair("http.listen", "server")
@@ -63,15 +64,34 @@ def listen(
     accesslog: str | AccessLog | None = None,
     limits: Limits = DEFAULT,
 ) -> tuple[Server, None] | tuple[None, str]:
-    """Serves HTTP on ``addr``; ``handler(stream)`` runs for each request.
+    """Serves HTTP on ``addr``: each connection has a task, which runs
+    ``handler(stream)`` for each request.
 
-    ``(server, None)`` or ``(None, err)``, which is logged too. ``certs`` means HTTPS and WSS, with ``tls=True`` or without;
-    ``certs``, ``ca`` and ``verify`` (client certificates) are as in ``silly.net.tls.listen``; ``"h2"`` in ``alpnprotos``, which
-    upstream's examples have, is left out. ``methods``: TRACE and CONNECT
-    are answered 501 unless they are named here, or the handler is a router with a route for them. ``accesslog``: ``"common"``,
-    ``"combined"`` or ``"json"`` for standard error, or an ``AccessLog``. A dict with these keys may be given instead.
+        def handler(stream):
+            stream.respond(200, {"content-type": "text/plain"})
+            stream.closewrite("Hello")
+
+        server, err = http.listen(addr="127.0.0.1:8080", handler=handler)
+
+    Returns ``(server, None)``, or ``(None, err)`` if it cannot listen, and logs that.
+
+    * ``addr``: as for ``silly.net.tcp.listen``: ``"127.0.0.1:80"``, ``":80"``,
+      ``"unix:/path"``
+    * ``handler``: a function that gets a ``ServerStream``, or a ``Router``
+    * ``certs``: serves HTTPS and WSS instead, with ``tls=True`` or without. ``certs``,
+      ``ca`` and ``verify`` (client certificates) are those of ``silly.net.tls.listen``
+    * ``alpnprotos``: the protocols to offer, without ``"h2"``, which is not supported
+    * ``backlog``: connections that the kernel queues
+    * ``methods``: TRACE and CONNECT, if the handler serves them. Else they are answered
+      501, unless the handler is a router with a route for them
+    * ``accesslog``: ``"common"``, ``"combined"`` or ``"json"`` logs each request to
+      standard error; or an ``AccessLog``
+    * ``limits``: what peers may send, and how long they may take
+
+    A dict with these keys may be given instead. Raises TypeError or ValueError for bad
+    arguments.
     """
-    assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart
+    assert not isinstance(addr, Mapping)  # ``settings`` has replaced a dict by its items
     if not callable(handler):
         raise TypeError("http.listen needs handler, a function that gets the stream")
     check_limits(limits)
@@ -88,7 +108,7 @@ def listen(
     protos = ["http/1.1", "http/1.0"] if alpnprotos is None else [proto for proto in alpnprotos if proto != "h2"]
     if not protos:
         raise ValueError("http.listen: alpnprotos has nothing that is spoken here: HTTP/2 isn't")
-    routed = getattr(handler, "methods", None)  # as a router has it; others may mean something else by it
+    routed = getattr(handler, "methods", None)  # a router's; another handler may mean something else by it
     asked = frozenset(methods) | (routed if isinstance(routed, frozenset) else frozenset())
     server = Server(handler, "https" if certs else "http", limits, asked, accesslog)
     err = server._start(addr, certs, protos, backlog, ca, verify)

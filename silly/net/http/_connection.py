@@ -1,8 +1,10 @@
-"""A server's connection: reads requests, runs the handler for each, and decides whether the connection goes on.
+"""A server's connection: reads requests, runs the handler for each, and decides whether
+the connection goes on.
 
-One task serves a connection, request after request; pipelined requests wait in the buffer. Returning from the handler finishes
-the response: a handler that raised is answered 500, one that did not respond too; one that left the response open is
-completed. A request body that the handler did not read is discarded when it is short, else the connection closes.
+One task serves a connection, request after request; pipelined requests wait in the
+buffer. When the handler returns, its response is finished: if it did not respond, or
+raised, the answer is 500; if it left the response open, it is completed. A request body
+that the handler did not read is discarded if it is short; else the connection closes.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from .accesslog import AccessLog
 from .h1 import KEEP, Outcome, RequestHandler, ServerStream, body_size
 
 _ASKED_FOR = frozenset(("CONNECT", "TRACE"))
-"""Methods that a server takes only when it is told to: one makes a proxy of it, the other shows scripts what they may not
-see."""
+"""Methods that a server accepts only if its program asks for them: CONNECT makes a
+proxy of it, and TRACE shows scripts fields that they must not see."""
 
 
 class Service(Protocol):
-    """What a connection asks of the server that it belongs to."""
+    """What a connection needs of its server."""
 
     handler: RequestHandler
     scheme: str
@@ -37,8 +39,9 @@ class Service(Protocol):
 
 
 class Connection:
-    """Serves one connection. ``idle``: it waits for a request, so it may be closed at any time; ``skipping``: it drops the
-    rest of an answered request, so it may be too. ``task`` is the one that serves it."""
+    """Serves one connection, in ``task``. It may be closed at any time while it is
+    ``idle`` (waits for a request) or ``skipping`` (drops the rest of an answered
+    request)."""
 
     __slots__ = ("_conn", "_draining", "_service", "_serving", "closing", "idle", "skipping", "task")
 
@@ -53,19 +56,22 @@ class Connection:
         self.task: scheduler.Task | None = None
 
     def close_idle(self) -> None:
-        """The server closes: ends the connection now if it is idle, else after the running request."""
+        """Ends the connection, since the server closes: now if it is idle, else after
+        the request that it serves."""
         self.closing = True
-        # With bytes in the buffer its task has been woken, and is about to take the request up.
+        # If the buffer has bytes, the task has been woken and is about to serve a
+        # request.
         stream = self._conn._stream
         if self.idle and not stream.buf and stream.unsent:
-            stream.interrupt()  # its task delivers the answer first
+            stream.interrupt()  # its task delivers the answer, then closes
         elif self.skipping or (self.idle and not stream.buf):
             stream.close(await_end=self.skipping)
         if self._serving is not None:
             self._serving._end_connection()
 
     def drain(self) -> None:
-        """The server drains: as it closes, and what took a connection over is told."""
+        """Ends the connection, since the server drains: like ``close_idle``, and a
+        protocol that took the connection over is notified."""
         self._draining = True
         self.close_idle()
         if self._serving is not None:
@@ -79,15 +85,15 @@ class Connection:
             self._conn._stream.abort()
 
     def deliver(self) -> None:
-        """Waits until the kernel has what was written: as long as the peer goes on taking it, or, once the connection is
-        closed, within the limit ``linger``."""
+        """Waits until the kernel has everything that was written: as long as the peer
+        goes on taking it, but after a close at most for the limit ``linger``."""
         stream = self._conn._stream
         stream.flush()
         while stream.unsent and stream.wait_sent() is None:
             pass
 
     def serve(self) -> None:
-        """Request after request until the connection ends."""
+        """Serves request after request until the connection ends."""
         self.task = scheduler.current()
         try:
             heads = HeadReader(self._service.limits)
@@ -103,7 +109,8 @@ class Connection:
                     burst = 0
                 if not self._serve_one(stream, heads) or self.closing:
                     break
-            # Not left to ``close``, whose limit a slow peer may pass with a long answer.
+            # ``close`` would deliver too, but within a limit that a long answer to a
+            # slow peer exceeds.
             self.deliver()
         finally:
             self._conn.close()
@@ -118,7 +125,7 @@ class Connection:
             request = parse_request(head, service.limits)
             if request.method in _ASKED_FOR:
                 self._check_asked_for(request)
-            expect = dict.get(request.header, "expect")  # past Header's own, which looks for other cases too
+            expect = dict.get(request.header, "expect")  # spares Header.get, which lowers the name
             if expect is not None and request.version == "HTTP/1.1" and expect.lower() != "100-continue":
                 raise ProtocolError("unknown expectation", 417)
         except ProtocolError as exc:
@@ -127,11 +134,11 @@ class Connection:
             stream.write(answer)
             if service.log is not None:
                 service.log._add_refused(stream.remoteaddr, exc.code, body_size(answer))
-            self.deliver()  # the answers to requests before it, too
+            self.deliver()  # this answer and those to earlier requests
             stream.close(await_end=True)
             return False
         served = ServerStream(self._conn, request, service.scheme, service.limits)
-        del head, request  # the handler may take hours
+        del head, request  # free the memory: the handler may run for hours
         return self._handle(served, begin)
 
     def _check_asked_for(self, request: Request) -> None:
@@ -139,7 +146,8 @@ class Connection:
         if method not in self._service.methods:
             raise ProtocolError(f"{method} is not supported", 501)
         if request.body:
-            # RFC 9110, sections 9.3.6 and 9.3.8: of CONNECT it would have no meaning, of TRACE it must not be sent.
+            # RFC 9110, sections 9.3.6 and 9.3.8: for CONNECT a body has no meaning, and
+            # TRACE must not have one.
             raise ProtocolError(f"{method} with a body", 400)
 
     def _read_head(self, stream: Stream, heads: HeadReader) -> bytes | None:
@@ -161,7 +169,7 @@ class Connection:
             err = stream.fill(len(buf) + 1, deadline)
             if err == errno.TIMEDOUT:
                 if not buf:
-                    return None  # it was the empty line that may precede a request: nobody waits for an answer
+                    return None  # it was the empty line that may precede a request, so no answer is due
                 raise ProtocolError(f"head not complete within the limit 'head_timeout' of {limits.head_timeout} ms", 408)
             if err is not None:
                 if buf:
@@ -172,12 +180,12 @@ class Connection:
                 return head
 
     def _handle(self, served: ServerStream, begin: float) -> bool:
-        """Runs the handler and finishes its response; whether the connection serves on."""
+        """Runs the handler and ends its response. Whether the connection goes on."""
         service = self._service
         failed = False
         self._serving = served
         if self.closing or served.method == "CONNECT":
-            served._end_connection()  # of a CONNECT that is refused, what follows may be meant for the tunnel
+            served._end_connection()  # after a refused CONNECT, what follows may be meant for the tunnel
             if self._draining:
                 served._drain()
         try:
@@ -189,7 +197,7 @@ class Connection:
             took = 0.0 if service.log is None else monotonic() - begin
             outcome = served._finish(failed)
         except BaseException:
-            # The task is ended.
+            # The task is being ended.
             if service.log is not None:
                 service.log._add(served, (monotonic() - begin) * 1000)
             served._abandon()
@@ -201,7 +209,7 @@ class Connection:
         return outcome is KEEP or self._goes_on(served, outcome)
 
     def _goes_on(self, served: ServerStream, outcome: Outcome) -> bool:
-        """Acts on the outcome of a response; whether the connection serves on."""
+        """Acts on the outcome of a response; returns whether the connection goes on."""
         if outcome is Outcome.SKIP_BODY:
             self.skipping = True
             outcome = served._skip_body()
@@ -216,7 +224,8 @@ class Connection:
                 self.deliver()
                 stream.close(await_end=True)
             case Outcome.AWAIT_BODY:
-                # Not delivered first: the peer may read nothing before it has sent all of its body.
+                # Without ``deliver``: the peer may read nothing before it has sent all
+                # of its body.
                 stream.close(await_end=True)
             case Outcome.CLOSE:
                 pass  # ``serve`` delivers and closes

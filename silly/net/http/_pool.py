@@ -1,4 +1,5 @@
-"""The connections of an HTTP client, by origin: kept alive while idle, and counted."""
+"""The connections of an HTTP client by origin: idle ones are kept, used ones
+counted."""
 
 from __future__ import annotations
 
@@ -17,13 +18,14 @@ Dial = Callable[[Url], tuple[Conn, None] | tuple[None, str]]
 """Connects to the origin of a URL."""
 
 BUSY = f"{errno.TIMEDOUT}; as many as 'max_per_host' allows are in use"
-"""The error of a wait for a place that took too long."""
+"""The error when the wait for a place took too long."""
 
 _loop = scheduler.loop
 
 
 class _Origin:
-    """The connections to one origin: those idle, with the time since when; how many are in use; and who waits for one."""
+    """The connections to one origin: the idle ones, each with the time since when it is
+    idle; how many are in use; and the tasks that wait for one."""
 
     __slots__ = ("idle", "using", "waiting")
 
@@ -34,7 +36,8 @@ class _Origin:
 
 
 class Pool:
-    """``idle_timeout`` in ms; ``most_idle`` and ``most`` (0: any number) connections an origin."""
+    """The pool of a client. ``idle_timeout`` is in ms. For each origin it keeps at most
+    ``most_idle`` idle connections, and at most ``most`` are in use (0: any number)."""
 
     def __init__(self, dial: Dial, most_idle: int, most: int, idle_timeout: float) -> None:
         self._dial = dial
@@ -46,9 +49,10 @@ class Pool:
         self.closed = False
 
     def take(self, url: Url, fresh: bool = False) -> tuple[Conn, bool] | str:
-        """A connection to the origin of ``url``, and whether it has served before; or the error. ``fresh``: it has not.
+        """Returns a connection to the origin of ``url`` and whether it has served
+        before, or the error. ``fresh``: only a new connection will do.
 
-        Waits for one where there are as many as may be.
+        Waits while as many as allowed are in use.
         """
         origin = self._origins.get(url.origin)
         if origin is None:
@@ -77,7 +81,7 @@ class Pool:
         return conn_or_none, False
 
     def _wait(self, origin: _Origin, url: Url) -> str | None:
-        """Waits until a connection's place is handed over."""
+        """Waits until a connection hands its place over; returns None or the error."""
         try:
             origin.waiting.wait(f"a free connection to {url.authority}", lambda _: self._leave(url, origin))
         except Leaving:
@@ -87,10 +91,10 @@ class Pool:
         return None
 
     def give(self, url: Url, conn: Conn) -> None:
-        """A connection is free again, and may serve on."""
+        """Takes back a connection that may serve again."""
         origin = self._origins[url.origin]
-        # Reading pauses where a body came that nobody waited for: then neither the server's end nor what it sends unasked
-        # would be seen.
+        # Reading pauses when a body arrives that no task waits for. While it pauses, an
+        # end or unexpected data from the server would go unnoticed.
         conn.limit(None)
         if self.closed or len(origin.idle) >= self._most_idle or not _usable(conn):
             conn.close()
@@ -101,12 +105,12 @@ class Pool:
         self._leave(url, origin)
 
     def leave(self, url: Url) -> None:
-        """A connection in use has been closed."""
+        """Notes that a connection in use has been closed."""
         self._leave(url, self._origins[url.origin])
 
     def _leave(self, url: Url, origin: _Origin) -> None:
         if origin.waiting.wake_one():
-            return  # that task has the place now
+            return  # the place now belongs to that task
         origin.using -= 1
         self._forget(url.origin, origin)
 
@@ -115,7 +119,7 @@ class Pool:
             del self._origins[key]
 
     def _expire(self, _: None) -> None:
-        """Closes what has been idle for too long, or was ended by the peer."""
+        """Closes connections that were idle too long, or that the peer has ended."""
         self._timer = None
         now = monotonic()
         soonest: float | None = None
@@ -130,7 +134,8 @@ class Pool:
             origin.idle = kept
             self._forget(key, origin)
         if soonest is not None:
-            # Not for each connection by itself: with thousands of origins that would cost more than they do.
+            # One timer serves all: with thousands of origins, one each would cost too
+            # much.
             when = max(soonest + self._idle_timeout, now + self._idle_timeout / 16)
             self._timer = _loop.timers.add(when, self._expire, internal=True)
 
@@ -147,11 +152,11 @@ class Pool:
 
 
 def look(conn: Conn) -> None:
-    """Takes what has come while a connection was idle, or its end: that may be with the kernel still."""
+    """Reads whatever the kernel holds for an idle connection, its end included."""
     if not conn._stream.paused and conn.isalive():
         conn._stream.on_event(READ)
 
 
 def _usable(conn: Conn) -> bool:
-    """Whether an idle connection may serve: it is open, and the server has sent nothing that was not asked for."""
+    """Whether an idle connection is open and the server has sent nothing on it."""
     return conn.isalive() and not conn.unreadbytes()

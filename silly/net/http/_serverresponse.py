@@ -1,5 +1,5 @@
-"""The response half of ``ServerStream``: its state, its head, and its body as it is framed
-(RFC 9112, section 6)."""
+"""The response half of ``ServerStream``: its state, its head, and the framing of its
+body (RFC 9112, section 6)."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from ..tcp import Conn, Data, to_bytes
 from ._body import Incoming
 
 SKIPPED_BODY = 64 * 1024
-"""A request's body that the handler left unread is read and dropped up to this length, in
-bytes, to keep the connection."""
+"""If the handler left at most this many bytes of a request's body unread, they are read
+and dropped, to keep the connection."""
 COPIED = 64 * 1024
-"""Up to this length, in bytes, a piece of the body is copied to stand behind the head."""
+"""A piece of the body of at most this many bytes is copied, to follow the head."""
 _NO_BODY = frozenset((204, 205, 304))
 
-# How far a response has come.
+# The state of a response.
 UNANSWERED = "unanswered"
 ANSWERED = "answered"
 """``respond`` was called; nothing has been sent."""
 STREAMING = "streaming"
 """The head has been sent; more of the body may follow."""
 ENDED = "ended"
-"""The last of it has been written."""
+"""The whole response has been written."""
 CUT = "cut"
-"""It ended too early: the peer must not take it for a whole one."""
+"""It ended too early: the peer must not believe that it is complete."""
 HIJACKED = "hijacked"
-"""Another protocol has answered, and has the connection."""
+"""Another protocol has answered, and owns the connection."""
 
 
 class ServerResponse(Incoming):
-    """What a handler answers with. ``ServerStream`` adds the request, and what becomes of
-    the connection."""
+    """The response of a handler. ``ServerStream`` adds the request, and decides what
+    becomes of the connection."""
 
     conn: Conn
     method: str
@@ -52,23 +52,33 @@ class ServerResponse(Incoming):
     _state = UNANSWERED
     _status = 0
     _lines = ""
-    """The head, as far as it is known before the body: status line and fields."""
+    """The status line and the fields that do not depend on the body."""
     _expected: int | None = None
-    """Bytes of the body that the head announces; CHUNKED; None while that is unknown, or
-    when the end of the connection is that of the body."""
+    """Bytes of the body that the head announces; CHUNKED; None while that is unknown,
+    or if the body ends with the connection."""
     _written = 0
     """Bytes of the body that have been written."""
     _bodyless = False
-    """Whether there is no body, by the status or the request's method."""
+    """Whether there is no body, because of the status or the request's method."""
     _cut: str | None = None
-    """Why the response is cut."""
+    """Why the response was cut."""
 
     def respond(self, status: int, header: Outgoing | None = None, close: bool = False) -> Result:
-        """Starts the response. It goes out with the first ``write``, ``flush`` or ``closewrite``.
+        """Starts the response. The head goes out with the first ``write``, ``flush`` or
+        ``closewrite``.
 
-        Without a Content-Length one is added when the body is given whole to ``closewrite``; else the body is chunked.
-        ``close=True`` ends the response here, without a body, and the connection with it. Raises ValueError or TypeError for
-        a bad status or header; ``(False, err)`` when the request was answered already or the peer is gone.
+            stream.respond(200, {"content-type": "text/plain"})
+            stream.closewrite("Hello")
+
+        * ``status``: an int from 200 to 999
+        * ``header``: a mapping or pairs; a value is str, int, or a list of them for
+          several fields of one name; None leaves the field out
+        * ``close``: ends the response without a body, and then the connection
+
+        If the header has no Content-Length, the first ``closewrite`` adds one if it
+        gets the whole body; else the body is chunked (RFC 9112, section 7.1). Returns
+        ``(False, err)`` if the request was answered before, or the peer is gone. Raises
+        ValueError or TypeError for a bad status or header.
         """
         line = status_line(status)
         if status < 200:
@@ -84,9 +94,11 @@ class ServerResponse(Incoming):
         return self.closewrite() if close else OK
 
     def _handler_fields(self, header: Outgoing) -> tuple[str, int | None, bool]:
-        """The handler's fields as text, the body's length by them, and whether they end the connection.
+        """Returns the handler's fields as text, the body's length that they name, and
+        whether they end the connection.
 
-        Framing and the end of the connection are written by ``_head``, so those fields are left out.
+        The text lacks the fields about framing and the end of the connection: ``_head``
+        writes those.
         """
         text, expected, options = field_lines(header)
         ends = False
@@ -99,7 +111,7 @@ class ServerResponse(Incoming):
         return text, expected, ends
 
     def _head(self, whole: int | None) -> bytes:
-        """The response's head; ``whole`` is the length of the body when all of it is known."""
+        """Returns the response's head. ``whole``: the body's length, if it is known."""
         status, expected = self._status, self._expected
         framing = ""
         if status == 204:
@@ -113,7 +125,7 @@ class ServerResponse(Incoming):
                 if self.version == "HTTP/1.1":
                     framing = "transfer-encoding: chunked\r\n"
                 else:
-                    expected, self._close = None, True  # the connection's end is the body's
+                    expected, self._close = None, True  # the body ends with the connection
             elif expected is not None:
                 framing = f"content-length: {expected}\r\n"
         self._expected = expected
@@ -126,22 +138,33 @@ class ServerResponse(Incoming):
         return f"{self._lines}{framing}\r\n".encode("latin-1")
 
     def _body_can_be_skipped(self) -> bool:
-        """Whether the request's body, as far as it is unread, leaves the connection usable."""
+        """Whether the connection can go on after the unread body of the request."""
         if self._body == 0 or self._at_end():
             return True
         if self._continue:
-            return False  # the peer may or may not send it now
+            return False  # it is unknown whether the peer will send it
         return self._chunked is not None or self._left <= SKIPPED_BODY
 
     def _refused(self, call: str) -> Result:
-        """What ``call`` returns when there is no response to go on with."""
+        """The error of ``call`` when there is no response that it could continue."""
         if self._state is UNANSWERED:
             return failure(f"respond() comes before {call}()")
         return failure(self._cut or "the response has ended")
 
     def write(self, data: Data) -> Result:
-        """Sends a piece of the body. Blocks while the peer takes nothing and 1 MiB waits. After ``(False, err)``, also when a
-        ``time.deadline`` ran out, the response is over, and so is the connection: the peer sees that it is incomplete."""
+        """Sends a piece of the body.
+
+            stream.respond(200, {"content-type": "text/plain"})
+            for piece in ("one ", "two"):
+                stream.write(piece)
+            stream.closewrite()
+
+        ``data``: bytes-like, or a str, which goes out as UTF-8. Blocks while the peer
+        takes nothing and the limit ``unsent`` (1 MiB) is reached. Returns
+        ``(False, err)`` if it cannot be sent, even because a ``time.deadline`` ran out.
+        Then the response is over, and so is the connection: the peer sees that it is
+        incomplete.
+        """
         piece = to_bytes(data)
         if self._state is STREAMING:
             head = b""
@@ -160,7 +183,8 @@ class ServerResponse(Incoming):
         return self._send(head, piece)
 
     def _send(self, head: bytes, piece: bytes = b"", last: bytes = b"") -> Result:
-        """Sends ``head`` and a piece of the body as its framing says; ``last`` is what ends a chunked one."""
+        """Sends ``head`` and a framed piece of the body; ``last`` ends a chunked
+        one."""
         if self._bodyless:
             piece = last = b""
         elif self._expected != CHUNKED:
@@ -175,12 +199,14 @@ class ServerResponse(Incoming):
             err = self.conn._stream.write(data) if data else None
         if err is None:
             return OK
-        # A piece may be missing now: what follows must not stand in its place, nor an end make the body look complete.
+        # A piece may be missing now. No other may follow it, and no end that would make
+        # the body look complete.
         self._state, self._cut, self._close = CUT, err, True
         return failure(err)
 
     def flush(self) -> Result:
-        """Sends what was written so far, the head included, now."""
+        """Sends everything written so far now, the head included, instead of at the end
+        of the loop's turn. Returns ``(False, err)`` as ``write`` does."""
         if self._state is UNANSWERED:
             return self._refused("flush")
         result = OK
@@ -191,10 +217,17 @@ class ServerResponse(Incoming):
         return result
 
     def closewrite(self, body: Data | None = None, trailer: Outgoing | None = None) -> Result:
-        """Ends the response, with ``body`` as its last piece. ``(False, err)`` when it had ended before.
+        """Ends the response, with ``body`` as its last piece.
 
-        ``trailer``: fields that follow the body; a response that has them is chunked, and they are left out for a peer of
-        HTTP/1.0 and where a length was given. Raises ValueError for fields that may not be trailers.
+            stream.respond(200, {"content-type": "text/plain"})
+            stream.closewrite("Hello")
+
+        ``trailer``: fields that follow the body (RFC 9110, section 6.5), which is
+        chunked then. They are left out for a peer that speaks HTTP/1.0, and if the
+        header has a Content-Length. Returns ``(False, err)`` if the response has ended
+        before, if the body is not as long as the Content-Length, or as ``write`` does.
+        Raises ValueError for fields that may not be trailers. ``close`` is its older
+        name.
         """
         piece = b"" if body is None else body if type(body) is bytes else to_bytes(body)
         last = LAST_CHUNK if trailer is None else last_chunk(trailer)
@@ -212,8 +245,8 @@ class ServerResponse(Incoming):
         if expected is not None and expected >= 0 and total != expected:
             err = self.conn._stream.werr
             if err is not None:
-                return failure(err)  # a handler that stops writing then does right
-            # The peer would take what comes next for the rest of this body.
+                return failure(err)  # the handler was right to stop writing: nothing to log
+            # Else the peer would take the next response for the rest of this body.
             self._close = True
             self._send(head, piece[: max(0, expected - self._written)])
             self._written = min(total, expected)
@@ -225,7 +258,14 @@ class ServerResponse(Incoming):
     close = closewrite
 
     def answer(self, status: int, text: str = "", header: Mapping[str, Any] | None = None) -> Result:
-        """Answers the request with a line of text: ``respond`` and ``closewrite`` in one. Without ``text`` there is no body."""
+        """Answers with a line of text: ``respond`` and ``closewrite`` in one.
+
+            stream.answer(404, "Not Found")
+
+        ``text`` gets a newline, and the Content-Type ``text/plain`` unless ``header``
+        has another; without ``text`` there is no body. Returns ``(False, err)`` and
+        raises as those two do.
+        """
         if text:
             header = {"content-type": "text/plain", **(header or {})}
             text += "\n"
@@ -233,10 +273,17 @@ class ServerResponse(Incoming):
         return self.closewrite(text) if result else result
 
     def sendfile(self, fd: int, offset: int, size: int) -> Result:
-        """Ends the response with ``size`` bytes of the file ``fd``, from ``offset``; ``respond`` has said so in a
-        Content-Length.
+        """Ends the response with ``size`` bytes of the open file ``fd``, from
+        ``offset`` on. ``http.sendfile`` does the rest of what serving files needs.
 
-        ``(False, err)`` also when the file is shorter: the connection ends then, since the body is incomplete.
+            with open(path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                stream.respond(200, {"content-length": size})
+                stream.sendfile(file.fileno(), 0, size)
+
+        ``respond`` must have announced a Content-Length of ``size``. Blocks until the
+        file is sent. Returns ``(False, err)`` as ``write`` does, and if the file is
+        shorter; then the connection ends, since the body is incomplete.
         """
         if self._state not in (ANSWERED, STREAMING):
             return self._refused("sendfile")
@@ -254,21 +301,21 @@ class ServerResponse(Incoming):
         return failure(err)
 
     def _fail(self) -> None:
-        """The handler raised: answers 500, or cuts a response that had begun."""
+        """Answers 500, since the handler raised, or cuts a response that had begun."""
         self._close = True
         if self._state in (UNANSWERED, ANSWERED):
             self._state = UNANSWERED
             self.answer(500, "Internal Server Error")
         elif self._state is STREAMING:
-            # Without its end the peer sees that the body is incomplete.
+            # The end is missing, so the peer sees that the body is incomplete.
             self._state, self._cut = CUT, "the handler raised"
 
     def _must_reset(self) -> bool:
-        """Whether the body is incomplete, and the end of the connection is that of the body:
-        without a reset it would look complete."""
+        """Whether the body is incomplete and ends with the connection: without a reset
+        it would look complete."""
         return self._expected is None and self._state in (STREAMING, CUT) and not self._bodyless
 
     def _answered(self) -> tuple[int, int]:
-        """The status of the answer, 0 while there is none, and the bytes of its body that
-        have been written."""
+        """The status of the response, 0 before there is one, and the bytes of its body
+        that were written."""
         return self._status, self._written

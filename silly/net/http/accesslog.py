@@ -4,9 +4,10 @@
     log = http.AccessLog("json", "/var/log/app/access.log")
     server, err = http.listen(addr=":8080", handler=handler, accesslog=log)
 
-Off the hot path: a request leaves a tuple, and a worker thread makes the lines and writes them every ``FLUSH`` s. So a slow
-disk delays no request. While it takes nothing at all, ``MOST`` lines wait, fewer if they are long (``MOST_TEXT``); of further
-ones only the number is told.
+A request only appends a tuple. Every ``FLUSH`` seconds a worker thread makes lines of
+the tuples and writes them, so a slow disk delays no request. While the disk takes
+nothing, at most ``MOST`` lines wait, fewer if they are long (``MOST_TEXT``); further
+lines are dropped, and their number is logged.
 """
 
 from __future__ import annotations
@@ -29,18 +30,20 @@ if TYPE_CHECKING:
 FLUSH = 0.2
 """Seconds between two writes."""
 MOST = 100_000
-"""Lines that wait for a disk."""
+"""Lines that may wait for the disk."""
 MOST_TEXT = 16 * 1024 * 1024
-"""Characters of peers that they hold: with long targets and header fields that many lines would take gigabytes."""
+"""Characters of text from peers that waiting lines may hold: without this bound, lines
+with long targets and header fields would take gigabytes."""
 
-# A peer chooses these bytes: neither a line's end nor a terminal's control may come of them, nor the end of a quotation.
+# A peer chooses the text. It must not end a line or a quotation, or control a terminal.
 _ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0x100), ord('"'), ord("\\"))}
 
 _loop = scheduler.loop
 
 
 class Entry(NamedTuple):
-    """What is known of a request that has been answered."""
+    """What the log knows about a request that has been answered. ``when`` is in seconds
+    since 1970, ``size`` in bytes, ``took`` in ms."""
 
     when: float
     remoteaddr: str
@@ -56,12 +59,20 @@ class Entry(NamedTuple):
 
 
 class AccessLog:
-    """A log in one of the forms ``"common"``, ``"combined"`` (Apache's, in UTC) and ``"json"``.
+    """An access log for ``http.listen``; several servers may share one. Use it in a
+    ``with`` block to close it at the end.
 
-    ``to``: a path, to which lines are appended, or an open text file, which stays open; None for standard error. One log may
-    serve several servers. Raises ValueError for another form, and OSError for a file that can't be opened. The size is the
-    body's, in bytes; JSON has ``ms`` too, from the request's head to the end of its handler. A request that could not be
-    parsed has ``-`` (null) in place of its line. A context manager that closes it.
+        log = http.AccessLog("json", "access.log")
+        server, err = http.listen(addr="127.0.0.1:0", handler=handler, accesslog=log)
+
+    * ``form``: ``"common"``, ``"combined"`` (Apache's forms, in UTC) or ``"json"``
+    * ``to``: a path, to which lines are appended; an open text file, which ``close``
+      leaves open; or None for standard error
+
+    A line has the size of the response's body in bytes. JSON also has ``ms``, the time
+    from the request's head to the end of its handler. If a request could not be parsed,
+    ``-`` (in JSON null) stands in place of its line. Raises ValueError for another
+    form, TypeError for another ``to``, and OSError if the file cannot be opened.
     """
 
     def __init__(self, form: str = "combined", to: str | os.PathLike[str] | IO[str] | None = None) -> None:
@@ -85,17 +96,24 @@ class AccessLog:
         self._writing = False
         self._closed = False
         self._done_with: list[FileIO | IO[str] | None] = []
-        """Files to close once the write that is under way has ended."""
+        """Files to close when the write that is under way has ended."""
 
     def reopen(self) -> None:
-        """Opens the path anew, after a tool has moved the file away; lines that wait go to the new one. Raises OSError."""
+        """Opens the path again, after a tool such as logrotate has moved the file away.
+        Lines that wait go to the new file. Does nothing for a log without a path.
+        Raises OSError.
+
+            log.reopen()
+        """
         if self._path is not None and not self._closed:
             before, self._file = self._file, _append_to(self._path)
             self._done_with.append(before)
             self._close_files()
 
     def close(self) -> None:
-        """Ends the log: what waits is still written, of requests that end later nothing is. A file given open stays so."""
+        """Ends the log. Lines that wait are still written; requests that end later are
+        not logged. A file that was given open stays open.
+        """
         self._closed = True
         self._close_files()
 
@@ -106,7 +124,7 @@ class AccessLog:
         self.close()
 
     def _close_files(self) -> None:
-        """Closes what nobody writes to any more."""
+        """Closes the files that no write uses any more."""
         if self._closed and self._path is not None and not self._due:
             self._done_with.append(self._file)
             self._path = None
@@ -116,7 +134,7 @@ class AccessLog:
                 file.close()
 
     def _add(self, stream: ServerStream, took: float) -> None:
-        """A request was served in ``took`` ms. One without an answer is left out."""
+        """Adds a request that was served in ``took`` ms; not one that got no answer."""
         status, size = stream._answered()
         if not status:
             return
@@ -126,7 +144,7 @@ class AccessLog:
         self._append(Entry(time(), stream.remoteaddr, host, *line, status, size, took, referer, agent))
 
     def _add_refused(self, remoteaddr: str, status: int, size: int) -> None:
-        """Something that is no request was answered ``status``."""
+        """Adds a connection or a bad request that was refused with ``status``."""
         self._append(Entry(time(), remoteaddr, None, None, "", "", status, size, 0.0, None, None))
 
     def _append(self, entry: Entry) -> None:
@@ -152,12 +170,12 @@ class AccessLog:
         try:
             worker.submit(_loop, self._write, (self._file, entries), self._written)
         except RuntimeError as exc:
-            self._written(None, exc)  # the system gives us no thread; it may the next time
+            self._written(None, exc)  # the system gives us no thread now; the next write may get one
         else:
             self._writing = True
 
     def _write(self, file: FileIO | IO[str] | None, entries: list[Entry]) -> None:
-        """In a worker thread."""
+        """Runs in a worker thread."""
         line = self._line
         lines = "".join([line(entry) for entry in entries])
         if isinstance(file, FileIO):
@@ -182,7 +200,8 @@ class AccessLog:
 
 
 def _append_to(path: str | os.PathLike[str]) -> FileIO:
-    """Unbuffered: while the disk is full, a buffer would keep lines that were told to be lost, and fail again at its close."""
+    """Opens a file to append to. It is unbuffered: when the disk is full, a buffer
+    would keep lines that were reported as lost, and fail again when it is closed."""
     return open(path, "ab", buffering=0)
 
 
@@ -206,7 +225,7 @@ def _start(entry: Entry) -> str:
 
 
 def _remote_host(entry: Entry) -> str:
-    """The peer's address without its port: what a log has first. A Unix domain socket's peer has none."""
+    """The peer's address without its port; ``-`` for a Unix domain socket."""
     return "-" if entry.remoteaddr.startswith("unix:") else host_of(entry.remoteaddr).strip("[]")
 
 

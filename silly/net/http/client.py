@@ -1,4 +1,4 @@
-"""The HTTP client (upstream: ``silly.net.http.client``): requests over connections that are kept alive.
+"""The HTTP client: requests over connections that are kept alive.
 
     response, err = http.get("https://example.com/", {"accept": "text/html"})
     if response is not None:
@@ -9,8 +9,9 @@
         stream.closewrite("piece")
         status, header = stream.readheader()
 
-``http.newclient`` makes a client with settings of its own. Whatever fails comes back as an error that names the phase, the
-URL and the cause. Neither the environment's proxies nor cookies are heeded.
+``http.newclient`` makes a client with settings of its own. A failure comes back as an
+error that names the phase, the URL and the cause. The client ignores cookies and the
+environment's proxies.
 """
 
 from __future__ import annotations
@@ -36,15 +37,21 @@ from .response import Response
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _CREDENTIALS = frozenset(("authorization", "cookie", "cookie2", "host", "proxy-authorization"))
-"""Fields that are for one origin alone."""
+"""Fields that are meant for one origin and not sent to another."""
 _OF_CONTENT = frozenset(("content-encoding", "content-language", "content-length", "content-location", "content-type"))
 _OF_CONTENT |= {"digest", "expect", "last-modified", "transfer-encoding"}
-"""Fields about a request's content, which go where that goes (RFC 9110, section 15.4)."""
+"""Fields about a request's content: a redirect that drops it drops them too (RFC 9110,
+section 15.4)."""
 _IN_URL = "!#$%&'()*+,/:;=?@[]~"
 
 
 class Client:
-    """What ``newclient`` makes. A context manager that closes it."""
+    """A client with settings and idle connections of its own, made by
+    ``http.newclient``. In a ``with`` block it closes at the end.
+
+        with http.newclient(timeout=5000) as client:
+            response, err = client.get("http://127.0.0.1:8080/")
+    """
 
     def __init__(
         self,
@@ -101,7 +108,7 @@ class Client:
         options = {"timeout": self._bounds.connect, "limits": self._limits, **self._tls}
         return connect_explained(url.target, url.host, ["http/1.1"], **options)
 
-    # ---- requests -----------------------------------------------------------------------------------------------
+    # ---- requests --------------------------------------------------------------------
 
     @returns_pair("http.request", "stream")
     def request(
@@ -114,12 +121,26 @@ class Client:
         *,
         timeout: float | None = None,
     ) -> tuple[ClientStream, None] | tuple[None, str]:
-        """Connects, or takes an idle connection, for a request whose body and response go piece by piece.
+        """Begins a request whose body and response are sent and read piece by piece.
 
-        ``(stream, None)`` or ``(None, err)``. Nothing is sent before ``stream.write``, ``flush`` or ``closewrite``.
-        ``timeout`` in ms bounds everything, up to the end of the response (default: the client's ``timeout``). Redirects are
-        the caller's affair. ``close=True``: the connection ends with the response. ``alpnprotos``, which upstream has, must
-        allow HTTP/1.1. Raises TypeError or ValueError for what may not be sent.
+            stream, err = http.request("PUT", "http://127.0.0.1:8080/file")
+            if stream is not None:
+                with stream:
+                    stream.write("piece by ")
+                    stream.closewrite("piece")
+                    status, header = stream.readheader()
+
+        Returns ``(stream, None)``, a ``ClientStream`` on a new or an idle connection,
+        or ``(None, err)``. Nothing is sent before ``write``, ``flush`` or
+        ``closewrite``.
+
+        * ``url``, ``header``: as for ``fetch``; redirects are not followed
+        * ``close``: the connection ends with the response
+        * ``timeout``: ms for everything up to the end of the response (default: the
+          client's)
+        * ``alpnprotos``: if given, it must contain ``"http/1.1"``
+
+        Raises TypeError or ValueError for arguments that cannot be sent.
         """
         _check_protocols("http.request", alpnprotos)
         parsed = self._parsed("http.request", method, url)
@@ -134,7 +155,14 @@ class Client:
     def get(
         self, url: str, header: Outgoing | None = None, *, timeout: float | None = None, redirects: int | None = None
     ) -> tuple[Response, None] | tuple[None, str]:
-        """``fetch`` with GET."""
+        """Makes a GET request and reads the whole response.
+
+            response, err = http.get("http://127.0.0.1:8080/", timeout=5000)
+            print(err if response is None else response.text)
+
+        Returns ``(response, None)``, a ``Response`` with any status, or ``(None, err)``
+        if the request failed. The arguments are those of ``fetch``.
+        """
         return self.fetch("GET", url, header, timeout=timeout, redirects=redirects)
 
     @returns_pair("http.post", "response")
@@ -147,7 +175,16 @@ class Client:
         timeout: float | None = None,
         redirects: int | None = None,
     ) -> tuple[Response, None] | tuple[None, str]:
-        """``fetch`` with POST."""
+        """Makes a POST request and reads the whole response.
+
+            header = {"content-type": "text/plain"}
+            response, err = http.post("http://127.0.0.1:8080/users", header, "Ada")
+            print(err if response is None else response.status)
+
+        Returns ``(response, None)``, a ``Response`` with any status, or ``(None, err)``
+        if the request failed; it is not sent again. The arguments are those of
+        ``fetch``.
+        """
         return self.fetch("POST", url, header, body, timeout=timeout, redirects=redirects)
 
     @returns_pair("http.fetch", "response")
@@ -161,13 +198,26 @@ class Client:
         timeout: float | None = None,
         redirects: int | None = None,
     ) -> tuple[Response, None] | tuple[None, str]:
-        """Makes a request and reads the whole response: ``(response, None)``, whatever its status, or ``(None, err)``.
+        """Makes a request and reads the whole response.
 
-        ``header``: a mapping or pairs, which are not changed; None as a value leaves out a field that is sent by default
-        (``user-agent``, ``accept-encoding``). ``timeout`` in ms bounds all of it, redirects included. ``redirects``: how many
-        to follow (default: the client's, 0). Of a redirect to another origin, credentials and Host stay behind; one from
-        https to http is an error. The body is at most the limit ``body`` long, decoded. Raises TypeError or ValueError for
-        what may not be sent.
+            response, err = http.fetch("DELETE", "http://127.0.0.1:8080/users/7")
+            print(err if response is None else response.status)
+
+        Returns ``(response, None)``, a ``Response`` with any status, or ``(None, err)``
+        if the request failed; ``err`` names the phase, the URL (without its password)
+        and the cause.
+
+        * ``url``: ``http://`` or ``https://``
+        * ``header``: a mapping or pairs; it is not changed. The value None leaves out a
+          field that is sent by default (``user-agent``, ``accept-encoding``)
+        * ``body``: bytes-like, or a str, which goes out as UTF-8
+        * ``timeout``: ms for everything, redirects included (default: the client's)
+        * ``redirects``: how many to follow (default: the client's, which is 0).
+          Credentials and Host are not sent to another origin; from https to http is an
+          error (RFC 9110, section 15.4)
+
+        A response whose body, decoded, is longer than the limit ``body`` is an error.
+        Raises TypeError or ValueError for arguments that cannot be sent.
         """
         parsed = self._parsed("http.fetch", method, url)
         if isinstance(parsed, str):
@@ -188,7 +238,8 @@ class Client:
                 return None, f"http {method} {parsed}: redirect: {target}"
             if target.origin != parsed.origin:
                 fields = [(name, value) for name, value in fields if name not in _CREDENTIALS]
-            # RFC 9110, section 15.4: POST becomes GET by 301 and 302, everything but HEAD by 303.
+            # RFC 9110, section 15.4: POST becomes GET by 301 and 302, everything but
+            # HEAD by 303.
             if (response.status == 303 and method != "HEAD") or (response.status in (301, 302) and method == "POST"):
                 method, content_bytes = "GET", None
                 fields = [(name, value) for name, value in fields if name not in _OF_CONTENT]
@@ -196,12 +247,14 @@ class Client:
         return None, f"http {method} {parsed}: redirect: more than {most} of them"
 
     def _redirected(self, url: Url, locations: list[str]) -> Url | str:
-        """Where the Location fields lead; or why nobody goes there."""
+        """The URL that the Location fields lead to, or why it is not followed."""
         location = locations[0]
         if len(locations) > 1:
-            # Clients differ in which of them counts: that is how a smuggled field works (RFC 9110, section 10.2.2: one).
+            # RFC 9110, section 10.2.2, allows one. Clients differ in which of several
+            # they use, and a smuggled field could exploit that.
             return f"{len(locations)} Location fields"
-        # Servers send raw UTF-8 and spaces. A backslash stays until it is known that it is none in the authority.
+        # Servers send raw UTF-8 and spaces, so they are quoted. A backslash is quoted
+        # only after ``parse_url`` has refused one in the authority.
         target = parse_url(resolve(url, quote(location.encode("latin-1"), safe=_IN_URL + "\\")), HTTP, fragment=True)
         if isinstance(target, str):
             return f"to {hidden(location)[:200]!r}: {target}"
@@ -210,7 +263,7 @@ class Client:
             return f"from https to http, which is refused: {hidden(location)[:200]!r}"
         if target.origin == url.origin:
             return target._replace(authorization=url.authorization)
-        # The server that redirects has no say in with what credentials.
+        # The server that redirects must not choose the credentials for another one.
         return target._replace(authorization=None)
 
     def _exchange(
@@ -223,7 +276,8 @@ class Client:
             sent = stream.closewrite(body)
             if not sent and stream._err is not None:
                 return None, stream._err
-            # A server may answer before it has read everything: that counts more than the write that failed.
+            # A server may answer before it has read everything: its answer matters more
+            # than a failed write.
             content_bytes, err = stream.readall()
             if content_bytes is None:
                 return None, stream._err or f"http {method} {url}: {err}"
@@ -240,7 +294,7 @@ class Client:
             own.append(("authorization", url.authorization))
         if "user-agent" not in given:
             own.append(("user-agent", f"silly/{version}"))
-        # A range is one of the encoded bytes: nobody wants that unasked.
+        # A range would be a range of the encoded bytes, which callers do not expect.
         decode = self._decode and "accept-encoding" not in given and "range" not in given
         if decode:
             own.append(("accept-encoding", content.CODINGS))
@@ -260,14 +314,20 @@ class Client:
         parsed = parse_url(url, HTTP, fragment=True)
         return f"http {method} {hidden(url)!r}: {parsed}" if isinstance(parsed, str) else parsed
 
-    # ---- the end ------------------------------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------
 
     def closeidle(self) -> None:
-        """Closes the connections that are idle."""
+        """Closes the idle connections.
+
+            http.closeidle()
+
+        Later requests open new ones.
+        """
         self._pool.close_idle()
 
     def close(self) -> None:
-        """Closes the idle connections, those in use when they have served, and takes no more requests."""
+        """Closes the client: the idle connections now, those in use after their
+        response. New requests fail."""
         self._pool.closed = True
         self._pool.close_idle()
 
@@ -285,7 +345,8 @@ def _counted(what: str, count: int) -> int:
 
 
 def _composed(header: Outgoing | None) -> tuple[list[tuple[str, str]], set[str]]:
-    """The caller's fields, checked, and their names: those whose value is None count, though they aren't sent."""
+    """Returns the caller's fields, checked, and the names that the caller gave, which
+    include those whose value is None."""
     pairs = [] if header is None else list(header.items() if isinstance(header, Mapping) else header)
     fields = compose(pairs)
     if sum(name == "host" for name, _ in fields) > 1:
@@ -294,7 +355,8 @@ def _composed(header: Outgoing | None) -> tuple[list[tuple[str, str]], set[str]]
 
 
 def _check_protocols(what: str, alpnprotos: Sequence[str] | None) -> None:
-    """A list of application protocols, as upstream takes it: of what is in it HTTP/1.1 alone is spoken."""
+    """Checks the application protocols, which upstream's calls take: HTTP/1.1 must be
+    among them, since the client speaks nothing else."""
     if isinstance(alpnprotos, str):
         raise TypeError(f"{what}: alpnprotos is a list of names such as ['http/1.1'], not str")
     if alpnprotos is not None and "http/1.1" not in alpnprotos:
@@ -320,19 +382,31 @@ def newclient(
     verify: bool = True,
     limits: Limits = DEFAULT,
 ) -> Client:
-    """A client with settings, and idle connections, of its own. A dict with these keys may be given instead.
-
-    Times in ms: ``connect_timeout`` for a connection, its TLS handshake included (and for a place among ``max_per_host``);
-    ``head_timeout`` from the end of the request to the end of the response's head; ``read_timeout`` without a byte of its body;
-    ``timeout`` for all of a request, None for any; ``idle_timeout`` for an idle connection, of which at most
-    ``max_idle_per_host`` are kept an origin. ``max_per_host``: connections in use an origin, 0 for any number.
-    ``redirects``: how many ``get``, ``post`` and ``fetch`` follow. ``decode=False``: gzip and deflate are neither asked for nor
-    decoded. ``alpnprotos``, which upstream has, must allow HTTP/1.1. ``ca``, ``cert`` and ``verify`` as in
-    ``silly.net.tls.connect``. Of ``limits`` it heeds ``body``, those of heads, and those of ``tcp.connect``.
+    """Returns a ``Client`` with settings and idle connections of its own.
 
         client = http.newclient(redirects=5, timeout=10_000)
+        response, err = client.get("http://127.0.0.1:8080/")
+        client.close()
+
+    * ``connect_timeout``: ms to connect, with the TLS handshake and the wait for a
+      place among ``max_per_host``
+    * ``head_timeout``: ms from the end of the request to the end of the response's head
+    * ``read_timeout``: ms without a byte of the response's body
+    * ``timeout``: ms for a whole request; None: no limit
+    * ``idle_timeout``: ms that an idle connection is kept
+    * ``max_idle_per_host``: idle connections that are kept for each origin
+    * ``max_per_host``: connections in use for each origin; 0: any number
+    * ``redirects``: how many redirects ``get``, ``post`` and ``fetch`` follow
+    * ``decode``: ask for gzip and deflate, and decode them
+    * ``alpnprotos``: if given, it must contain ``"http/1.1"``
+    * ``ca``, ``cert``, ``verify``: as for ``silly.net.tls.connect``
+    * ``limits``: uses ``body``, the limits of heads, and those that ``tcp.connect``
+      uses
+
+    A dict with these keys may be given instead. Raises TypeError or ValueError for bad
+    arguments.
     """
-    if config is not None:  # ``settings`` has taken a dict apart
+    if config is not None:  # ``settings`` has replaced a dict by its items
         raise TypeError(f"http.newclient takes a dict or keyword arguments, not {type(config).__name__}")
     _check_protocols("http.newclient", alpnprotos)
     return Client(

@@ -1,11 +1,13 @@
-"""Static files (upstream has none): ``http.sendfile`` answers a request with a file below a directory.
+"""Static files: ``http.sendfile`` answers a request with a file below a directory.
 
     def handler(stream):
-        http.sendfile(stream, stream.path, "/srv/www", header={"cache-control": "max-age=60"})
+        header = {"cache-control": "max-age=60"}
+        http.sendfile(stream, stream.path, "/srv/www", header=header)
 
-Nothing outside of the directory can be reached: a path is decoded once and checked, and then opened segment by segment, each
-relative to the directory before it and none through a symbolic link. So there is no moment between a check and an open, and
-whoever exchanges a directory for a link meanwhile gains nothing.
+Nothing outside of the directory can be reached. A path is decoded once and checked,
+then opened segment by segment, each relative to the directory before it, and never
+through a symbolic link. So no time passes between a check and an open in which an
+attacker could replace a directory by a link.
 """
 
 from __future__ import annotations
@@ -29,16 +31,16 @@ from ..._wire.path import file_segments
 from .h1 import ServerStream
 
 _PREPARED = {"br": b".br", "gzip": b".gz"}
-"""Content codings in the order of preference, with the ends of the names of files that hold them."""
+"""Content codings, the preferred one first, and the endings of their files' names."""
 
 _DIRECTORY = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", 0)
-"""O_PATH, where there is one: to go through a directory one needn't be allowed to list it."""
+"""O_PATH, if the system has it: passing a directory needs no permission to list it."""
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""Not blocking: the open of a FIFO that nobody writes to would wait."""
+"""Non-blocking, because opening a FIFO without a writer would wait."""
 
 _ABSENT = {
     getattr(os_errno, name)
-    # No such file; a link where none is followed; a socket or device.
+    # There is no such file; it is a symbolic link; it is a socket or device.
     for name in ("ENOENT", "ENOTDIR", "ELOOP", "EMLINK", "ENAMETOOLONG", "ENXIO", "ENODEV", "EOPNOTSUPP")
 }
 _FORBIDDEN = {os_errno.EACCES, os_errno.EPERM}
@@ -73,13 +75,14 @@ _TYPES = {
     ".xz": "application/x-xz",
     ".zst": "application/zstd",
 }
-"""What Python's own table lacks, or has otherwise."""
+"""Types that Python's own table lacks or has differently."""
 
 
 @cache
 def _types() -> dict[str, str]:
-    """Content-Types by the ending of a file's name: the same on every system, so without the system's own table."""
-    from mimetypes import MimeTypes  # it costs milliseconds, which only whoever serves files shall pay
+    """Content-Types by file name ending. The system's own table is not used, so they
+    are the same on every system."""
+    from mimetypes import MimeTypes  # here, since it takes milliseconds and few programs need it
 
     return {**MimeTypes().types_map[True], **_TYPES}
 
@@ -88,13 +91,15 @@ _OURS = frozenset(
     ("content-length", "transfer-encoding", "trailer", "content-range", "content-encoding")
     + ("accept-ranges", "etag", "last-modified")
 )
-"""Fields that the file, or the part of it that is sent, decides."""
+"""Fields that follow from the file, or from the part of it that is sent."""
 _REDIRECTED = re.compile(r"/(?!/)[!-\[\]-~]*")
-"""Paths that may come back as a Location. Browsers take "//" and, for a "/", the backslash as the start of a host."""
+"""Paths that may be sent back as a Location. Browsers read a host after "//", and read
+a backslash as "/"."""
 
 
 class _Representation(NamedTuple):
-    """An open file that may be sent. ``varies``: another request might get the same in another coding."""
+    """An open file to send. ``varies``: another request for the same path may get it in
+    another coding."""
 
     fd: int
     status: os.stat_result
@@ -110,21 +115,32 @@ def sendfile(
     header: Outgoing | None = None,
     index: str | None = "index.html",
 ) -> Result:
-    """Answers the request with the file that ``path`` names below the directory ``root``, or with the status that says why not.
+    """Answers the request with the file that ``path`` names below the directory
+    ``root``, or with a status that says why it cannot.
 
-    ``path`` is percent-encoded, as ``stream.path`` is. One without "/" at its start names nothing (404), but an empty one is
-    ``root`` itself. A directory with "/" at its end gives its file ``index`` (404 if that is None), without one a redirect to
-    ``stream.path`` with it. Hidden files (``.name``) are not found; symbolic links below ``root`` are not followed.
+        def static(stream):
+            http.sendfile(stream, stream.path, "/srv/www")
 
-    GET and HEAD are answered (else 405); preconditions, and one range of bytes, are heeded (RFC 9110, sections 13 and 14).
-    Where ``name.br`` or ``name.gz`` stands beside ``name``, and is not older, it goes to whoever accepts its coding.
-    ``header``: more fields for the file, or another Content-Type.
+    * ``path``: percent-encoded, like ``stream.path``. An empty path is ``root`` itself;
+      any other path that does not start with "/" is answered 404. If the path of a
+      directory ends with "/", its file ``index`` is sent (404 if ``index`` is None);
+      else the answer is a redirect to ``stream.path`` with "/". Hidden files
+      (``.name``) are answered 404, and symbolic links below ``root`` are not followed.
+    * ``header``: more fields for the file, or another Content-Type.
 
-    ``(False, err)`` when the request was answered already, or the file could not be sent whole: then the connection ends.
-    Raises TypeError and ValueError for bad arguments, such as a field that the file decides; never for a path or a file.
+    Only GET and HEAD get the file; others get 405. Preconditions and one range of bytes
+    work as RFC 9110, sections 13 and 14, say. If ``name.br`` or ``name.gz`` lies beside
+    ``name`` and is not older, clients that accept the coding get it.
 
-    The calling task looks the file up and reads it, and so holds the loop for as long as the disk takes. What is asked for
-    often is in the system's cache, and takes some microseconds, less than to hand it to a thread.
+    Returns ``(True, None)`` if it answered, with whatever status. Returns
+    ``(False, err)`` if the request was answered before, or if the file could not be
+    sent whole: then the connection ends. Raises TypeError or ValueError for bad
+    arguments, such as a field that follows from the file, but never because of ``path``
+    or the file.
+
+    The calling task opens and reads the file, so other tasks wait while the disk works.
+    A file that is often requested is in the system's cache and takes some microseconds,
+    less than handing it to a thread would.
     """
     fields = _check(path, root, header, index)
     if stream.method not in ("GET", "HEAD"):
@@ -156,7 +172,8 @@ def sendfile(
 
 
 def _check(path: str, root: str | os.PathLike[str], header: Outgoing | None, index: str | None) -> list[tuple[str, str]]:
-    """Raises for bad arguments; the caller's fields, ready to send."""
+    """Checks the arguments and returns the caller's fields, ready to send. Raises
+    TypeError or ValueError."""
     if not isinstance(path, str):
         raise TypeError(f"http.sendfile needs a path, not {type(path).__name__}")
     if not isinstance(os.fspath(root), str):
@@ -173,7 +190,7 @@ def _check(path: str, root: str | os.PathLike[str], header: Outgoing | None, ind
 
 
 def _failed(stream: ServerStream, exc: OSError) -> Result:
-    """The file can't be opened."""
+    """Answers that the file cannot be opened."""
     if exc.errno in _ABSENT:
         return stream.answer(404, "Not Found")
     if exc.errno in _FORBIDDEN:
@@ -187,9 +204,11 @@ def _failed(stream: ServerStream, exc: OSError) -> Result:
 def _directory(
     stream: ServerStream, path: str, root: str | os.PathLike[str], fields: list[tuple[str, str]], index: str | None
 ) -> Result:
-    """A directory whose path has no "/" at its end: relative links in its index need one."""
+    """Answers a request for a directory whose path lacks the "/" at its end: relative
+    links in its index need one."""
     if index is not None and stream.path.endswith("/"):
-        return sendfile(stream, path + "/", root, header=fields, index=index)  # the caller has named another path than the peer
+        # The caller passed another path than ``stream.path``, which does end with "/".
+        return sendfile(stream, path + "/", root, header=fields, index=index)
     if index is None or not _REDIRECTED.fullmatch(stream.path):
         return stream.answer(404, "Not Found")
     query = stream.target.partition("?")[2]
@@ -198,13 +217,14 @@ def _directory(
 
 
 def _find(root: str | os.PathLike[str], parents: list[str], name: str, accepted: str | None) -> _Representation:
-    """Opens the file ``name``, or what is prepared of it. Raises OSError, for a directory IsADirectoryError."""
+    """Opens the file ``name``, or a prepared coding of it. Raises IsADirectoryError for
+    a directory, and other OSErrors."""
     try:
         directory = os.open(root, _DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         raise OSError(os_errno.EIO, f"the root {os.fspath(root)!r} is not a directory") from None
     try:
-        # Names as bytes: on the disk they are UTF-8, whatever the locale.
+        # Names are bytes: on the disk they are UTF-8, whatever the locale.
         for parent in parents:
             inner = os.open(parent.encode(), _DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
             os.close(directory)
@@ -216,7 +236,7 @@ def _find(root: str | os.PathLike[str], parents: list[str], name: str, accepted:
 
 
 def _open(directory: int, name: bytes) -> tuple[int, os.stat_result]:
-    """Opens a regular file of ``directory``."""
+    """Opens a regular file in ``directory``. Raises OSError."""
     fd = os.open(name, _FILE, dir_fd=directory)
     status = os.fstat(fd)
     if S_ISREG(status.st_mode):
@@ -227,13 +247,14 @@ def _open(directory: int, name: bytes) -> tuple[int, os.stat_result]:
 
 
 def _prepared(directory: int, name: bytes, plain: _Representation, accepted: str | None) -> _Representation:
-    """``plain``, or a file beside it that holds the same in a coding which the peer prefers."""
+    """Returns ``plain``, or a file beside it with the same content in a coding that the
+    peer prefers."""
     found: dict[str | None, _Representation] = {None: plain}
     for coding, ending in _PREPARED.items():
         try:
             fd, status = _open(directory, name + ending)
         except OSError:
-            continue  # none, or none that may be sent: then what it was made from is
+            continue  # it is missing or may not be sent; ``plain`` is
         if status.st_mtime_ns >= plain.status.st_mtime_ns:
             found[coding] = _Representation(fd, status, coding, True)
         else:
@@ -245,13 +266,13 @@ def _prepared(directory: int, name: bytes, plain: _Representation, accepted: str
 
 
 def _type(name: str) -> str:
-    """The Content-Type of a file by its name's ending."""
+    """The Content-Type for a file name's ending."""
     found = _types().get(os.path.splitext(name)[1].lower(), "application/octet-stream")
     return f"{found}; charset=utf-8" if found.startswith("text/") else found
 
 
 def _send(stream: ServerStream, file: _Representation, name: str, fields: list[tuple[str, str]]) -> Result:
-    """Answers with the file, as far as the request's conditions and its Range let it."""
+    """Answers with the file, or as the request's conditions and its Range say."""
     size = file.status.st_size
     now = int(time())
     # Never later than Date (RFC 9110, section 8.8.2.1).

@@ -1,10 +1,9 @@
-"""A request and its response, as the handlers of a server see them (upstream:
-``silly.net.http.h1``). HTTP/1.0 and 1.1 on the wire.
+"""A request and its response, as a server's handlers see them (HTTP/1.0 and 1.1).
 
 ``_connection`` reads the requests and runs the handlers. ``_serverresponse`` has the
-response half: its state, and what goes out. Here are the request, and what the end of a
-response means for the connection. Another protocol takes a connection over by
-``ServerStream._hijack``: then HTTP never touches it again.
+response half: its state, and its bytes. This module has the request, and what the end
+of a response means for the connection. Another protocol takes a connection over by
+``ServerStream._hijack``: after that HTTP never touches it again.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ RequestHandler = Callable[["ServerStream"], object]
 
 
 class Outcome(Enum):
-    """What becomes of a connection after a response, as ``ServerStream`` tells it."""
+    """What becomes of a connection after a response; ``ServerStream`` decides it."""
 
     KEEP = "it serves the next request"
     SKIP_BODY = "it serves the next request behind what is left of this one's body"
@@ -39,11 +38,12 @@ class Outcome(Enum):
 
 
 KEEP = Outcome.KEEP
-"""For nearly every request: Python 3.11 looks a member up by a call."""
+"""The outcome of nearly every request. Python 3.11 makes a call for
+``Outcome.KEEP``."""
 
 
 class Query(dict[str, str]):
-    """Query parameters, decoded; one that isn't there is None, the last of several counts."""
+    """Decoded query parameters. A missing one is None; the last of one name counts."""
 
     if TYPE_CHECKING:
 
@@ -55,24 +55,39 @@ class Query(dict[str, str]):
 
 
 class Hijacker(Protocol):
-    """What took a connection over."""
+    """A protocol that took a connection over."""
 
     def handler_ended(self, failed: bool) -> None:
-        """The handler that hijacked has returned, or raised; then the connection is closed."""
+        """The request's handler has returned, or raised (``failed``). After this call
+        the connection is closed."""
 
     def server_drains(self) -> None:
-        """The server drains."""
+        """The server drains: the protocol should end soon."""
 
 
 class ServerStream(ServerResponse):
-    """A request and its response.
+    """A request and its response: what a server's handler gets.
 
-    ``method``, ``path`` (as sent, not decoded), ``target`` (with the query), ``query``, ``header``, ``version``
-    (``"HTTP/1.1"``), ``remoteaddr``, ``scheme``; ``trailer`` once a chunked body was read to its end. ``conn`` is the
-    connection below. A body that can't be read is answered 400, 408 or 413, unless the request was answered before.
+        def handler(stream):
+            body, err = stream.readall()
+            if body is not None:
+                stream.respond(200, {"content-type": "text/plain"})
+                stream.closewrite(f"{stream.method} {stream.path}: {len(body)} bytes")
+
+    * ``method``; ``path`` (as sent, percent-encoded), ``target`` (path and query),
+      ``query``
+    * ``header``: the fields, names in any case; a missing one is None
+    * ``version``: ``"HTTP/1.1"`` or ``"HTTP/1.0"``
+    * ``scheme``: ``"http"`` or ``"https"``; ``remoteaddr``: the peer's ``"host:port"``
+    * ``trailer``: the trailer fields, after a chunked body was read to its end
+    * ``conn``: the ``tcp.Conn`` or ``tls.Conn`` that carries it; ``limits``: the
+      server's
+
+    If the body cannot be read, the request is answered 400, 408 or 413, unless it was
+    answered before. When the handler returns, the response ends.
     """
 
-    # What most requests never look at is not set for each.
+    # Class attributes: an instance sets them only if its request needs them.
     _whose = "request"
     _query: Query | None = None
     _hijacker: Hijacker | None = None
@@ -92,11 +107,12 @@ class ServerStream(ServerResponse):
         self._keepalive = keepalive
         self._close = not keepalive
 
-    # ---- the request --------------------------------------------------------------------------------------------
+    # ---- the request -----------------------------------------------------------------
 
     @property
     def query(self) -> Query:
-        """The query parameters, decoded as forms encode them."""
+        """The query parameters, decoded as HTML forms encode them. A missing one is
+        None; of several with one name, the last counts."""
         if self._query is None:
             pairs = parse_qsl(self._target_query, keep_blank_values=True) if self._target_query else ()
             self._query = Query(pairs)
@@ -116,10 +132,11 @@ class ServerStream(ServerResponse):
         return self.limits.body_rate
 
     def _broken(self, error: ProtocolError) -> str:
-        """The request is bad: answers that if nothing was answered yet. The connection ends with it."""
+        """Answers that the request is bad, unless it was answered before. The
+        connection ends after that. Returns the error's text."""
         self._err = error.text
         self._close = True
-        if not self.conn._stream.closed:  # else it is we who have ended it
+        if not self.conn._stream.closed:  # else we have ended it ourselves
             logger.info(f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: {error.text}")
         if self._state is UNANSWERED:
             self._state, self._status = ENDED, error.code
@@ -132,9 +149,16 @@ class ServerStream(ServerResponse):
 
     @returns_pair("stream.detach", "conn")
     def detach(self) -> tuple[Conn, None] | tuple[None, str]:
-        """Accepts a CONNECT (RFC 9110, section 9.3.6): answers 200, and gives the connection, which is a tunnel from then on.
+        """Accepts a CONNECT (RFC 9110, section 9.3.6): answers 200, and returns the
+        connection, which is a tunnel from then on.
 
-        It is closed when the handler returns. ``(None, err)`` when the request was answered already.
+            conn, err = stream.detach()
+            if conn is not None:
+                conn.write(b"Hello")
+
+        Returns ``(conn, None)``, or ``(None, err)`` if the request was answered before.
+        The connection is closed when the handler returns. Raises ValueError for another
+        method.
         """
         if self.method != "CONNECT":
             raise ValueError(f"stream.detach is for CONNECT, not {self.method}")
@@ -142,11 +166,11 @@ class ServerStream(ServerResponse):
             return None, "the request has been answered already"
         return self._hijack(200, ()), None
 
-    # ---- for the package: another protocol, and the connection --------------------------------------------------
+    # ---- for the package: another protocol, and the connection -----------------------
 
     def _hijack(self, status: int, header: Outgoing) -> Conn:
         """Answers with ``status`` and ``header``, and gives the connection to another
-        protocol, which calls ``_hand_over``."""
+        protocol, which then calls ``_hand_over``."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in compose(header)])
         self.conn._stream.write(f"{status_line(status)}{lines}\r\n".encode("latin-1"))
         self._state, self._status = HIJACKED, status
@@ -154,27 +178,27 @@ class ServerStream(ServerResponse):
         return self.conn
 
     def _hand_over(self, hijacker: Hijacker) -> None:
-        """Names what has to be told about the connection that ``_hijack`` gave."""
+        """Registers the protocol that took the connection over."""
         self._hijacker = hijacker
         if self._drains:
             hijacker.server_drains()
 
     def _drain(self) -> None:
-        """The server drains."""
+        """Ends the connection after this response, since the server drains."""
         self._close = self._drains = True
         if self._hijacker is not None:
             self._hijacker.server_drains()
 
     def _end_connection(self) -> None:
-        """The connection ends with this response; a head that is not sent yet says so."""
+        """Ends the connection after this response; a head not sent yet says so."""
         self._close = True
 
     def _finish(self, failed: bool) -> Outcome:
-        """Ends the response when the handler has returned, or raised (``failed``).
+        """Ends the response, since the handler has returned, or raised (``failed``).
 
-        The order of the questions is the rule for what becomes of the connection.
+        The order of the tests is the rule that decides what becomes of the connection.
         """
-        # What happens for nearly every request.
+        # This is the case of nearly every request.
         if self._state is ENDED and not (failed or self._close or self._body):
             return KEEP
         if self._state is HIJACKED:
@@ -192,20 +216,20 @@ class ServerStream(ServerResponse):
         return self._end() if self._close else Outcome.SKIP_BODY
 
     def _abandon(self) -> None:
-        """The handler's task is ended: its response stays as it is."""
+        """Leaves the response as it is, since the handler's task is being ended."""
         if self._must_reset():
             self.conn._stream.reset()
         self._tell_hijacker(failed=False)
 
     def _tell_hijacker(self, failed: bool) -> None:
-        # Taken out, since it holds this stream.
+        # Not kept: it refers to this stream.
         hijacker, self._hijacker = self._hijacker, None
         if hijacker is not None:
             hijacker.handler_ended(failed)
 
     def _skip_body(self) -> Outcome:
-        """Reads and drops what the handler left of the request's body, if that is short.
-        Returns KEEP, or how the connection ends."""
+        """Reads and drops the rest of the request's body, if it is short. Returns KEEP,
+        or how the connection ends."""
         if self.conn._stream._reader is not None:
             return self._end()  # a task that the handler left behind is still reading it
         if self._body and not self._at_end():
@@ -219,7 +243,7 @@ class ServerStream(ServerResponse):
         return KEEP
 
     def _end(self) -> Outcome:
-        """How the connection ends: the peer may be sending still."""
+        """How the connection ends, depending on what the peer may still send."""
         if not self._at_end():
             return Outcome.AWAIT_BODY
         return Outcome.AWAIT_PEER if self._keepalive else Outcome.CLOSE
@@ -229,5 +253,5 @@ class ServerStream(ServerResponse):
 
 
 def body_size(answer: bytes) -> int:
-    """Bytes of the body of a whole response."""
+    """The length of the body, in bytes, of a whole response."""
     return len(answer.partition(b"\r\n\r\n")[2])

@@ -1,4 +1,4 @@
-"""What ``http.get`` and its like return."""
+"""``Response``: what ``http.get``, ``post`` and ``fetch`` return."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ from ..._wire.header import Header
 
 _PARAMETER = re.compile(r';[ \t]*(?:([^\s;="]+)=("(?:[^"\\]|\\.)*"|[^\s;"]*))?')
 _CHARSETS = frozenset((*aliases, *aliases.values(), "cp874", "koi8_u", "utf_8_sig"))
-"""Python's names of charsets. Codecs that have no other name are for Python's own uses: punycode takes minutes for a megabyte,
-unicode_escape warns of what it meets. And a look-up of any other name would stay in memory."""
+"""Charsets that a server may choose. Codecs without an alias are for Python's own uses:
+punycode takes minutes for a megabyte, and unicode_escape warns about its input. Python
+caches each look-up of an unknown name, so unknown names are not looked up."""
 
 
 class Response:
-    """A response with its whole body.
+    """A response with its whole body: what ``http.get``, ``post`` and ``fetch`` return.
 
-    ``status`` (int), ``reason``, ``version`` (``"HTTP/1.1"``), ``header``, ``trailer``, ``body`` (bytes, the content coding
-    taken off), ``url`` (of the last request, when redirects were followed; without user and password).
+        response, err = http.get("http://127.0.0.1:8080/")
+        if response is not None:
+            print(response.status, response.header["content-type"], response.text)
+
+    * ``status`` (int), ``reason`` (str), ``version`` (``"HTTP/1.1"`` or ``"HTTP/1.0"``)
+    * ``header``, ``trailer``: the fields; a missing one is None
+    * ``body``: bytes; gzip and deflate are decoded, unless the caller asked for the
+      coding
+    * ``url``: the URL of the last request, after redirects, without user and password
     """
 
     __slots__ = ("body", "header", "reason", "status", "trailer", "url", "version")
@@ -38,17 +46,22 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The body as text, by the charset of Content-Type (UTF-8 if that names none, or one that isn't known).
-
-        What isn't text in it becomes U+FFFD.
+        """The body as text, in the charset that Content-Type names. It is UTF-8 if that
+        names none, or an unknown one. Bytes that are not text become U+FFFD.
         """
         try:
             return self.body.decode(_charset(self.header["content-type"] or ""), "replace")
-        except LookupError:  # some aliases are for codecs that don't make text, or for another system's
+        except LookupError:  # an alias of a codec that doesn't make text, or of another system's
             return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
-        """The body as JSON (RFC 8259). Raises ValueError when it is none."""
+        """Returns the body parsed as JSON (RFC 8259).
+
+            response, err = http.get("http://127.0.0.1:8080/users.json")
+            users = response.json() if response is not None else []
+
+        Raises ValueError if it is not JSON.
+        """
         try:
             return json.loads(self.body, parse_constant=_no_json)
         except RecursionError:
@@ -59,7 +72,7 @@ class Response:
 
 
 def _charset(content_type: str) -> str:
-    """The charset that a Content-Type names (RFC 9110, section 8.3.2)."""
+    """The charset that a Content-Type names (RFC 9110, section 8.3.2), or UTF-8."""
     for name, value in _PARAMETER.findall(content_type):
         if name.lower() == "charset":
             charset = normalize_encoding(value.strip("\"'")).lower()

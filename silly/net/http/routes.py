@@ -1,21 +1,24 @@
-"""Routes (upstream has none): ``http.router`` gives requests to handlers by method and path.
+"""Routes: ``http.router`` gives requests to handlers by method and path.
 
     router = http.router()
 
     @router.get("/users/{id}")
     def user(stream, id):
         stream.respond(200)
-        stream.close(f"user {id}")
+        stream.closewrite(f"user {id}")
 
     router.get("/files/{path...}", lambda stream, path: ...)
     router.websocket("/chat", chat)
     server, err = http.listen(addr=":8080", handler=router)
 
-Patterns and paths are compared segment by segment, those of a path percent-decoded. ``{name}`` stands for one segment that is
-not empty, ``{name...}`` at a pattern's end for any rest. Where several patterns fit, the first segment in which they differ
-decides: text before ``{name}`` before ``{name...}``. In what order they were registered makes no difference.
+A pattern is compared with the percent-decoded path, segment by segment. ``{name}``
+matches one segment that is not empty; ``{name...}`` at the end of a pattern matches the
+rest of the path, which may be empty. If several patterns match, the first segment in
+which they differ decides: text wins over ``{name}``, and ``{name}`` over ``{name...}``.
+The order of registration does not matter.
 
-The routes are a tree, so that a lookup takes as long as the path is deep, however many routes there are.
+The routes form a tree, so the time of a lookup depends on the depth of the path, not on
+the number of routes.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ RouteHandler = Callable[..., Any]
 H = TypeVar("H", bound=RouteHandler)
 
 _WEBSOCKET = "websocket upgrade"
-"""Stands for a method beside the others. It is no token, so no request can have it for its method."""
+"""Stored like a method. It is not a token, so no request has it for its method."""
 
 
 class _Route(NamedTuple):
@@ -44,11 +47,11 @@ class _Route(NamedTuple):
 
 
 _Found = tuple[dict[str, _Route], tuple[str, ...]]
-"""Routes by method, and the values of their parameters."""
+"""Routes by method, and the values of the pattern's parameters."""
 
 
 class _Node:
-    """What may follow some first segments of a path."""
+    """A node of the tree: what may follow certain first segments of a path."""
 
     __slots__ = ("literals", "parameter", "rest", "routes")
 
@@ -56,14 +59,15 @@ class _Node:
         self.literals: dict[str, _Node] = {}
         self.parameter: _Node | None = None
         self.routes: dict[str, _Route] = {}
-        """The routes, by method, of the path that ends here."""
+        """By method: the routes of a path that ends here."""
         self.rest: dict[str, _Route] = {}
-        """Those of any path that goes on."""
+        """By method: the routes of any path that goes on."""
 
     def matches(self, path: list[str], at: int, values: tuple[str, ...] = ()) -> Iterator[_Found]:
-        """What fits ``path`` from ``at`` on, the most specific first; ``values`` are those of the parameters before.
+        """Yields what matches ``path`` from segment ``at`` on, the most specific first.
+        ``values`` are those of the parameters before it.
 
-        A node is looked at once at most, since but one sequence of segments leads to it.
+        Visits each node at most once, since only one sequence of segments leads to it.
         """
         if at == len(path):
             yield self.routes, values
@@ -79,14 +83,21 @@ class _Node:
 
 
 class Router:
-    """Routes requests; the handler to give to ``http.listen``. ``http.router()`` makes one.
+    """Gives requests to handlers by method and path. ``http.router()`` makes one, and
+    ``http.listen`` takes it as its handler.
 
-    A path that no pattern fits is answered 404, one with patterns for other methods only 405 with Allow. HEAD is served by
-    the route of GET, and OPTIONS answered with Allow, where they have no route of their own. A bad percent-escape, and what
-    isn't UTF-8, is answered 400.
+        router = http.router()
+        router.get("/", lambda stream: stream.answer(200, "Hello"))
+        server, err = http.listen(addr="127.0.0.1:0", handler=router)
 
-    A parameter is what the peer sent, decoded: it may hold "/" and control characters, or be "..". For files use
-    ``http.sendfile``.
+    If no pattern matches the path, the answer is 404. If the patterns that match have
+    routes for other methods only, it is 405 with Allow. Without a route of its own,
+    HEAD is served by the route of GET, and OPTIONS is answered with Allow. A path with
+    a bad percent-escape, or one that is not UTF-8, is answered 400.
+
+    A parameter is what the peer sent, decoded: it may contain "/" and control
+    characters, or be "..". Do not make a file name of it: ``http.sendfile`` serves
+    files.
     """
 
     def __init__(self) -> None:
@@ -95,21 +106,28 @@ class Router:
 
     @property
     def methods(self) -> frozenset[str]:
-        """The methods that have routes. A WebSocket's is GET."""
+        """The methods that have routes. For a WebSocket route that is GET."""
         return frozenset("GET" if method == _WEBSOCKET else method for method in self._methods)
 
-    # ---- registering --------------------------------------------------------------------------------------------
+    # ---- registering -----------------------------------------------------------------
 
     @overload
     def route(self, methods: str | Sequence[str], pattern: str, handler: H) -> H: ...
     @overload
     def route(self, methods: str | Sequence[str], pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def route(self, methods: str | Sequence[str], pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
-        """Gives requests of ``methods`` (one, or several) whose path fits ``pattern`` to ``handler(stream, **parameters)``.
+        """Adds a route: a request with one of ``methods`` whose path matches
+        ``pattern`` calls ``handler(stream, **parameters)``.
 
-        Returns the handler; without one, a decorator for it. The target of a CONNECT counts as a path of one segment,
-        ``/{target}``. Raises ValueError for a bad pattern or method, and when a pattern of the same shape has a route for the
-        method already.
+            @router.route(["PUT", "PATCH"], "/users/{id}")
+            def change(stream, id):
+                stream.answer(200, f"changed {id}")
+
+        ``methods``: a str or a sequence of them, in upper case. Returns ``handler``;
+        without one, a decorator that registers the function and returns it. The target
+        of a CONNECT counts as a path of one segment, ``/{target}``. Raises ValueError
+        for a bad pattern or method, and if a pattern of the same shape (``/{id}`` and
+        ``/{name}``) already has a route for the method.
         """
         several = (methods,) if isinstance(methods, str) else tuple(methods)
         if not several:
@@ -126,7 +144,14 @@ class Router:
     @overload
     def get(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def get(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
-        """``route`` for GET, and for HEAD where that has no route."""
+        """Adds a route for GET, like ``route``.
+
+            @router.get("/users/{id}")
+            def user(stream, id):
+                stream.answer(200, f"user {id}")
+
+        It serves HEAD too, unless the pattern has a route for HEAD.
+        """
         return self._add(("GET",), pattern, handler)
 
     @overload
@@ -134,7 +159,7 @@ class Router:
     @overload
     def head(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def head(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
-        """``route`` for HEAD."""
+        """Adds a route for HEAD, like ``route``."""
         return self._add(("HEAD",), pattern, handler)
 
     @overload
@@ -142,7 +167,16 @@ class Router:
     @overload
     def post(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def post(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
-        """``route`` for POST."""
+        """Adds a route for POST, like ``route``.
+
+            @router.post("/users")
+            def create(stream):
+                body, err = stream.readall()
+                if body is not None:
+                    stream.answer(201, "created")
+
+        Returns the handler, or without one a decorator.
+        """
         return self._add(("POST",), pattern, handler)
 
     @overload
@@ -150,7 +184,7 @@ class Router:
     @overload
     def put(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def put(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
-        """``route`` for PUT."""
+        """Adds a route for PUT, like ``route``."""
         return self._add(("PUT",), pattern, handler)
 
     @overload
@@ -158,7 +192,7 @@ class Router:
     @overload
     def patch(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def patch(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
-        """``route`` for PATCH."""
+        """Adds a route for PATCH, like ``route``."""
         return self._add(("PATCH",), pattern, handler)
 
     @overload
@@ -166,7 +200,7 @@ class Router:
     @overload
     def delete(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def delete(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
-        """``route`` for DELETE."""
+        """Adds a route for DELETE, like ``route``."""
         return self._add(("DELETE",), pattern, handler)
 
     @overload
@@ -174,7 +208,7 @@ class Router:
     @overload
     def options(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def options(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
-        """``route`` for OPTIONS."""
+        """Adds a route for OPTIONS, like ``route``."""
         return self._add(("OPTIONS",), pattern, handler)
 
     @overload
@@ -182,9 +216,17 @@ class Router:
     @overload
     def websocket(self, pattern: str, handler: None = None) -> Callable[[H], H]: ...
     def websocket(self, pattern: str, handler: RouteHandler | None = None) -> RouteHandler:
-        """``route`` for GET requests that ask for ``Upgrade: websocket``; the handler upgrades.
+        """Adds a route for GET requests with ``Upgrade: websocket``, like ``route``.
+        The handler calls ``websocket.upgrade``.
 
-        Other GET requests need a route of their own, also of the same pattern; without one they are answered 426.
+            @router.websocket("/chat")
+            def chat(stream):
+                sock, err = websocket.upgrade(stream)
+                if sock is not None:
+                    sock.write("welcome", "text")
+
+        Other GET requests need a route of their own, which may have the same pattern;
+        without one they are answered 426.
         """
         return self._add((_WEBSOCKET,), pattern, handler)
 
@@ -210,13 +252,13 @@ class Router:
         self._methods.update(methods)
         return handler
 
-    # ---- serving ------------------------------------------------------------------------------------------------
+    # ---- serving ---------------------------------------------------------------------
 
     def __call__(self, stream: ServerStream) -> None:
-        """Serves a request."""
+        """Serves a request: calls its handler, or answers 404, 405 and so on."""
         method = stream.method
         if stream.path == "*":
-            # RFC 9110, section 9.3.7: of the server as a whole.
+            # RFC 9110, section 9.3.7: the request is about the server as a whole.
             stream.answer(204, "", {"allow": _allow(self._methods)})
             return
         try:
@@ -246,12 +288,19 @@ class Router:
 
 
 def router() -> Router:
-    """A new ``Router`` without routes."""
+    """Returns a new ``Router`` without routes.
+
+        router = http.router()
+        router.get("/users/{id}", lambda stream, id: stream.answer(200, f"user {id}"))
+        server, err = http.listen(addr="127.0.0.1:0", handler=router)
+
+    Its methods add routes; ``http.listen`` takes it as the handler.
+    """
     return Router()
 
 
 def _allow(methods: set[str]) -> str:
-    """The Allow field for what has routes."""
+    """The value of Allow for methods that have routes."""
     allowed = {"GET" if method == _WEBSOCKET else method for method in methods} | {"OPTIONS"}
     if "GET" in methods:
         allowed.add("HEAD")
@@ -259,7 +308,8 @@ def _allow(methods: set[str]) -> str:
 
 
 def _parse(pattern: str) -> list[tuple[str, str]]:
-    """The segments of a pattern: each its kind (``literal``, ``parameter`` or ``rest``) and its text or name."""
+    """Splits a pattern into segments: pairs of a kind (``literal``, ``parameter`` or
+    ``rest``) and a text or name."""
     if not isinstance(pattern, str):
         raise TypeError(f"a pattern is str, not {type(pattern).__name__}")
     if not pattern.startswith("/"):

@@ -1,4 +1,4 @@
-"""A listening HTTP server: its connections, how many there may be, and its end."""
+"""A listening HTTP server: its connections, their number, and its end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from .accesslog import AccessLog
 from .h1 import RequestHandler
 
 REFUSED = 100
-"""Connections past the limits that may linger, so that their peers read the answer; further ones are cut off."""
+"""Connections past the limits that may stay until their peers have read the answer;
+further ones are cut off."""
 
 
 class Places:
-    """The connections that were admitted, in all and by address: the ``Admission`` of a server."""
+    """Counts the connections that were admitted, in total and by address: the
+    ``Admission`` of a server."""
 
     __slots__ = ("_limits", "by_address", "taken")
 
@@ -34,7 +36,8 @@ class Places:
         self.by_address: dict[str, int] = {}
 
     def enter(self, host: str) -> bool:
-        """Whether a connection from ``host`` may come; ``leave`` ends what was admitted."""
+        """Admits a connection from ``host`` if the limits allow it; returns whether
+        they do. ``leave`` undoes it."""
         limits = self._limits
         count = self.by_address.get(host, 0)
         if (limits.connections and self.taken >= limits.connections) or (
@@ -47,7 +50,8 @@ class Places:
         return True
 
     def leave(self, host: str) -> None:
-        """A connection that ``enter`` admitted has ended: its task, and its descriptor is free."""
+        """Gives back the place of a connection that ``enter`` admitted: its task has
+        ended and its descriptor is free."""
         self.taken -= 1
         if self._limits.address_connections:
             self.by_address[host] -= 1
@@ -56,7 +60,13 @@ class Places:
 
 
 class Server:
-    """A listening server. ``addr`` and ``port`` tell where, with the real port. A context manager that closes it."""
+    """A listening server, made by ``http.listen``. It closes at the end of a ``with``
+    block.
+
+        server, err = http.listen(addr="127.0.0.1:0", handler=handler)
+        if server is not None:
+            print("listening on", server.addr)
+    """
 
     def __init__(
         self, handler: RequestHandler, scheme: str, limits: Limits, methods: frozenset[str], log: AccessLog | None
@@ -83,10 +93,11 @@ class Server:
         ca: str | bytes | None,
         verify: str | None,
     ) -> str | None:
-        """Listens; the error, or None. ``http.listen`` calls it."""
+        """Starts to listen; returns the error, or None. ``http.listen`` calls it."""
         listener: Listener | None
         if certs:
-            # Loaded when used: OpenSSL's modules take longer to import than all of ours.
+            # Loaded when used: OpenSSL's modules take longer to import than all of
+            # ours.
             from .._tls_server import Settings
             from ..tls import listen_admitted
 
@@ -102,18 +113,23 @@ class Server:
 
     @property
     def addr(self) -> str:
-        """Where it listens, with the real port."""
+        """The address on which the server listens, with the real port."""
         assert self._listener is not None
         return self._listener.addr
 
     @property
     def port(self) -> int:
-        """The real port; 0 for a Unix domain socket."""
+        """The real port (an int); 0 for a Unix domain socket."""
         assert self._listener is not None
         return self._listener.port
 
     def close(self) -> Result:
-        """Stops listening. Idle connections close now, others after the request that they serve; WebSockets stay."""
+        """Stops listening. Idle connections close now, others after the request that
+        they serve; WebSockets stay. Does not wait: see ``drain``. Returns
+        ``(False, err)`` if the server was closed before.
+
+            server.close()
+        """
         assert self._listener is not None
         return self._listener.close()
 
@@ -125,8 +141,18 @@ class Server:
         ca: str | bytes | None = None,
         verify: str | None = None,
     ) -> Result:
-        """Uses other certificates for new connections, as the ``reload`` of ``silly.net.tls``'s listener. Raises ValueError for
-        a server without TLS."""
+        """Uses other certificates for the TLS handshakes that begin from now on. No
+        connection is dropped.
+
+            ok, err = server.reload()  # reads the files again, after a renewal
+            ok, err = server.reload([{"cert": "cert.pem", "key": "key.pem"}])
+
+        ``certs``, ``ca`` and ``verify`` are those of ``http.listen``. None keeps what
+        was given before, and its files are read again. A dict with these keys may be
+        given instead. Returns ``(False, err)`` if something cannot be used: that is
+        logged too, and everything stays as it was. Raises ValueError for a server
+        without TLS.
+        """
         reload = getattr(self._listener, "reload", None)
         if reload is None:
             raise ValueError("server.reload is about TLS, which this server doesn't speak")
@@ -134,19 +160,21 @@ class Server:
         return result
 
     def drain(self, ms: float | None = None) -> Result:
-        """Stops listening, and blocks until every connection has ended: what runs is finished, what is new is refused.
-
-        Idle connections close now, others after the request that they serve, whose answer says so; WebSockets get close 1001.
-        What is left after ``ms`` milliseconds (None: however long it takes) is cut off: ``(False, err)`` tells how much. A
-        handler isn't stopped by that, its calls return errors. Raises RuntimeError in a handler of this server, which would
-        wait for itself.
+        """Stops listening and waits until every connection has ended.
 
             server.drain(10_000)
             silly.exit()
+
+        Idle connections close now, others after the request that they serve, whose
+        response says so; WebSockets get close 1001. ``ms``: after so many milliseconds
+        the connections that are left are cut off, and ``(False, err)`` says how many;
+        None waits without a limit. A handler that still runs then is not stopped, but
+        its calls return errors. Raises RuntimeError in a handler of this server, which
+        would wait for itself.
         """
         scheduler.check_thread("server.drain")
         if ms is not None:
-            tcp.deadline_after(ms)  # raises for what is no time, before anything is closed
+            tcp.deadline_after(ms)  # raises if ``ms`` is not a time, before anything is closed
         if any(connection.task is scheduler.current() for connection in self._connections):
             raise RuntimeError("server.drain waits for the handlers, and this is one: fork a task for it")
         self.close()
@@ -169,7 +197,7 @@ class Server:
         return failure(f"server.drain: {many} cut off after {ms:g} ms")
 
     def _drained(self) -> Result:
-        """Waits for the end of the last connection."""
+        """Waits until the last connection has ended."""
         while self._connections:
             try:
                 self._drainers.wait("server.drain")
@@ -184,7 +212,7 @@ class Server:
         for connection in list(self._connections):
             connection.close_idle()
 
-    # ---- connections --------------------------------------------------------------------------------------------
+    # ---- connections -----------------------------------------------------------------
 
     def _accept(self, conn: tcp.Conn) -> None:
         stream = conn._stream
@@ -199,7 +227,8 @@ class Server:
         try:
             self._serve(conn)
         finally:
-            # A closed connection has its descriptor until the peer has ended too, and a peer may take its time.
+            # A closed connection keeps its descriptor until the peer ends too, which
+            # may take long.
             stream.when_released(partial(self._places.leave, host_of(conn.remoteaddr)))
 
     def _refusal_over(self) -> None:
@@ -207,7 +236,7 @@ class Server:
 
     def _serve(self, conn: tcp.Conn) -> None:
         if self._closing:
-            conn.close()  # it was accepted, or shook hands, while the server closed: nobody waits for it any more
+            conn.close()  # it was accepted, or shook hands, while the server closed
             return
         connection = Connection(conn, self)
         self._connections.add(connection)
