@@ -1,6 +1,7 @@
-"""The body of a message as it arrives, in both roles (RFC 9112, section 6): by length, chunked, or up to the connection's end.
+"""The body of a message as it arrives, for servers and clients: with a length, chunked,
+or up to the end of the connection (RFC 9112, section 6).
 
-It is pulled: nothing is read before somebody asks, so TCP holds a peer that sends faster than it is read.
+It is read only when a task asks for it, so TCP slows down a peer that sends faster.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from .._stream import Stream
 from ..tcp import deadline_after
 
 DECODE_AHEAD = 64 * 1024
-"""Bytes of a coded body that are decoded at a time."""
+"""Bytes of a compressed body that are decoded at a time."""
 AT_ONCE = 256 * 1024
-"""Bytes that a reader of a long body waits for at a time: it would else be woken for each segment."""
+"""Bytes that the reader of a long body waits for: with less each segment would wake
+it."""
 CHUNKS = 1024
-"""Chunks that are decoded before others run: each takes some microseconds, and may hold a single byte."""
+"""Chunks that are decoded before other tasks run: each takes some microseconds, and may
+have only one byte."""
 READS = 1024
-"""Calls of ``read`` after which others run, though what they need has arrived."""
+"""Other tasks run after this many calls of ``read``, even if none had to wait."""
 
 
 class BodyPieces:
-    """Iterates over a body as it arrives; ``err`` says afterwards why it ended early, None when it is complete."""
+    """Iterates over a body as it arrives, in pieces of bytes. Afterwards ``err`` says
+    why it ended early; it is None if the body is complete."""
 
     __slots__ = ("_body", "_timeout", "err")
 
@@ -53,32 +57,35 @@ class BodyPieces:
 
 
 class Incoming:
-    """The reading half of ``ServerStream`` and ``ClientStream``, which say by overriding what happens to a bad body."""
+    """The reading half of ``ServerStream`` and ``ClientStream``, which override what
+    happens if the body is bad."""
 
-    # Most requests have no body: these stand for one, and an instance has only what differs.
+    # Class attributes: most requests have no body, and an instance sets only what
+    # differs.
     limits: Limits
     _whose = ""
-    """Of what message it is the body."""
+    """The message that has the body: ``request`` or ``response``."""
     _source: Stream | None
     _left = 0
-    """Bytes of the body that are still to be taken from the stream; CHUNKED; UNTIL_CLOSE."""
+    """Bytes of the body that are still in the stream; or CHUNKED or UNTIL_CLOSE."""
     _chunked: ChunkedReader | None = None
     _decoder: ContentDecoder | None = None
     _decoded: bytearray | None = None
-    """Of a body that isn't taken from the stream's buffer as it is: what was decoded and not read yet."""
+    """If the body is chunked or compressed: decoded bytes that were not read yet."""
     _finished = False
-    """Whether the content's coding has ended."""
+    """Whether the compressed data has ended."""
     _err: str | None = None
     _last = inf
-    """When everything must be done (a time of ``time.monotonic()``)."""
+    """When everything must be done, as a time of ``time.monotonic()``."""
     _taken = 0
     """Bytes of the body, as sent, that were taken from the stream."""
     _waited = 0.0
-    """Seconds that somebody has waited for the body."""
+    """Seconds that tasks have waited for the body."""
     _reads = 0
 
     def _expect_body(self, length: int, coding: str | None = None) -> None:
-        """A body of ``length`` (bytes, CHUNKED or UNTIL_CLOSE) follows. ``coding``: a content coding to decode."""
+        """Prepares for a body of ``length`` (bytes, CHUNKED or UNTIL_CLOSE).
+        ``coding``: the content coding to decode."""
         self._left = length
         if length == CHUNKED:
             self._chunked = ChunkedReader(self.limits)
@@ -88,26 +95,34 @@ class Incoming:
             self._decoded = bytearray()
 
     def _before_wait(self) -> None:
-        """The body's reader is about to wait for the peer."""
+        """Called before a task waits for more of the body."""
 
     def _broken(self, error: ProtocolError) -> str:
-        """The body can't be read to its end; the error says what a server answers. What the reader gets."""
+        """Called if the body cannot be read to its end; ``error`` has the status that a
+        server answers. Returns the error for the reader."""
         raise NotImplementedError
 
     def _rate(self) -> int:
-        """Bytes a second that the peer must keep up; 0 for any pace."""
+        """Bytes a second that the peer must send at least; 0: any rate."""
         return 0
 
     @property
     def trailer(self) -> Header:
-        """The trailer fields; empty before a chunked body has been read to its end."""
+        """The trailer fields (RFC 9110, section 6.5); empty until a chunked body has
+        been read to its end."""
         return self._chunked.trailer if self._chunked is not None else Header()
 
     def read(self, n: int, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
-        """Reads exactly ``n`` bytes of the peer's body, waiting for them.
+        """Waits for exactly ``n`` bytes of the peer's body and returns them.
 
-        ``(None, err)`` when it ends before (``errno.EOF``; what is left stays for ``readall``), or when the peer stalls for
-        ``timeout`` ms (default: the limit ``body_timeout``), breaks the framing, or is gone.
+            data, err = stream.read(4)
+            if data is None:
+                return
+
+        Returns ``(None, err)`` if the body ends before that (``errno.EOF``; ``readall``
+        still returns the rest), or if the peer sends nothing for ``timeout`` ms
+        (default: the limit ``body_timeout``), breaks the framing, or is gone. Raises
+        TypeError or ValueError if ``n`` is not an int, or negative.
         """
         if not isinstance(n, int):
             raise TypeError(f"stream.read needs a length, not {type(n).__name__}")
@@ -123,10 +138,17 @@ class Incoming:
         return self._take(n), None
 
     def readall(self, limit: int | None = None, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
-        """Reads what is left of the peer's body: at most ``limit`` bytes (default: the limit ``body``).
+        """Reads the rest of the peer's body.
 
-        ``(None, err)`` for a longer one, which a server answers 413, and as for ``read``. ``timeout`` ms is how long
-        the peer may stall.
+            body, err = stream.readall()
+            if body is None:
+                return
+
+        ``limit``: how many bytes it may have (default: the limit ``body``).
+        ``timeout``: how many ms the peer may send nothing (default: the limit
+        ``body_timeout``). Returns ``(body, None)``; ``(None, err)`` if it is longer,
+        which a server answers 413, or as ``read`` does. Raises TypeError or ValueError
+        for a bad ``limit``.
         """
         name = "the limit 'body' of " if limit is None else ""
         if limit is None:
@@ -145,7 +167,7 @@ class Incoming:
         return self._take(self._available()), None
 
     def pieces(self, timeout: float | None = None) -> BodyPieces:
-        """The peer's body as it arrives, piece by piece: memory holds one at a time, and the peer waits for the reader.
+        """Returns an iterator over the peer's body as it arrives, in pieces of bytes.
 
             pieces = stream.pieces()
             for piece in pieces:
@@ -153,7 +175,9 @@ class Incoming:
             if pieces.err:  # it ended early
                 return
 
-        ``timeout`` ms is how long the peer may stall (default: the limit ``body_timeout``).
+        Only one piece at a time is in memory; if the reader is slow, the peer has to
+        wait. ``timeout``: how many ms the peer may send nothing (default: the limit
+        ``body_timeout``). An error ends the loop; ``err`` has it afterwards.
         """
         return BodyPieces(self, timeout)
 
@@ -168,7 +192,7 @@ class Incoming:
         return self._source is not None and 0 <= self._left <= len(self._source.buf)
 
     def _available(self) -> int:
-        """Bytes of the body that can be taken now."""
+        """The number of bytes of the body that can be taken now."""
         if self._decoded is not None:
             return len(self._decoded)
         if not self._left or self._source is None:
@@ -190,8 +214,8 @@ class Incoming:
         return self._consume(self._source, size)
 
     def _advance(self, size: int) -> bool:
-        """Decodes what has arrived until ``size`` bytes are there, or nothing is left; True when it stopped after ``CHUNKS``.
-        Raises ProtocolError."""
+        """Decodes what has arrived until ``size`` bytes are decoded or nothing is left.
+        Returns True if it stopped after ``CHUNKS`` chunks. Raises ProtocolError."""
         decoded, decoder = self._decoded, self._decoder
         assert decoded is not None
         while (room := size - len(decoded)) > 0:
@@ -210,7 +234,7 @@ class Incoming:
         return False
 
     def _raw(self, most: int) -> bytes:
-        """Up to ``most`` bytes that have arrived, the content coding still on them."""
+        """Takes at most ``most`` bytes that have arrived, not decompressed."""
         source = self._source
         if source is None:
             return b""
@@ -227,7 +251,7 @@ class Incoming:
         return self._consume(source, size)
 
     def _consume(self, source: Stream, size: int) -> bytes:
-        """Takes ``size`` bytes of a body that isn't chunked off the stream."""
+        """Takes ``size`` bytes of a body that is not chunked from the stream."""
         if self._left > 0:
             self._left -= size
         self._taken += size
@@ -237,10 +261,12 @@ class Incoming:
         return self._chunked.done if self._chunked is not None else not self._left
 
     def _wait_for(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:
-        """Waits until ``size`` bytes of the body can be taken; None then, EOF when it ends before, else the error.
+        """Waits until ``size`` bytes of the body can be taken. Returns None then, EOF
+        if the body ends before, or another error.
 
-        ``timeout`` ms bounds the wait for each arrival, ``until`` (a time of ``time.monotonic()``) the whole instead.
-        ``ahead``: bytes to decode if they are there.
+        ``timeout``: how many ms the peer may send nothing. ``until``, a time of
+        ``time.monotonic()``, bounds the whole wait instead. ``ahead``: how many bytes
+        to decode if they have arrived.
         """
         if self._err is not None:
             return self._err
@@ -268,7 +294,8 @@ class Incoming:
                 return err
 
     def _wait(self, source: Stream, missing: int, timeout: float | None, until: float | None) -> str | None:
-        """Waits for more of the body; the error that ends the reading, or None."""
+        """Waits for more of the body; returns the error that ends the reading, or
+        None."""
         limits = self.limits
         have = len(source.buf)
         more = min(missing, self._left - have, AT_ONCE) if self._decoded is None and self._left > 0 else 1
@@ -278,8 +305,9 @@ class Incoming:
         slowest = inf
         rate = self._rate()
         if rate:
-            # A peer that sends a byte now and then would else hold the connection for as long as it likes. All that came
-            # counts, though time does only where it was waited for: a handler may be busy while the body comes.
+            # Else a peer that sends a byte now and then could hold the connection
+            # forever. All bytes count, but only the time in which a task waited: a
+            # handler may be busy.
             slowest = begin + limits.body_timeout / 500 + (self._taken + have) / rate - self._waited
         err = source.fill(have + more, min(until, slowest, self._last))
         now = monotonic()
@@ -295,7 +323,7 @@ class Incoming:
                 slow = f"the {self._whose}'s body is slower than the limit 'body_rate' of {rate} bytes a second"
                 return self._broken(ProtocolError(slow, 408))
             if len(source.buf) > have:
-                return None  # it has not stalled: a longer piece was waited for
+                return None  # the peer has sent something, only less than the wait was for
             if timeout is not None:
                 return err
             bound = f"the limit 'body_timeout' of {limits.body_timeout} ms"
@@ -304,4 +332,3 @@ class Incoming:
             self._left = len(source.buf)
             return None
         return self._broken(ProtocolError(f"the {self._whose}'s body is incomplete: {err}", 400))
-

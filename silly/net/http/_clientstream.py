@@ -1,4 +1,4 @@
-"""A request and its response, as the client sees them."""
+"""A request and its response, as a client's program sees them."""
 
 from __future__ import annotations
 
@@ -34,19 +34,22 @@ from ._body import Incoming
 from ._pool import BUSY, Pool, look
 
 EXPECT = 1.0
-"""Seconds that a request with ``expect: 100-continue`` waits for the server's word (RFC 9110, section 10.1.1)."""
+"""Seconds that a request with ``expect: 100-continue`` waits for the 100 before it
+sends its body (RFC 9110, section 10.1.1)."""
 PIECE = 256 * 1024
-"""Bytes of a body between two looks at whether the server has answered already."""
+"""After each so many bytes of a body, check whether the server has answered already."""
 
 _ANSWERED = "the server has answered before the request was sent"
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
 _WITH_CONTENT = frozenset(("POST", "PUT", "PATCH"))
-"""Methods whose requests say so when they have no content (RFC 9110, section 8.6)."""
+"""Methods whose requests have ``content-length: 0`` if there is no content (RFC 9110,
+section 8.6)."""
 
 
 class Bounds(NamedTuple):
-    """What bounds a request, in ms: connecting, waiting for the response's head, and everything (None: any time), which ends at
-    ``last``, a time of ``time.monotonic()``."""
+    """The time-outs of a request, in ms: to connect, to wait for the response's head,
+    and in ``total`` (None: no limit). ``last`` is when the total ends, a time of
+    ``time.monotonic()``."""
 
     connect: float
     head: float
@@ -54,40 +57,54 @@ class Bounds(NamedTuple):
     last: float = inf
 
     def starting(self, total: float | None) -> Bounds:
-        """Those of a request that begins now. ``total`` ms instead of what these say, unless it is None."""
+        """Returns the bounds of a request that begins now. ``total`` (ms) replaces the
+        total, unless it is None."""
         total = self.total if total is None else total
         return self if total is None else self._replace(total=total, last=deadline_after(total))
 
 
 class ClientStream(Incoming):
-    """A request that is being made; a context manager that closes it.
+    """A request and its response, piece by piece; ``http.request`` makes it. It closes
+    at the end of a ``with`` block.
 
-    Write the request's body, if it has one, by ``write`` and ``closewrite``; the head goes out with the first of them. Then
-    ``waitresponse`` gives ``status``, ``reason``, ``version`` and ``header``; ``read``, ``readall`` and ``pieces`` its body,
-    and they wait for the response too. Once the body was read to its end the connection serves the next request; ``close``
-    before that closes it. ``method``, ``url`` (without user and password), ``remoteaddr``.
+        stream, err = http.request("PUT", "http://127.0.0.1:8080/file")
+        if stream is not None:
+            with stream:
+                stream.write("piece by ")
+                stream.closewrite("piece")
+                body, err = stream.readall()
+
+    ``write`` and ``closewrite`` send the request's head and body. Then ``waitresponse``
+    or ``readheader`` waits for the response's head, and ``read``, ``readall`` or
+    ``pieces`` reads its body; these wait for the head too. After the end of the body,
+    the connection serves other requests; ``close`` before that closes it.
+
+    * ``method``, ``url`` (without user and password), ``remoteaddr``
+    * ``status``, ``reason``, ``version``, ``header``: the response's; ``status`` is 0
+      before
+    * ``trailer``: the trailer fields, after a chunked body was read to its end
     """
 
     _whose = "response"
     status = 0
-    """The response's status; 0 before it has come."""
+    """The response's status; 0 before the response has arrived."""
     reason = ""
     version = "HTTP/1.1"
-    """The request's until the response has come, then its own."""
+    """The request's version; the response's after that has arrived."""
     _response: Response | None = None
     _head_sent = False
     _ended = False
     _sent = False
-    """Whether all of the request has been written, after ``_ended``."""
+    """Whether all of the request has been written; ``_ended`` is set before."""
     _written = 0
     _sending = False
-    """Whether a task is within a write."""
+    """Whether a task is in a write."""
     _unsent: str | None = None
-    """Why a write failed: a part of the request may be missing, so none may follow."""
+    """Why a write failed. A part of the request may be missing, so none may follow."""
     _cut = False
-    """Whether the connection can't be used again."""
+    """Whether the connection cannot serve another request."""
     _replay: bytes | None = None
-    """All of the request, while it may have to be sent again."""
+    """The whole request, as long as it may have to be sent again."""
 
     def __init__(
         self, pool: Pool, url: Url, method: str, header: Outgoing, limits: Limits, bounds: Bounds, decode: bool
@@ -110,15 +127,15 @@ class ClientStream(Incoming):
         self._decode = decode
         self.remoteaddr = ""
 
-    # ---- the connection -----------------------------------------------------------------------------------------
+    # ---- the connection --------------------------------------------------------------
 
     def _connect(self, fresh: bool = False) -> str | None:
-        """Takes a connection of the pool; the error, or None."""
+        """Takes a connection from the pool. Returns the error, or None."""
         try:
             with Deadline(max(0.0, min(self._bounds.connect, self._remaining()))) as own:
                 got = self._pool.take(self._url, fresh)
         except BaseException:
-            self._err = self._err or errno.CLOSED  # for whoever else holds this
+            self._err = self._err or errno.CLOSED  # for another task that uses this stream
             raise
         if isinstance(got, str):
             if got in (errno.TIMEDOUT, BUSY) and scheduler.expired():
@@ -136,11 +153,11 @@ class ClientStream(Incoming):
         return None
 
     def _remaining(self) -> float:
-        """Milliseconds until the total time-out."""
+        """Milliseconds until the total time-out ends."""
         return (self._last - monotonic()) * 1000
 
     def _failed(self, phase: str, why: str) -> str:
-        """Ends it with an error that names the phase, the URL and the cause."""
+        """Ends the request; returns an error with the phase, the URL and the cause."""
         self._err = f"http {self.method} {self.url}: {phase}: {why}"
         self._drop()
         return self._err
@@ -149,11 +166,11 @@ class ClientStream(Incoming):
         conn, self._conn, self._source = self._conn, None, None
         if conn is not None:
             conn._stream.owner = nobody
-            conn._stream.abort()  # nothing that we wrote matters any more
+            conn._stream.abort()  # unsent output does not matter any more
             self._pool.leave(self._url)
 
     def _settle(self) -> None:
-        """Gives the connection back once the response has been received in full."""
+        """Gives the connection back if the whole response has been received."""
         conn = self._conn
         if conn is None or self._response is None or not self._raw_ended():
             return
@@ -169,7 +186,12 @@ class ClientStream(Incoming):
             self._pool.give(self._url, conn)
 
     def close(self) -> Result:
-        """Ends it. The connection is closed when the response was not read to its end. ``(False, err)`` when it had ended."""
+        """Ends the request. If its response was not read to the end, the connection
+        closes; else it has been given back, and the result is
+        ``(False, errno.CLOSED)``.
+
+            stream.close()
+        """
         if self._err is None:
             self._err = errno.CLOSED
         if self._conn is None:
@@ -184,14 +206,15 @@ class ClientStream(Incoming):
         self.close()
 
     def __del__(self) -> None:
-        # Finalizers run anywhere, so only a note is left; the connection's own closes it.
+        # A finalizer may run anywhere, so it only schedules a call. The connection's
+        # own finalizer closes the connection.
         if getattr(self, "_conn", None) is not None:
             scheduler.loop.post(self._pool.leave, self._url)
 
-    # ---- the request --------------------------------------------------------------------------------------------
+    # ---- the request -----------------------------------------------------------------
 
     def _head(self, whole: int | None) -> bytes:
-        """The request's head; ``whole`` is the length of the body when all of it is known."""
+        """Returns the request's head. ``whole``: the body's length, if it is known."""
         if self._expected is None and whole is None:
             self._expected = CHUNKED
         elif self._expected is None and (whole or self.method in _WITH_CONTENT):
@@ -206,7 +229,7 @@ class ClientStream(Incoming):
         return f"{self._lines}{framing}\r\n".encode("latin-1")
 
     def _refusal(self) -> str | None:
-        """Why nothing can be written."""
+        """Returns why nothing can be written, or None."""
         scheduler.check_thread("stream.write")  # before anything counts as sent
         if self._err is not None:
             return self._err
@@ -216,18 +239,20 @@ class ClientStream(Incoming):
             return self._unsent
         source = self._source
         if source is None and self._response is None:
-            raise RuntimeError(f"BUG: {self}: another task is writing to it")  # and connects anew
+            raise RuntimeError(f"BUG: {self}: another task is writing to it")  # and connects again
         if self._reused and not self._head_sent and self._conn is not None:
-            look(self._conn)  # again: the caller may have taken his time
+            look(self._conn)  # again, since time may have passed
         if not self._head_sent and source is not None and (source.err is not None or (self._reused and source.buf)):
-            # It was idle, and the server has ended it, or sent what would be taken for our answer.
+            # While it was idle, the server ended it, or sent something that would be
+            # taken for our response.
             self._drop()
             return self._connect(fresh=True)
         return self._answer()
 
     def _answer(self) -> str | None:
-        """Why nothing more of the request is sent: the server has answered (RFC 9112, section 9.3: what it wants to say may be
-        that it won't have the rest), or broken the protocol. Takes the interim responses that have come."""
+        """Takes the responses that have arrived. Returns why no more of the request is
+        sent, or None: the server has answered before it got the rest (RFC 9112, section
+        9.3), or broken the protocol."""
         try:
             if self._response is None and (self._source is None or not self._next_head(False)):
                 return None
@@ -237,7 +262,8 @@ class ClientStream(Incoming):
         return _ANSWERED
 
     def _send(self, data: bytes) -> str | None:
-        """Sends a part of the request. After an error no other is sent."""
+        """Sends a part of the request; after an error no other may follow. Returns the
+        error, or None."""
         source = self._source
         assert source is not None
         self._sending = True
@@ -250,7 +276,7 @@ class ClientStream(Incoming):
         finally:
             self._sending = False
         if self._err is not None:
-            return self._err  # closed by another task, or the server has broken the protocol
+            return self._err  # another task closed it, or the server has broken the protocol
         if err is None or self._response is not None:
             return None
         self._cut = True
@@ -261,24 +287,31 @@ class ClientStream(Incoming):
         self._unsent = err
         return err
 
-    # What the connection tells its owner, in a callback of the loop.
+    # The stream's ``Owner``: the stream calls these in a callback of the loop.
 
     def unattended(self) -> None:
-        """Something has come: perhaps the answer."""
+        """Data has arrived unread. While a task writes, it may be the response."""
         if self._sending:
             self._answer()
 
     def room(self) -> None:
-        """Nothing to do: see ``Owner``."""
+        """Does nothing: ``wants_room`` is never set."""
 
     def broken(self) -> None:
-        """Nothing to do: whoever waits has been woken."""
+        """Does nothing: the stream has woken the tasks that wait."""
 
     def write(self, data: Data) -> Result:
-        """Sends a piece of the request's body. Blocks while the server takes nothing and 1 MiB waits.
+        """Sends a piece of the request's body.
 
-        Without a Content-Length the body is chunked. ``(False, err)`` when the connection is broken, or the server has answered
-        already: ``waitresponse`` may still give what it said.
+            for piece in ("one ", "two"):
+                stream.write(piece)
+            stream.closewrite()
+
+        ``data``: bytes-like, or a str, which goes out as UTF-8. Blocks while the server
+        takes nothing and the limit ``unsent`` (1 MiB) is reached. If the header has no
+        Content-Length, the body is chunked (RFC 9112, section 7.1). Returns
+        ``(False, err)`` if the connection is broken, or the server has answered
+        already: then ``waitresponse`` may still succeed.
         """
         piece = to_bytes(data)
         why = self._refusal()
@@ -296,7 +329,8 @@ class ClientStream(Incoming):
         return OK if err is None else failure(err)
 
     def _start_body(self) -> str | None:
-        """Sends the head of a request whose body follows; with ``expect: 100-continue`` it waits for the server's word."""
+        """Sends the head of a request whose body follows. With ``expect: 100-continue``
+        it waits for the 100. Returns the error, or None."""
         head = self._head(None)
         err = self._send(head)
         if err is None and self._expect:
@@ -306,14 +340,15 @@ class ClientStream(Incoming):
             err = self._read_head(min(monotonic() + EXPECT, self._last), True)
             self._replay = None
             if err is errno.TIMEDOUT:
-                return None  # section 10.1.1: a server may know nothing of it
+                return None  # RFC 9110, section 10.1.1: a server may not know ``expect``
             if err is None and self._response is not None:
                 self._cut = True
                 return f"the server has answered {self.status} before it got the body"
         return err
 
     def flush(self) -> Result:
-        """Sends what was written so far, the head included, now."""
+        """Sends everything written so far now, the head included, instead of at the end
+        of the loop's turn. Returns ``(False, err)`` as ``write`` does."""
         why = self._refusal()
         if why is None and not self._head_sent:
             why = self._start_body()
@@ -324,10 +359,16 @@ class ClientStream(Incoming):
         return OK
 
     def closewrite(self, body: Data | None = None, trailer: Outgoing | None = None) -> Result:
-        """Ends the request, with ``body`` as its last piece. ``(False, err)`` as for ``write``, and when it had ended before.
+        """Ends the request, with ``body`` as its last piece.
 
-        ``trailer``: fields that follow a chunked body; they are left out where a content-length was given. Raises ValueError
-        for those that may not be trailers.
+            stream.closewrite("Hello")
+            status, header = stream.readheader()
+
+        ``trailer``: fields that follow the body (RFC 9110, section 6.5), which is
+        chunked then; they are left out if the header has a Content-Length. Returns
+        ``(False, err)`` as ``write`` does, and if the request has ended before, or the
+        body is not as long as the Content-Length. Raises ValueError for fields that may
+        not be trailers.
         """
         piece = b"" if body is None else to_bytes(body)
         last = LAST_CHUNK if trailer is None else last_chunk(trailer)
@@ -353,8 +394,9 @@ class ClientStream(Incoming):
         return self._send_whole(data)
 
     def _start_whole(self, size: int | None) -> str | None:
-        """Sends the head of a request whose whole body is known, and asks whether the server wants it. ``size``: its length,
-        None for a chunked one."""
+        """Sends the head of a request whose whole body is known, and waits for the 100.
+        ``size``: the body's length; None if it is chunked. Returns the error, or
+        None."""
         if self._expected is None:
             self._expected = size
         return self._start_body() if not self._head_sent else None
@@ -368,17 +410,24 @@ class ClientStream(Incoming):
             if err is None:
                 continue
             if self._replay is not None and self._source is not None and self._source.werr is not None:
-                return OK  # all of it may go out again: whoever waits for the response sees to that
+                return OK  # it may be sent again: the wait for the response does that
             return failure(err)
         self._sent = True
         return OK
 
-    # ---- the response -------------------------------------------------------------------------------------------
+    # ---- the response ----------------------------------------------------------------
 
     def waitresponse(self, timeout: float | None = None) -> Result:
-        """Waits for the head of the response: ``status``, ``reason``, ``version`` and ``header``.
+        """Waits for the response's head, which sets ``status``, ``reason``, ``version``
+        and ``header``.
 
-        ``timeout`` in ms (default: the client's ``head_timeout``); after it nothing is lost, and it may be waited for again.
+            stream.closewrite()
+            if stream.waitresponse():
+                print(stream.status, stream.header["content-type"])
+
+        ``timeout``: in ms (default: the client's ``head_timeout``). Returns
+        ``(False, err)`` if the response does not come. If only the caller's ``timeout``
+        has passed, nothing is lost, and another call may wait on.
         """
         if self._response is not None:
             return OK
@@ -389,26 +438,37 @@ class ClientStream(Incoming):
         deadline = deadline_after(self._bounds.head if timeout is None else timeout)
         err = self._read_head(min(deadline, self._last), False)
         if err is not None and self._err is None:
-            # The time is up, or a deadline's: only the caller's own time-outs leave it as it was.
+            # The time is up, or a deadline's: only the caller's own time-outs leave it
+            # as it was.
             if scheduler.expired() or (timeout is not None and self._last > monotonic()):
                 return failure(scheduler.ran_out("stream.waitresponse") if scheduler.expired() else err)
             err = self._failed("waiting for the response", self._bound(err, self._bounds.head))
         return OK if err is None else failure(self._err or err)
 
     def _bound(self, err: str, ms: float) -> str:
-        """A time-out of ``ms``, or of everything, in words."""
+        """``err`` with the time-out that has passed: ``ms``, or the total."""
         total = self._bounds.total
         if total is not None and self._last <= monotonic():
             return f"{err} (after {total:.15g} ms for everything)"
         return f"{err} (after {ms:.15g} ms)"
 
     def readheader(self, timeout: float | None = None) -> tuple[int, Header] | tuple[None, str]:
-        """``waitresponse``, and the status and header that came."""
+        """Waits for the response's head, as ``waitresponse`` does, and returns its
+        status and header.
+
+            stream.closewrite()
+            status, header = stream.readheader()
+            if status is None:
+                print("no response:", header)
+
+        Returns ``(status, header)``, or ``(None, err)``.
+        """
         ok, err = self.waitresponse(timeout)
         return (self.status, self.header) if ok else (None, str(err))
 
     def _next_head(self, proceed: bool) -> bool:
-        """Takes the heads that have arrived; whether the final response's was among them, or, with ``proceed``, a 100."""
+        """Takes the heads that have arrived. Returns whether the final response's was
+        among them, or, with ``proceed``, a 100."""
         assert self._source is not None
         response = self._responses.next(self._source.buf, proceed)
         if self._responses.interim:
@@ -420,9 +480,8 @@ class ClientStream(Incoming):
         return True
 
     def _read_head(self, deadline: float, proceed: bool) -> str | None:
-        """Reads the response's head; None, or the error: ``errno.TIMEDOUT`` alone leaves everything as it was.
-
-        ``proceed``: a 100 ends it too.
+        """Waits for the response's head; with ``proceed``, also for a 100. Returns None
+        or the error. Only ``errno.TIMEDOUT`` leaves everything as it was.
         """
         try:
             while (source := self._source) is not None and not self._next_head(proceed):
@@ -434,19 +493,20 @@ class ClientStream(Incoming):
                 if err is errno.TIMEDOUT:
                     if source.err is None:
                         return err
-                    self._replay = None  # it took nothing for so long that another try would be no better
+                    self._replay = None  # the server took nothing for so long that another try is pointless
                 if err is not None:
                     err = self._again(source.why if err is not errno.EOF and source.why else err)
                     if err is not None:
                         return err
         except ProtocolError as exc:
             return self._failed("reading the response", exc.text)
-        # Without a response another task has closed it.
+        # If there is no response, another task has closed the stream.
         return None if self._response is not None or self._source is not None else self._err or errno.CLOSED
 
     def _again(self, err: str) -> str | None:
-        """The connection is broken. A server may close an idle one just as it is used again: then the request, if it may be
-        repeated (RFC 9110, section 9.2.2), goes out once more on a new connection."""
+        """Sends the request once more on a new connection, if it may be repeated (RFC
+        9110, section 9.2.2). The old one broke: a server may close an idle connection
+        just as it is used again. Returns the error, or None."""
         replay, self._replay = self._replay, None
         if replay is None:
             hint = "; the connection had been idle, and the request may not be repeated" if self._reused else ""
@@ -456,7 +516,7 @@ class ClientStream(Incoming):
         self._responses = ResponseReader(self.limits)
         failed = self._connect(fresh=True)
         if failed is None and not self._ended:
-            failed = self._send(replay)  # a head whose body waits for the server's word
+            failed = self._send(replay)  # the head; its body waits for the 100
         elif failed is None:
             result = self._send_whole(replay)
             if not result and self._response is None:
@@ -464,11 +524,11 @@ class ClientStream(Incoming):
         return failed
 
     def _answered(self, response: Response) -> None:
-        """The final response's head has come. Raises ProtocolError for a body that can't be framed."""
+        """Takes the final response's head. Raises ProtocolError for bad framing."""
         length = response_body_length(response, self.method)
         self._response = response
         if self._sending and self._source is not None:
-            self._source._wake_writers(None)  # it may not take the rest
+            self._source._wake_writers(None)  # the server may not take the rest
         self.version, self.status, self.reason, self.header = response
         options = tokens(response.header["connection"])
         if length == UNTIL_CLOSE or "close" in options or (response.version == "HTTP/1.0" and "keep-alive" not in options):
@@ -487,8 +547,17 @@ class ClientStream(Incoming):
         return err
 
     def readall(self, limit: int | None = None, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
-        """Reads what is left of the response's body: at most ``limit`` bytes (default: the limit ``body``), content coding
-        taken off. ``(None, err)`` for a longer one, and as for ``read``."""
+        """Waits for the response and reads the rest of its body, with gzip and deflate
+        decoded if the client asked for them.
+
+            body, err = stream.readall()
+            if body is None:
+                print("no response:", err)
+
+        ``limit``: how many bytes it may have, decoded (default: the limit ``body``).
+        ``timeout``: how many ms the server may send nothing. Returns ``(body, None)``;
+        ``(None, err)`` if it is longer, or as ``read`` does.
+        """
         if self._response is None:
             ok, err = self.waitresponse(timeout)
             if not ok:

@@ -33,9 +33,7 @@ class Response:
 
     __slots__ = ("body", "header", "reason", "status", "trailer", "url", "version")
 
-    def __init__(
-        self, status: int, reason: str, version: str, header: Header, trailer: Header, body: bytes, url: str
-    ) -> None:
+    def __init__(self, status: int, reason: str, version: str, header: Header, trailer: Header, body: bytes, url: str) -> None:
         self.status = status
         self.reason = reason
         self.version = version
