@@ -117,7 +117,7 @@ class Incoming:
 
             data, err = stream.read(4)
             if data is None:
-                return
+                print("the body has fewer than 4 bytes, or:", err)
 
         Returns ``(None, err)`` if the body ends before that (``errno.EOF``; ``readall``
         still returns the rest), or if the peer sends nothing for ``timeout`` ms
@@ -141,8 +141,8 @@ class Incoming:
         """Reads the rest of the peer's body.
 
             body, err = stream.readall()
-            if body is None:
-                return
+            if body is not None:
+                print(len(body), "bytes")
 
         ``limit``: how many bytes it may have (default: the limit ``body``).
         ``timeout``: how many ms the peer may send nothing (default: the limit
@@ -171,9 +171,9 @@ class Incoming:
 
             pieces = stream.pieces()
             for piece in pieces:
-                digest.update(piece)
-            if pieces.err:  # it ended early
-                return
+                print(len(piece), "bytes")
+            if pieces.err is not None:
+                print("the body ended early:", pieces.err)
 
         Only one piece at a time is in memory; if the reader is slow, the peer has to
         wait. ``timeout``: how many ms the peer may send nothing (default: the limit

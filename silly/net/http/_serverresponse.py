@@ -276,10 +276,8 @@ class ServerResponse(Incoming):
         """Ends the response with ``size`` bytes of the open file ``fd``, from
         ``offset`` on. ``http.sendfile`` does the rest of what serving files needs.
 
-            with open(path, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                stream.respond(200, {"content-length": size})
-                stream.sendfile(file.fileno(), 0, size)
+            stream.respond(200, {"content-length": 4})
+            stream.sendfile(file.fileno(), 5, 4)
 
         ``respond`` must have announced a Content-Length of ``size``. Blocks until the
         file is sent. Returns ``(False, err)`` as ``write`` does, and if the file is

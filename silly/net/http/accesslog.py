@@ -1,8 +1,9 @@
 """Access logs: a line for each request, in the forms that other servers write.
 
-    server, err = http.listen(addr=":8080", handler=handler, accesslog="combined")
-    log = http.AccessLog("json", "/var/log/app/access.log")
+    log = http.AccessLog("json", "/var/log/access.log")
     server, err = http.listen(addr=":8080", handler=handler, accesslog=log)
+
+``accesslog="json"`` in place of a log writes to standard error.
 
 A request only appends a tuple. Every ``FLUSH`` seconds a worker thread makes lines of
 the tuples and writes them, so a slow disk delays no request. While the disk takes

@@ -118,7 +118,7 @@ def sendfile(
     """Answers the request with the file that ``path`` names below the directory
     ``root``, or with a status that says why it cannot.
 
-        def static(stream):
+        def handler(stream):
             http.sendfile(stream, stream.path, "/srv/www")
 
     * ``path``: percent-encoded, like ``stream.path``. An empty path is ``root`` itself;

@@ -152,9 +152,11 @@ class ServerStream(ServerResponse):
         """Accepts a CONNECT (RFC 9110, section 9.3.6): answers 200, and returns the
         connection, which is a tunnel from then on.
 
-            conn, err = stream.detach()
-            if conn is not None:
-                conn.write(b"Hello")
+            @router.route("CONNECT", "/{target}")
+            def tunnel(stream, target):
+                conn, err = stream.detach()
+                if conn is not None:
+                    conn.write("Hello")
 
         Returns ``(conn, None)``, or ``(None, err)`` if the request was answered before.
         The connection is closed when the handler returns. Raises ValueError for another

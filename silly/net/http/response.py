@@ -55,8 +55,9 @@ class Response:
     def json(self) -> Any:
         """Returns the body parsed as JSON (RFC 8259).
 
-            response, err = http.get("http://127.0.0.1:8080/users.json")
-            users = response.json() if response is not None else []
+            response, err = http.post("http://127.0.0.1:8080/", None, '{"name": "Ada"}')
+            if response is not None:
+                print(response.json()["name"])  # -> Ada
 
         Raises ValueError if it is not JSON.
         """

@@ -7,8 +7,7 @@
         stream.respond(200)
         stream.closewrite(f"user {id}")
 
-    router.get("/files/{path...}", lambda stream, path: ...)
-    router.websocket("/chat", chat)
+    router.get("/echo/{path...}", lambda stream, path: stream.answer(200, path))
     server, err = http.listen(addr=":8080", handler=router)
 
 A pattern is compared with the percent-decoded path, segment by segment. ``{name}``
