@@ -1,4 +1,5 @@
-"""A greenlet coroutine runtime and network stack: blocking-style handlers, no async, no callbacks, no monkey-patching.
+"""A greenlet coroutine runtime and network stack, for code in plain, blocking style:
+no async, no callbacks, no monkey-patching.
 
     import silly
 
@@ -8,7 +9,8 @@
 
     silly.run(main)
 
-After ``import silly`` alone, ``silly.task``, ``silly.time``, ``silly.net.tcp``, … load on first use.
+``import silly`` is enough: ``silly.task``, ``silly.time``, ``silly.net.tcp``, … load
+when they are first used.
 """
 
 from __future__ import annotations
@@ -45,16 +47,28 @@ _ids = itertools.count(1)
 
 
 def genid() -> int:
-    """A number that no other call in this process returns."""
+    """Returns a number that no other call in this process returns."""
     return next(_ids)
 
 
 def run(main: Callable[[], object] | None = None) -> None:
-    """Runs tasks until none is left and nothing listens; the last line of a script started with plain ``python``.
+    """Runs tasks until none is left and nothing listens.
 
-    ``main``, if given, is forked first. The first SIGINT or SIGTERM ends the process gracefully (``SystemExit(0)`` comes out
-    of here), a second one at once. Tasks that nothing can ever wake are listed, and the process ends with status 1. Called
-    inside a task it forks ``main`` and returns at once, so the same script works under ``python -m silly``.
+        def main():
+            print("hello")                  # -> hello
+
+        silly.run(main)
+
+    It is the last line of a script that is started with plain ``python``. It forks
+    ``main`` first, if one is given. Inside a task that is all it does, and it returns
+    at once, so the same script works under ``python -m silly``.
+
+    The first SIGINT or SIGTERM ends the process gracefully, as ``exit`` does:
+    ``SystemExit(0)`` comes out of ``run``. A second signal ends the process at once. If
+    nothing can ever wake the tasks that are left, they are logged, and the process ends
+    with status 1.
+
+    Raises TypeError if ``main`` can't be called.
     """
     if main is not None and not callable(main):
         raise TypeError(f"silly.run needs a function, not {type(main).__name__}")
@@ -64,8 +78,15 @@ def run(main: Callable[[], object] | None = None) -> None:
 def exit(status: int = 0) -> NoReturn:
     """Ends the process gracefully with ``status``; never returns.
 
-    Listeners close, open WebSockets send close 1001, waiting tasks get ``GreenletExit`` where they wait (so their ``with``
-    and ``finally`` blocks run), and output is flushed for at most 3 s.
+        def shut_down():
+            server.drain(10_000)
+            silly.exit()
+
+        task.fork(shut_down)
+
+    Listeners close, and open WebSockets send close 1001. Waiting tasks get
+    ``GreenletExit`` where they wait, so their ``with`` and ``finally`` blocks run.
+    Output is flushed for at most 3 s. Raises TypeError if ``status`` is not an int.
     """
     if not isinstance(status, int):
         raise TypeError(f"an exit status is an int, not {type(status).__name__}")
@@ -73,9 +94,15 @@ def exit(status: int = 0) -> NoReturn:
 
 
 def pcall(func: Callable[..., Any], *args: Any) -> tuple[bool, Any]:
-    """Calls ``func(*args)``: ``(True, its result)``, or ``(False, the traceback as text)`` if it raised an Exception.
+    """Calls ``func(*args)``, and returns what it raises instead of raising it.
 
-    GreenletExit and KeyboardInterrupt pass through: they are ends, not errors.
+        silly.pcall(int, "42")              # -> (True, 42)
+        ok, err = silly.pcall(int, "forty")
+        ok                                  # -> False
+
+    Returns ``(True, result)``, or ``(False, traceback)`` with the traceback as text if
+    ``func`` raised an ``Exception``. GreenletExit and KeyboardInterrupt pass through,
+    because they are ends and not errors.
     """
     try:
         return True, func(*args)

@@ -1,4 +1,5 @@
-"""Settings of the process (upstream: ``silly.env``): the ``--key=value`` arguments of the launcher, and what a program sets.
+"""Settings of the process: the ``--key=value`` arguments of the launcher, and what the
+program sets itself.
 
     # python -m silly app.py --port=8080
     port = int(env.get("port") or 8080)
@@ -12,12 +13,16 @@ _values: dict[str, Any] = {}
 
 
 def get(key: str) -> Any:
-    """The value of ``key`` (a ``str`` when it came from the command line), or ``None``. Keys are literal: no nesting."""
+    """Returns the value of ``key``, or None if there is none. A value from the command
+    line is a ``str``. Keys are not nested: a dot in one means nothing.
+
+        addr = env.get("addr") or "127.0.0.1:8080"
+    """
     return _values.get(key)
 
 
 def set(key: str, value: Any) -> None:
-    """Sets ``key``; ``None`` removes it."""
+    """Sets ``key`` to ``value``; None removes the key."""
     if value is None:
         _values.pop(key, None)
     else:

@@ -1,12 +1,15 @@
-"""Transport errors as constants (upstream: ``silly.errno``).
+"""The errors of the transports, as constants.
 
-``silly.net.tcp`` and ``silly.net.tls`` return these strings as ``err``. Compare with ``==`` or ``is``::
+``silly.net.tcp`` and ``silly.net.tls`` return these texts as ``err``. Compare with
+``==``:
 
-    line, err = conn.read("\\n", 1000)
-    if err == errno.TIMEDOUT: ...
+    line, err = conn.read("\\n", 10)
+    if err == errno.TIMEDOUT:
+        print("nothing came")           # -> nothing came
 
-Every other module's errors are opaque strings: log them, don't branch on them. An operating system's error
-that has no name here comes back as its own text and number, such as ``"No child processes (10)"``.
+The errors of all other modules are texts for people: log them, don't branch on them. An
+error of the operating system that has no name here is its own text and number, such as
+``"No child processes (10)"``.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ _by_code: dict[int, str] = {}
 
 def _os_error(name: str, text: str) -> str:
     code = getattr(_os_errno, "E" + name)
-    # EAGAIN and EWOULDBLOCK share a number on most systems: both names are then the same string.
+    # EAGAIN and EWOULDBLOCK share a number on most systems: both names are then the
+    # same string.
     return _by_code.setdefault(code, f"{text} ({code})")
 
 
@@ -76,7 +80,8 @@ TLS = "TLS error (10005)"
 
 
 def from_oserror(exc: OSError) -> str:
-    """The constant for an ``OSError``, or its text and number where there is none."""
+    """Returns the constant for an ``OSError``, or its text and number if there is none.
+    """
     code = exc.errno
     if isinstance(exc, TimeoutError) and code is None:
         return TIMEDOUT

@@ -1,12 +1,15 @@
-"""Log lines (upstream: ``silly.logger``), on the standard library's ``logging`` under the name ``"silly"``.
+"""Log lines, by the standard library's ``logging`` under the name ``"silly"``.
 
-``logger.info("port", 8080, {"a": 1})`` writes its arguments separated by spaces; ``logger.infof("port %s", 8080)``
-formats (only ``%s`` and ``%%``, as upstream). With no logging configured by the application, lines go to stderr as
-``2026-01-31 12:00:00.123 INFO port 8080``; an application that adds handlers to ``logging.getLogger("silly")`` or to
-the root logger gets the records instead.
+    logger.info("port", 8080, {"a": 1})
+    logger.infof("port %s", 8080)
 
-Control characters are escaped and the second and further lines of a text indented, so that text from a peer can't forge
-a line.
+``info`` writes its arguments, separated by spaces; ``infof`` formats them (with ``%s``
+and ``%%`` only). If the application configures no logging, lines go to stderr as
+``2026-01-31 12:00:00.123 INFO port 8080``. If it adds handlers to
+``logging.getLogger("silly")`` or to the root logger, these get the records instead.
+
+Control characters are escaped, and all lines of a text but the first are indented, so
+text from a peer can't forge a line.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class _Stderr(logging.StreamHandler[Any]):
-    """The last resort: writes to whatever ``sys.stderr`` is now, only where no handler is configured."""
+    """The last resort: writes to the present ``sys.stderr``, if no other handler is
+    there.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -69,12 +74,16 @@ def _format(fmt: str, args: tuple[Any, ...]) -> str:
 
 
 def getlevel() -> int:
-    """The level below which lines are dropped: ``DEBUG`` 0, ``INFO`` 1, ``WARN`` 2 or ``ERROR`` 3."""
+    """Returns the level below which lines are dropped: ``DEBUG`` 0, ``INFO`` 1,
+    ``WARN`` 2 or ``ERROR`` 3.
+    """
     return next((i for i, level in enumerate(_LEVELS) if _log.level <= level), ERROR)
 
 
 def setlevel(level: int) -> None:
-    """Drops lines below ``level`` (``logger.DEBUG`` … ``logger.ERROR``). Raises ``ValueError`` for another value."""
+    """Drops lines below ``level`` (``logger.DEBUG`` to ``logger.ERROR``). Raises
+    ValueError for any other value.
+    """
     if level not in (DEBUG, INFO, WARN, ERROR):
         raise ValueError(f"log level must be 0 (DEBUG) to 3 (ERROR), not {level!r}")
     _log.setLevel(_LEVELS[level])
@@ -99,28 +108,37 @@ def warn(*values: Any) -> None:
 
 
 def error(*values: Any) -> None:
-    """Writes the values, separated by spaces, at level ERROR."""
+    """Writes the values, separated by spaces, at level ERROR.
+
+        logger.error("no connection to", "127.0.0.1:8080")
+
+    Lines of this level are never dropped.
+    """
     _log.error("%s", " ".join(map(_text, values)))
 
 
 def debugf(fmt: str, *values: Any) -> None:
-    """Formats (``%s`` and ``%%`` only) and writes at level DEBUG."""
+    """Formats the values (``%s`` and ``%%`` only), and writes the line at level DEBUG.
+    """
     if _log.level <= logging.DEBUG:
         _log.debug("%s", _format(fmt, values))
 
 
 def infof(fmt: str, *values: Any) -> None:
-    """Formats (``%s`` and ``%%`` only) and writes at level INFO."""
+    """Formats the values (``%s`` and ``%%`` only), and writes the line at level INFO.
+    """
     if _log.level <= logging.INFO:
         _log.info("%s", _format(fmt, values))
 
 
 def warnf(fmt: str, *values: Any) -> None:
-    """Formats (``%s`` and ``%%`` only) and writes at level WARN."""
+    """Formats the values (``%s`` and ``%%`` only), and writes the line at level WARN.
+    """
     if _log.level <= logging.WARNING:
         _log.warning("%s", _format(fmt, values))
 
 
 def errorf(fmt: str, *values: Any) -> None:
-    """Formats (``%s`` and ``%%`` only) and writes at level ERROR."""
+    """Formats the values (``%s`` and ``%%`` only), and writes the line at level ERROR.
+    """
     _log.error("%s", _format(fmt, values))

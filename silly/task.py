@@ -1,19 +1,23 @@
-"""Tasks (upstream: ``silly.task``): functions that run side by side and block as they please.
-
-``fork`` puts a function on a queue; the caller goes on. Tasks run one at a time, each until it blocks: between two blocking
-calls no other task runs, so plain data needs no locks. What blocks: ``task.wait``, ``time.sleep``, ``channel.pop`` of an
-empty channel, ``read`` on any connection, ``connect``, and ``write`` past a connection's high mark. What never blocks:
-``fork``, ``wakeup``, ``time.after``, ``listen``, ``channel.push``. ``time.deadline`` bounds what blocks.
-
-``fork`` and ``wakeup`` append to one FIFO queue, which is run after every event. An exception ends its task alone, and is
-logged with its traceback. Each task starts with a copy of its forker's context variables.
+"""Tasks: functions that run side by side and may block.
 
     def greet(name):
-        time.sleep(1000)
-        print("hello", name)
+        time.sleep(100)
+        print("hello", name)            # -> hello world
 
     task.fork(greet, "world")
     silly.run()
+
+``fork`` queues a function, and the caller goes on. Tasks run one at a time, each until
+it blocks. Between two blocking calls no other task runs, so plain data needs no locks.
+
+* These block: ``task.wait``, ``time.sleep``, ``channel.pop`` of an empty channel,
+  ``read`` on any connection, ``connect``, and ``write`` when too much is unsent.
+  ``time.deadline`` bounds them.
+* These never block: ``fork``, ``wakeup``, ``time.after``, ``listen``, ``channel.push``.
+
+``fork`` and ``wakeup`` append to one queue, first in, first out. An exception ends only
+its own task, and is logged with its traceback. Each task starts with a copy of the
+context variables of the task that forked it.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ _WAIT = "task.wait"
 
 
 class Inspection(TypedDict):
-    """What ``inspect`` tells of a task."""
+    """What ``inspect`` says about a task."""
 
     name: str
     status: str
@@ -45,10 +49,19 @@ class Inspection(TypedDict):
 
 
 def fork(func: Callable[..., object], userdata: Any = None) -> Task:
-    """Starts ``func`` as a task, after the tasks that are ready now, and returns it.
+    """Starts ``func`` as a task, after the tasks that are ready now, and returns the
+    task.
 
-    ``func`` gets ``userdata`` if that isn't None, else no argument. Raises TypeError for what can't be called, and
-    RuntimeError in another thread than the loop's. ``fork`` also works as a decorator of a function without arguments.
+        def greet(name):
+            print("hello", name)            # -> hello world
+
+        task.fork(greet, "world")
+
+    ``func`` is called with ``userdata``, or without arguments if that is None. ``fork``
+    also works as a decorator of a function without arguments.
+
+    Raises TypeError if ``func`` can't be called, and RuntimeError in a thread that is
+    not the loop's.
     """
     if not callable(func):
         raise TypeError(f"task.fork needs a function, not {type(func).__name__}")
@@ -57,9 +70,13 @@ def fork(func: Callable[..., object], userdata: Any = None) -> Task:
 
 
 def wait() -> Any:
-    """Blocks until another task calls ``wakeup`` on this one, and returns the result given there.
+    """Blocks until another task calls ``wakeup`` for this one, and returns the result
+    that is given there. Raises TimeoutError when a ``time.deadline`` runs out; a
+    ``wakeup`` that comes later raises RuntimeError, because the task no longer waits.
 
-    Raises TimeoutError when a ``time.deadline`` runs out; a ``wakeup`` that comes after that is one too many, and raises.
+        me = task.running()
+        task.fork(lambda: task.wakeup(me, "done"))
+        task.wait()                         # -> "done"
     """
     if scheduler.leaving():
         raise GreenletExit
@@ -67,9 +84,10 @@ def wait() -> Any:
 
 
 def wakeup(task: Task, result: Any = None) -> None:
-    """Makes a task that is blocked in ``wait`` ready, with the value that ``wait`` returns there.
+    """Makes a task ready that is blocked in ``wait``, which returns ``result`` there.
 
-    Raises RuntimeError for a task in any other state: that is a bug in the program. Raises TypeError for what is no task.
+    Raises TypeError if ``task`` is not a task, and RuntimeError if it is in any other
+    state: that is a bug in the program.
     """
     scheduler.check_thread("task.wakeup")
     if not isinstance(task, Task):
@@ -82,24 +100,28 @@ def wakeup(task: Task, result: Any = None) -> None:
 
 
 def running() -> Task:
-    """The task that runs now: the caller. The main program counts as one."""
+    """Returns the task that runs now: the caller. The main program counts as one."""
     return scheduler.current()
 
 
 def status(task: Task) -> str | None:
-    """``"RUN"``, ``"WAIT"``, ``"READY"``, ``"SLEEP"`` (in ``time.sleep``), or None when it has finished."""
+    """Returns ``"RUN"``, ``"WAIT"``, ``"READY"`` or ``"SLEEP"`` (in ``time.sleep``), or
+    None if the task has finished. Raises TypeError if ``task`` is not a task.
+    """
     if not isinstance(task, Task):
         raise TypeError(f"task.status needs a task, not {type(task).__name__}")
     return task._status
 
 
 def readycount() -> int:
-    """How many tasks are ready to run."""
+    """Returns how many tasks are ready to run."""
     return len(scheduler.loop.ready) + len(scheduler.loop.deferred)
 
 
 def inspect() -> dict[Task, Inspection]:
-    """Every task that hasn't finished: name, status, what it waits on, where it was forked, and its stack."""
+    """Returns every task that hasn't finished, each with its name, its status, what it
+    waits for, where it was forked, and its stack.
+    """
     everyone = [*scheduler.tasks]
     if scheduler.main._status != scheduler.RUN or scheduler.loop.current is scheduler.main:
         everyone.append(scheduler.main)
@@ -121,8 +143,7 @@ def _inspect(task: Task, caller: FrameType) -> Inspection:
 
 
 def hook(create: Callable[[Task], object] | None = None, term: Callable[[Task], object] | None = None) -> None:
-    """Calls ``create(task)`` whenever a task is forked and ``term(task)`` when one ends; None removes a hook.
-
-    ``term`` runs in the task that ends, and must not block.
+    """Calls ``create(task)`` whenever a task is forked, and ``term(task)`` when one
+    ends. None removes a hook. ``term`` runs in the task that ends, and must not block.
     """
     scheduler.hook(create, term)

@@ -1,12 +1,14 @@
-"""Time (upstream: ``silly.time``). Every time is in milliseconds.
+"""Time. Every time is in milliseconds, with a resolution of 1 ms.
 
-A timer's function runs in a task of its own. Timers due together fire in the order they were set. Resolution is 1 ms.
+The function of a timer runs in a task of its own. Timers that are due together fire in
+the order in which they were set.
 
-``deadline`` bounds whatever a task does, however many calls that takes:
+``deadline`` bounds all that a task does in a block, however many calls that takes:
 
     with time.deadline(2000):
-        conn, err = tcp.connect("example.org:80")
+        conn, err = tcp.connect("example.org:8080")
         if conn is not None:
+            conn.write("hello\\n")
             line, err = conn.read("\\n")
 """
 
@@ -29,20 +31,33 @@ _loop = scheduler.loop
 
 
 def now() -> int:
-    """Milliseconds since 1970-01-01 UTC. The system's clock: it can jump."""
+    """Returns the milliseconds since 1970-01-01 UTC, by the system's clock, which can
+    jump.
+
+        begin = time.now()
+        time.sleep(10)
+        print("it took", time.now() - begin, "ms")
+    """
     return _time.time_ns() // 1_000_000
 
 
 def monotonic() -> int:
-    """Milliseconds of a clock that never goes back; its start has no meaning."""
+    """Returns the milliseconds of a clock that never goes back. Only differences mean
+    something.
+    """
     return _time.monotonic_ns() // 1_000_000
 
 
 def sleep(ms: float) -> None:
-    """Blocks the task for ``ms`` milliseconds; ``sleep(0)`` lets every other ready task go first, once.
+    """Blocks the task for ``ms`` milliseconds. Other tasks run meanwhile.
 
-    Raises ValueError for a negative or not finite time, and TimeoutError when a ``deadline`` runs out, which never ends
-    ``sleep(0)``. When the process is ending it returns at once.
+        for count in range(3):
+            print(count)
+            time.sleep(10)
+
+    ``sleep(0)`` lets every other ready task run once; no deadline ends it. If the
+    process is ending, ``sleep`` returns at once. Raises ValueError for a negative or
+    infinite time, and TimeoutError when a ``deadline`` runs out.
     """
     _check(ms)
     if scheduler.leaving():
@@ -58,29 +73,46 @@ def sleep(ms: float) -> None:
 
 
 def deadline(ms: float) -> Deadline:
-    """Bounds everything that the current task waits for in a ``with`` block: in ``ms`` milliseconds it must be done.
+    """Bounds what the current task waits for in a ``with`` block, to ``ms``
+    milliseconds in all.
 
-    When they are over, a call that waits returns its error, and so does every further one that would have to wait until the
-    block ends: ``errno.TIMEDOUT`` from connections, a text such as ``"channel.pop: the deadline of 100 ms ran out"`` from
-    others. A call that has no error in its result (``sleep``, ``task.wait``, ``silly.run``) raises TimeoutError with such a
-    text. A call that need not wait is not affected: what has arrived can still be read. Nothing is lost: what had arrived
-    stays, connections stay usable, and what a blocked ``write`` was given still goes out.
+        with time.deadline(50) as limit:
+            item, err = chan.pop()
+        err                 # -> "channel.pop: the deadline of 50 ms ran out"
+        limit.expired       # -> True
 
-    Blocks nest, and the deadline that ends first counts. Tasks that are forked in the block aren't bounded by it. The block
-    neither raises nor hides anything itself; ``with time.deadline(100) as limit`` gives an object whose ``expired`` tells
-    whether the time is over. A task that computes without waiting is not interrupted.
+    When the time is over, a call that waits returns its error, and until the block ends
+    so does every further call that would have to wait. The error is ``errno.TIMEDOUT``
+    from a connection, and a text as above from others. A call without an error in its
+    result (``sleep``, ``task.wait``, ``silly.run``) raises TimeoutError with such a
+    text.
 
-    Raises ValueError for a negative or not finite time; entering the block raises RuntimeError where there is no task.
+    A call that need not wait is not affected: what has arrived can still be read.
+    Nothing is lost: connections stay usable, and what a blocked ``write`` was given
+    still goes out. A task that computes without waiting is not interrupted. The block
+    itself neither raises nor hides anything.
+
+    Blocks nest, and the deadline that ends first counts. It does not bound tasks that
+    are forked in the block.
+
+    Raises ValueError for a negative or infinite time. Entering the block raises
+    RuntimeError if there is no task to bound.
     """
     _check(ms)
     return Deadline(ms)
 
 
 def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer:
-    """Runs ``func`` in a new task after ``ms`` milliseconds; returns what ``cancel`` takes.
+    """Runs ``func`` in a new task after ``ms`` milliseconds. Returns the timer, for
+    ``cancel``.
 
-    ``func`` gets ``userdata`` if that isn't None, else no argument (upstream passes the session). An armed timer keeps
-    the process alive.
+        timer = time.after(10, lambda: print("10 ms later"))
+
+    ``func`` is called with ``userdata``, or without arguments if that is None. A timer
+    keeps the process alive until it has fired or is cancelled.
+
+    Raises ValueError for a negative or infinite time, TypeError if ``func`` can't be
+    called, and RuntimeError in a thread that is not the loop's.
     """
     _check(ms)
     if not callable(func):
@@ -88,7 +120,8 @@ def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer
     scheduler.check_thread("time.after")
     frame = sys._getframe(1)
     call = func, userdata, frame.f_code, frame.f_lasti, copy_context()
-    # Set while the process is ending it never runs, so it must not delay the end either.
+    # A timer that is set while the process is ending never fires, so it must not delay
+    # the end either.
     return _loop.timers.add(_time.monotonic() + ms / 1000, _fire, call, internal=scheduler.exiting)
 
 
@@ -97,7 +130,9 @@ def _fire(call: tuple[Callable[..., object], Any, CodeType, int, Context]) -> No
 
 
 def cancel(timer: Timer) -> bool:
-    """Cancels a timer that ``after`` returned; False when it had fired or been cancelled before."""
+    """Cancels a timer that ``after`` returned. Returns False if it had fired, or had
+    been cancelled before. Raises TypeError for anything but a timer.
+    """
     scheduler.check_thread("time.cancel")
     if not isinstance(timer, Timer):
         raise TypeError(f"time.cancel needs what time.after returned, not {type(timer).__name__}")

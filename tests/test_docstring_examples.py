@@ -2,7 +2,8 @@
 in its docstring, and each example runs.
 
 An example is a block of Python that is indented by four spaces, with an empty line
-before it. The blocks of one docstring run one after the other, in one task. So that
+before it. (Below a first line alone Python takes that indentation away: a line of text
+must follow.) The blocks of one docstring run one after the other, in one task. So that
 they can stay short:
 
 * The public modules are there by their names (``tcp``, ``http``, ``time``, …), and
@@ -13,7 +14,8 @@ they can stay short:
   to be sent), and so on.
 * ``127.0.0.1:8080`` (or another host with that port) is a server of the test: for
   ``tcp`` one that echoes bytes, in an URL one that says hello, echoes a body, and
-  echoes WebSocket messages. Port 8443 is the same with TLS, for the name ``localhost``.
+  echoes WebSocket messages. Port 8443 is the same with TLS, for the name ``localhost``
+  (and, without HTTP, the protocol ``chat/1``).
   ``listen`` takes a free port in place of these, and then an address below it in the
   example means that listener.
 * The working directory has ``cert.pem`` and ``key.pem`` of a server, and ``ca.pem`` of
@@ -37,7 +39,7 @@ import textwrap
 import tokenize
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -93,46 +95,16 @@ too."""
 
 MISSING: set[str] = {
     "silly.Limits",
-    "silly.env.get",
-    "silly.exit",
-    "silly.logger.error",
-    "silly.net.tcp.Conn.close",
-    "silly.net.tcp.Conn.isalive",
-    "silly.net.tcp.Conn.limit",
-    "silly.net.tcp.Conn.read",
-    "silly.net.tcp.Conn.unreadbytes",
-    "silly.net.tcp.Conn.unsentbytes",
-    "silly.net.tcp.Conn.write",
-    "silly.net.tcp.Listener.close",
-    "silly.net.tcp.connect",
-    "silly.net.tcp.listen",
-    "silly.net.tls.Conn.alpnproto",
-    "silly.net.tls.Conn.peercert",
-    "silly.net.tls.Listener.reload",
-    "silly.net.tls.connect",
-    "silly.net.tls.listen",
     "silly.net.websocket.MessageWriter.write",
     "silly.net.websocket.Socket.close",
     "silly.net.websocket.Socket.pieces",
     "silly.net.websocket.Socket.read",
     "silly.net.websocket.Socket.write",
     "silly.net.websocket.connect",
-    "silly.pcall",
-    "silly.run",
-    "silly.sync.channel.Channel.close",
-    "silly.sync.channel.Channel.pop",
-    "silly.sync.channel.Channel.push",
-    "silly.sync.channel.new",
-    "silly.task.fork",
-    "silly.time.deadline",
-    "silly.time.now",
-    "silly.time.sleep",
 }
 """Functions that are called and have no example yet."""
 
 UNFIT = {
-    "silly.net.addr",
-    "silly.net.tls",
     "silly.net.websocket",
     "silly.net.websocket.Socket.pieces",
 }
@@ -297,7 +269,7 @@ class Stage:
             if speaks_http:
                 found = self.stack.enter_context(serving(web, **certs))
             else:
-                listen: Any = tls.listen if secure else tcp.listen
+                listen: Any = partial(tls.listen, alpnprotos=["chat/1"]) if secure else tcp.listen
                 found = self.stack.enter_context(check(listen(addr="127.0.0.1:0", accept=echo, **certs)))
             self._servers[secure, speaks_http] = found
         return f"{'localhost' if secure else '127.0.0.1'}:{found.port}"
@@ -411,7 +383,7 @@ class Preparation(ast.NodeTransformer):
 def made_conn(stage: Stage) -> Iterator[Any]:
     secure = stage.name.startswith("silly.net.tls")
     address = stage.address(secure, False)
-    with check(tls.connect(address, ca="ca.pem") if secure else tcp.connect(address)) as conn:
+    with check(tls.connect(address, ca="ca.pem", alpnprotos=["chat/1"]) if secure else tcp.connect(address)) as conn:
         yield conn
 
 

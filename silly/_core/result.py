@@ -1,4 +1,4 @@
-"""What fallible calls return (porting contract, "Rules of translation")."""
+"""What calls return that may fail: pairs of a value and an error."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Error(Exception):
-    """Raised by ``silly.check`` for an error pair, and where a blocked main program can never be woken."""
+    """Raised by ``silly.check`` for an error, and in the main program if nothing can
+    wake it.
+    """
 
 
 class Result(tuple[bool, str | None]):
-    """``(ok, err)``: unpacks like a pair, and is as true as its first item.
+    """``(ok, err)``: unpacks like any pair, but is true only if ``ok`` is.
 
-    So both of Lua's habits port: ``ok, err = conn.write(x)`` and ``if not conn.write(x): ...``.
+    So both habits of Lua work: ``ok, err = conn.write(x)`` and
+    ``if not conn.write(x):``.
     """
 
     __slots__ = ()
@@ -34,14 +37,14 @@ OK = Result((True, None))
 
 
 def failure(err: str) -> Result:
-    """The error pair ``(False, err)``."""
+    """Returns the error ``(False, err)``."""
     return Result((False, err))
 
 
 def check(pair: tuple[_T | None, Any]) -> _T:
-    """Returns the first item of a pair, or raises ``silly.Error(err)`` when it is ``None`` or ``False``.
-
-    Lua's ``assert(tcp.connect(addr))``, for those who prefer exceptions::
+    """Returns the first item of a pair, or raises ``silly.Error(err)`` if that is
+    ``None`` or ``False``. It is for those who prefer exceptions; in Lua it is
+    ``assert``.
 
         conn = silly.check(tcp.connect("127.0.0.1:8080"))
     """
@@ -52,8 +55,9 @@ def check(pair: tuple[_T | None, Any]) -> _T:
 
 
 class Pair(tuple[Any, Any]):
-    """``(value, None)`` or ``(None, err)``: a tuple in everything, but it explains itself
-    to a program that uses it as the value. Each function has a subclass of its own."""
+    """``(value, None)`` or ``(None, err)``: a tuple, which explains itself to a program
+    that uses it as the value. Each function has a subclass of its own.
+    """
 
     __slots__ = ()
     explanation = ""
@@ -69,9 +73,10 @@ class Pair(tuple[Any, Any]):
 
 
 def returns_pair(call: str, value: str) -> Callable[[_F], _F]:
-    """Decorates a function that returns a pair: what ``call`` returns then explains
+    """Decorates a function that returns a pair. What ``call`` returns then explains
     itself, with ``value`` as the name of the first item. Not for calls as frequent as
-    ``read``."""
+    ``read``.
+    """
     explanation = f"{call} returns a pair: {value}, err = {call}(…)"
     kind: type[Pair] = type("Pair", (Pair,), {"__slots__": (), "explanation": explanation})
 

@@ -1,4 +1,6 @@
-"""The network: ``silly.net.tcp``, ``tls``, ``http``, ``websocket``, ``addr``; each loads on first use."""
+"""The network: ``silly.net.tcp``, ``tls``, ``http``, ``websocket`` and ``addr``. Each
+loads when it is first used.
+"""
 
 from __future__ import annotations
 

@@ -164,7 +164,11 @@ class Listener:
             _loop.register(self._sock.fileno(), READ, self._on_event)
 
     def close(self) -> Result:
-        """Stops listening. Connections stay. ``(False, errno.CLOSED)`` when it was closed before."""
+        """Stops listening; connections stay open. Returns ``(False, errno.CLOSED)`` if the
+        listener was closed before.
+
+            listener.close()                    # -> (True, None)
+        """
         scheduler.check_thread("listener.close")
         sock = self._sock
         if sock is None:

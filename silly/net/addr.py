@@ -1,11 +1,12 @@
-"""Addresses as text: ``host:port`` (upstream: ``silly.net.addr``).
+"""Addresses as text: ``host:port``.
 
-    addr.parse("127.0.0.1:80")    ("127.0.0.1", "80")
-    addr.parse("[::1]:80")        ("::1", "80")
-    addr.parse(":8080")           (None, "8080")     every address of the machine, IPv4 and IPv6
-    addr.join("::1", 80)          "[::1]:80"
+    addr.parse("127.0.0.1:80")          # -> ("127.0.0.1", "80")
+    addr.parse("[::1]:80")              # -> ("::1", "80")
+    addr.parse(":80")                   # -> (None, "80")
+    addr.join("::1", 80)                # -> "[::1]:80"
 
-The transports also take ``unix:/path`` for a Unix domain socket.
+An address without a host, such as ``:80``, means every address of the machine, IPv4 and
+IPv6. The transports also accept ``unix:/path`` for a Unix domain socket.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ __all__ = ["ishost", "isv4", "isv6", "iptype", "join", "parse", "unixpath"]
 
 
 def parse(addr: str) -> tuple[str | None, str | None]:
-    """Splits into host and port; None for a part that isn't there. An IPv6 address with a port stands in brackets."""
+    """Splits an address into host and port; a part that is missing is None. An IPv6
+    address with a port stands in brackets. Returns ``(None, None)`` if a bracket is not
+    closed.
+    """
     if addr.startswith("["):
         host, bracket, rest = addr[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
@@ -27,13 +31,13 @@ def parse(addr: str) -> tuple[str | None, str | None]:
 
 
 def join(host: str | None, port: int | str) -> str:
-    """``host:port``, with brackets around an IPv6 address that has none yet."""
+    """Returns ``host:port``, with brackets around an IPv6 address that has none yet."""
     host = host or ""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 def iptype(host: str) -> int:
-    """4 or 6 for an IP address literal, else 0."""
+    """Returns 4 or 6 if ``host`` is an IP address, else 0."""
     for family, kind in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
         try:
             socket.inet_pton(family, host.partition("%")[0] if kind == 6 else host)
@@ -44,27 +48,29 @@ def iptype(host: str) -> int:
 
 
 def isv4(host: str) -> bool:
-    """Whether ``host`` is an IPv4 address literal."""
+    """Whether ``host`` is an IPv4 address."""
     return iptype(host) == 4
 
 
 def isv6(host: str) -> bool:
-    """Whether ``host`` is an IPv6 address literal."""
+    """Whether ``host`` is an IPv6 address."""
     return iptype(host) == 6
 
 
 def ishost(host: str) -> bool:
-    """Whether ``host`` is a name that must be looked up."""
+    """Whether ``host`` is a name, which must be looked up."""
     return host != "" and iptype(host) == 0
 
 
 def unixpath(addr: str) -> str | None:
-    """The path of ``unix:/path``, else None."""
+    """Returns the path of ``unix:/path``, or None for any other address."""
     return addr[5:] if addr.startswith("unix:") else None
 
 
 def socketpath(addr: str, what: str) -> str | None:
-    """``unixpath`` for a transport. Raises ValueError for a path that the system would take for something else."""
+    """``unixpath`` for a transport. Raises ValueError for an empty path or one with a
+    zero byte, which the system would understand as something else.
+    """
     path = unixpath(addr) if isinstance(addr, str) else None
     if path is not None and (not path or "\0" in path):
         raise ValueError(f"{what}: {addr!r} has no path (an address is 'unix:/path')")
@@ -72,7 +78,9 @@ def socketpath(addr: str, what: str) -> str | None:
 
 
 def endpoint(addr: str, what: str) -> tuple[str | None, int]:
-    """Host and port number for a transport. Raises TypeError or ValueError, naming ``what``, for what is no address."""
+    """Returns host and port number for a transport. Raises TypeError or ValueError,
+    naming ``what``, if ``addr`` is not an address.
+    """
     if not isinstance(addr, str):
         raise TypeError(f"{what} needs an address such as '127.0.0.1:8080', not {type(addr).__name__}")
     host, port = parse(addr)
@@ -84,7 +92,9 @@ def endpoint(addr: str, what: str) -> tuple[str | None, int]:
 
 
 def sockaddr_text(family: int, sockaddr: object) -> str:
-    """A socket's address as text; an IPv4 address that came in by an IPv6 socket is shown as IPv4."""
+    """Returns a socket's address as text. An IPv4 address that came in through an IPv6
+    socket is shown as IPv4.
+    """
     if family == socket.AF_UNIX:
         path = sockaddr.decode("utf-8", "replace") if isinstance(sockaddr, bytes) else str(sockaddr)
         return f"unix:{path}"

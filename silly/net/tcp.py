@@ -1,4 +1,4 @@
-"""TCP connections and listeners (upstream: ``silly.net.tcp``), and Unix domain sockets.
+"""TCP connections and listeners, and Unix domain sockets.
 
     def echo(conn):
         while True:
@@ -10,8 +10,9 @@
     listener, err = tcp.listen(addr="127.0.0.1:8080", accept=echo)
     conn, err = tcp.connect("127.0.0.1:8080", timeout=1000)
 
-Addresses: ``127.0.0.1:80``, ``[::1]:80``, ``name:80``, ``:80`` (listening: every address, IPv4 and IPv6), ``unix:/path``.
-Errors are the constants of ``silly.errno``; nothing that the network or the peer does raises.
+Addresses are ``127.0.0.1:80``, ``[::1]:80``, ``name:80``, ``unix:/path``, and for
+listening ``:80``: every address, IPv4 and IPv6. Errors are the constants of
+``silly.errno``. Nothing that the network or the peer does raises an exception.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ from ._stream import Stream
 __all__ = ["Conn", "Listener", "connect", "listen"]
 
 DELIMITED = 1024 * 1024
-"""The most that a read by delimiter looks through: a peer that never sends one can't fill the memory."""
+"""The most bytes that a read by delimiter looks through. A peer that never sends the
+delimiter can't fill the memory."""
 BURST = 64
-"""Reads in a row that didn't wait after which the task lets others run."""
+"""After this many reads in a row that didn't wait, the task lets others run."""
 
 Data = str | bytes | bytearray | memoryview
 """What every call that sends accepts; ``str`` goes out as UTF-8."""
@@ -46,7 +48,9 @@ _loop = scheduler.loop
 
 
 def to_bytes(data: object) -> bytes:
-    """``data`` as bytes that nobody can change. Raises TypeError for what can't be sent."""
+    """Returns ``data`` as bytes, which nobody can change. Raises TypeError for any
+    other type than those of ``Data``.
+    """
     if type(data) is bytes:
         return data
     if isinstance(data, str):
@@ -61,8 +65,11 @@ def to_bytes(data: object) -> bytes:
 
 
 class Conn:
-    """A connection. ``remoteaddr`` is the peer's address as text. A context manager that closes it; one that nobody holds
-    any more is closed too."""
+    """A connection. ``remoteaddr`` is the peer's address as text.
+
+    A ``with`` block closes it, and so does the garbage collector when nothing holds it
+    any more.
+    """
 
     __slots__ = ("__weakref__", "_burst", "_stream", "remoteaddr")
 
@@ -72,11 +79,20 @@ class Conn:
         self.remoteaddr = stream.remoteaddr
 
     def read(self, n: int | str | bytes, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
-        """Reads exactly ``n`` bytes, or up to and including a delimiter; waits at most ``timeout`` ms.
+        """Reads exactly ``n`` bytes, or up to and including a delimiter. Waits at most
+        ``timeout`` ms, without one as long as it takes.
 
-        ``(None, err)`` otherwise: ``errno.EOF`` when the peer sent less and ended, ``errno.TIMEDOUT``, ``errno.MSGSIZE`` when
-        1 MiB held no delimiter, ``errno.CLOSED`` after ``close``. What had arrived stays for the next read. A second task
-        that reads at the same time gets RuntimeError.
+            conn.write("hello\\n")
+            line, err = conn.read("\\n", 1000)   # -> (b"hello\\n", None)
+
+        Returns ``(bytes, None)``, or ``(None, err)``: ``errno.EOF`` if the peer has
+        ended and sent less, ``errno.TIMEDOUT``, ``errno.MSGSIZE`` if 1 MiB holds no
+        delimiter, ``errno.CLOSED`` after ``close``, or why the connection broke. After
+        an error what has arrived stays, for the next read.
+
+        Raises ValueError for a negative length or time-out and for an empty delimiter,
+        TypeError for an ``n`` of any other type, and RuntimeError if another task is
+        reading.
         """
         stream = self._stream
         if stream.closed:
@@ -129,8 +145,10 @@ class Conn:
         return stream.take(at + len(delimiter)), None
 
     def _breathe(self) -> bool:
-        """A reader whose buffer holds thousands of small pieces lets others run now and then. True when it did: then
-        another task may have read or closed, and the read starts again."""
+        """Lets other tasks run now and then, while the buffer holds thousands of small
+        pieces. Returns True if it did: another task may have read or closed meanwhile,
+        so the read starts again.
+        """
         self._burst += 1
         if self._burst < BURST:
             return False
@@ -139,14 +157,23 @@ class Conn:
         return True
 
     def write(self, data: Data | Iterable[Data]) -> Result:
-        """Sends ``data``, or each piece of a list of them. ``(False, err)`` when the connection is broken or closed.
+        """Sends ``data``, or every piece of a list; ``str`` is sent as UTF-8. Returns
+        ``(True, None)``, or ``(False, err)`` if the connection is broken or closed.
 
-        What a task writes is gathered and sent when it blocks. With more than 1 MiB unsent (limit ``unsent``) the call blocks
-        until the peer has taken most of it; no progress for 30 s (``write_timeout``) closes the connection with
+            ok, err = conn.write("hello\\n")     # -> (True, None)
+            conn.write([b"one ", b"two\\n"])
+
+        What a task writes is collected, and sent when the task blocks. With more than 1
+        MiB unsent (limit ``unsent``) the call blocks until the peer has taken most of
+        it. No progress for 30 s (limit ``write_timeout``) closes the connection with
         ``errno.TIMEDOUT``.
 
-        A ``time.deadline`` that runs out ends the blocking with ``errno.TIMEDOUT``, and the connection stays open: ``data`` is
-        queued and still goes out. A further write under it, past the same limit, is refused and queues nothing.
+        If a ``time.deadline`` runs out, the call stops blocking and returns
+        ``errno.TIMEDOUT``. The connection stays open, and ``data`` is still sent. A
+        further write within that deadline is refused while more than the limit is
+        unsent, and queues nothing.
+
+        Raises TypeError for data of any other type.
         """
         stream = self._stream
         if isinstance(data, (str, bytes, bytearray, memoryview)):
@@ -156,28 +183,61 @@ class Conn:
         return OK if err is None else failure(err)
 
     def close(self) -> Result:
-        """Closes the connection. What was written is still delivered, for 10 s at most (limit ``linger``), and else the peer
-        gets a reset; a blocked reader gets ``errno.CLOSED``. ``(False, errno.CLOSED)`` when it was closed before."""
+        """Closes the connection. Returns ``(False, errno.CLOSED)`` if it was closed
+        before.
+
+            conn.write("bye\\n")
+            conn.close()                        # -> (True, None)
+
+        What was written is still delivered, within 10 s (limit ``linger``); after that
+        the connection is reset. A task that is blocked in ``read`` gets
+        ``errno.CLOSED``.
+        """
         scheduler.check_thread("conn.close")
         err = self._stream.close()
         return OK if err is None else failure(err)
 
     def limit(self, size: int | None) -> None:
-        """Sets how many unread bytes may gather before reading pauses; None for the limit ``receive_mark``."""
+        """Sets how many unread bytes may arrive before reading pauses and TCP holds the
+        peer back. None means the limit ``receive_mark`` (64 KiB).
+
+            conn.limit(32 * 1024)
+
+        Raises ValueError for less than 1.
+        """
         if size is not None and size < 1:
             raise ValueError(f"conn.limit needs a positive size in bytes, not {size}")
         self._stream.set_mark(self._stream.limits.receive_mark if size is None else size)
 
     def unreadbytes(self) -> int:
-        """Bytes that arrived and were not read."""
+        """Returns how many bytes have arrived and were not read.
+
+            conn.write("hello\\n")
+            first, err = conn.read(1)
+            conn.unreadbytes()                  # -> 5
+
+        Reading pauses when they are too many; see ``limit``.
+        """
         return len(self._stream.buf)
 
     def unsentbytes(self) -> int:
-        """Bytes written that the kernel has not taken."""
+        """Returns how many bytes were written and the kernel has not taken yet.
+
+            conn.write("hello\\n")
+            conn.unsentbytes()                  # -> 6
+
+        They are sent when the task blocks.
+        """
         return self._stream.unsent
 
     def isalive(self) -> bool:
-        """Whether it is neither closed nor broken nor ended by the peer."""
+        """Returns False if the connection is closed or broken, or if the peer has ended
+        it.
+
+            conn.isalive()                      # -> True
+            conn.close()
+            conn.isalive()                      # -> False
+        """
         return self._stream.err is None and self._stream.werr is None
 
     def __enter__(self) -> Conn:
@@ -187,7 +247,8 @@ class Conn:
         self.close()
 
     def __del__(self) -> None:
-        # Finalizers run anywhere, in another thread or within the loop's own code: so only a note is left.
+        # A finalizer may run anywhere, in another thread or within the loop's own code,
+        # so it only leaves a note.
         stream: Stream | None = getattr(self, "_stream", None)
         if stream is not None and not stream.closed:
             _loop.post(forgotten, stream)
@@ -198,13 +259,17 @@ class Conn:
 
 
 def forgotten(stream: Stream) -> None:
-    """Nobody holds the connection any more. A protocol above it, which may have been forgotten with it, says goodbye."""
+    """Closes a connection that nothing holds any more. A protocol above it, which may
+    be forgotten too, first sends its goodbye.
+    """
     stream.shutdown()
     stream.close()
 
 
 def deadline_after(timeout: float) -> float:
-    """The time of ``time.monotonic()`` in ``timeout`` ms. Raises ValueError for what is no time-out."""
+    """Returns the time of ``time.monotonic()``, in seconds, that is ``timeout`` ms
+    ahead. Raises ValueError for a negative or infinite time-out.
+    """
     if not 0 <= timeout < inf:
         raise ValueError(f"a time-out is in ms, finite and not negative, not {timeout!r}")
     return monotonic() + timeout / 1000
@@ -219,12 +284,23 @@ def listen(
     *,
     limits: Limits = DEFAULT,
 ) -> tuple[Listener, None] | tuple[None, str]:
-    """Listens on ``addr``; ``accept(conn)`` runs in a task of its own for each connection.
+    """Listens on ``addr``. ``accept(conn)`` runs in a task of its own for each
+    connection.
 
-    ``(listener, None)`` or ``(None, err)``, which is logged too. ``listener.addr`` and ``.port`` tell the real port after
-    ``:0``. A connection that ``accept`` leaves open belongs to whoever holds it. ``backlog``: connections that the kernel
-    queues. A dict with these keys may be given instead. Of ``limits`` it heeds ``receive_mark``, ``unsent``,
-    ``write_timeout`` and ``linger``.
+        def greet(conn):
+            conn.write("hello\\n")
+            conn.close()
+
+        listener, err = tcp.listen(addr="127.0.0.1:8080", accept=greet)
+
+    Returns ``(listener, None)``, or ``(None, err)``, which is logged too.
+    ``listener.addr`` and ``listener.port`` are the real ones, also after port 0. If
+    ``accept`` returns and leaves the connection open, it stays open as long as
+    something holds it. ``backlog`` is how many connections the kernel queues. A dict
+    with these keys may be given in place of ``addr``.
+
+    Uses the limits ``receive_mark``, ``unsent``, ``write_timeout`` and ``linger``.
+    Raises TypeError or ValueError for invalid arguments.
     """
     assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart
     if not callable(accept):
@@ -243,10 +319,18 @@ def listen(
 def connect(
     addr: str, bind: str | Mapping[str, Any] | None = None, timeout: float | None = None, *, limits: Limits = DEFAULT
 ) -> tuple[Conn, None] | tuple[None, str]:
-    """Connects; blocks until it is done, for ``timeout`` ms at most (else as long as the system tries).
+    """Connects to ``addr``. Blocks until that is done, at most ``timeout`` ms; without
+    one as long as the system tries.
 
-    A name's IPv6 and IPv4 addresses are raced. ``bind`` is a local IP address, with or without a port. The options may be
-    given as a dict in its place: ``tcp.connect(addr, {"timeout": 1000})``. ``limits`` as for ``listen``.
+        conn, err = tcp.connect("127.0.0.1:8080", timeout=1000)
+        if conn is not None:
+            conn.write("hello\\n")
+
+    Returns ``(conn, None)`` or ``(None, err)``. If a name has several addresses, IPv6
+    and IPv4, they are raced (RFC 8305). ``bind`` is the local IP address to use, with
+    or without a port. A dict of the options may be given in its place:
+    ``tcp.connect(addr, {"timeout": 1000})``. The limits are those of ``listen``. Raises
+    TypeError or ValueError for invalid arguments.
     """
     assert not isinstance(bind, Mapping)
     check_limits(limits)

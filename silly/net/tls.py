@@ -1,10 +1,17 @@
-"""TLS connections and listeners (upstream: ``silly.net.tls``), on the byte stream that tcp uses.
+"""TLS connections and listeners, which read and write like those of ``silly.net.tcp``.
 
-    listener, err = tls.listen(addr=":8443", certs=[{"cert": PEM, "key": PEM}], accept=handler)
-    conn, err = tls.connect("example.com:443")
+    def greet(conn):
+        conn.write("hello\\n")
+        conn.close()
 
-Certificates and host names are verified by default. TLS 1.2 and 1.3 only. An ordered end of the peer (close_notify) is
-``errno.EOF``; TCP ending without one is a truncation, ``errno.TLS``. Reading and writing are those of ``silly.net.tcp``.
+    certs = [{"cert": "cert.pem", "key": "key.pem"}]
+    listener, err = tls.listen(addr="127.0.0.1:8443", certs=certs, accept=greet)
+    conn, err = tls.connect("localhost:8443", ca="ca.pem")
+
+Certificates and host names are verified by default. Only TLS 1.2 and 1.3 are spoken.
+When the peer ends properly (with close_notify), reads return ``errno.EOF``. If TCP ends
+without that, data may be missing, and they return ``errno.TLS``. The guide is
+``docs/tls.md``.
 """
 
 from __future__ import annotations
@@ -36,26 +43,38 @@ SILENCE = 1.0
 
 
 class Conn(tcp.Conn):
-    """A TLS connection: ``silly.net.tcp.Conn`` and what TLS adds."""
+    """A TLS connection: a ``silly.net.tcp.Conn``, and what TLS adds."""
 
     __slots__ = ()
 
     _stream: TlsStream
 
     def alpnproto(self) -> str | None:
-        """The protocol that ALPN chose, such as ``"http/1.1"``, or None."""
+        """Returns the protocol that was agreed on with ALPN (RFC 7301), such as
+        ``"http/1.1"``, or None.
+
+            conn.alpnproto()                    # -> "chat/1"
+        """
         return self._stream.ssl.get_alpn_proto_negotiated().decode("ascii") or None
 
     def peercert(self) -> Certificate | None:
-        """The peer's certificate: ``subject``, ``issuer``, ``names``, ``notbefore``, ``notafter``, ``serial``,
-        ``fingerprint``, ``der``. None when it gave none, as a client does that isn't asked. It was verified, unless with
-        ``verify=False``."""
+        """Returns the peer's certificate, or None if it sent none, as a client does
+        that isn't asked for one.
+
+            cert = conn.peercert()
+            if cert is not None:
+                print(cert.names)               # -> ('localhost', '127.0.0.1')
+
+        It has ``subject``, ``issuer``, ``names``, ``notbefore``, ``notafter``,
+        ``serial``, ``fingerprint`` and ``der``, and it was verified, unless
+        ``verify=False`` was given.
+        """
         cert = peer_certificate(self._stream.ssl)
         return None if cert is None else Certificate(cert)
 
 
 class Listener(_listener.Listener):
-    """A listening socket: ``silly.net.tcp``'s, and ``reload``."""
+    """A listening socket: that of ``silly.net.tcp``, and ``reload``."""
 
     _accepted: Acceptor
 
@@ -69,11 +88,17 @@ class Listener(_listener.Listener):
         verify: str | None = None,
         ciphers: str | None = None,
     ) -> Result:
-        """Uses other certificates and settings for the handshakes that begin from now on; no connection is dropped.
+        """Uses other certificates and settings for the handshakes that begin from now
+        on. No connection is dropped.
 
-        None keeps what was given before, and files are read again: ``listener.reload()`` after a renewal. ``(False, err)``
-        when something can't be used: that is logged too, and all stays as it was. Sessions of before are not resumed.
-        A dict with these keys may be given instead.
+            listener.reload()                   # -> (True, None)
+            listener.reload(alpnprotos=["chat/2", "chat/1"])
+
+        A setting that is None stays as it was, and its files are read again:
+        ``reload()`` is enough after a renewal. Returns ``(False, err)`` if something
+        can't be used; that is logged too, and everything stays as it was. Sessions from
+        before are not resumed. A dict with these keys may be given in place of
+        ``certs``.
         """
         scheduler.check_thread("listener.reload")
         if self._sock is None:
@@ -89,7 +114,9 @@ class Listener(_listener.Listener):
 
 
 class Acceptor:
-    """What a listener does with a new socket: shakes hands in a task of its own, then calls ``accept(conn)`` in it."""
+    """What a listener does with a new socket: a task of its own does the handshake, and
+    then runs ``accept(conn)``.
+    """
 
     def __init__(
         self, settings: Settings, accept: Callable[[Conn], object], limits: Limits, admission: Admission | None
@@ -103,7 +130,8 @@ class Acceptor:
         self._untold = 0
 
     def configure(self, settings: Settings) -> None:
-        """Uses ``settings`` for new connections. Raises TypeError or ValueError, and then nothing changes."""
+        """Uses ``settings`` for new connections. Raises TypeError or ValueError, and
+        then nothing changes."""
         self._configuration = Configuration(settings)
         self.settings = settings
 
@@ -124,7 +152,9 @@ class Acceptor:
         scheduler.fork(self._serve, (stream, configuration, verification), self._code, 0)
 
     def _tell_refused(self, remoteaddr: str) -> None:
-        """In a flood of them a line for each would be one more burden."""
+        """Logs at most one line in ``SILENCE`` seconds, because refusals come in
+        floods.
+        """
         now = monotonic()
         if now < self._silent_until:
             self._untold += 1
@@ -154,7 +184,7 @@ class Acceptor:
         err = verification.why or err if err is not None else configuration.client_refused(stream.ssl)
         if err is not None:
             logger.info(f"tls: {stream.remoteaddr}: handshake failed: {err}")
-            # The client may be sending still, behind what was refused: it shall read the alert, and no reset.
+            # The client may still be sending. It must get the alert, not a reset.
             stream.close(await_end=err.startswith("TLS: "))
         return err is None
 
@@ -173,16 +203,30 @@ def listen(
     ciphers: str | None = None,
     limits: Limits = DEFAULT,
 ) -> tuple[Listener, None] | tuple[None, str]:
-    """``tcp.listen`` with TLS: ``accept(conn)`` runs once the handshake is done.
+    """``tcp.listen`` with TLS: ``accept(conn)`` runs when the handshake is done, which
+    must be within 10 s (limit ``handshake_timeout``).
 
-    ``certs``: dicts with ``cert`` (the chain too) and ``key``, each PEM text or a path. The name that the client asks for
-    chooses among several, the type of key that it can use among those for the same name; without a match it is the first.
-    ``alpnprotos``: application protocols, best first; a client that offers others only is refused, one that offers nothing
-    is not. ``verify="require"`` refuses a client without a certificate of an authority of ``ca`` (PEM text or a path),
-    ``"request"`` only one with a bad certificate. ``ciphers``: those of TLS 1.2, in OpenSSL's words.
+        def greet(conn):
+            conn.write("hello\\n")
+            conn.close()
 
-    Raises TypeError or ValueError for what can't be used. Of ``limits`` it heeds ``handshake_timeout`` and those of
-    ``tcp.listen``.
+        certs = [{"cert": "cert.pem", "key": "key.pem"}]
+        listener, err = tls.listen(addr="127.0.0.1:8443", certs=certs, accept=greet)
+
+    * ``certs``: dicts with ``cert`` (the server's certificate and its issuers') and
+      ``key``, each as PEM text or a path. The name that the client asks for (SNI, RFC
+      6066, section 3) chooses among several, and among those for the same name the type
+      of key that the client can use. Without a match the first is used.
+    * ``alpnprotos``: application protocols, best first (ALPN, RFC 7301). A client that
+      offers only other protocols is refused; a client that offers none is not.
+    * ``verify``: ``"require"`` refuses a client without a certificate of an authority
+      in ``ca`` (PEM text or a path); ``"request"`` refuses only a bad certificate.
+    * ``ciphers``: those of TLS 1.2, in OpenSSL's words.
+
+    Returns ``(listener, None)``, or ``(None, err)``, which is logged too. A dict with
+    these keys may be given in place of ``addr``. Uses the limit ``handshake_timeout``
+    and those of ``tcp.listen``. Raises TypeError or ValueError for invalid arguments,
+    so also for a certificate or key that can't be used.
     """
     assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart
     if not callable(accept):
@@ -200,8 +244,10 @@ def listen_admitted(
     limits: Limits,
     admission: Admission | None,
 ) -> tuple[Listener, None] | tuple[None, str]:
-    """``listen`` for the protocols above, named ``what`` in errors. ``admission`` is asked for each connection before its
-    handshake, and told when the task that serves it has ended and its descriptor is free."""
+    """``listen`` for the protocols above, which errors call ``what``. ``admission`` is
+    asked about each connection before its handshake; its ``leave`` is called when the
+    task that serves the connection has ended and the descriptor is free.
+    """
     acceptor = Acceptor(settings, accept, limits, admission)
     return _listener.listen_as(Listener, what, addr, acceptor, backlog)
 
@@ -220,12 +266,24 @@ def connect(
     *,
     limits: Limits = DEFAULT,
 ) -> tuple[Conn, None] | tuple[None, str]:
-    """Connects and shakes hands; ``timeout`` ms bounds both (else 10 s for the handshake).
+    """Connects and does the handshake. ``timeout`` ms bounds both together; without one
+    the handshake alone is bounded, by 10 s (limit ``handshake_timeout``).
 
-    ``hostname``: the name to ask for and to verify (the host of ``addr`` if None). ``ca``: PEM text or a path of the
-    authorities to trust instead of the system's. ``cert``: a dict with ``cert`` and ``key``, to show to a server that asks.
-    ``verify=False`` takes any certificate, and is logged once. A failed handshake is ``errno.TLS``, with the reason in the
-    log. The options may be given as a dict in place of ``hostname``.
+        conn, err = tls.connect("localhost:8443", ca="ca.pem", timeout=5000)
+        if conn is not None:
+            conn.write("hello\\n")
+
+    * ``hostname``: the name to ask for and to verify; None means the host of ``addr``.
+    * ``alpnprotos``: application protocols, best first (ALPN, RFC 7301).
+    * ``ca``: PEM text or a path of the authorities to trust in place of the system's.
+    * ``cert``: a dict with ``cert`` and ``key``, for a server that asks for a
+      certificate.
+    * ``verify=False`` accepts any certificate, and a warning is logged once.
+    * ``bind``: as for ``tcp.connect``.
+
+    Returns ``(conn, None)`` or ``(None, err)``. After a failed handshake ``err`` is
+    ``errno.TLS``, and the log says why. A dict of the options may be given in place of
+    ``hostname``. Raises TypeError or ValueError for invalid arguments.
     """
     assert not isinstance(hostname, Mapping)
     conn, err = connect_explained(addr, hostname, alpnprotos, ca, verify, timeout, bind, limits, cert)
@@ -252,13 +310,13 @@ def connect_explained(
     limits: Limits = DEFAULT,
     cert: Mapping[str, Any] | None = None,
 ) -> tuple[Conn, None] | tuple[None, str]:
-    """``connect`` whose error tells why the handshake failed, for the protocols above."""
+    """``connect`` for the protocols above: its error says why the handshake failed."""
     check_limits(limits)
     configuration = _tls_client.configuration(ca, cert, verify, alpnprotos)
     try:
         attempt = _tls_client.Attempt(configuration, addr, hostname or address.parse(addr)[0] or "localhost", verify)
     except UnicodeError:
-        return None, errno.RESOLVE  # no name can be spelled so
+        return None, errno.RESOLVE  # no host can have such a name
     begin = monotonic()
     sock, err = dial(addr, bind, timeout, "tls.connect")
     if sock is None:

@@ -1,4 +1,6 @@
-"""Synchronisation between tasks: ``silly.sync.channel``."""
+"""Synchronisation between tasks: ``silly.sync.channel``, which loads when it is first
+used.
+"""
 
 from __future__ import annotations
 

@@ -1,14 +1,16 @@
-"""A queue between tasks: many push, one pops (upstream: ``silly.sync.channel``).
+"""A queue between tasks: any number of tasks push, one pops.
 
     chan = channel.new()
     task.fork(lambda: chan.push("hello"))
-    item, err = chan.pop()
+    item, err = chan.pop()              # -> ("hello", None)
 
-An item goes straight to the task that waits, else into the queue. After ``close`` what was queued can still be popped; then
-``pop`` gives ``(None, reason)``. ``None`` is no item: it would look like the end. ``""`` and ``0`` are items, so a ported
-loop says ``if item is None: break``. The queue has no bound: whoever pushes for others limits itself by ``len(chan)``.
+An item goes straight to the task that waits, or else into the queue. After ``close``
+the queued items can still be popped; then ``pop`` returns ``(None, reason)``. ``None``
+can't be pushed, because it would look like the end. ``""`` and ``0`` can, so a loop
+ends with ``if item is None: break``. The queue has no bound: a task that pushes what
+others send limits it by ``len(chan)``.
 
-``push`` and ``pop`` are upstream's modern names; ``send`` and ``recv`` are the older ones.
+``send`` and ``recv`` are the older names of ``push`` and ``pop``.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _T = TypeVar("_T")
 
 
 class Channel(Generic[_T]):
-    """See the module. ``reason`` is None while the channel is open, then what ``close`` was given."""
+    """See the module. ``reason`` is None while the channel is open, and then the reason
+    that ``close`` was given.
+    """
 
     __slots__ = ("__weakref__", "_items", "_readers", "reason")
 
@@ -40,7 +44,7 @@ class Channel(Generic[_T]):
         self.reason: Any = None
 
     def __len__(self) -> int:
-        """How many items are queued."""
+        """Returns how many items are queued."""
         return len(self._items)
 
     def __bool__(self) -> bool:
@@ -49,7 +53,10 @@ class Channel(Generic[_T]):
     def push(self, item: _T) -> Result:
         """Hands ``item`` to the task that waits in ``pop``, or queues it. Never blocks.
 
-        ``(False, reason)`` after ``close``; ``(False, "Nil data")`` for None.
+            chan.push("hello")                  # -> (True, None)
+
+        Returns ``(False, reason)`` after ``close``, and ``(False, "Nil data")`` for
+        None.
         """
         scheduler.check_thread("channel.push")
         if item is None:
@@ -65,10 +72,15 @@ class Channel(Generic[_T]):
     send = push
 
     def pop(self) -> tuple[_T, None] | tuple[None, Any]:
-        """``(item, None)``, waiting for one if need be; ``(None, reason)`` when closed and empty.
+        """Returns ``(item, None)``, and waits for an item if the queue is empty.
 
-        ``(None, "Channel is mpsc")`` when another task waits already; ``(None, "channel.pop: the deadline of 100 ms ran out")``
-        in a ``time.deadline`` that is over, and nothing is taken then.
+            chan.push("hello")
+            item, err = chan.pop()              # -> ("hello", None)
+
+        The errors: ``(None, reason)`` if the channel is closed and empty;
+        ``(None, "Channel is mpsc")`` if another task waits already;
+        ``(None, "channel.pop: the deadline of 100 ms ran out")`` when a
+        ``time.deadline`` is over, and then no item is taken.
         """
         scheduler.check_thread("channel.pop")
         if self._items:
@@ -90,14 +102,20 @@ class Channel(Generic[_T]):
     recv = pop
 
     def _put_back(self, item: Any) -> None:
-        """The task that ``item`` was handed to was ended before it could take it: the next one gets it."""
+        """Hands on an item whose task was ended before it could take it: to the next
+        task that waits, or back into the queue.
+        """
         if item is not _CLOSED and not self._readers.wake_one(item):
             self._items.appendleft(item)
 
     def close(self, reason: Any = None) -> None:
-        """Ends the channel; ``reason`` (``"channel closed"`` if None) is what ``push`` and ``pop`` give as the error.
+        """Ends the channel. ``push`` and ``pop`` return ``reason`` as their error from
+        then on, ``"channel closed"`` if it is None.
 
-        The first reason stays when it is closed twice.
+            chan.close("game over")
+            item, err = chan.pop()              # -> (None, "game over")
+
+        If a channel is closed twice, the first reason stays.
         """
         scheduler.check_thread("channel.close")
         if self.reason is None:
@@ -105,11 +123,15 @@ class Channel(Generic[_T]):
         self._readers.wake_all(_CLOSED)
 
     def clear(self) -> None:
-        """Drops what is queued."""
+        """Drops the queued items."""
         self._items.clear()
 
 
 def new() -> Channel[Any]:
-    """A new, open, empty channel, for items of any type unless it is annotated:
-    ``jobs: Channel[Job] = channel.new()``."""
+    """Returns a new, open, empty channel. Its items are of any type, unless the
+    variable is annotated.
+
+        chan = channel.new()
+        jobs: channel.Channel[str] = channel.new()
+    """
     return Channel()
