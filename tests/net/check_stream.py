@@ -577,6 +577,42 @@ class Suite:
         # What makes them run costs time: not each write does it.
         assert len(steps) <= 100 * len(data) // _output.FAIR_SHARE + 10
 
+    def test_write_nowait(self, pair: Pair) -> None:
+        """It never waits, whatever is unsent and whatever time is left; and it gives the error that ``write`` does."""
+        conn, peer = pair()
+        stream = conn._stream
+        assert stream.write_nowait(b"at once") is None
+        assert stream.unsent == 0  # the main program may be a REPL
+        assert Job(lambda: (stream.write_nowait(b" and "), stream.unsent > 0)).result() == (None, True)
+        data = b"x" * (4 * MIB)
+
+        def write() -> tuple[Any, ...]:
+            with time.deadline(20):
+                assert conn.write(data) == (False, errno.TIMEDOUT)
+                unsent = stream.unsent
+                assert conn.write("refused") == (False, errno.TIMEDOUT)
+                assert stream.unsent == unsent
+                return stream.write_nowait(b"the end"), stream.unsent > unsent
+
+        assert Job(write).result() == (None, True)
+        assert peer.read(12 + len(data) + 7) == (b"at once and " + data + b"the end", None)
+        conn.close()
+        assert stream.write_nowait(b"late") == errno.CLOSED
+        assert stream.unsent == 0
+
+    def test_a_writer_does_not_wait_when_the_process_ends(self, pair: Pair) -> None:
+        conn, _ = pair()
+
+        def write() -> Any:
+            scheduler.exiting = True
+            try:
+                return conn.write(b"x" * (4 * MIB))
+            finally:
+                scheduler.exiting = False
+
+        assert Job(write).result() == (False, errno.CLOSED)
+        assert conn.unsentbytes() > 0
+
     def test_small_pieces_while_the_peer_is_slow(self, pair: Pair) -> None:
         conn, peer = pair()
         large = b"x" * MIB

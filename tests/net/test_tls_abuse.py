@@ -254,6 +254,41 @@ def test_a_client_has_no_tickets_to_give(logs: Any) -> None:
         assert conn.read(1, WITHIN) == (None, errno.TLS)
 
 
+@pytest.mark.parametrize("size", [1, 20_000, 100_000])
+@pytest.mark.parametrize("waits", [True, False])
+def test_data_that_openssl_refuses(size: int, waits: bool, logs: Any) -> None:
+    """A record may be missing now, so the connection is over."""
+    logs.expect("INFO tls: .*: TLS: ")
+    with victim() as (conn, _):
+        stream = conn._stream
+
+        class Refusing:
+            def send(self, data: bytes) -> int:
+                raise SSL.Error([("SSL routines", "", "no room for it")])
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(ssl, name)
+
+        ssl, stream.ssl = stream.ssl, Refusing()
+        write = stream.write if waits else stream.write_nowait
+        assert spawn(lambda: write(b"x" * size)).pop() == ((errno.TLS,), None)
+        assert stream.sock is None
+        assert conn.read(1, WITHIN) == (None, errno.TLS)
+        assert conn.write("x") == (False, errno.TLS)
+    assert len(logs.lines) == 1
+
+
+@pytest.mark.parametrize("size", [1, 20_000, 100_000])
+def test_what_openssl_still_has_to_send_goes_out_first(size: int) -> None:
+    """All of it, and what was written behind it is whole."""
+    with victim() as (conn, forger):
+        before = b"a" * 5_000
+        conn._stream.ssl.send(before)
+        sending = spawn(lambda: conn.write(b"b" * size))
+        assert forger.read(len(before) + size) == before + b"b" * size
+        assert joined(sending) == (True, None)
+
+
 # ---- ends -----------------------------------------------------------------------------------------------------------
 
 
