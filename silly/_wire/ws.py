@@ -84,6 +84,7 @@ class MessageReader:
         "_masked",
         "_most",
         "_size",
+        "close",
         "fast_limit",
         "mode",
         "opcode",
@@ -97,6 +98,9 @@ class MessageReader:
         self._between = _BETWEEN_MESSAGES if inflater is None else _BETWEEN_COMPRESSED
         self._first = self._between
         """The first bytes that a frame may have now."""
+        self.close: tuple[int, str] | None = None
+        """Code and reason of the close frame that ``next`` has returned; 1005 when it had
+        none. What comes after it means nothing."""
         self.mode = WHOLE
         self._most: float = limits.message
         """The longest message, in bytes."""
@@ -198,7 +202,7 @@ class MessageReader:
                 return BINARY, payload
             if first & 0x08:
                 if first == FIN | CLOSE:
-                    parse_close(payload)
+                    self.close = parse_close(payload)
                 return first & 0x0F, payload
             message = self._fragment(first, payload)
             if message is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from errno import EINVAL, ENOSYS, EOPNOTSUPP
 from threading import get_ident
 from time import monotonic
@@ -44,11 +44,11 @@ class Owner(Protocol):
         """``wants_room`` was set, and little output is left: what is written now goes out before what writers add."""
 
     def broken(self) -> None:
-        """Nothing can be sent any more. Who was blocked in the stream has been woken."""
+        """The stream has failed, or was closed: nothing can be sent any more. Every task
+        that was blocked in the stream has been woken."""
 
-
-def nobody() -> None:
-    return None
+    def said_goodbye(self) -> None:
+        """The process is ending, and the peer was sent ``goodbye``."""
 
 
 def _shortened(missing: int) -> str:
@@ -92,9 +92,9 @@ class Output(Gathered):
         self.closed = False
         self.why = ""
         """Of a connection that broke: how, in words."""
-        self.owner: Callable[[], Owner | None] = nobody
-        """Gives whom to tell of data that arrives while nobody waits for it. A weak reference, else a forgotten connection
-        would live for ever."""
+        self.owner: Owner | None = None
+        """The loop holds the stream, and the stream its owner: so an owner must not hold a
+        public object whose finalizer closes the connection."""
         self.wants_room = False
         """Whether to tell the owner once when the kernel has taken most of the output that it refused."""
         self._all_dirty = _loop.dirty
@@ -389,9 +389,8 @@ class Output(Gathered):
 
     def _tell_room(self) -> None:
         self.wants_room = False
-        owner = self.owner()
-        if owner is not None:
-            owner.room()
+        if self.owner is not None:
+            self.owner.room()
 
     def _block(self) -> None:
         """The kernel refuses output: waits for it, within the limit ``write_timeout`` without progress."""
@@ -439,9 +438,8 @@ class Output(Gathered):
             writers.wake_all(value)
 
     def _tell_owner(self) -> None:
-        owner = self.owner()
-        if owner is not None:
-            owner.broken()
+        if self.owner is not None:
+            self.owner.broken()
 
     def _explain(self, err: str) -> None:
         if not self.why:

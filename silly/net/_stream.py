@@ -170,9 +170,8 @@ class Stream(Output):
         if size >= self.mark:
             self._paused = True
             self._interest()
-        owner = self.owner()
-        if owner is not None:
-            owner.unattended()
+        if self.owner is not None:
+            self.owner.unattended()
 
     def _ended(self) -> None:
         """The peer's data has ended."""
@@ -206,6 +205,8 @@ class Stream(Output):
         goodbye, self.goodbye = self.goodbye, None
         if goodbye is not None and self.werr is None:
             self.write_nowait(goodbye)
+            if self.owner is not None:
+                self.owner.said_goodbye()
 
     def _interest(self) -> None:
         """Makes the registration match the state; without interest there is none."""

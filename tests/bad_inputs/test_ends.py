@@ -252,7 +252,7 @@ def test_ping_flood(role: Role, way: Way, logs: Any) -> None:
     logs.expect(LOG + ".*control_frames")
     with role(way, SHORT) as (sock, peer):
         writing = spawn(lambda: sock.write(b"x" * 16 * MIB))
-        until(lambda: sock.conn.unsentbytes() > MIB and sock._stream.blocked)
+        until(lambda: sock.conn.unsentbytes() > MIB and sock._session.stream.blocked)
         unsent = sock.conn.unsentbytes()
         peer.send(peer.frame(FIN | PING, b"p" * 125) * 300)
         count = 0

@@ -76,7 +76,7 @@ def test_cve_2026_54274_what_is_reserved_follows_what_arrives(sent: int, role: R
                 peer.send(data[at : at + 8 * KIB])
                 turn()
             turn(5)
-            arrived = len(sock._messages.partial(sock.conn._stream.buf))
+            arrived = len(sock._session.messages.partial(sock.conn._stream.buf))
         assert arrived == sent
         assert memory.held < 9 * sent + 128 * KIB
         peer.close()

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import CellType, FrameType
 from typing import Any
 
 import pytest
@@ -333,7 +334,8 @@ def test_an_interrupt_within_a_compressed_write(where: str, monkeypatch: pytest.
         other = upgraded.pop()
         assert sock.write("first " * 100, "text")
         assert one(other) == ("first " * 100, "text")
-        owner, name = (type(sock._deflater), "compress") if where == "compress" else (type(sock), "_send_frames")
+        session = sock._session
+        owner, name = (type(session.deflater), "compress") if where == "compress" else (type(session), "_send_frames")
         real = getattr(owner, name)
 
         def interrupted(*args: Any) -> Any:
@@ -609,7 +611,7 @@ def test_held_back_pong_is_the_newest(side: Side) -> None:
     """While the kernel refuses output only the newest pong is kept, and goes out then."""
     with side(SHORT) as (sock, peer):
         writing = spawn(lambda: sock.write(b"x" * 16 * MIB))
-        until(lambda: sock._stream.blocked and sock.conn.unsentbytes() > MIB)
+        until(lambda: sock._session.stream.blocked and sock.conn.unsentbytes() > MIB)
         for i in range(50):
             peer.put(FIN | PING, b"%d" % i)
         for i in range(50):
@@ -862,7 +864,7 @@ def test_close_when_the_reader_has_just_been_woken(pair: Any, sent: str) -> None
         peer.put_close(1001)
 
     closing = ahead_of_reader(sock.conn, sock.close)
-    until(lambda: sock._closed)
+    until(lambda: sock._session.state == "closed")
     if sent == "message":
         assert peer.get_close() == (1000, "")
         peer.put_close(1001)
@@ -1052,6 +1054,56 @@ def test_forgotten_client_is_closed(typed: bool) -> None:
         gc.collect()
         assert read(other) == (b"\x03\xe9", "close")
         upgraded.release()
+
+
+@pytest.mark.parametrize("how", ["idle", "in pieces", "in a message", "unread"])
+def test_a_forgotten_socket_is_closed_by_its_count_of_references(how: str) -> None:
+    """Nothing that the loop holds, holds it: neither what reads in pieces nor timers. And then nothing is left of it."""
+    upgraded = Upgraded()
+    with serving(upgraded.handler) as server:
+        other = check(websocket.connect(f"ws://127.0.0.1:{server.port}"))
+        far = upgraded.pop()
+        session = other._session
+        gc.collect()
+        gc.disable()
+        try:
+            if how == "in pieces":
+                with far.message() as message:
+                    message.write("begun")
+                    message.flush()
+                    pieces = other.pieces(WITHIN)
+                    assert next(pieces) == b"begun"
+                    assert session.pieces is not None
+                    del pieces
+            elif how == "in a message":
+                message = other.message()
+                del message
+            elif how == "unread":
+                far.write("unread", "text")
+                until(lambda: session.unread is not None)
+            del other
+            while (got := far.read(WITHIN)) != (b"\x03\xe9", "close"):
+                assert got[0] is not None
+            far.close()
+            until(lambda: session.stream.sock is None)
+            assert [each for each in gc.get_referrers(session) if not isinstance(each, FrameType | CellType)] == []
+        finally:
+            gc.enable()
+        upgraded.release()
+
+
+def test_what_a_user_sees_of_a_socket() -> None:
+    """No method that only the library may call."""
+    names = {name for name in dir(websocket.Socket) if not name.startswith("_")}
+    assert names == {
+        *("read", "write", "pieces", "message", "close"),
+        *("conn", "stream", "subprotocol", "compression", "latency"),
+        *("closecode", "closereason", "cause", "partial"),
+    }
+    for name in names:
+        assert getattr(websocket.Socket, name).__doc__
+    assert {name for name in dir(websocket.Pieces) if not name.startswith("_")} == {"err", "typ"}
+    assert {name for name in dir(websocket.MessageWriter) if not name.startswith("_")} == {"err", "write", "flush"}
 
 
 @pytest.mark.parametrize("cycle", [False, True])

@@ -137,7 +137,7 @@ def test_ours_first(side: Side, how: str, answer: str) -> None:
             check_wire(peer, OURS)
             peer.close()
         joined(doing)
-        until(lambda: sock._stream.sock is None)
+        until(lambda: sock._session.stream.sock is None)
         answered = answer.startswith("answers") or answer == "closes too"
         if how == "write, nobody reads" and answer == "answers after data":
             answered = False  # past 64 KiB nobody looks
@@ -181,7 +181,7 @@ class Busy:
             if state in ("writes", "waits its turn", "blocked control frame") and not self.blocked:
                 self.blocked = True
                 self.tasks.append(spawn(lambda: sock.write(bytes(32 * MIB))))
-                until(lambda: sock._stream.blocked and sock.conn.unsentbytes() > MIB)
+                until(lambda: sock._session.stream.blocked and sock.conn.unsentbytes() > MIB)
             if state == "reads":
                 self.tasks.append(spawn(sock.read))
             elif state == "pieces":
@@ -227,7 +227,7 @@ def test_theirs_first(side: Side, state: str) -> None:
         assert sock.cause == "closed by the peer: 3001 'theirs'"
         if state == "reads":
             assert joined(busy.tasks.pop(0)) == (b"\x0b\xb9theirs", "close")
-        until(lambda: sock._stream.sock is None)
+        until(lambda: sock._session.stream.sock is None)
         errors = busy.errors()
         assert len(errors) <= 1
         assert errors <= {CLOSED, sock.cause}
@@ -325,7 +325,7 @@ def test_reset(side: Side, when: str, blocked: bool) -> None:
         errors = busy.errors()
         assert len(errors) <= 1
         sock.close()
-        until(lambda: sock._stream.sock is None)
+        until(lambda: sock._session.stream.sock is None)
         theirs = when in ("after their close", "after both")
         assert sock.closecode in ((3001, 1006) if theirs else (1006,))
         if any(typ == "close" for data, typ in seen if data is not None):
@@ -372,7 +372,7 @@ def test_both_ends(first: str, how: str, traffic: bool) -> None:
         assert {joined(each) for each in writers} <= {CLOSED}
         assert (server.closecode, client.closecode) == (3000, 3000)
         for sock in ends.values():
-            until(lambda sock=sock: sock._stream.sock is None)
+            until(lambda sock=sock: sock._session.stream.sock is None)
 
 
 def test_a_flood_after_a_close_written_by_hand(side: Side) -> None:
@@ -386,7 +386,7 @@ def test_a_flood_after_a_close_written_by_hand(side: Side) -> None:
                 turn()
 
         flooding = spawn(flood)
-        until(lambda: sock._stream.sock is None)
+        until(lambda: sock._session.stream.sock is None)
         assert (sock.closecode, sock.cause) == (1006, UNANSWERED)
         joined(flooding)
         assert sock.conn.unreadbytes() < 128 * 1024

@@ -302,7 +302,7 @@ def test_against_a_raw_peer(side: Side, seed: int, end: str, compressed: bool) -
         sock.close()
         assert errors <= {told}, (errors, told)
         assert sock.cause is not None
-        until(lambda: sock._stream.sock is None)
+        until(lambda: sock._session.stream.sock is None)
         raw.received.check(sent, False)
         received.check({}, False)
         if end in ("ours", "reset"):

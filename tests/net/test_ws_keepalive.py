@@ -63,7 +63,7 @@ def next_ping(peer: Peer) -> bytes:
 
 
 def pings(sock: Any) -> int:
-    return sock._keepalive._count
+    return sock._session.keepalive._count
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def test_pings_go_out_and_pongs_count_whatever_the_handler_does(side: Side, busy
 
 def test_no_keepalive(side: Side) -> None:
     with side({**STRICT, "ping_interval": 0}) as (sock, peer):
-        assert sock._keepalive._timer is None
+        assert sock._session.keepalive._timer is None
         peer.silent()
         peer.put(FIN | PING, "theirs")
         assert peer.get() == (FIN | PONG, b"theirs")
@@ -217,7 +217,7 @@ def test_a_pong_that_stands_behind_unread_data(side: Side) -> None:
     frames = 40
     with side({"ping_interval": 50, "pong_timeout": 200, "close_timeout": 50}) as (sock, peer):
         peer.send(b"".join(peer.frame(FIN | BINARY, bytes((i,)) * 4096) for i in range(frames)))
-        until(lambda: sock._stream.paused)
+        until(lambda: sock._session.stream.paused)
         until(lambda: pings(sock) >= 10)
         assert sock.cause is None
         with answering(peer):
@@ -234,7 +234,7 @@ def test_output_that_the_kernel_refuses_is_not_pinged(side: Side) -> None:
         until(lambda: pings(sock) == 1)
         writing = spawn(lambda: sock.write(b"x" * 16 * MIB))
         ticks = 0
-        tick = type(sock._keepalive).tick
+        tick = type(sock._session.keepalive).tick
 
         def counted(keepalive: Any, it: Any) -> None:
             nonlocal ticks
@@ -242,8 +242,8 @@ def test_output_that_the_kernel_refuses_is_not_pinged(side: Side) -> None:
             tick(keepalive, it)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(sock._keepalive), "tick", counted)
-            until(lambda: sock._stream.blocked)
+            patch.setattr(type(sock._session.keepalive), "tick", counted)
+            until(lambda: sock._session.stream.blocked)
             count = pings(sock)
             until(lambda: ticks >= 10)
             assert pings(sock) == count
@@ -339,7 +339,7 @@ def test_write_timeout_names_itself_to_everybody(side: Side) -> None:
         until(lambda: pings(sock) >= 1)
         reading = spawn(sock.read)
         writing = [spawn(lambda: sock.write(b"x" * 16 * MIB)) for _ in range(3)]
-        until(lambda: sock._stream.blocked)
+        until(lambda: sock._session.stream.blocked)
         writing.append(spawn(lambda: sock.write("small", "text")))
         blocked = [spawn(lambda: sock.write("x", "ping")) for _ in range(3)]
         results = [joined(each) for each in writing + blocked]
@@ -362,7 +362,7 @@ def test_a_peer_that_ends_while_nobody_reads(side: Side) -> None:
         data, err = sock.read()
         assert data is None
         assert errno.EOF in err
-        until(lambda: sock._stream.sock is None)
+        until(lambda: sock._session.stream.sock is None)
 
 
 def test_a_peer_that_ends_behind_unread_data(side: Side) -> None:
@@ -370,9 +370,9 @@ def test_a_peer_that_ends_behind_unread_data(side: Side) -> None:
     with side(STRICT) as (sock, peer):
         peer.put(FIN | TEXT, "last words")
         peer.half_close()
-        until(lambda: sock._stream.err is not None)
+        until(lambda: sock._session.stream.err is not None)
         ticks = set()
-        until(lambda: ticks.add(sock._keepalive._timer.when) or len(ticks) > 5)
+        until(lambda: ticks.add(sock._session.keepalive._timer.when) or len(ticks) > 5)
         assert sock.cause is None
         assert sock.read() == ("last words", "text")
         assert errno.EOF in sock.read()[1]
@@ -383,7 +383,7 @@ def test_what_had_arrived_is_read_after_the_peer_was_given_up(logs: Any) -> None
     with server_side({"ping_interval": 20, "pong_timeout": 100}) as (sock, peer):
         peer.put(FIN | TEXT, "one")
         peer.put(FIN | BINARY, "two")
-        until(lambda: sock._stream.sock is None)
+        until(lambda: sock._session.stream.sock is None)
         assert sock.closecode == 1011
         assert sock.write("x") == (False, f"the connection with {sock.conn.remoteaddr} was given up: {sock.cause}")
         assert sock.read() == ("one", "text")
@@ -396,9 +396,9 @@ def test_a_reset_while_reading_pauses_is_seen_by_keepalive() -> None:
     with server_side({"receive_mark": 1000, "ping_interval": 20, "pong_timeout": 60_000}) as (sock, peer):
         peer.put(FIN | BINARY, bytes(900))
         peer.put(FIN | BINARY, bytes(900))
-        until(lambda: sock._stream.paused)
+        until(lambda: sock._session.stream.paused)
         peer.reset()
-        until(lambda: sock._stream.sock is None)
+        until(lambda: sock._session.stream.sock is None)
         assert sock.read() == (bytes(900), "binary")
         data, err = sock.read(WITHIN)
         while data is not None:
@@ -435,7 +435,7 @@ def test_only_our_own_pongs_are_hidden(side: Side, looked: bool) -> None:
             )
         )
         if looked:
-            until(lambda: len(sock._taken) == 7)
+            until(lambda: len(sock._session.taken) == 7)
         got = []
         while got[-1:] != [("end", "text")]:
             got.append(sock.read(WITHIN))
@@ -512,7 +512,7 @@ def test_a_forgotten_client_says_1001_and_leaves_nothing(unread: bool) -> None:
         next_ping(peer)
         if unread:
             peer.put(FIN | TEXT, "x")
-            while sock._unread is None or sock._unread.timer is None:
+            while sock._session.unread is None or sock._session.unread.timer is None:
                 turn()
         del sock, err
         gc.collect()

@@ -58,13 +58,13 @@ def begun(sock: Any, peer: Any, size: int, come: int) -> tuple[bytes, bytes, Any
 
 def received(sock: Any) -> int:
     """How many bytes of the large message that arrives are there."""
-    payload = sock._messages.payload
-    return 0 if payload is None else len(payload.so_far()) + len(sock._stream.buf)
+    payload = sock._session.messages.payload
+    return 0 if payload is None else len(payload.so_far()) + len(sock._session.stream.buf)
 
 
 def time_out(sock: Any, reading: Job) -> None:
     """The time of the reader is over."""
-    sock._stream._wake_reader(errno.TIMEDOUT)
+    sock._session.stream._wake_reader(errno.TIMEDOUT)
     assert reading.result() == (None, errno.TIMEDOUT)
 
 
@@ -145,9 +145,9 @@ def test_it_is_received_where_it_stays(side: Side) -> None:
     """Once begun, none of it passes the buffer."""
     with side() as (sock, peer):
         data, rest, reading = begun(sock, peer, MIB, 100_000)
-        assert sock._stream._payload is sock._messages.payload
+        assert sock._session.stream._payload is sock._session.messages.payload
         sending = spawn(lambda: peer.send(rest))
-        while sock._messages.payload is not None and sock._messages.payload.left:
+        while sock._session.messages.payload is not None and sock._session.messages.payload.left:
             assert sock.conn.unreadbytes() == 0
             turn()
         assert reading.result() == (data, "binary")
@@ -160,7 +160,7 @@ def test_what_is_only_announced_fills_no_memory(any_side: Side) -> None:
         peer.send(peer.frame(FIN | BINARY, length=(2**63 - 1).to_bytes(8, "big")) + b"x" * 20_000)
         reading = Job(lambda: sock.read(WITHIN)).blocked()
         until(lambda: received(sock) == 20_000)
-        payload = sock._messages.payload
+        payload = sock._session.messages.payload
         with payload.room() as room:
             assert len(room) <= 8 * 20_000
         assert payload.left == 2**63 - 1 - len(payload.so_far())
@@ -300,7 +300,7 @@ def test_the_end_after_a_time_out_and_pieces(side: Side) -> None:
         time_out(sock, reading)
         peer.send(rest[:99])
         peer.half_close()
-        until(lambda: sock._stream.err is not None)
+        until(lambda: sock._session.stream.err is not None)
         pieces = sock.pieces(WITHIN)
         assert b"".join(pieces) == data[:70_100]
         assert "ended without a closing handshake" in str(pieces.err)
@@ -333,12 +333,12 @@ def test_we_end_in_the_middle(any_side: Side, how: str) -> None:
                 assert "deadline of 1 ms" in sock.read()[1]
             assert sock.partial == data[:70_001]
         if how in ("killed", "deadline"):
-            assert sock._stream._payload is None
+            assert sock._session.stream._payload is None
             sending = spawn(lambda: peer.send(rest))
             assert sock.read(WITHIN) == (data, "binary")
             joined(sending)
             return
-        ending = spawn({"close": sock.close, "conn.close": sock.conn.close, "abort": sock._stream.abort}[how])
+        ending = spawn({"close": sock.close, "conn.close": sock.conn.close, "abort": sock._session.stream.abort}[how])
         assert reading.result() == (None, CLOSED)
         if how == "close":
             assert peer.get_close() == (1000, "")
@@ -380,11 +380,11 @@ def test_data_that_comes_before_a_reader_runs_whose_time_ran_out(side: Side) -> 
             return pieces.err
 
         going = spawn(go_on)
-        sock._stream._wake_reader(errno.TIMEDOUT)
+        sock._session.stream._wake_reader(errno.TIMEDOUT)
         # The first has not run, and will not before what the second waits for has come.
         waiting = scheduler.loop.ready.pop()
         assert waiting is reading.task
-        until(lambda: sock._stream._reader is not None)
+        until(lambda: sock._session.stream._reader is not None)
         sending = spawn(lambda: peer.send(rest))
         until(lambda: sum(map(len, got)) > 100_000)
         scheduler.loop.ready.append(waiting)
@@ -398,7 +398,7 @@ def test_another_task_reads_on_before_a_reader_runs_whose_time_ran_out(any_side:
     with any_side() as (sock, peer):
         data, rest, reading = begun(sock, peer, 300_000, 70_001)
         going = spawn(lambda: sock.read(WITHIN))
-        sock._stream._wake_reader(errno.TIMEDOUT)
+        sock._session.stream._wake_reader(errno.TIMEDOUT)
         assert reading.result() == (None, errno.TIMEDOUT)
         sending = spawn(lambda: peer.send(rest))
         assert joined(going) == (data, "binary")
@@ -431,13 +431,13 @@ def test_a_fault_behind_one_that_came_whole_waits_for_the_reader(side: Side, log
         peer.send(rest)
         ready = scheduler.loop.ready
         # The loop's part: nobody else runs meanwhile.
-        while sock._stream._reader is not None:
-            sock._stream.on_event(READ)
+        while sock._session.stream._reader is not None:
+            sock._session.stream.on_event(READ)
             peer.conn._stream.flush() if not peer.conn._stream.blocked else peer.conn._stream.on_event(WRITE)
         assert ready.pop() is reading.task
-        assert sock._messages.payload.left == 0
+        assert sock._session.messages.payload.left == 0
         peer.send(peer.frame(FIN | 0x03))
-        until(lambda: sock._taken)  # more than the mark: nothing behind it is taken
+        until(lambda: sock._session.taken)  # more than the mark: nothing behind it is taken
         turn(3)
         assert sock.closecode is None
         ready.append(reading.task)
@@ -520,12 +520,12 @@ def test_the_fragments_of_a_large_message(any_side: Side, size: int, typ: str) -
 def test_control_frames_pass_between_fragments_of_a_message_that_is_sent(any_side: Side) -> None:
     """While the peer reads slowly: no more than what is sent together lies before a pong, beside what is unsent."""
     with any_side({"unsent": FRAGMENT}) as (sock, peer):
-        sock._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 * KIB)
+        sock._session.stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 * KIB)
         peer.conn._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * KIB)
         peer.conn._stream.set_mark(KIB)
         data = OCTETS
         writing = Job(lambda: sock.write(data)).blocked()
-        assert sock._stream.unsent <= 4 * (FRAGMENT + KIB) + 2 * FRAGMENT
+        assert sock._session.stream.unsent <= 4 * (FRAGMENT + KIB) + 2 * FRAGMENT
         pinging = spawn(lambda: sock.write("ping", "ping"))
         got, pings = b"", []
         while len(got) < len(data):

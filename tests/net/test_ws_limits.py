@@ -108,7 +108,7 @@ def test_control_frames(side: Side, reads: bool, logs: Any) -> None:
     logs.expect(f"{text} by a peer that doesn't read: close 1008$")
     with side({"control_frames": 5, "linger": 200}) as (sock, peer):
         writing = spawn(lambda: sock.write(bytes(32 * MIB)))
-        until(lambda: sock._stream.blocked)
+        until(lambda: sock._session.stream.blocked)
 
         def read_all() -> Any:
             while (got := sock.read())[0] is not None:
@@ -233,7 +233,7 @@ def test_unsent(side: Side) -> None:
             done.append(1)
 
         writing = spawn(write)
-        until(lambda: sock._stream.blocked and sock.conn.unsentbytes() > 256 * KIB)
+        until(lambda: sock._session.stream.blocked and sock.conn.unsentbytes() > 256 * KIB)
         turn(5)
         assert not done
         for _ in range(200):
@@ -249,7 +249,7 @@ def test_receive_mark(side: Side, mark: int) -> None:
     with side({"receive_mark": mark}) as (sock, peer):
         count = 4 * MIB // 1004
         sending = spawn(lambda: peer.send(peer.frame(FIN | BINARY, b"x" * 1000) * count))
-        until(lambda: sock._stream.paused)
+        until(lambda: sock._session.stream.paused)
         turn(10)
         assert mark <= sock.conn.unreadbytes() < mark + 16 * KIB
         for _ in range(count):

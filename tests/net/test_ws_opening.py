@@ -237,6 +237,7 @@ def test_the_request_is_seen_on_the_socket() -> None:
         (other, _), _ = results.pop()
         assert (other.stream.method, other.stream.path, other.stream.query["room"]) == ("GET", "/chat/1", "a b")
         assert other.stream.header["cookie"] == "id=7"
+        assert (sock.stream.query["room"], sock.stream.query["other"]) == ("a b", None)
         sock.close()
 
 

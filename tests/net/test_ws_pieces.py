@@ -254,7 +254,7 @@ def test_asked_while_another_task_closes(pair: Any) -> None:
     assert next(pieces) == "a"
     closing = spawn(sock.close)
     assert peer.get_close() == (1000, "")
-    assert sock._stream._reader is not None
+    assert sock._session.stream._reader is not None
     for each in (pieces, sock.pieces()):
         assert list(each) == []
         assert each.err == CLOSED
@@ -571,7 +571,7 @@ def test_who_writes_one_after_the_other_lets_the_others_in(pair: Any) -> None:
     """A task that sends large messages without a pause does not keep the turn."""
     sock, peer = pair
     large = spawn(lambda: [sock.write(bytes(8 * MIB)) for _ in range(5)])
-    until(lambda: sock._stream.blocked)
+    until(lambda: sock._session.stream.blocked)
     small = spawn(lambda: sock.write("small", "text"))
     kinds = [message_of(peer)[0] & 0x0F for _ in range(6)]
     assert kinds.index(TEXT) in (1, 2)
@@ -625,7 +625,7 @@ def test_a_deadline_in_a_message(side: Side, begun: bool) -> None:
         filling = spawn(lambda: None)
         if not begun:
             filling = spawn(lambda: sock.write(bytes(16 * MIB)))
-            until(lambda: sock._stream.blocked)
+            until(lambda: sock._session.stream.blocked)
         with time.deadline(50), sock.message() as message:
             if begun:
                 message.write("begun")
@@ -654,7 +654,7 @@ def test_a_deadline_at_the_end_of_a_message(side: Side) -> None:
         def send() -> int:
             size = 0
             with ExitStack() as late, sock.message() as message:
-                while not sock._stream.blocked:
+                while not sock._session.stream.blocked:
                     message.write(bytes(50_000))
                     message.flush()
                     size += 50_000
@@ -681,7 +681,7 @@ def test_the_connection_is_lost_within_a_message(side: Side) -> None:
             message.write("begun")
             message.flush()
             peer.reset()
-            until(lambda: sock._stream.err is not None)
+            until(lambda: sock._session.stream.err is not None)
             ok, err = message.write(bytes(MIB))
             assert not ok
             assert "without a closing handshake" in err

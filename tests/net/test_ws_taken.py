@@ -72,26 +72,26 @@ def arrived(sock: Any, peer: Any, data: bytes) -> None:
         peer.send(data)
         until(lambda: sock.conn.unreadbytes() == before + len(data))
     stop_looking(sock)
-    sock.unattended()
+    sock._session.unattended()
 
 
 def stop_looking(sock: Any) -> None:
-    if sock._unread is not None:
-        sock._unread.stop()
+    if sock._session.unread is not None:
+        sock._session.unread.stop()
 
 
 def take_first(sock: Any, peer: Any, count: int, behind: bytes = b"") -> None:
     """Of ``count`` messages and what is behind them, one segment, the first is read: the rest of them is taken."""
     arrived(sock, peer, texts(peer, count) + behind)
     assert sock.read() == ("0", "text")
-    assert len(sock._taken) == count - 1
+    assert len(sock._session.taken) == count - 1
     assert sock.conn.unreadbytes() == len(behind)
 
 
 def looked_through(sock: Any) -> None:
     """Waits until what may be taken off the buffer has been, if it is to be."""
-    timer = sock._unread and sock._unread.timer
-    until(lambda: timer is None or sock._unread.timer is not timer)
+    timer = sock._session.unread and sock._session.unread.timer
+    until(lambda: timer is None or sock._session.unread.timer is not timer)
 
 
 # ---- order ----------------------------------------------------------------------------------------------------------
@@ -228,10 +228,10 @@ def test_another_task_reads_before_the_one_whose_time_ran_out(side: Side) -> Non
         frame = peer.frame(FIN | TEXT, b"x" * 50)
         peer.send(frame[:20])
         reading = Job(lambda: sock.read(WITHIN)).blocked()
-        until(lambda: sock._messages._left > 0)
+        until(lambda: sock._session.messages._left > 0)
         other = spawn(lambda: [sock.read(), sock.read()])
-        sock._stream.buf += frame[20:] + texts(peer, 3)
-        sock._stream._wake_reader(errno.TIMEDOUT)
+        sock._session.stream.buf += frame[20:] + texts(peer, 3)
+        sock._session.stream._wake_reader(errno.TIMEDOUT)
         assert joined(other) == [("x" * 50, "text"), ("0", "text")]
         assert [reading.result(), sock.read(WITHIN)] == numbers(2, 1)
 
@@ -243,7 +243,7 @@ def test_another_task_closes_before_the_one_that_was_woken(side: Side) -> None:
         closing = ahead_of_reader(sock.conn, lambda: (sock.read(), sock.close()))
         assert reading.result() == (None, CLOSED)
         assert joined(closing) == (("0", "text"), (True, None))
-        assert sock._taken == []
+        assert sock._session.taken == []
 
 
 def test_close_drops_what_was_taken(side: Side) -> None:
@@ -364,7 +364,7 @@ def test_the_end_behind_good_messages(side: Side, count: int, end: str, partial:
         behind = peer.frame(FIN | BINARY, partial + b"rest")[:-4] if partial else b""
         arrived(sock, peer, texts(peer, count) + behind)
         peer.reset() if end == "reset" else peer.half_close()
-        until(lambda: sock._stream.err is not None)
+        until(lambda: sock._session.stream.err is not None)
         assert [sock.read() for _ in range(count)] == numbers(count)
         data, err = sock.read()
         assert (data, "ended without a closing handshake" in err) == (None, True)
@@ -390,10 +390,10 @@ def test_the_end_comes_while_some_are_taken(side: Side) -> None:
         with side() as (sock, peer):
             take_first(sock, peer, 5)
             peer.reset() if end == "reset" else peer.half_close()
-            until(lambda sock=sock: sock._stream.err is not None)
+            until(lambda sock=sock: sock._session.stream.err is not None)
             assert [sock.read() for _ in range(4)] == numbers(4, 1)
             assert sock.read()[0] is None
-            assert sock._taken == []
+            assert sock._session.taken == []
 
 
 def test_a_close_behind_good_messages(any_side: Side) -> None:
@@ -455,7 +455,7 @@ def test_keepalive_meets_the_end_while_some_are_taken(side: Side, monkeypatch: p
     with side({"ping_interval": 5, "pong_timeout": 60_000}) as (sock, peer):
         take_first(sock, peer, 4)
         peer.half_close()
-        until(lambda: sock._stream.err is not None)
+        until(lambda: sock._session.stream.err is not None)
         before = ticks
         until(lambda: ticks > before + 3)
         assert sock.closecode is None
@@ -470,11 +470,11 @@ def test_a_flood_of_pings_while_output_is_refused(side: Side, logs: Logs) -> Non
     with side({"control_frames": 10, "linger": 50}) as (sock, peer):
         take_first(sock, peer, 4)
         writing = spawn(lambda: sock.write(b"x" * 2**25))
-        until(lambda: sock._stream.blocked)
+        until(lambda: sock._session.stream.blocked)
         peer.send(b"".join(peer.frame(FIN | PING, b"%d" % i) for i in range(20)))
         until(lambda: sock.closecode == 1008)
         assert sock.read()[0] is None
-        assert sock._taken == []
+        assert sock._session.taken == []
         assert joined(writing)[0] is False
 
 
@@ -521,7 +521,7 @@ def handler(stream):
     sock, err = websocket.upgrade(stream)
     try:
         print("first", sock.read(), flush=True)
-        print("taken", len(sock._taken), flush=True)
+        print("taken", len(sock._session.taken), flush=True)
         task.wait()
     finally:
         got = []
@@ -594,10 +594,10 @@ def test_what_a_peer_can_make_us_hold(side: Side) -> None:
         frame = peer.frame(FIN | BINARY, b"x" * 1000)
         peer.send(frame * 200)
         assert sock.read(WITHIN) == (b"x" * 1000, "binary")
-        until(lambda: sock._stream.paused)
+        until(lambda: sock._session.stream.paused)
         turn(5)
-        held = sum(len(data) for data, _ in sock._taken)
-        assert len(sock._taken) < BATCH
+        held = sum(len(data) for data, _ in sock._session.taken)
+        assert len(sock._session.taken) < BATCH
         assert held <= mark + _stream.RECV
         assert sock.conn.unreadbytes() <= mark + _stream.RECV
         for _ in range(199):

@@ -151,7 +151,7 @@ def test_past_the_mark_nobody_looks(side: Side) -> None:
     with side({"receive_mark": 16 * KIB}) as (sock, peer):
         frames = [peer.frame(FIN | BINARY, b"%03d" % i * 333) for i in range(400)]
         peer.send(b"".join(frames) + peer.frame(FIN | PING, b"late"))
-        until(lambda: sock._stream.paused)
+        until(lambda: sock._session.stream.paused)
         turn(3)
         peer.silent()
         assert sock.conn.unreadbytes() < 64 * KIB
@@ -191,18 +191,18 @@ def test_a_look_while_the_reader_lets_others_run(way: str, monkeypatch: pytest.M
         sent: list[bytes] = []
 
         def put(count: int) -> None:
-            before = len(sock._taken)
+            before = len(sock._session.taken)
             for _ in range(count):
                 sent.append(b"%d" % len(sent))
                 peer.put(FIN | PING, sent[-1])
-            until(lambda: sock.conn.unreadbytes() > 0 or len(sock._taken) > before)
+            until(lambda: sock.conn.unreadbytes() > 0 or len(sock._session.taken) > before)
 
         def looks() -> None:
             pause()
-            sock._take_unread()
+            sock._session.take_unread()
             if len(sent) < 300:
                 put(3)
-                sock._take_unread()
+                sock._session.take_unread()
 
         monkeypatch.setattr(_socket, "BURST", 8)
         put(20)
@@ -250,7 +250,7 @@ def test_a_socket_that_only_writes_does_not_go_deaf_from_pongs(monkeypatch: pyte
         peer.put(FIN | PING, "seen?")
         while peer.get() != (FIN | PONG, b"seen?"):
             pass
-        assert not sock._stream.paused
+        assert not sock._session.stream.paused
         peer.put_close(1000)
         while peer.get()[0] != FIN | CLOSE:
             pass
@@ -272,7 +272,7 @@ def test_messages_stay_when_control_frames_between_them_are_cut_out(monkeypatch:
                 peer.put(FIN | PING, b"%d %d" % (i, k))
         pongs = [peer.get() for _ in range(400)]
         assert pongs == [(FIN | PONG, b"%d %d" % (i, k)) for i in range(10) for k in range(40)]
-        until(lambda: sock._unread is not None and 0 < sock._unread._answered <= KIB)
+        until(lambda: sock._session.unread is not None and 0 < sock._session.unread._answered <= KIB)
         peer.put(FIN | TEXT, "end")
         seen = []
         while not seen or seen[-1] != ("end", "text"):
@@ -454,14 +454,14 @@ def test_a_fault_between_data_and_a_close_that_nobody_reads(first: bool, logs: A
     with server_side({"close_timeout": 50}) as (sock, peer):
         peer.send(peer.frame(FIN | TEXT, b"a") + peer.frame(FIN | CONTINUATION, b"b") + peer.frame(FIN | CLOSE, b"\x03\xe8"))
         if not first:
-            until(lambda: sock._fault is not None)
+            until(lambda: sock._session.fault is not None)
             assert (sock.closecode, sock.cause) == (None, None)
         assert one(sock) == ("a", "text")
         assert "broke the protocol" in sock.read()[1]
         code, _ = peer.get_close()
         assert code == sock.closecode == 1002
         peer.close()  # to whom a fault was told it is left to end
-        until(lambda: sock._stream.sock is None)
+        until(lambda: sock._session.stream.sock is None)
         assert sock.read()[0] is None
 
 
@@ -469,7 +469,7 @@ def test_control_frames_while_output_is_refused(side: Side, logs: Any) -> None:
     logs.expect(r"INFO websocket: .*: more control frames than the limit 'control_frames' of 10 by a peer that doesn't read")
     with side({"control_frames": 10, "linger": 100}) as (sock, peer):
         writing = spawn(lambda: sock.write(b"x" * 32 * MIB))
-        until(lambda: sock._stream.blocked)
+        until(lambda: sock._session.stream.blocked)
         peer.send(b"".join(peer.frame(FIN | PING, b"%d" % i) for i in range(11)))
         until(lambda: sock.closecode is not None)
         assert sock.closecode == 1008
@@ -496,11 +496,11 @@ def test_pongs_go_out_while_a_writer_keeps_the_output_full() -> None:
                 pass
 
         writing, reading = spawn(write), spawn(answer)
-        until(lambda: sock._stream.blocked)
+        until(lambda: sock._session.stream.blocked)
         refused = 0
         for i in range(40):
             peer.put(FIN | PING, b"%d" % i)
-            refused += sock._stream.blocked
+            refused += sock._session.stream.blocked
             while peer.get() != (FIN | PONG, b"%d" % i):
                 pass
         assert refused > 20  # the limit 'control_frames'
@@ -516,7 +516,7 @@ def test_pongs_go_out_while_a_writer_keeps_the_output_full() -> None:
 
 
 def taken(sock: Any) -> int:
-    return len(sock._taken)
+    return len(sock._session.taken)
 
 
 def test_what_was_taken_is_not_in_the_buffer_and_is_one_piece(pair: Any) -> None:
@@ -543,7 +543,7 @@ def test_taking_stops_at_the_mark(side: Side, size: int) -> None:
         count = 64 * KIB // size
         peer.send(b"".join(peer.frame(FIN | BINARY, b"%04d" % i + b"x" * (size - 4)) for i in range(count)))
         peer.put(FIN | PING, "behind")
-        until(lambda: sock._stream.paused and sock._unread.timer is not None and taken(sock) > 1)
+        until(lambda: sock._session.stream.paused and sock._session.unread.timer is not None and taken(sock) > 1)
         turn(3)
         held = taken(sock)
         assert held * size < 16 * KIB + size
@@ -600,7 +600,7 @@ def test_a_message_longer_than_the_limit_that_nobody_read(side: Side, logs: Any)
     with side({"message": 1000}) as (sock, peer):
         peer.put(BINARY, bytes(900))
         peer.put(FIN | CONTINUATION, bytes(600))
-        until(lambda: sock._messages.held)
+        until(lambda: sock._session.messages.held)
         turn(3)
         peer.silent()
         assert "'message' of 1000 bytes" in read(sock)[1]
@@ -629,7 +629,7 @@ def test_pieces_with_a_limit_of_a_message_that_is_unfinished(pair: Any, logs: An
     logs.expect("INFO websocket: .*: message longer than the limit 'limit' of 3 bytes: close 1009$")
     sock, peer = pair
     peer.put(BINARY, "1234")
-    until(lambda: sock._messages.held)
+    until(lambda: sock._session.messages.held)
     pieces = sock.pieces(WITHIN, limit=3)
     assert list(pieces) == []
     assert "'limit' of 3 bytes" in str(pieces.err)
@@ -642,17 +642,17 @@ def test_a_message_that_will_never_be_whole(pair: Any, end: str, logs: Any) -> N
     logs.allow("unknown opcode 3: close 1002$")
     sock, peer = pair
     peer.put(BINARY, "begun")
-    until(lambda: sock._messages.held)
+    until(lambda: sock._session.messages.held)
     if end == "close":
         peer.put_close(1000)
         assert peer.get_close() == (1000, "")
     elif end == "fault":
         peer.put(FIN | 0x03)
-        until(lambda: sock._fault is not None)
+        until(lambda: sock._session.fault is not None)
         peer.silent()
     else:
         peer.half_close()
-        until(lambda: sock._stream.err is not None)
+        until(lambda: sock._session.stream.err is not None)
     pieces = sock.pieces(WITHIN)
     assert list(pieces) == [b"begun"]
     assert pieces.err is not None
@@ -664,11 +664,11 @@ def test_the_end_of_a_peer_within_a_message_is_told_with_what_had_come(side: Sid
     """Keepalive doesn't end the connection before that is read."""
     with side({"ping_interval": 5, "pong_timeout": 60_000}) as (sock, peer):
         peer.put(BINARY, "begun")
-        until(lambda: sock._messages.held)
+        until(lambda: sock._session.messages.held)
         peer.half_close()
-        until(lambda: sock._stream.err is not None)
-        first = sock._keepalive._timer.when
-        until(lambda: sock._keepalive._timer.when != first)
+        until(lambda: sock._session.stream.err is not None)
+        first = sock._session.keepalive._timer.when
+        until(lambda: sock._session.keepalive._timer.when != first)
         assert sock.read()[0] is None
         assert sock.partial == b"begun"
 
@@ -681,7 +681,7 @@ def test_close_with_messages_that_were_taken(side: Side, held: bool, logs: Any) 
         peer.put(FIN | TEXT, "dropped")
         if held:
             peer.put(FIN | 0x03)
-            until(lambda: sock._fault is not None)
+            until(lambda: sock._session.fault is not None)
         until(lambda: taken(sock) == 1)
         closing = spawn(sock.close)
         assert peer.get_close() == (1000, "")
@@ -697,7 +697,7 @@ def test_conn_close_behind_a_fault_that_waits_for_the_reader(pair: Any) -> None:
     sock, peer = pair
     peer.put(FIN | TEXT, "dropped")
     peer.put(FIN | 0x03)
-    until(lambda: sock._fault is not None)
+    until(lambda: sock._session.fault is not None)
     sock.conn.close()
     assert sock.read() == (None, CLOSED)
     assert sock.closecode == 1006
@@ -778,8 +778,8 @@ def test_a_slow_reader_against_a_model(side: Side, seed: int) -> None:
             pause = rng.random()
             if pause < 0.1:
                 # As long as it takes until what is there has been taken.
-                looks = sock._unread and sock._unread.timer
-                until(lambda: looks is None or sock._unread.timer is not looks)  # noqa: B023
+                looks = sock._session.unread and sock._session.unread.timer
+                until(lambda: looks is None or sock._session.unread.timer is not looks)  # noqa: B023
             elif pause < 0.3:
                 time.sleep(rng.choice([0, 1]))
             got = sock.read(rng.choice([None, WITHIN, 0, 1]))

@@ -28,7 +28,6 @@ from ..._wire.http1 import (
 )
 from ..._wire.limits import Limits
 from ..._wire.url import Url
-from .._output import nobody
 from ..tcp import Conn, Data, deadline_after, to_bytes
 from ._body import Incoming
 from ._pool import BUSY, Pool, look
@@ -44,6 +43,31 @@ _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
 _WITH_CONTENT = frozenset(("POST", "PUT", "PATCH"))
 """Methods whose requests have ``content-length: 0`` if there is no content (RFC 9110,
 section 8.6)."""
+
+
+class _Watch:
+    """What the connection tells its owner, in a callback of the loop. It holds the request
+    by a weak reference: one that is forgotten closes its connection."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: ClientStream) -> None:
+        self._request = ref(request)
+
+    def unattended(self) -> None:
+        """Something has come while nobody reads: perhaps the answer."""
+        request = self._request()
+        if request is not None and request._sending:
+            request._answer()
+
+    def room(self) -> None:
+        """Nothing to do: nothing waits for that."""
+
+    def broken(self) -> None:
+        """Nothing to do: every task that waits has been woken."""
+
+    def said_goodbye(self) -> None:
+        """Nothing to do: HTTP has no goodbye."""
 
 
 class Bounds(NamedTuple):
@@ -148,7 +172,7 @@ class ClientStream(Incoming):
             self._drop()  # another task has closed it
             return self._err
         self._source = self._conn._stream
-        self._source.owner = ref(self)
+        self._source.owner = _Watch(self)
         self.remoteaddr = self._conn.remoteaddr
         return None
 
@@ -165,7 +189,7 @@ class ClientStream(Incoming):
     def _drop(self) -> None:
         conn, self._conn, self._source = self._conn, None, None
         if conn is not None:
-            conn._stream.owner = nobody
+            conn._stream.owner = None
             conn._stream.abort()  # unsent output does not matter any more
             self._pool.leave(self._url)
 
@@ -178,7 +202,7 @@ class ClientStream(Incoming):
             self._drop()
             return
         self._conn = self._source = None
-        conn._stream.owner = nobody
+        conn._stream.owner = None
         if self._cut:
             conn.close()
             self._pool.leave(self._url)
@@ -286,19 +310,6 @@ class ClientStream(Incoming):
             err = scheduler.ran_out("stream.write")
         self._unsent = err
         return err
-
-    # The stream's ``Owner``: the stream calls these in a callback of the loop.
-
-    def unattended(self) -> None:
-        """Data has arrived unread. While a task writes, it may be the response."""
-        if self._sending:
-            self._answer()
-
-    def room(self) -> None:
-        """Does nothing: ``wants_room`` is never set."""
-
-    def broken(self) -> None:
-        """Does nothing: the stream has woken the tasks that wait."""
 
     def write(self, data: Data) -> Result:
         """Sends a piece of the request's body.

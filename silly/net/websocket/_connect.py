@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from ... import errno
 from ..._core import scheduler
@@ -25,8 +26,10 @@ from ..._wire.limits import DEFAULT, Limits, check_limits
 from ..._wire.url import WEBSOCKET, Url, hidden, parse_url
 from .._stream import Stream
 from ..http._body import Incoming
+from ..http.h1 import Query
 from ..tcp import Conn
 from ..tcp import connect as tcp_connect
+from ._session import Session
 from ._socket import Socket
 
 BODY = 4096
@@ -65,6 +68,11 @@ class ClientStream:
         self.version = "HTTP/1.1"
         self.status = status
         self.header = header
+
+    @property
+    def query(self) -> Query:
+        """The query parameters of the URL, decoded."""
+        return Query(parse_qsl(self.path.partition("?")[2], keep_blank_values=True))
 
 
 class _Offer(NamedTuple):
@@ -183,7 +191,8 @@ def _handshake(conn: Conn, offer: _Offer, url: Url, deadline: float, bound: str,
         return HandshakeError(exc.text, response.status, response.header, _body(stream, response, deadline, limits))
     http = ClientStream(conn, url.scheme, url.path, response.status, response.header)
     subprotocol = response.header["sec-websocket-protocol"]
-    return Socket(conn, http, False, limits, subprotocol, agreed, offer.deflate)
+    session = Session(conn._stream, False, limits, agreed, offer.deflate)
+    return Socket(session, conn, http, subprotocol, agreed)
 
 
 class _Refusal(Incoming):

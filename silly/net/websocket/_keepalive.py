@@ -1,12 +1,11 @@
-"""Keepalive of one WebSocket: pings (RFC 6455, section 5.5.2), and who doesn't answer is given up.
+"""Keepalive of one WebSocket: pings (RFC 6455, section 5.5.2), and a peer that doesn't answer is given up.
 
 One timer for each socket. At a ping it is set to whatever comes first, the next ping or the time when the pong is due; then
-it looks whether anything has been heard. The loop holds the timer, so the timer holds the socket by a weak reference only.
+it looks whether anything has been heard.
 """
 
 from __future__ import annotations
 
-import weakref
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,12 @@ from ..._core import scheduler, watchdog
 from ..._core.timers import Timer
 from ..._wire.limits import Limits
 from ..._wire.mask import MaskKeys
+from ..._wire.ws import FIN, PING
 from .._stream import Stream
+from ._sending import OPEN
 
 if TYPE_CHECKING:
-    from ._socket import Socket
+    from ._session import Session
 
 _loop = scheduler.loop
 _tokens = MaskKeys()
@@ -26,10 +27,9 @@ _tokens = MaskKeys()
 class Keepalive:
     """See the module's header. ``latency`` is the last round trip in ms, or None."""
 
-    __slots__ = ("_count", "_lagged", "_limits", "_pinged", "_sock", "_stream", "_timer", "_token", "_watched", "latency")
+    __slots__ = ("_count", "_lagged", "_limits", "_pinged", "_stream", "_timer", "_token", "_watched", "latency")
 
-    def __init__(self, sock: weakref.ref[Socket], stream: Stream, limits: Limits) -> None:
-        self._sock = sock
+    def __init__(self, stream: Stream, limits: Limits) -> None:
         self._stream = stream
         self._limits = limits
         self._token = b""
@@ -42,11 +42,14 @@ class Keepalive:
         self._timer: Timer | None = None
         self._watched = True
         watchdog.watch()
-        if limits.ping_interval:
-            self._arm(monotonic() + limits.ping_interval / 1000)
 
-    def _arm(self, when: float) -> None:
-        self._timer = _loop.timers.add(when, _tick, self._sock, internal=True)
+    def start(self, session: Session) -> None:
+        """Sets the timer of the first ping."""
+        if self._limits.ping_interval:
+            self._arm(session, monotonic() + self._limits.ping_interval / 1000)
+
+    def _arm(self, session: Session, when: float) -> None:
+        self._timer = _loop.timers.add(when, self.tick, session, internal=True)
 
     def stop(self) -> None:
         """The connection has ended."""
@@ -57,11 +60,11 @@ class Keepalive:
             self._watched = False
             watchdog.unwatch()
 
-    def closing(self, due: float) -> None:
-        """A close frame was sent: no more pings; at ``due`` the socket is told that the time is over."""
+    def closing(self, session: Session, due: float) -> None:
+        """A close frame was sent: no more pings; at ``due`` the session is told that the time is over."""
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
-        self._arm(due)
+        self._arm(session, due)
 
     def is_ours(self, pong: bytes) -> bool:
         """Whether ``pong`` answers one of our pings."""
@@ -72,14 +75,12 @@ class Keepalive:
         if int.from_bytes(pong[4:], "big") == self._count:
             self.latency = (monotonic() - self._pinged) * 1000
 
-    def tick(self, sock: Socket) -> None:
+    def tick(self, session: Session) -> None:
         """The timer: sends a ping, or looks for its answer."""
         self._timer = None
         stream = self._stream
-        if stream.closed:
-            return  # by ``sock.conn``: whoever reads or writes next is told
-        if stream.goodbye is None:
-            sock._closing_over()
+        if session.state is not OPEN:
+            session.closing_over()
             return
         limits = self._limits
         now = monotonic()
@@ -87,42 +88,38 @@ class Keepalive:
         if stream.werr is not None and stream.err is None:
             stream.fail(stream.werr)  # reading pauses, else the reset would have been seen; what had arrived can still be read
         if stream.err is not None:  # the connection is broken, or the peer has ended
-            if sock._to_read():
-                self._arm(now + interval)  # a reader has something to read before that
+            if session.has_more():
+                self._arm(session, now + interval)  # a reader has something to read before that
             else:
-                sock._gone(stream.err)
+                session.gone(stream.err)
             return
         if stream.blocked:
             # The last ping may stand in that output, and the limit 'write_timeout' watches over it.
             stream.heard = True
-            self._arm(now + interval)
+            self._arm(session, now + interval)
             return
         if self._pinged:
             # Unread data holds the peer back, and its pong with it.
             if not stream.heard and not stream.paused:
                 due = self._pinged + limits.pong_timeout / 1000 + _loop.lagged - self._lagged
                 if now < due:
-                    self._arm(min(due, now + interval))  # not only at ``due``: when heard before, the next ping goes out
+                    # Not only at ``due``: if something is heard before, the next ping goes out.
+                    self._arm(session, min(due, now + interval))
                 else:
-                    sock._no_pong()
+                    session.no_pong()
                 return
             if now < self._pinged + interval:
-                self._arm(self._pinged + interval)
+                self._arm(session, self._pinged + interval)
                 return
-        self._ping(sock, now)
-        self._arm(now + min(limits.ping_interval, limits.pong_timeout) / 1000)
+        self._ping(session, now)
+        self._arm(session, now + min(limits.ping_interval, limits.pong_timeout) / 1000)
 
-    def _ping(self, sock: Socket, now: float) -> None:
+    def _ping(self, session: Session, now: float) -> None:
         if not self._token:
             self._token = _tokens.next()
         self._count += 1
         self._pinged = now
         self._lagged = _loop.lagged
-        self._stream.heard = False
-        sock._send_ping(self._token + self._count.to_bytes(4, "big"))
-
-
-def _tick(ref: weakref.ref[Socket]) -> None:
-    sock = ref()
-    if sock is not None:
-        sock._keepalive.tick(sock)
+        stream = self._stream
+        stream.heard = False
+        stream.write_nowait(session.frame(FIN | PING, self._token + self._count.to_bytes(4, "big")))

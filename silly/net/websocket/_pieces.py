@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import codecs
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, Literal
 
+from ..._core import scheduler
 from ..._core.result import OK, Result, failure
+from ..._wire.error import ProtocolError
 from ..._wire.messages import FRAGMENT
-from ..._wire.ws import TEXT
-from ..tcp import Data, to_bytes
+from ..._wire.ws import BINARY_END, DROP, PIECES, TEXT, TEXT_END, too_big
+from ..tcp import BURST, Data, deadline_after, to_bytes
+from ._sending import CLOSED, OPEN
 
 if TYPE_CHECKING:
+    from ._session import Session
     from ._socket import Socket
 
 
@@ -21,14 +26,18 @@ class Pieces:
     its place). The iteration ends with the message, or early: then ``err`` says why. After a time-out it may go on.
     """
 
-    __slots__ = ("_done", "_limit", "_sock", "_timeout", "err", "typ")
+    __slots__ = ("_done", "_limit", "_session", "_sock", "_timeout", "_token", "err", "typ")
 
-    def __init__(self, sock: Socket, timeout: float | None, limit: float) -> None:
+    def __init__(self, sock: Socket, session: Session, timeout: float | None, limit: float) -> None:
         self._sock = sock
+        """Held, else it might be closed as forgotten."""
+        self._session = session
         self._timeout = timeout
         self._limit = limit
         self._done = False
-        self.typ: str | None = None
+        self._token: object | None = None
+        """In ``session.pieces`` while this reads a message."""
+        self.typ: Literal["text", "binary", "close"] | None = None
         self.err: str | None = None
 
     def __iter__(self) -> Pieces:
@@ -38,15 +47,120 @@ class Pieces:
         if self._done:
             raise StopIteration
         self.err = None
-        piece = self._sock._next_piece(self, self._timeout, self._limit)
+        piece = self._next()
         if not piece:
             raise StopIteration
         return piece
 
-    def end(self, err: str | None = None) -> None:
-        """For the socket: there is no more."""
-        self._done = True
+    def _fail(self, err: str, done: bool = True) -> None:
         self.err = err
+        self._done = done
+
+    def _next(self) -> Any:
+        """The next piece; empty at the message's end, None on failure."""
+        session = self._session
+        if self._token is not None and session.pieces is not self._token:
+            return self._fail("the rest of the message was dropped, since another was asked for")
+        if session.state is CLOSED and session.err is not None:
+            return self._fail(session.err)
+        if session.stream._reader is not None:
+            raise RuntimeError(f"BUG: {session}: another task is already reading from it")
+        if self._token is None:
+            session.leave()
+        try:
+            return self._wait(None if self._timeout is None else deadline_after(self._timeout))
+        finally:
+            messages = session.messages
+            reading = self._token is not None and session.pieces is self._token
+            if reading and (messages.mode == DROP or not messages.opcode):
+                # The message has ended, or has not begun.
+                messages.read_whole()
+                session.pieces = self._token = None
+
+    def _wait(self, deadline: float | None) -> Any:
+        """Waits until there is a piece."""
+        session = self._session
+        stream = session.stream
+        while True:
+            if session.taken or stream.buf or session.messages.payload is not None:
+                session.burst += 1
+                if session.burst >= BURST:
+                    session.burst = 0
+                    scheduler.pause()
+            try:
+                piece = self._arrived()
+            except ProtocolError as exc:
+                return self._fail(session.broke(exc))
+            if not isinstance(piece, int):
+                return piece
+            err = stream.fill(piece, deadline if session.state is OPEN else session.sooner(deadline))
+            if err is not None and not session.taken:
+                return self._fail(session.read_failed(err, "sock.pieces"), session.err is not None)
+
+    def _arrived(self) -> Any:
+        """A piece that is there, the message's end, None on failure, or how many bytes the
+        buffer must hold before it is worth asking again."""
+        session = self._session
+        messages = session.messages
+        whole = self._whole()
+        if whole is not None:
+            return whole
+        if self._token is None and session.state is not CLOSED and not session.stream.closed:
+            self._token = session.pieces = object()
+            messages.read_pieces(self._limit)
+            if messages.held and messages.mode == PIECES and (begun := messages.take_piece()):
+                self.typ = "text" if messages.opcode == TEXT else "binary"
+                return begun  # it was taken while nobody read
+        if session.err is not None:
+            if session.taken:
+                session.taken.pop()
+                self.typ = "close"
+            return self._fail(session.over())
+        if not session.stream.buf and messages.payload is None:
+            return 1
+        messages.read_pieces(self._limit)  # each time: a message that is dropped may come before
+        got = messages.next(session.stream.buf)
+        return got if isinstance(got, int) else self._piece_of(*got)
+
+    def _piece_of(self, opcode: int, data: Any) -> Any:
+        """Something was taken off the buffer: what ``_arrived`` returns for it."""
+        session = self._session
+        messages = session.messages
+        if opcode in (TEXT_END, BINARY_END):
+            session.controls = 0
+            self.typ = "text" if opcode == TEXT_END else "binary"
+            self._done = True
+            return data
+        if opcode:
+            shown = session.control(opcode, data)
+            if session.err is None:
+                return 0
+            if shown is not None and shown[1] == "close":
+                self.typ = "close"
+            return self._fail(session.err)
+        session.controls = 0
+        if messages.mode == DROP or not messages.opcode:
+            return 0  # some of a message that is dropped
+        self.typ = "text" if messages.opcode == TEXT else "binary"
+        piece = messages.take_piece()
+        if not piece:
+            return 0
+        session.unattended()
+        return piece
+
+    def _whole(self) -> str | bytes | None:
+        """The next message, if it was taken already; control frames before it are not
+        shown. None when there is none, or a close frame is next."""
+        taken = self._session.taken
+        while taken and taken[-1][1] != "close":
+            data, typ = taken.pop()
+            if typ in ("text", "binary"):
+                if self._limit != math.inf and len(to_bytes(data)) > self._limit:
+                    raise too_big("limit", self._limit)
+                self.typ = "text" if typ == "text" else "binary"
+                self._done = True
+                return data
+        return None
 
 
 class MessageWriter:
@@ -57,10 +171,12 @@ class MessageWriter:
     the peer but by closing: with 1011.
     """
 
-    __slots__ = ("_begun", "_compress", "_decoder", "_gathered", "_opcode", "_sock", "_state", "err")
+    __slots__ = ("_begun", "_compress", "_decoder", "_gathered", "_opcode", "_session", "_sock", "_state", "err")
 
-    def __init__(self, sock: Socket, opcode: int, compress: bool) -> None:
+    def __init__(self, sock: Socket, session: Session, opcode: int, compress: bool) -> None:
         self._sock = sock
+        """Held, else it might be closed as forgotten."""
+        self._session = session
         self._opcode = opcode
         self._compress = compress
         self._decoder = codecs.getincrementaldecoder("utf-8")() if opcode == TEXT else None
@@ -73,7 +189,7 @@ class MessageWriter:
     def __enter__(self) -> MessageWriter:
         if self._state != "not entered":
             raise RuntimeError("BUG: a message can be written once")
-        self.err = self._sock._begin_message("message.write")
+        self.err = self._session.begin_message("message.write")
         self._state = "open" if self.err is None else "over"
         return self
 
@@ -87,7 +203,7 @@ class MessageWriter:
         data = to_bytes(piece)
         if self._state == "not entered":
             raise RuntimeError("BUG: a message is written within its 'with' block")
-        refused = self.err or (self._sock._refused("message.write") if self._state == "open" else "the message has ended")
+        refused = self.err or (self._session.refused("message.write") if self._state == "open" else "the message has ended")
         if refused is not None:
             return failure(refused)
         if self._decoder is not None:
@@ -112,15 +228,15 @@ class MessageWriter:
             fragment = bytes(self._gathered)
             self._gathered.clear()
             result = self._send(fragment, False)
-            self._sock._stream.flush()
+            self._session.stream.flush()
         return result
 
     def _send(self, fragment: bytes, final: bool) -> Result:
-        err = self._sock._send_fragment(self._opcode, fragment, not self._begun, final, self._compress)
+        err = self._session.send_fragment(self._opcode, fragment, not self._begun, final, self._compress)
         self._begun = True
         if err is None:
             return OK
-        if not self._sock._writable():
+        if not self._session.writable:
             self.err = err
         return failure(err)
 
@@ -145,4 +261,4 @@ class MessageWriter:
                 whole = True
         finally:
             self._gathered.clear()
-            self._sock._end_message(whole)
+            self._session.end_message(whole)

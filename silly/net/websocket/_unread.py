@@ -7,17 +7,18 @@ reader finds it there, in its order.
 
 from __future__ import annotations
 
-import weakref
+from itertools import chain
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..._core import scheduler
 from ..._core.timers import Timer
 from ..._wire.error import ProtocolError
 from ..._wire.messages import Taken
+from ..._wire.ws import BINARY, CONTINUATION, TEXT
 
 if TYPE_CHECKING:
-    from ._socket import Socket
+    from ._session import Session
 
 LOOK = 0.1
 """Seconds after which data that nobody waits for is taken: a busy handler usually reads
@@ -29,6 +30,24 @@ OVERHEAD = 16
 beside that, so the queue takes at most seven times the memory that it counts."""
 
 _CONTROLS = ("ping", "pong")
+
+
+def _shown(session: Session, opcode: int, data: Any, queued: int) -> Taken | None:
+    """What a reader will see of what was taken, after ``queued`` others; None for nothing."""
+    if CONTINUATION < opcode <= BINARY:
+        return data, "text" if opcode == TEXT else "binary"
+    shown = session.control(opcode, data, queued)
+    return None if shown is None or shown[0] is None else shown
+
+
+def _fault(session: Session, exc: ProtocolError, taken: list[Taken]) -> None:
+    """The peer broke the protocol behind what was ``taken``. It is told now, unless there is
+    data before that: a reader gets that first."""
+    if session.messages.held or any(typ not in _CONTROLS for _, typ in chain(taken, session.taken)):
+        session.fault = exc
+        session.err = session.blame(exc)
+    else:
+        session.broke(exc)
 
 
 def _size(item: Taken) -> int:
@@ -59,19 +78,19 @@ class Unread:
             scheduler.loop.timers.cancel(self.timer)
             self.timer = None
 
-    def take(self, sock: Socket) -> None:
+    def take(self, session: Session) -> None:
         """Takes what may be taken, and acts upon the control frames in it.
 
         It stops when the queue is full, and goes on later. It is full with the limit
         ``receive_mark``; so memory stays bounded.
         """
-        stream, messages = sock._stream, sock._messages
+        stream, messages = session.stream, session.messages
         now = monotonic()
-        self._count(sock._taken, now)
+        self._count(session.taken, now)
         taken: list[Taken] = []
         buf = stream.buf
         try:
-            while self._held < stream.mark and sock._err is None:
+            while self._held < stream.mark and session.err is None:
                 size = messages.complete(buf, self._held + messages.held < stream.mark)
                 if size < 0:
                     break
@@ -80,11 +99,11 @@ class Unread:
                 try:
                     got = messages.next(frame)
                 except ProtocolError as exc:
-                    sock._fault_unread(exc, taken)
+                    _fault(session, exc, taken)
                     break
                 if isinstance(got, int):
                     continue
-                shown = sock._shown(*got, len(taken) + len(sock._taken))
+                shown = _shown(session, *got, len(taken) + len(session.taken))
                 if shown is not None:
                     taken.append(shown)
                     self._held += _size(shown)
@@ -93,26 +112,30 @@ class Unread:
         finally:
             if not stream.closed:
                 taken.reverse()
-                sock._taken = self._queue = taken + sock._taken
+                session.taken = self._queue = taken + session.taken
                 self._seen = len(self._queue)
-        if sock._err is not None:
+        if session.err is not None:
             return
         full = self._held + messages.held >= stream.mark
         if self._answered > stream.mark >> 2 and now >= self._since + UNREAD:
-            sock._taken = self._queue = self._thin_out(sock._taken, stream.mark >> 3)
+            session.taken = self._queue = self._thin_out(session.taken, stream.mark >> 3)
             self._seen = len(self._queue)
         if stream.paused:
             stream.set_mark(stream.mark)  # reading may go on
         if full and buf:
             # Each time it waits for as long as nobody has read.
-            self._arm(weakref.ref(sock), max(LOOK, min(now - self._since, UNREAD)))
+            self._arm(session, max(LOOK, min(now - self._since, UNREAD)))
 
-    def wait(self, sock: weakref.ref[Socket]) -> None:
+    def wait(self, session: Session) -> None:
         """There is something to take: sets the timer."""
-        self._arm(sock, LOOK)
+        self._arm(session, LOOK)
 
-    def _arm(self, sock: weakref.ref[Socket], seconds: float) -> None:
-        self.timer = scheduler.loop.timers.add(monotonic() + seconds, _take, sock, internal=True)
+    def _arm(self, session: Session, seconds: float) -> None:
+        self.timer = scheduler.loop.timers.add(monotonic() + seconds, self._on_timer, session, internal=True)
+
+    def _on_timer(self, session: Session) -> None:
+        self.timer = None
+        session.take_unread()
 
     def _count(self, queue: list[Taken], now: float) -> None:
         """Brings the sizes up to date if somebody has read since the last call."""
@@ -136,11 +159,3 @@ class Unread:
                 self._answered += size
             kept.append(item)
         return kept
-
-
-def _take(ref: weakref.ref[Socket]) -> None:
-    sock = ref()
-    if sock is not None:
-        assert sock._unread is not None
-        sock._unread.timer = None
-        sock._take_unread()

@@ -13,6 +13,7 @@ from ..._wire.handshake import Origins, Subprotocols
 from ..._wire.header import Outgoing
 from ..._wire.limits import Limits, check_limits
 from ..http.h1 import ServerStream
+from ._session import Session
 from ._socket import Socket
 
 
@@ -68,9 +69,10 @@ def upgrade(
     if limits is not None:
         conn._stream.limits = limits
         conn._stream.set_mark(limits.receive_mark)
-    sock = Socket(conn, stream, True, limits or stream.limits, subprotocol, agreed[0] if agreed else None, options)
-    stream._hand_over(sock)
-    return sock, None
+    parameters = agreed[0] if agreed else None
+    session = Session(conn._stream, True, limits or stream.limits, parameters, options)
+    stream._hand_over(session)
+    return Socket(session, conn, stream, subprotocol, parameters), None
 
 
 def _refuse(stream: ServerStream, exc: ProtocolError) -> str:

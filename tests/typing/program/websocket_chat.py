@@ -16,7 +16,7 @@ def handler(stream: http.ServerStream) -> None:
         print("no upgrade:", err)
         return
     connected.add(sock)
-    print(sock.subprotocol, sock.conn.remoteaddr, sock.latency)
+    print(sock.subprotocol, sock.conn.remoteaddr, sock.latency, sock.stream.query["room"])
     try:
         while True:
             data, typ = sock.read(timeout=60_000)
@@ -62,6 +62,7 @@ if server is not None:
 def wrong(sock: websocket.Socket) -> None:
     sock.write(5)  # wrong: arg-type, reportArgumentType
     sock.write("x", 5)  # wrong: arg-type, reportArgumentType
+    sock.message("ping")  # wrong: arg-type, reportArgumentType
     sock.close("1000")  # wrong: arg-type, reportArgumentType
     websocket.upgrade("stream")  # wrong: arg-type, reportArgumentType
     websocket.connect("ws://127.0.0.1/", limit=5)  # wrong: call-arg, reportCallIssue
