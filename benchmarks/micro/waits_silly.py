@@ -24,7 +24,8 @@ from silly.sync import channel
 
 
 def start_peer(ours: socket.socket) -> None:
-    """Forks an echo server on the listening socket, before anything of ours runs. It ends with this process."""
+    """Forks an echo server on the listening socket, before anything of ours runs. It
+    ends with this process."""
     alive, watched = socket.socketpair()
     if os.fork():
         watched.close()
@@ -84,7 +85,8 @@ def ended_by_a_deadline() -> None:
 
 
 def beside_tasks(others: int) -> float:
-    """CPU ns of a wait that a deadline ends, in a task that was forked after the others."""
+    """CPU ns of a wait that a deadline ends, in a task that was forked after the
+    others."""
     waiting = [task.fork(task.wait) for _ in range(others)]
     done: channel.Channel[float] = channel.new()
     task.fork(lambda: done.push(timing.measure(timing.times(ended_by_a_deadline))))

@@ -24,7 +24,8 @@ active = 0
 
 
 class Deadline:
-    """Bounds what the current task's calls may wait, in a ``with`` block; see ``time.deadline``."""
+    """Bounds what the current task's calls may wait, in a ``with`` block; see
+    ``time.deadline``."""
 
     __slots__ = ("_over", "_task", "_timer", "ms", "when")
 
@@ -55,7 +56,8 @@ class Deadline:
             raise RuntimeError("BUG: time.deadline: each with block needs a deadline of its own")
         self._task = task
         self.when = monotonic() + self.ms / 1000
-        # Internal, or it would keep silly.run waiting for nothing but the deadline around it.
+        # Internal, or it would keep silly.run waiting for nothing but the deadline
+        # around it.
         self._timer = loop.timers.add(self.when, _strike, self, internal=True)
         active += 1
         if task._deadlines is None:
@@ -77,7 +79,8 @@ class Deadline:
         if loop.timers.cancel(self._timer):
             active -= 1
         assert task._deadlines is not None
-        # The task is not always the one that enters and leaves last: blocks in generators end in any order.
+        # The task is not always the one that enters and leaves last: blocks in
+        # generators end in any order.
         task._deadlines.remove(self)
         if task._over is self:
             task._over = min((each for each in task._deadlines if each._over), key=when_of, default=None)

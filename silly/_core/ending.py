@@ -1,4 +1,4 @@
-"""Starting and ending: ``silly.run``, ``silly.exit``, signals, and what is left at the interpreter's exit.
+"""Starting and ending: ``silly.run``, ``silly.exit``, signals, the interpreter's exit.
 
 The process is in one *phase*:
 
@@ -63,9 +63,11 @@ class Rules(NamedTuple):
     """What can happen in a phase."""
 
     works: bool
-    """Whether what is forked starts, a task may block, and the application's timers fire."""
+    """Whether what is forked starts, a task may block, and the application's timers
+    fire."""
     ends: bool
-    """Whether ``silly.exit``, a signal and the like begin an end. Else one is under way, and its status counts."""
+    """Whether ``silly.exit``, a signal and the like begin an end. Else one is under
+    way, and its status counts."""
     then: frozenset[Phase]
     """The phases that may follow."""
 
@@ -83,8 +85,9 @@ TABLE: dict[Phase, Rules] = {
 }
 
 strict = False
-"""Whether a step that ``TABLE`` lacks raises, as the tests want it. Else it is logged as an error, and taken all the
-same: a process that doesn't end is worse than one that ends out of order."""
+"""Whether a step that ``TABLE`` lacks raises, as the tests want it. Else it is logged
+as an error, and taken all the same: a process that doesn't end is worse than one that
+ends out of order."""
 
 
 class _State:
@@ -128,7 +131,8 @@ def enter(then: Phase) -> None:
 
 
 class _Held:
-    """Stands for the main greenlet while it is held: what wakes the main program must not set it going again."""
+    """Stands for the main greenlet while it is held: what wakes the main program must
+    not set it going again."""
 
     gr_frame = None
 
@@ -164,13 +168,15 @@ def exit(status: int) -> NoReturn:
     if not scheduler.leaving():
         loop.post(begin_exit, status)
         while not scheduler.exiting:
-            # The end comes here as to every other task, once: its finally blocks may block. No deadline ends it.
+            # The end comes here as to every other task, once: its finally blocks may
+            # block. No deadline ends it.
             scheduler.pause()
     raise GreenletExit
 
 
 def _system_exit(exc: SystemExit) -> None:
-    """``sys.exit(x)`` in a task: None is 0, a number itself, anything else is printed and means 1."""
+    """``sys.exit(x)`` in a task: None is 0, a number itself, anything else is printed
+    and means 1."""
     status = 1
     if exc.code is None:
         status = 0
@@ -211,7 +217,8 @@ def begin_exit(status: int) -> None:
 
 
 def _starved() -> bool:
-    """Called before the loop waits with no listener and no timer of the application's. Ends what is over.
+    """Called before the loop waits with no listener and no timer of the application's.
+    Ends what is over.
 
     Each turn of a client program comes here, so what it costs must not grow with the
     connections and tasks that wait.
@@ -250,7 +257,8 @@ def _grace_over(_: None) -> None:
 
 
 def _finish() -> None:
-    """The end of a graceful end: whatever is still open is cut off, and the main greenlet gets its SystemExit."""
+    """The end of a graceful end: whatever is still open is cut off, and the main
+    greenlet gets its SystemExit."""
     for handler in list(loop.handlers):
         handler.abort()
     enter(Phase.OVER)
@@ -280,7 +288,8 @@ def _where(task: Task) -> str:
 
 
 def _at_exit() -> None:
-    """Under plain python: what was written is delivered, and a script that never ran its tasks does not end silently."""
+    """Under plain python: what was written is delivered, and a script that never ran
+    its tasks does not end silently."""
     if scheduler.in_child:
         return  # the descriptors are the parent's
     never_ran = [task for task in tasks if task._greenlet is None]
@@ -304,7 +313,8 @@ def _at_exit() -> None:
 
 
 def _deliver() -> None:
-    """Turns the loop, without tasks, until closed connections have sent what they were given, for ``GRACE`` at most."""
+    """Turns the loop, without tasks, until closed connections have sent what they were
+    given, for ``GRACE`` at most."""
     loop.drain = loop.ready.clear
     loop.starved = lambda: False
     loop.timers.clear_users()

@@ -48,9 +48,11 @@ __all__ = ["LAG", "LONGEST", "READ", "WRITE", "Dirty", "Handler", "Loop"]
 EVENTS = 64
 """Events of one turn at most: what they bring is held in memory until the tasks run."""
 LONGEST = 86400.0
-"""Seconds of one wait at most: epoll takes 31 bits of milliseconds, and raises for a timer that is 25 days off."""
+"""Seconds of one wait at most: epoll takes 31 bits of milliseconds, and raises for a
+timer that is 25 days off."""
 LAG = 0.1
-"""Seconds of one turn beyond which it has held the loop: what shorter ones add to a peer's answer is noise."""
+"""Seconds of one turn beyond which it has held the loop: what shorter ones add to a
+peer's answer is noise."""
 
 
 _BOTH = READ | WRITE
@@ -64,16 +66,20 @@ class Dirty(Protocol):
 
 
 class Handler(Protocol):
-    """Something that owns a descriptor: a listener or a stream. It is in ``loop.handlers`` while that is open."""
+    """Something that owns a descriptor: a listener or a stream. It is in
+    ``loop.handlers`` while that is open."""
 
     def wakes(self) -> bool:
-        """Whether an event of this descriptor can set a task going, or output is still to be sent."""
+        """Whether an event of this descriptor can set a task going, or output is still
+        to be sent."""
 
     def shutdown(self) -> None:
-        """The process is ending gracefully: stop taking work, say goodbye to the peer, don't wait."""
+        """The process is ending gracefully: stop taking work, say goodbye to the peer,
+        don't wait."""
 
     def close(self) -> object:
-        """Close in good order, in the background: ``loop.work`` counts it until it is done."""
+        """Close in good order, in the background: ``loop.work`` counts it until it is
+        done."""
 
     def abort(self) -> None:
         """Close at once."""
@@ -128,31 +134,39 @@ class Loop:
         self.timers = Timers()
         self.ready: deque[Any] = deque()
         self.deferred: list[Any] = []
-        """What becomes ready with the next turn, so after the I/O that is pending now."""
+        """What becomes ready with the next turn: after the I/O that is pending now."""
         self.current: Any = None
-        """What of ``ready`` runs now. Here with ``left``, for speed: an attribute is set several times faster than a global."""
+        """What of ``ready`` runs now. Here with ``left``, for speed: an attribute is
+        set several times faster than a global."""
         self.left = 0
-        """How many more may run in the present slice of a drain; 0 while none is under way."""
+        """How many more may run in the present slice of a drain; 0 while none is under
+        way."""
         self.dirty: list[Dirty] = []
         self.handlers: set[Handler] = set()
         self.listeners = 0
         """How many handlers listen: while one does, the loop is never done."""
         self.work = 0
-        """Things under way that no task waits for: jobs of worker threads, closed streams still sending."""
+        """Things under way that no task waits for: jobs of worker threads, closed
+        streams still sending."""
         self.waking: list[Watched] = []
-        """Every handler that can set a task going, and some that can no longer; see ``can_wake``."""
+        """Every handler that can set a task going, and some that can no longer; see
+        ``can_wake``."""
         self.turns = 0
         self.busy_since = 0.0
-        """When the selector returned last (of the monotonic clock); 0.0 while it waits, and before the loop runs."""
+        """When the selector returned last (of the monotonic clock); 0.0 while it waits,
+        and before the loop runs."""
         self.lagged = 0.0
-        """Seconds that turns longer than ``LAG`` took, in all. A turn that leaves no timer armed is not measured: whoever
-        compares two readings has a timer that brings him to the second."""
+        """Seconds that turns longer than ``LAG`` took, in all. A turn that leaves no
+        timer armed is not measured: whoever compares two readings has a timer that
+        brings him to the second."""
         self.thread = get_ident()
         self.drain: Callable[[], None] = _unset
         self.starved: Callable[[], bool] = lambda: False
-        """Asked before waiting with no listener and no timer of the application's; True starts a new turn."""
+        """Asked before waiting with no listener and no timer of the application's; True
+        starts a new turn."""
         self.interrupted: Callable[[BaseException], None] = _reraise
-        """Gets what isn't an Exception (KeyboardInterrupt) out of a turn; the loop then goes on."""
+        """Gets what isn't an Exception (KeyboardInterrupt) out of a turn; the loop then
+        goes on."""
         self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._signalled = False
         self._waker, waker = socket.socketpair()
@@ -162,8 +176,8 @@ class Loop:
         self.register(self._waker.fileno(), READ, self._woken)
 
     def watch(self, handler: Watched) -> None:
-        """From now on ``handler`` can set a task going: somebody reads, the kernel refused output, a connect is under way.
-        Not for one that is watched already."""
+        """From now on ``handler`` can set a task going: somebody reads, the kernel
+        refused output, a connect is under way. Not for one that is watched already."""
         handler.watched = len(self.waking)
         self.waking.append(handler)
 
@@ -177,13 +191,15 @@ class Loop:
         handler.watched = None
 
     def can_wake(self) -> bool:
-        """Whether an event of a descriptor can set a task going, or output is still to be sent. Asked before each wait of a
-        program that listens nowhere.
+        """Whether an event of a descriptor can set a task going, or output is still to
+        be sent. Asked before each wait of a program that listens nowhere.
 
-        To ask every handler would cost more with each idle connection. To ask the one that could last time first would not
-        help a program that goes from connection to connection. A counter would be exact, but every message would pay for it
-        twice. So a handler is watched from when it first can, and stays so: nothing is done for the next message. Here those
-        that no longer can are dropped until one is found that can. Each drop is paid for by the ``watch`` before it.
+        To ask every handler would cost more with each idle connection. To ask the one
+        that could last time first would not help a program that goes from connection to
+        connection. A counter would be exact, but every message would pay for it twice.
+        So a handler is watched from when it first can, and stays so: nothing is done
+        for the next message. Here those that no longer can are dropped until one is
+        found that can. Each drop is paid for by the ``watch`` before it.
         """
         waking = self.waking
         while waking:
@@ -203,7 +219,8 @@ class Loop:
         self._callbacks[fd] = callback
 
     def unregister(self, fd: int) -> None:
-        """Forgets a descriptor. A descriptor without interest must be unregistered: its reset would be reported for ever."""
+        """Forgets a descriptor. A descriptor without interest must be unregistered: its
+        reset would be reported for ever."""
         del self._callbacks[fd]
         self._poller.unregister(fd)
 
@@ -212,7 +229,8 @@ class Loop:
         return len(self._callbacks) - 1
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:
-        """Runs ``callback(*args)`` in the loop's next turn. Safe from any thread, a signal handler and a finalizer."""
+        """Runs ``callback(*args)`` in the loop's next turn. Safe from any thread, a
+        signal handler and a finalizer."""
         self._posted.append((callback, args))
         if not self._signalled:
             self._signalled = True
@@ -226,8 +244,9 @@ class Loop:
             self._waker.recv(4096)
         except (BlockingIOError, InterruptedError):
             pass
-        # Here, not where the queue is read: a thread may be stopped between queueing its call and sending its wake-up.
-        # The queue is read later in this turn, and a call posted from now on sends a wake-up of its own.
+        # Here, not where the queue is read: a thread may be stopped between queueing
+        # its call and sending its wake-up. The queue is read later in this turn, and a
+        # call posted from now on sends a wake-up of its own.
         self._signalled = False
 
     def flush(self) -> None:
@@ -300,7 +319,8 @@ class Loop:
         if ready:
             drain()
         if when <= now and timers.heap:
-            # The pair is not unpacked: the argument of the last timer would stay alive in a local until the next one.
+            # The pair is not unpacked: the argument of the last timer would stay alive
+            # in a local until the next one.
             while (due := timers.pop(now)) is not None:
                 try:
                     due[0](due[1])

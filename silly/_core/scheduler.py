@@ -83,7 +83,8 @@ class Task:
         self._context: Context | None = None
         self._deadlines: list[Deadline] | None = None
         self._over: Deadline | None = None
-        # The line number is worked out when somebody asks: that costs more than the fork.
+        # The line number is worked out when somebody asks: that costs more than the
+        # fork.
         self._code = code
         self._lasti = lasti
 
@@ -122,14 +123,17 @@ def when_of(deadline: Deadline) -> float:
 
 loop = Loop()
 tasks: dict[Task, None] = {}
-"""Every forked task that hasn't finished, in the order of forking (a dict: an ordered set)."""
+"""Every forked task that hasn't finished, in the order of forking (a dict: an ordered
+set)."""
 
 exiting = False
-"""Whether the process is in a phase in which nothing blocks, and nothing is started. ``ending`` sets it."""
+"""Whether the process is in a phase in which nothing blocks, and nothing is started.
+``ending`` sets it."""
 in_child = False
 """Whether this is a child of ``os.fork``, where nothing of this works."""
 system_exit: Callable[[SystemExit], object] = loop.interrupted
-"""Gets the ``sys.exit`` of a task. ``ending`` sets it; before that nothing does, and the hub gets the exception."""
+"""Gets the ``sys.exit`` of a task. ``ending`` sets it; before that nothing does, and
+the hub gets the exception."""
 _pool: list[greenlet] = []
 _on_create: Callable[[Task], object] | None = None
 _on_term: Callable[[Task], object] | None = None
@@ -153,7 +157,8 @@ loop.current = main
 
 
 def current() -> Task:
-    """The running task (the main program counts as one). Raises RuntimeError in a loop callback or another thread."""
+    """The running task (the main program counts as one). Raises RuntimeError in a loop
+    callback or another thread."""
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(not_here("only a task can be asked for", "this"))
@@ -161,7 +166,8 @@ def current() -> Task:
 
 
 def not_here(verb: str, what: Any) -> str:
-    """Why ``what`` is impossible here, where no task of ours runs; ``verb``: what can't be done in a callback."""
+    """Why ``what`` is impossible here, where no task of ours runs; ``verb``: what can't
+    be done in a callback."""
     if in_child:
         return f"BUG: {what}: in a child of os.fork(); silly belongs to the process that imported it"
     if get_ident() != loop.thread:
@@ -178,7 +184,8 @@ def check_thread(what: str) -> None:
 
 
 def park(what: Any, status: str = WAIT) -> Any:
-    """Blocks the current task until ``wake(task, value)``, and returns that value. ``what``: on what, for people."""
+    """Blocks the current task until ``wake(task, value)``, and returns that value.
+    ``what``: on what, for people."""
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(not_here("cannot block", what))
@@ -187,8 +194,9 @@ def park(what: Any, status: str = WAIT) -> Any:
     task._what = what
     task._status = status
     if loop.left and _ready and not exiting and task is not main:
-        # Another task is ready, and its turn: to switch there by way of the hub would be one switch more. Not from the main
-        # program: Ctrl-C raises there at any bytecode, and the task that has just left the queue would be lost.
+        # Another task is ready, and its turn: to switch there by way of the hub would
+        # be one switch more. Not from the main program: Ctrl-C raises there at any
+        # bytecode, and the task that has just left the queue would be lost.
         following = _ready[0]
         green = following._greenlet
         if green is not None:
@@ -203,14 +211,16 @@ def park(what: Any, status: str = WAIT) -> Any:
 
 
 def wake(task: Task, value: Any = None) -> None:
-    """Makes a parked task ready; it runs in its turn, and ``park`` returns ``value`` there."""
+    """Makes a parked task ready; it runs in its turn, and ``park`` returns ``value``
+    there."""
     task._value = value
     task._status = READY
     _ready.append(task)
 
 
 def pause() -> None:
-    """Lets every other ready task, and pending I/O, go first. A deadline that is over makes no difference."""
+    """Lets every other ready task, and pending I/O, go first. A deadline that is over
+    makes no difference."""
     task = current()
     loop.deferred.append(task)
     task._what = "its turn"
@@ -219,7 +229,8 @@ def pause() -> None:
 
 
 def leaving() -> bool:
-    """False, or, when the process is ending, True after letting others run. Asked by whatever is about to block."""
+    """False, or, when the process is ending, True after letting others run. Asked by
+    whatever is about to block."""
     if not exiting:
         return False
     pause()
@@ -229,7 +240,8 @@ def leaving() -> bool:
 def fork(
     func: Callable[..., object], userdata: Any, code: CodeType | None, lasti: int, context: Context | None = None
 ) -> Task:
-    """Makes a task of ``func``, ready to run; ``code`` and ``lasti`` tell where. When the process is ending it never runs.
+    """Makes a task of ``func``, ready to run; ``code`` and ``lasti`` tell where. When
+    the process is ending it never runs.
 
     It runs in ``context``, or in a copy of the caller's.
     """
@@ -252,7 +264,8 @@ def fork(
 
 
 def hook(create: Callable[[Task], object] | None, term: Callable[[Task], object] | None) -> None:
-    """Calls ``create(task)`` at each fork and ``term(task)`` at each end; None for none."""
+    """Calls ``create(task)`` at each fork and ``term(task)`` at each end; None for
+    none."""
     global _on_create, _on_term
     _on_create, _on_term = create, term
 
@@ -306,7 +319,8 @@ def _worker(task: Task) -> None:
 
 
 def _drain() -> None:
-    """Runs ready tasks, at most a slice of them. A task that blocks switches to the next one itself, if that ran before."""
+    """Runs ready tasks, at most a slice of them. A task that blocks switches to the
+    next one itself, if that ran before."""
     ready = _ready
     loop.left = SLICE
     try:
@@ -339,13 +353,15 @@ class DeadlineOver(TimeoutError):
 
 
 def expired() -> bool:
-    """Whether the current task is under a deadline that has struck: nothing blocks then. False where there is no task."""
+    """Whether the current task is under a deadline that has struck: nothing blocks
+    then. False where there is no task."""
     task: Task | None = loop.current
     return task is not None and task._over is not None
 
 
 def ran_out(what: object) -> str:
-    """The error of the operation ``what`` that the current task's deadline has ended, in words.
+    """The error of the operation ``what`` that the current task's deadline has ended,
+    in words.
 
     Raises RuntimeError where ``expired()`` is False.
     """
@@ -359,7 +375,8 @@ def ran_out(what: object) -> str:
 
 
 def throw(task: Task, exc: BaseException) -> None:
-    """Raises ``exc`` in a waiting task, where it waits. What it was woken with stays in ``_value``, for ``Waiters``."""
+    """Raises ``exc`` in a waiting task, where it waits. What it was woken with stays in
+    ``_value``, for ``Waiters``."""
     green = task._greenlet
     assert green is not None
     loop.current = task
@@ -385,7 +402,8 @@ def outside(frame: FrameType | None) -> FrameType | None:
 
 
 def interrupted(exc: BaseException) -> None:
-    """KeyboardInterrupt and the like reach the main greenlet, where it waits; the loop stays alive."""
+    """KeyboardInterrupt and the like reach the main greenlet, where it waits; the loop
+    stays alive."""
     if isinstance(exc, GreenletExit):
         raise exc  # the interpreter is taking the hub down
     for queue in (_ready, loop.deferred):
@@ -406,7 +424,8 @@ def _hub() -> None:
 
 
 def _after_fork() -> None:
-    """In a child of ``os.fork``: the loop, whose descriptors the parent uses, is out of reach from here on."""
+    """In a child of ``os.fork``: the loop, whose descriptors the parent uses, is out of
+    reach from here on."""
     global in_child, _to_hub
     in_child = True
     loop.current = None

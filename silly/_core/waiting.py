@@ -67,7 +67,7 @@ _ready = _loop.ready
 
 
 class Leaving(GreenletExit):
-    """Raised by ``Waiters.wait``: the process is ending, and nothing blocks any more."""
+    """Raised by ``Waiters.wait``: the process is ending, so nothing blocks any more."""
 
 
 class Waiters(Generic[V]):

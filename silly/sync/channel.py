@@ -4,8 +4,9 @@
     task.fork(lambda: chan.push("hello"))
     item, err = chan.pop()              # -> ("hello", None)
 
-An item goes straight to the task that waits, or else into the queue. After ``close``
-the queued items can still be popped; then ``pop`` returns ``(None, reason)``. ``None``
+An item goes straight to the task that waits, or else into the queue. If that task is
+ended before it runs, the item goes to the front of the queue. After ``close`` the
+queued items can still be popped; then ``pop`` returns ``(None, reason)``. ``None``
 can't be pushed, because it would look like the end. ``""`` and ``0`` can, so a loop
 ends with ``if item is None: break``. The queue has no bound: a task that pushes what
 others send limits it by ``len(chan)``.

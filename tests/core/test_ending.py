@@ -36,7 +36,8 @@ over draining, over ending
 
 @pytest.fixture
 def phase() -> Iterator[None]:
-    """Puts the phase back after a test that goes through some of them, in a process that goes on running."""
+    """Puts the phase back after a test that goes through some of them, in a process
+    that goes on running."""
     yield
     ending._state.phase = Phase.RUNNING
     scheduler.exiting = False
@@ -122,7 +123,8 @@ others.append(task.fork(wait))
 time.after(1, silly.exit, 3)
 silly.run()
 """,
-    # In a callback of the loop, while a job is waited for; no task is left, and the main program is held.
+    # In a callback of the loop, while a job is waited for; no task is left, and the
+    # main program is held.
     Phase.CLOSING: """
 def poll(_):
     if ending.phase() is Phase.CLOSING:
@@ -237,7 +239,8 @@ def test_every_case_is_there() -> None:
 
 
 def calls_to_ask() -> int:
-    """How many functions are entered to find out that something can still happen, those in C and steps of generators too."""
+    """How many functions are entered to find out that something can still happen, those
+    in C and steps of generators too."""
     entered = 0
 
     def count(frame: Any, event: str, arg: Any) -> None:

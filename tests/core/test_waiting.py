@@ -1,4 +1,5 @@
-"""``Waiters``, the queue of waiting tasks: its order, and what it holds to, whatever is thrown at a wait."""
+"""``Waiters``, the queue of waiting tasks: its order, and what it holds to, whatever is
+thrown at a wait."""
 
 from __future__ import annotations
 
@@ -347,7 +348,8 @@ def test_in_a_callback_of_the_loop(others: int) -> None:
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """As in the phase in which nothing blocks. (That it is so while a process ends is tested in processes of their own.)"""
+    """As in the phase in which nothing blocks. (That it is so while a process ends is
+    tested in processes of their own.)"""
     scheduler.exiting = True
     try:
         yield
@@ -411,7 +413,8 @@ finally:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_an_item_for_the_main_program_when_the_process_ends(late: bool) -> None:
-    """Before its end reaches it the main program does not run; what it was woken with is not lost."""
+    """Before its end reaches it the main program does not run; what it was woken with
+    is not lost."""
     with Child("-c", END.format(late=late)) as child:
         assert child.line() == "put back: an item", child.errors()
         assert child.wait() == 4
@@ -467,7 +470,8 @@ def test_the_header_s_example_with_an_error_in_its_result() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_places_are_never_lost(seed: int) -> None:
-    """Tasks take and free the places of a semaphore, and are ended at any point: waiting, woken, or holding a place."""
+    """Tasks take and free the places of a semaphore, and are ended at any point:
+    waiting, woken, or holding a place."""
     rng = random.Random(seed)
     places = rng.randrange(1, 4)
     semaphore = example()(places)
