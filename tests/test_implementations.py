@@ -171,7 +171,7 @@ def limits(take_messages, message_frame, Payload, Gathered):
     reserve = (room(given) + 10**6) // 10**6
     yield "RESERVE", reserve
     yield "LEAST", room(Payload(10**8, None)) // reserve
-    yield "GATHER", 1 + most(200_000, lambda size: Gathered().gather(b"x" * size))
+    yield "GATHER", 1 + most(200_000, lambda size: Gathered().try_queue(b"x" * size))
 
     class Output(Gathered):
         def _flush(self, sent, failure):

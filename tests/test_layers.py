@@ -211,3 +211,16 @@ def test_only_lazy_packages_import_by_name(module: str) -> None:
 def test_nothing_outside_of_what_is_declared_is_imported(module: str) -> None:
     used = {name.split(".")[0] for name in imports(module)}
     assert used - sys.stdlib_module_names - {"silly"} <= {"greenlet", "OpenSSL", "service_identity", "cryptography"}
+
+
+SAME_NAME = {"Conn", "Listener"}
+"""Public classes that their module makes clear: ``tcp.Conn``, ``tls.Conn``."""
+
+
+def test_classes_of_different_subjects_have_different_names() -> None:
+    places: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.walk(ast.parse(PATHS[module].read_bytes())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(module)
+    assert {name: where for name, where in places.items() if len(where) > 1 and name not in SAME_NAME} == {}

@@ -12,7 +12,7 @@ from typing import Literal
 from .deflate import Deflate, Parameters, check_answer
 from .error import ProtocolError
 from .header import TOKEN, Header, Outgoing, compose, split_list, tokens
-from .http1 import Response
+from .http1 import ResponseHead
 
 VERSION = "13"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -188,7 +188,7 @@ def request_fields(key: str) -> list[tuple[str, str]]:
 
 
 def check_response(
-    response: Response, key: str, subprotocols: list[str], deflate: Deflate | None = None
+    response: ResponseHead, key: str, subprotocols: list[str], deflate: Deflate | None = None
 ) -> Parameters | None:
     """Checks the answer to a request that offered these (section 4.1, at its end).
 

@@ -67,7 +67,7 @@ class Request(NamedTuple):
     keepalive: bool
 
 
-class Response(NamedTuple):
+class ResponseHead(NamedTuple):
     """The head of a response. ``version`` is ``"HTTP/1.1"`` or ``"HTTP/1.0"``."""
 
     version: str
@@ -280,7 +280,7 @@ def body_length(header: Header, http11: bool) -> int:
     return int(length)
 
 
-def parse_response(head: bytes, limits: Limits) -> Response:
+def parse_response(head: bytes, limits: Limits) -> ResponseHead:
     """Parses a response's head. The codes of its errors are never sent: a client can't
     answer."""
     lines = _lines(head, limits)
@@ -288,7 +288,7 @@ def parse_response(head: bytes, limits: Limits) -> Response:
     if match is None:
         raise ProtocolError(f"bad status line {lines[0][:80]!r}", 502)
     minor, status, reason = match.groups()
-    return Response(f"HTTP/1.{minor}", int(status), reason or "", _fields(lines))
+    return ResponseHead(f"HTTP/1.{minor}", int(status), reason or "", _fields(lines))
 
 
 INTERIM = 16
@@ -311,7 +311,7 @@ class ResponseReader:
         self.interim = 0
         """How many interim responses have come."""
 
-    def next(self, buf: bytearray, proceed: bool = False) -> Response | None:
+    def next(self, buf: bytearray, proceed: bool = False) -> ResponseHead | None:
         """Takes heads off the front of ``buf``, up to the final response's, and returns
         that; None while it is incomplete. ``proceed``: returns a 100 too.
 
@@ -333,7 +333,7 @@ class ResponseReader:
         return None
 
 
-def response_body_length(response: Response, method: str) -> int:
+def response_body_length(response: ResponseHead, method: str) -> int:
     """How long a response's body is: bytes, CHUNKED or UNTIL_CLOSE (RFC 9112, section
     6.3)."""
     if method == "HEAD" or response.status < 200 or response.status in (204, 304):

@@ -19,7 +19,7 @@ _LONGEST = 100
 """Characters of a name that an error tells."""
 
 
-class Pair(NamedTuple):
+class KeyPair(NamedTuple):
     """A certificate, the issuers' that go with it, and its private key."""
 
     chain: list[x509.Certificate]
@@ -160,9 +160,9 @@ def read_pair(entry: Mapping[str, Any]) -> tuple[bytes, bytes]:
         raise ValueError(f"a certificate's dict has no {exc}") from None
 
 
-def load_pair(cert: bytes, key: bytes) -> Pair:
+def load_pair(cert: bytes, key: bytes) -> KeyPair:
     """A certificate with its chain, and its key, both PEM. Raises ValueError for what can't be used."""
-    return Pair(load_certificates(cert, "cert"), _private_key(key))
+    return KeyPair(load_certificates(cert, "cert"), _private_key(key))
 
 
 def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:

@@ -19,7 +19,7 @@ JOINED = 16 * 1024
 class Gathered:
     """The base of ``Output``, which sets the attributes. It is made in the thread of the loop."""
 
-    __slots__ = ("_all_dirty", "_blocked", "_dirty", "_filing", "_out", "_thread", "fd", "unsent", "werr")
+    __slots__ = ("_all_dirty", "_blocked", "_dirty", "_out", "_thread", "fd", "file_sender", "unsent", "werr")
 
     _flush: Callable[[int, OSError | None], None]
     """Of ``Output``: goes on where ``flush`` met more than it can do: how many bytes were sent, and what sending them met."""
@@ -37,17 +37,17 @@ class Gathered:
         """Those that the loop will flush."""
         self._blocked = False
         """Whether the kernel refused output and has not taken it since."""
-        self._filing: object = None
+        self.file_sender: object = None
         """The task that sends a file, or None."""
         self._thread = get_ident()
-        """The thread whose data ``gather`` takes. 0 is no thread's number: then it takes none."""
+        """The thread whose data ``try_queue`` takes. 0 is no thread's number: then it takes none."""
 
-    def gather(self, data: bytes) -> bool:
+    def try_queue(self, data: bytes) -> bool:
         """Queues ``data``, if nothing stands against it, and it is little; False when nothing was done."""
         if (
             self.werr is not None
             or self._blocked
-            or self._filing is not None
+            or self.file_sender is not None
             or type(data) is not bytes
             or self.unsent + len(data) >= GATHER
             or get_ident() != self._thread

@@ -37,11 +37,11 @@ _loop = scheduler.loop
 class Owner(Protocol):
     """The protocol above a stream."""
 
-    def unattended(self) -> None:
+    def data_unread(self) -> None:
         """Data has arrived, and nobody waits for it."""
 
-    def room(self) -> None:
-        """``wants_room`` was set, and little output is left: what is written now goes out before what writers add."""
+    def drained(self) -> None:
+        """``wants_drained`` was set, and little output is left: what is written now goes out before what writers add."""
 
     def broken(self) -> None:
         """The stream has failed, or was closed: nothing can be sent any more. Every task
@@ -79,7 +79,7 @@ class Output(Gathered):
         "limits",
         "owner",
         "sock",
-        "wants_room",
+        "wants_drained",
         "why",
     )
 
@@ -95,7 +95,7 @@ class Output(Gathered):
         self.owner: Owner | None = None
         """The loop holds the stream, and the stream its owner: so an owner must not hold a
         public object whose finalizer closes the connection."""
-        self.wants_room = False
+        self.wants_drained = False
         """Whether to tell the owner once when the kernel has taken most of the output that it refused."""
         self._all_dirty = _loop.dirty
         self._writers: Waiters[str | None] | None = None
@@ -132,7 +132,7 @@ class Output(Gathered):
         Waits while more than ``limits.unsent`` bytes are unsent. Raises RuntimeError in another
         thread, and while another task sends a file.
         """
-        if _loop.current is not scheduler.main and self.gather(data):
+        if _loop.current is not scheduler.main and self.try_queue(data):
             return None  # what happens nearly always
         return self.writev([data])
 
@@ -177,7 +177,7 @@ class Output(Gathered):
             return self.werr
         if get_ident() != _loop.thread:
             scheduler.check_thread("write")
-        if self._filing is not None and self._filing is not _loop.current:
+        if self.file_sender is not None and self.file_sender is not _loop.current:
             raise RuntimeError(f"BUG: {self}: another task is sending a file on it")
         if waits and self._blocked and self.unsent > self.limits.unsent and scheduler.expired():
             return errno.TIMEDOUT
@@ -225,7 +225,7 @@ class Output(Gathered):
         err = self._admit(waits=False)
         if err is not None:
             return err
-        self._filing = scheduler.current()
+        self.file_sender = scheduler.current()
         self.filed = 0
         err = errno.CLOSED  # for the others, if this task is ended meanwhile
         try:
@@ -233,7 +233,7 @@ class Output(Gathered):
             by_kernel = self.plain and size > GATHER
             err = self._send_file(fd, offset, offset + size) if by_kernel else self._write_file(fd, offset, offset + size)
         finally:
-            self._filing = None
+            self.file_sender = None
             if err is not None and self.werr is None:
                 self.werr = err
                 if not self._out:
@@ -382,15 +382,15 @@ class Output(Gathered):
         if size:
             out[0] = memoryview(out[0])[size:]
         if self.unsent <= self.limits.unsent >> 2:
-            if self.wants_room:
-                self._tell_room()
+            if self.wants_drained:
+                self._tell_drained()
             if self._writers is not None:
                 self._wake_writers(None)
 
-    def _tell_room(self) -> None:
-        self.wants_room = False
+    def _tell_drained(self) -> None:
+        self.wants_drained = False
         if self.owner is not None:
-            self.owner.room()
+            self.owner.drained()
 
     def _block(self) -> None:
         """The kernel refuses output: waits for it, within the limit ``write_timeout`` without progress."""
@@ -413,8 +413,8 @@ class Output(Gathered):
         """Everything is sent: whoever waited for that goes on."""
         if self._blocked:
             self._unblock()
-            if self.wants_room:
-                self._tell_room()
+            if self.wants_drained:
+                self._tell_drained()
         if self._writers is not None:
             self._wake_writers(None)
         if self.closed and self.sock is not None:

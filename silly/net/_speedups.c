@@ -132,7 +132,7 @@ typedef struct {
     PyObject *werr;
     PyObject *out;
     PyObject *all_dirty;
-    PyObject *filing;
+    PyObject *file_sender;
     Py_ssize_t unsent;
     unsigned long thread;
     char dirty;
@@ -152,7 +152,7 @@ gathered_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->thread = PyThread_get_thread_ident();
     self->fd = PyLong_FromLong(-1);
     self->werr = Py_NewRef(Py_None);
-    self->filing = Py_NewRef(Py_None);
+    self->file_sender = Py_NewRef(Py_None);
     self->out = PyList_New(0);
     self->all_dirty = PyList_New(0);
     if (self->fd == NULL || self->out == NULL || self->all_dirty == NULL) {
@@ -182,7 +182,7 @@ gathered_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->werr);
     Py_VISIT(self->out);
     Py_VISIT(self->all_dirty);
-    Py_VISIT(self->filing);
+    Py_VISIT(self->file_sender);
     return 0;
 }
 
@@ -194,7 +194,7 @@ gathered_clear(PyObject *object)
     Py_CLEAR(self->werr);
     Py_CLEAR(self->out);
     Py_CLEAR(self->all_dirty);
-    Py_CLEAR(self->filing);
+    Py_CLEAR(self->file_sender);
     return 0;
 }
 
@@ -222,13 +222,13 @@ check_gathered(Gathered *self)
 
 /* gather(data) -> bool */
 static PyObject *
-gathered_gather(PyObject *object, PyObject *data)
+gathered_try_queue(PyObject *object, PyObject *data)
 {
     Gathered *self = (Gathered *)object;
     if (check_gathered(self) < 0) {
         return NULL;
     }
-    if (self->werr != Py_None || self->blocked || self->filing != Py_None || !PyBytes_CheckExact(data)
+    if (self->werr != Py_None || self->blocked || self->file_sender != Py_None || !PyBytes_CheckExact(data)
         || self->thread != PyThread_get_thread_ident()) {
         return Py_NewRef(Py_False);
     }
@@ -337,7 +337,7 @@ gathered_flush(PyObject *object, PyObject *unused)
 }
 
 static PyMethodDef gathered_methods[] = {
-    {"gather", gathered_gather, METH_O, "gather(data) -> bool: queues data, if nothing stands against it"},
+    {"try_queue", gathered_try_queue, METH_O, "try_queue(data) -> bool: queues data, if nothing stands against it"},
     {"flush", gathered_flush, METH_NOARGS, "flush(): sends what was gathered"},
     {NULL, NULL, 0, NULL},
 };
@@ -349,7 +349,7 @@ static PyMemberDef gathered_members[] = {
     MEMBER("werr", T_OBJECT_EX, werr),
     MEMBER("_out", T_OBJECT_EX, out),
     MEMBER("_all_dirty", T_OBJECT_EX, all_dirty),
-    MEMBER("_filing", T_OBJECT_EX, filing),
+    MEMBER("file_sender", T_OBJECT_EX, file_sender),
     MEMBER("unsent", T_PYSSIZET, unsent),
     MEMBER("_dirty", T_BOOL, dirty),
     MEMBER("_blocked", T_BOOL, blocked),

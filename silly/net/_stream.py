@@ -66,9 +66,9 @@ class Stream(Output):
         "buf",
         "err",
         "goodbye",
-        "heard",
         "mark",
         "need",
+        "peer_alive",
         "remoteaddr",
         "watched",
     )
@@ -80,7 +80,7 @@ class Stream(Output):
         self.need = 0
         self.mark = limits.receive_mark
         self.err: str | None = None
-        self.heard = True
+        self.peer_alive = True
         """Whether anything has come from the peer since somebody cleared this."""
         self.goodbye: bytes | None = None
         """What the peer is told when the process ends; the protocol above sets it. None once it was said."""
@@ -114,7 +114,7 @@ class Stream(Output):
                 return
             if got < 0:
                 return
-            self.heard = True
+            self.peer_alive = True
             reader = self._reader
             if reader is not None and got and len(buf) >= self.need:
                 self._reader = None
@@ -145,7 +145,7 @@ class Stream(Output):
             except OSError as exc:
                 self.fail(errno.from_oserror(exc))
                 return
-        self.heard = True
+        self.peer_alive = True
         if not got:
             self._ended()
             return
@@ -171,7 +171,7 @@ class Stream(Output):
             self._paused = True
             self._interest()
         if self.owner is not None:
-            self.owner.unattended()
+            self.owner.data_unread()
 
     def _ended(self) -> None:
         """The peer's data has ended."""
@@ -198,7 +198,7 @@ class Stream(Output):
 
     def wakes(self) -> bool:
         """For the loop: whether an event here can set a task going, or output is still to be sent."""
-        return self._reader is not None or self.unsent > 0 or self._filing is not None
+        return self._reader is not None or self.unsent > 0 or self.file_sender is not None
 
     def shutdown(self) -> None:
         """For the loop: the process is ending."""

@@ -29,7 +29,7 @@ _FRESH = 600
 """Seconds that a context is kept: the system's authorities change now and then."""
 
 
-class Configuration:
+class ClientConfiguration:
     """A context for connections with the same authorities, client certificate and protocols, and the sessions of these."""
 
     def __init__(self, ca: bytes | None, own: tuple[bytes, bytes] | None, verify: bool, protos: list[bytes]) -> None:
@@ -63,11 +63,13 @@ class Configuration:
         return found
 
 
-_configurations: OrderedDict[tuple[object, ...], Configuration] = OrderedDict()
+_configurations: OrderedDict[tuple[object, ...], ClientConfiguration] = OrderedDict()
 _warned = False
 
 
-def configuration(ca: object, cert: Mapping[str, Any] | None, verify: bool, alpnprotos: Sequence[str] | None) -> Configuration:
+def configuration(
+    ca: object, cert: Mapping[str, Any] | None, verify: bool, alpnprotos: Sequence[str] | None
+) -> ClientConfiguration:
     """The configuration for these settings; files are read each time. Raises TypeError or ValueError."""
     if not isinstance(verify, bool):
         raise TypeError(f"verify is True or False, not {verify!r}")
@@ -82,7 +84,7 @@ def configuration(ca: object, cert: Mapping[str, Any] | None, verify: bool, alpn
     key = verify, source, own and sha256(b"\0".join(own)).digest(), *protos
     found = _configurations.pop(key, None)
     if found is None or found.until <= monotonic():
-        found = Configuration(trusted, own, verify, protos)
+        found = ClientConfiguration(trusted, own, verify, protos)
     _configurations[key] = found
     if len(_configurations) > _CONFIGURATIONS:
         _configurations.popitem(last=False)
@@ -110,7 +112,7 @@ class Attempt:
     ``ssl`` is made for it. UnicodeError for a name that can't be spelled in the DNS.
     """
 
-    def __init__(self, config: Configuration, addr: str, name: str, verify: bool) -> None:
+    def __init__(self, config: ClientConfiguration, addr: str, name: str, verify: bool) -> None:
         self._config = config
         self._addr = addr
         self._verify = verify

@@ -9,7 +9,7 @@ from tempfile import NamedTemporaryFile
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from ._certificates import Pair, load_certificates, pem_of, read_pem
+from ._certificates import KeyPair, load_certificates, pem_of, read_pem
 from ._tls_words import reason
 
 _NO_AUTO_CHAIN = 0x8
@@ -35,7 +35,7 @@ def new_context(ciphers: str | None) -> SSL.Context:
     return context
 
 
-def use_pairs(context: SSL.Context, pairs: Sequence[Pair]) -> None:
+def use_pairs(context: SSL.Context, pairs: Sequence[KeyPair]) -> None:
     """Gives a context its certificates, which have keys of different types. Raises ValueError for a pair that isn't one."""
     try:
         for pair in pairs:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cryptography import x509
 from OpenSSL import SSL
 
-from ._certificates import Pair, dns_names, in_force, load_pair, read_pair
+from ._certificates import KeyPair, dns_names, in_force, load_pair, read_pair
 from ._tls_context import authorities, new_context, protocols, trust, use_pairs
 from ._tls_words import NoProtocol, Verification
 
@@ -27,7 +27,7 @@ class Settings(NamedTuple):
     ciphers: str | None
 
 
-class Configuration:
+class ServerConfiguration:
     """The contexts of a listener, made of its settings. Raises TypeError or ValueError for what can't be used.
 
     Handshakes begin in ``context``; when the client names a host, the context for that name takes over. Tickets are those of
@@ -86,7 +86,7 @@ class Configuration:
         ways = name, _wildcard(name)
         return [number for way in ways for number, names in enumerate(self._names) if way in names]
 
-    def _context_of(self, pairs: Sequence[Pair], numbers: Sequence[int]) -> SSL.Context:
+    def _context_of(self, pairs: Sequence[KeyPair], numbers: Sequence[int]) -> SSL.Context:
         """The context with these certificates: of each type of key the first, since OpenSSL holds one of each."""
         by_type: dict[type, int] = {}
         for number in numbers:
@@ -97,7 +97,7 @@ class Configuration:
             context = self._contexts[chosen] = self._new_context([pairs[number] for number in chosen])
         return context
 
-    def _new_context(self, pairs: Sequence[Pair]) -> SSL.Context:
+    def _new_context(self, pairs: Sequence[KeyPair]) -> SSL.Context:
         context = new_context(_CIPHERS if self._settings.ciphers is None else self._settings.ciphers)
         use_pairs(context, pairs)
         if self._protocols:

@@ -69,7 +69,7 @@ class TlsStream(Stream):
         self._missing = 0
         """Bytes that are still to come of a record whose header is whole."""
         super().__init__(sock, remoteaddr, limits)
-        self._thread = 0  # ``gather`` takes nothing: it must be encoded first
+        self._thread = 0  # ``try_queue`` takes nothing: it must be encoded first
 
     # ---- the handshake ------------------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class TlsStream(Stream):
         self._send_pending()
         self._handshaking = False
         self._tickets_due = self.ssl.get_protocol_version_name() == "TLSv1.3"
-        self._drain(_OPENSSL_PIECE)  # what came right behind the handshake
+        self._decrypt(_OPENSSL_PIECE)  # what came right behind the handshake
         if self._peer_closed and self.err == errno.TLS and self._eof:
             self.err = errno.EOF  # TCP had ended before this could see that the peer had closed in good order
         return None
@@ -137,7 +137,7 @@ class TlsStream(Stream):
                 self.fail(errno.from_oserror(exc))
                 return
             else:
-                self.heard = True
+                self.peer_alive = True
                 if data:
                     self._feed(data)
                 else:
@@ -168,7 +168,7 @@ class TlsStream(Stream):
             return
         self._tickets_due = False
         if records:
-            self._drain(records)
+            self._decrypt(records)
 
     def _records(self, data: bytes) -> int:
         """How many records are whole with ``data``. One whose header is none counts at once: OpenSSL shall judge it."""
@@ -199,7 +199,7 @@ class TlsStream(Stream):
         self._header = data[at:]
         return count
 
-    def _drain(self, records: int) -> None:
+    def _decrypt(self, records: int) -> None:
         """Reads what OpenSSL has, which is ``records`` whole records at most.
 
         Most hold data, and when each has given some, nothing is left to read, and there was nothing that OpenSSL would answer

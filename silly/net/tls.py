@@ -32,7 +32,7 @@ from ._certificates import Certificate
 from ._dial import dial
 from ._listener import Admission, host_of
 from ._settings import settings
-from ._tls_server import Configuration, Settings, peer_certificate
+from ._tls_server import ServerConfiguration, Settings, peer_certificate
 from ._tls_stream import TlsStream
 from ._tls_words import Verification
 
@@ -132,7 +132,7 @@ class Acceptor:
     def configure(self, settings: Settings) -> None:
         """Uses ``settings`` for new connections. Raises TypeError or ValueError, and
         then nothing changes."""
-        self._configuration = Configuration(settings)
+        self._configuration = ServerConfiguration(settings)
         self.settings = settings
 
     def __call__(self, sock: socket.socket, remoteaddr: str) -> None:
@@ -164,7 +164,7 @@ class Acceptor:
         self._silent_until = now + SILENCE
         self._untold = 0
 
-    def _serve(self, new: tuple[TlsStream, Configuration, Verification]) -> None:
+    def _serve(self, new: tuple[TlsStream, ServerConfiguration, Verification]) -> None:
         stream = new[0]
         try:
             conn = Conn(stream)  # before the handshake: its finalizer closes what an exception leaves
@@ -174,7 +174,7 @@ class Acceptor:
             if self._admission is not None:
                 stream.when_released(partial(self._admission.leave, host_of(stream.remoteaddr)))
 
-    def _shake_hands(self, stream: TlsStream, configuration: Configuration, verification: Verification) -> bool:
+    def _shake_hands(self, stream: TlsStream, configuration: ServerConfiguration, verification: Verification) -> bool:
         deadline = monotonic() + self._limits.handshake_timeout / 1000
         if stream.speaks_http(deadline):
             logger.info(f"tls: {stream.remoteaddr}: plain HTTP on a port that speaks TLS: answered 400")

@@ -14,7 +14,7 @@ from silly._wire import handshake
 from silly._wire.deflate import NAME, Deflate, Parameters, check_answer, negotiate, offer
 from silly._wire.error import ProtocolError
 from silly._wire.header import TOKEN, Header
-from silly._wire.http1 import HeadReader, Request, Response, parse_request, parse_response
+from silly._wire.http1 import HeadReader, Request, ResponseHead, parse_request, parse_response
 from silly._wire.limits import Limits
 
 from .source import Source, allowed, cut
@@ -118,7 +118,7 @@ def check_parameters(parameters: Parameters) -> None:
     assert 8 <= parameters.client_max_window_bits <= 15
 
 
-def client_side(response: Response, source: Source) -> None:
+def client_side(response: ResponseHead, source: Source) -> None:
     options = source.choose(OPTIONS)
     codes = frozenset((101, response.status))
     got, code = attempt(codes, handshake.check_response, response, KEY, OFFERED, options)

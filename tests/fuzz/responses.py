@@ -14,7 +14,15 @@ import httptools
 
 from silly._wire.error import ProtocolError
 from silly._wire.header import compose
-from silly._wire.http1 import INTERIM, UNTIL_CLOSE, HeadReader, Response, ResponseReader, parse_response, response_body_length
+from silly._wire.http1 import (
+    INTERIM,
+    UNTIL_CLOSE,
+    HeadReader,
+    ResponseHead,
+    ResponseReader,
+    parse_response,
+    response_body_length,
+)
 from silly._wire.limits import Limits
 
 from .messages import CODES, LIMITS, WIDE, Message, Read, agree, check_fields, drive, from_h11, from_httptools, pairs, read_body
@@ -39,7 +47,7 @@ def reading(limits: Limits, most: list[int], method: str) -> Any:
     return steps
 
 
-def check(response: Response, method: str) -> None:
+def check(response: ResponseHead, method: str) -> None:
     assert response.version in ("HTTP/1.1", "HTTP/1.0")
     assert 100 <= response.status <= 999
     assert compose([("x", response.reason)])
@@ -51,7 +59,7 @@ def check(response: Response, method: str) -> None:
     assert response_body_length(meant, method) == response_body_length(response, method)
 
 
-def bodyless_with_length(response: Response) -> bool:
+def bodyless_with_length(response: ResponseHead) -> bool:
     """Where llhttp expects a body after a 1xx, 204 or 304: RFC 9112, section 6.3, rule 1, has none."""
     framed = "content-length" in response.header or "transfer-encoding" in response.header
     return framed and (response.status < 200 or response.status in (204, 304))

@@ -10,7 +10,7 @@ from silly._wire.deflate import Inflater
 from silly._wire.error import ProtocolError
 from silly._wire.handshake import check_response
 from silly._wire.header import Header
-from silly._wire.http1 import Response
+from silly._wire.http1 import ResponseHead
 from silly._wire.limits import Limits
 from silly._wire.ws import FIN, RSV1, TEXT, MessageReader
 
@@ -59,5 +59,5 @@ def test_the_reason_of_a_refusal_is_fit_for_a_log() -> None:
     """It is the peer's, as long as a line may be, and may hold what a terminal obeys."""
     for reason, shown in (("Forbidden", "Forbidden"), ("\x9b31m\t" + "x" * 8000, "\\x9b31m\\t" + "x" * 75), ("", "")):
         with pytest.raises(ProtocolError) as info:
-            check_response(Response("HTTP/1.1", 403, reason, Header()), "", [])
+            check_response(ResponseHead("HTTP/1.1", 403, reason, Header()), "", [])
         assert info.value.text == f"the server answered 403 {shown}".rstrip()

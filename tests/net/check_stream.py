@@ -524,14 +524,13 @@ class Suite:
         told: list[int] = []
 
         class Owner:
-            def room(self) -> None:
+            def drained(self) -> None:
                 told.append(stream.unsent)
 
             def broken(self) -> None:
                 """By the end of the test."""
 
-        owner = Owner()
-        stream.owner = lambda: owner
+        stream.owner = Owner()
         written = 0
         while not stream.blocked:
             stream.write_nowait(b"x" * 1000)
@@ -542,12 +541,12 @@ class Suite:
             for _ in range(4 * KIB):
                 stream.write_nowait(b"x" * 1000)
             written += 4 * KIB * 1000
-        stream.wants_room = True
+        stream.wants_drained = True
         assert peer.read(written) == (b"x" * written, None)
         until(lambda: not stream.unsent)
         assert len(told) == 1
         assert told[0] == 0 if at_once else 0 < told[0] <= 900 * KIB
-        assert not stream.wants_room
+        assert not stream.wants_drained
 
     def test_a_writer_whose_peer_keeps_up_lets_others_run(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
         """The kernel takes everything at once, so that nothing makes the writer wait."""

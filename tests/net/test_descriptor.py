@@ -301,26 +301,26 @@ def test_nothing_leaks(code: Any, pair: Any) -> None:
 OBSTACLES: dict[str, Callable[[Any], object]] = {
     "an error": lambda output: setattr(output, "werr", "an error"),
     "the kernel": lambda output: setattr(output, "_blocked", True),
-    "a file": lambda output: setattr(output, "_filing", object()),
+    "a file": lambda output: setattr(output, "file_sender", object()),
     "no thread": lambda output: setattr(output, "_thread", 0),  # as for TLS, where each byte must be encoded first
     "another thread": lambda output: setattr(output, "_thread", output._thread + 1),
 }
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
-def test_gather_takes_nothing_while_something_stands_against_it(code: Any, obstacle: str) -> None:
+def test_try_queue_takes_nothing_while_something_stands_against_it(code: Any, obstacle: str) -> None:
     output = code.Gathered()
-    assert output.gather(b"taken")
+    assert output.try_queue(b"taken")
     OBSTACLES[obstacle](output)
-    assert not output.gather(b"refused")
+    assert not output.try_queue(b"refused")
     assert output._out == [b"taken"]
     assert output.unsent == 5
     assert output._all_dirty == [output]
 
 
-def test_gather_takes_bytes_alone(code: Any) -> None:
+def test_try_queue_takes_bytes_alone(code: Any) -> None:
     """What could change before it is sent is left to who copies it."""
     output = code.Gathered()
     for data in (bytearray(b"x"), memoryview(b"x"), "x", type("Bytes", (bytes,), {})(b"x")):
-        assert not output.gather(data)
+        assert not output.try_queue(data)
     assert (output._out, output.unsent, output._dirty) == ([], 0, False)

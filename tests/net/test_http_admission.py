@@ -9,7 +9,7 @@ import pytest
 
 from silly._core import scheduler
 from silly.net import tls
-from silly.net._tls_server import Configuration
+from silly.net._tls_server import ServerConfiguration
 
 from ..helpers import WITHIN, Raw, serving
 from .http_support import certs, connected, hello
@@ -19,12 +19,12 @@ from .support import turns, until
 def test_a_connection_that_could_not_be_taken_is_not_counted(monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
     """Else a few failures of the system would use up the limit for ever."""
 
-    def refuse(self: Configuration) -> Any:
+    def refuse(self: ServerConfiguration) -> Any:
         raise MemoryError
 
     with serving(hello, certs=certs(), limits={"connections": 1}) as server:
         with monkeypatch.context() as patch:
-            patch.setattr(Configuration, "connection", refuse)
+            patch.setattr(ServerConfiguration, "connection", refuse)
             logs.expect("MemoryError")
             with Raw.connect(server) as client:
                 assert client.conn.read(1, WITHIN)[0] is None

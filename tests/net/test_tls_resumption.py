@@ -210,8 +210,8 @@ def test_a_session_of_a_connection_that_read_nothing(listener: Any) -> None:
     for _ in range(2):
         with connect(listener) as conn:
             if conn._stream.ssl.get_protocol_version_name() == "TLSv1.3":
-                conn._stream.heard = False
-                until(lambda conn=conn: conn._stream.heard)  # the tickets
+                conn._stream.peer_alive = False
+                until(lambda conn=conn: conn._stream.peer_alive)  # the tickets
     assert used(listener)
 
 

@@ -72,7 +72,7 @@ def arrived(sock: Any, peer: Any, data: bytes) -> None:
         peer.send(data)
         until(lambda: sock.conn.unreadbytes() == before + len(data))
     stop_looking(sock)
-    sock._session.unattended()
+    sock._session.data_unread()
 
 
 def stop_looking(sock: Any) -> None:

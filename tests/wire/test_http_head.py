@@ -21,7 +21,7 @@ from silly._wire.http1 import (
     CHUNKED,
     UNTIL_CLOSE,
     HeadReader,
-    Response,
+    ResponseHead,
     ResponseReader,
     date_line,
     error_response,
@@ -714,7 +714,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
 
-def read_responses(pieces: list[bytes], reader: ResponseReader, proceed: bool = False) -> tuple[Response | None, bytes]:
+def read_responses(pieces: list[bytes], reader: ResponseReader, proceed: bool = False) -> tuple[ResponseHead | None, bytes]:
     """The first response that the reader returns, and what it leaves of the bytes."""
     buf = bytearray()
     response = None

@@ -18,7 +18,7 @@ from ..._wire.http1 import (
     CHUNKED,
     LAST_CHUNK,
     UNTIL_CLOSE,
-    Response,
+    ResponseHead,
     ResponseReader,
     chunk,
     field_lines,
@@ -54,13 +54,13 @@ class _Watch:
     def __init__(self, request: ClientStream) -> None:
         self._request = ref(request)
 
-    def unattended(self) -> None:
+    def data_unread(self) -> None:
         """Something has come while nobody reads: perhaps the answer."""
         request = self._request()
         if request is not None and request._sending:
             request._answer()
 
-    def room(self) -> None:
+    def drained(self) -> None:
         """Nothing to do: nothing waits for that."""
 
     def broken(self) -> None:
@@ -115,7 +115,7 @@ class ClientStream(Incoming):
     reason = ""
     version = "HTTP/1.1"
     """The request's version; the response's after that has arrived."""
-    _response: Response | None = None
+    _response: ResponseHead | None = None
     _head_sent = False
     _ended = False
     _sent = False
@@ -534,7 +534,7 @@ class ClientStream(Incoming):
                 failed = self._err or self._failed("sending the request", str(result[1]))
         return failed
 
-    def _answered(self, response: Response) -> None:
+    def _answered(self, response: ResponseHead) -> None:
         """Takes the final response's head. Raises ProtocolError for bad framing."""
         length = response_body_length(response, self.method)
         self._response = response

@@ -54,9 +54,9 @@ Messages larger than memory: ``sock.pieces()`` and ``sock.message()``. Compressi
 from __future__ import annotations
 
 from ..._wire.deflate import Deflate
-from ._connect import ClientStream, HandshakeError, connect
+from ._connect import Handshake, HandshakeError, connect
 from ._pieces import MessageWriter, Pieces
 from ._socket import Socket
 from ._upgrade import upgrade
 
-__all__ = ["ClientStream", "Deflate", "HandshakeError", "MessageWriter", "Pieces", "Socket", "connect", "upgrade"]
+__all__ = ["Handshake", "Deflate", "HandshakeError", "MessageWriter", "Pieces", "Socket", "connect", "upgrade"]

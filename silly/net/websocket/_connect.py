@@ -17,7 +17,7 @@ from ..._wire.deflate import Deflate
 from ..._wire.error import ProtocolError
 from ..._wire.header import Header, Outgoing, compose, split_list
 from ..._wire.http1 import (
-    Response,
+    ResponseHead,
     ResponseReader,
     request_head,
     response_body_length,
@@ -54,7 +54,7 @@ class HandshakeError(str):
         return error
 
 
-class ClientStream:
+class Handshake:
     """The HTTP side of a client's WebSocket: the request that was sent and the ``status`` and ``header`` that came."""
 
     __slots__ = ("conn", "header", "method", "path", "remoteaddr", "scheme", "status", "version")
@@ -176,7 +176,7 @@ def _handshake(conn: Conn, offer: _Offer, url: Url, deadline: float, bound: str,
     stream = conn._stream
     stream.write(offer.request)
     responses = ResponseReader(limits, upgrade=True)
-    response: Response | None = None
+    response: ResponseHead | None = None
     try:
         while (response := responses.next(stream.buf)) is None:
             err = stream.fill(len(stream.buf) + 1, deadline)
@@ -189,7 +189,7 @@ def _handshake(conn: Conn, offer: _Offer, url: Url, deadline: float, bound: str,
         if response is None:
             return exc.text
         return HandshakeError(exc.text, response.status, response.header, _body(stream, response, deadline, limits))
-    http = ClientStream(conn, url.scheme, url.path, response.status, response.header)
+    http = Handshake(conn, url.scheme, url.path, response.status, response.header)
     subprotocol = response.header["sec-websocket-protocol"]
     session = Session(conn._stream, False, limits, agreed, offer.deflate)
     return Socket(session, conn, http, subprotocol, agreed)
@@ -210,7 +210,7 @@ class _Refusal(Incoming):
         return error.text
 
 
-def _body(stream: Stream, response: Response, deadline: float, limits: Limits) -> bytes:
+def _body(stream: Stream, response: ResponseHead, deadline: float, limits: Limits) -> bytes:
     """The start of a refusal's body, as far as it comes soon."""
     try:
         length = response_body_length(response, "GET")

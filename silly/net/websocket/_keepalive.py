@@ -95,12 +95,12 @@ class Keepalive:
             return
         if stream.blocked:
             # The last ping may stand in that output, and the limit 'write_timeout' watches over it.
-            stream.heard = True
+            stream.peer_alive = True
             self._arm(session, now + interval)
             return
         if self._pinged:
             # Unread data holds the peer back, and its pong with it.
-            if not stream.heard and not stream.paused:
+            if not stream.peer_alive and not stream.paused:
                 due = self._pinged + limits.pong_timeout / 1000 + _loop.lagged - self._lagged
                 if now < due:
                     # Not only at ``due``: if something is heard before, the next ping goes out.
@@ -121,5 +121,5 @@ class Keepalive:
         self._pinged = now
         self._lagged = _loop.lagged
         stream = self._stream
-        stream.heard = False
+        stream.peer_alive = False
         stream.write_nowait(session.frame(FIN | PING, self._token + self._count.to_bytes(4, "big")))

@@ -145,7 +145,7 @@ class Pieces:
         piece = messages.take_piece()
         if not piece:
             return 0
-        session.unattended()
+        session.data_unread()
         return piece
 
     def _whole(self) -> str | bytes | None:

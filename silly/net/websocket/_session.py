@@ -234,7 +234,7 @@ class Session(Sending):
         if not self.stream.blocked:
             self.controls = 0
         else:
-            self.stream.wants_room = True
+            self.stream.wants_drained = True
         limit = self.limits.control_frames
         if self.controls <= limit:
             return None
@@ -272,7 +272,7 @@ class Session(Sending):
 
     # ---- for the stream (Owner) ---------------------------------------------------------
 
-    def unattended(self) -> None:
+    def data_unread(self) -> None:
         """There may be data that nobody waits for."""
         unread = self.unread
         if unread is None:
@@ -282,7 +282,7 @@ class Session(Sending):
         if unread.timer is None and self.err is None and self.stream.buf:
             unread.wait(self)
 
-    def room(self) -> None:
+    def drained(self) -> None:
         """The peer has taken most of what was unsent."""
         self.controls = 0
         held, self.held_pong = self.held_pong, None

@@ -31,7 +31,7 @@ from ._sending import CLOSED, OPEN, keys
 from ._session import Session
 
 if TYPE_CHECKING:
-    from ._connect import ClientStream
+    from ._connect import Handshake
 
 _OPCODES = {"text": TEXT, "binary": BINARY, "ping": PING, "pong": PONG, "close": CLOSE}
 _NORMAL_CLOSE = close_payload(NORMAL)
@@ -49,7 +49,7 @@ class Socket:
         self,
         session: Session,
         conn: Conn,
-        stream: ServerStream | ClientStream,
+        stream: ServerStream | Handshake,
         subprotocol: str | None,
         compression: Parameters | None,
     ) -> None:
@@ -65,7 +65,7 @@ class Socket:
         return self._conn
 
     @property
-    def stream(self) -> ServerStream | ClientStream:
+    def stream(self) -> ServerStream | Handshake:
         """The HTTP request and response that it came from: ``path``, ``query``, ``header``."""
         return self._stream
 
@@ -154,7 +154,7 @@ class Socket:
                     session.controls = 0
                     if buf:
                         session.burst = min(session.burst + len(taken), BURST - 1)
-                        session.unattended()
+                        session.data_unread()
                     return message
                 try:
                     got = messages.next(buf)
@@ -165,11 +165,11 @@ class Socket:
                     if CONTINUATION < opcode <= BINARY:
                         session.controls = 0
                         if buf:
-                            session.unattended()
+                            session.data_unread()
                         return data, "text" if opcode == TEXT else "binary"
                     shown = session.control(opcode, data)
                     if shown is not None:
-                        session.unattended()
+                        session.data_unread()
                         return shown
                     payload = None
                     continue
@@ -238,7 +238,7 @@ class Socket:
             piece = message_frame(data, typ, None if session.server else keys.next())
             if piece is not None:
                 stream = session.stream
-                if _loop.current is not _main and stream.gather(piece):
+                if _loop.current is not _main and stream.try_queue(piece):
                     return OK
                 err = stream.write(piece)
                 return OK if err is None else failure(session.write_failed(err, "sock.write"))
