@@ -576,6 +576,17 @@ class Suite:
         # What makes them run costs time: not each write does it.
         assert len(steps) <= 100 * len(data) // _output.FAIR_SHARE + 10
 
+    @pytest.mark.parametrize("sizes", [(1, 10), (0, 5, 0), (), (10_000, 10_000), (1, 70_000), (70_000, 200_000, 1)])
+    def test_writev(self, pair: Pair, sizes: tuple[int, ...]) -> None:
+        """All pieces, in their order, whatever their size in all."""
+        conn, peer = pair()
+        parts = [bytes((65 + at,)) * size for at, size in enumerate(sizes)]
+        parts[1:] = map(memoryview, parts[1:])
+        whole = b"".join(parts)
+        writing = Job(lambda: (conn._stream.writev(parts), conn._stream.writev([b"end"])))
+        assert peer.read(len(whole) + 3, 5_000) == (whole + b"end", None)
+        assert writing.result() == (None, None)
+
     def test_write_nowait(self, pair: Pair) -> None:
         """It never waits, whatever is unsent and whatever time is left; and it gives the error that ``write`` does."""
         conn, peer = pair()
