@@ -554,6 +554,31 @@ def test_a_graceful_exit_with_messages_taken() -> None:
     assert lines == ["first ('0', 'text')", "taken 4", "rest ['1', '2', '3', '4'] closed"]
 
 
+GOODBYE = """
+import silly
+from silly import task, time
+from silly.net import http, websocket
+
+def handler(stream):
+    sock, err = websocket.upgrade(stream)
+    try:
+        task.wait()
+    finally:
+        print(sock.write("late", "text"), sock.write("", "ping"), flush=True)
+
+server = silly.check(http.listen("127.0.0.1:0", handler))
+task.fork(lambda: websocket.connect(f"ws://127.0.0.1:{server.port}"))
+time.after(100, lambda: silly.exit(7))
+silly.run()
+"""
+
+
+def test_nothing_goes_out_behind_the_goodbye_of_a_process_that_ends() -> None:
+    with Child("-c", GOODBYE) as child:
+        assert child.line() == "Result(False, 'closed') Result(False, 'closed')"
+        assert child.wait() == 7, child.errors()
+
+
 # ---- fairness, memory, what nobody reads -----------------------------------------------------------------------------
 
 

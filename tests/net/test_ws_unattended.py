@@ -558,6 +558,22 @@ def test_taking_stops_at_the_mark(side: Side, size: int) -> None:
         assert read(sock) == (b"behind", "ping")
 
 
+def test_taking_pings_stops_at_the_mark(side: Side) -> None:
+    with side({"receive_mark": 2 * KIB}) as (sock, peer):
+        count = 300
+        peer.send(b"".join(peer.frame(FIN | PING, b"%03d" % i) for i in range(count)))
+        until(lambda: sock._session.stream.paused or sock._session.stream.buf)
+        until(lambda: taken(sock) and sock._session.unread.timer is not None)
+        turn(3)
+        held = taken(sock)
+        assert held == -(-2 * KIB // (3 + 16))
+        assert [peer.get() for _ in range(held)] == [(FIN | PONG, b"%03d" % i) for i in range(held)]
+        peer.silent()
+        for i in range(count):
+            assert read(sock) == (b"%03d" % i, "ping")
+        assert [peer.get() for _ in range(held, count)] == [(FIN | PONG, b"%03d" % i) for i in range(held, count)]
+
+
 def test_nothing_is_inflated_unread(side: Side) -> None:
     deflate = zlib.compressobj(9, wbits=-12)
     packed = (deflate.compress(b"x" * KIB) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
