@@ -659,7 +659,7 @@ def test_a_byte_now_and_then(row: str, way: Way) -> None:
     with origin(way, answer) as server, way.client(limits, **options) as client:
         response, err = client.get(way.web(server))
         assert response is None
-        assert "60 ms" in err or "the time-out for everything" in err
+        assert "60 ms" in err or "the total time-out" in err
 
 
 # ---- early ends -----------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def test_user_and_password() -> None:
 def test_two_hosts_are_refused() -> None:
     with origin(ok()) as server, using() as client:
         for header in ({"host": ["a", "b"]}, [("Host", "a"), ("host", "b")]):
-            with pytest.raises(ValueError, match="one Host"):
+            with pytest.raises(ValueError, match="only one Host"):
                 client.get(server.url, header)
     assert server.connections == 0
 
@@ -186,7 +186,7 @@ def test_what_upstream_has() -> None:
             assert stream.version == "HTTP/1.1"
             assert stream.closewrite() == (True, None)
             assert stream.readall() == (b"ok", None)
-        with pytest.raises(ValueError, match="all that is spoken"):
+        with pytest.raises(ValueError, match=r"needs 'http/1\.1'"):
             client.request("GET", server.url, None, False, ["h2"])
         with pytest.raises(TypeError, match="list of names"):
             http.newclient(alpnprotos="http/1.1")

@@ -134,7 +134,7 @@ def test_a_file_is_the_whole_body() -> None:
         client.request()
         assert client.response().body == b"abc"
         client.silent()
-    why = "sendfile of 3 bytes needs a content-length of as many, and nothing before it"
+    why = "sendfile of 3 bytes needs a content-length of 3, and nothing written before"
     assert refused == [(False, why)]
 
 

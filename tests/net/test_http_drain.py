@@ -334,7 +334,7 @@ def test_not_in_a_handler_of_its_own() -> None:
     raised = []
 
     def handler(stream: Any) -> None:
-        with pytest.raises(RuntimeError, match=r"server\.drain waits for the handlers, and this is one") as info:
+        with pytest.raises(RuntimeError, match=r"server\.drain waits for all handlers, and this task is one") as info:
             server.drain(10)
         raised.append(info.value)
         hello(stream)

@@ -276,7 +276,7 @@ def test_reload_of_an_http_server() -> None:
         assert shown(server, None) == fingerprint(new)
         assert server.reload({"certs": [old.entry]}) == (True, None)
         assert shown(server, None) == fingerprint(old)
-    with serving(lambda stream: stream.respond(204)) as server, pytest.raises(ValueError, match="about TLS"):
+    with serving(lambda stream: stream.respond(204)) as server, pytest.raises(ValueError, match="a server with TLS"):
         server.reload()
 
 

@@ -93,21 +93,21 @@ def listen(
     """
     assert not isinstance(addr, Mapping)  # ``settings`` has replaced a dict by its items
     if not callable(handler):
-        raise TypeError("http.listen needs handler, a function that gets the stream")
+        raise TypeError("http.listen needs a handler: a function that gets the stream")
     check_limits(limits)
     if not certs and (tls or certs is not None):
         raise ValueError("http.listen with TLS needs certs")  # an empty list too: it must not mean plain HTTP
     if not certs and (ca is not None or verify is not None):
-        raise ValueError("http.listen: ca and verify are about TLS, which needs certs")
+        raise ValueError("http.listen: ca and verify are for TLS, which needs certs")
     if isinstance(methods, str):
-        raise TypeError("http.listen: methods is a list of them")
+        raise TypeError("http.listen: methods is a list of names, not a str")
     if isinstance(accesslog, str):
         accesslog = AccessLog(accesslog)
     elif accesslog is not None and not isinstance(accesslog, AccessLog):
         raise TypeError(f"accesslog is a form or an AccessLog, not {type(accesslog).__name__}")
     protos = ["http/1.1", "http/1.0"] if alpnprotos is None else [proto for proto in alpnprotos if proto != "h2"]
     if not protos:
-        raise ValueError("http.listen: alpnprotos has nothing that is spoken here: HTTP/2 isn't")
+        raise ValueError("http.listen: alpnprotos names no protocol that is supported; HTTP/2 is not")
     routed = getattr(handler, "methods", None)  # a router's; another handler may mean something else by it
     asked = frozenset(methods) | (routed if isinstance(routed, frozenset) else frozenset())
     server = Server(handler, "https" if certs else "http", limits, asked, accesslog)

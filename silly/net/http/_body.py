@@ -127,7 +127,7 @@ class Incoming:
         if not isinstance(n, int):
             raise TypeError(f"stream.read needs a length, not {type(n).__name__}")
         if n < 0:
-            raise ValueError(f"stream.read needs a length that isn't negative, not {n}")
+            raise ValueError(f"stream.read needs a length of 0 or more, not {n}")
         self._reads += 1
         if self._reads > READS:
             self._reads = 0
@@ -156,7 +156,7 @@ class Incoming:
         elif not isinstance(limit, int) or isinstance(limit, bool):
             raise TypeError(f"stream.readall: the limit is an int, not {type(limit).__name__}")
         elif limit < 0:
-            raise ValueError(f"stream.readall: the limit is not negative, not {limit}")
+            raise ValueError(f"stream.readall: the limit is 0 or more, not {limit}")
         if self._left > limit and self._decoder is None and self._err is None:
             return None, self._broken(ProtocolError(f"body longer than {name}{limit} bytes", 413))
         err = self._wait_for(limit + 1, timeout)
@@ -318,7 +318,7 @@ class Incoming:
             if scheduler.expired():
                 return scheduler.ran_out("stream.read")
             if self._last <= now:
-                return self._broken(ProtocolError("the time-out for everything has passed", 408))
+                return self._broken(ProtocolError("the total time-out has passed", 408))
             if slowest < until:
                 slow = f"the {self._whose}'s body is slower than the limit 'body_rate' of {rate} bytes a second"
                 return self._broken(ProtocolError(slow, 408))

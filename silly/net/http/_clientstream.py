@@ -460,7 +460,7 @@ class ClientStream(Incoming):
         """``err`` with the time-out that has passed: ``ms``, or the total."""
         total = self._bounds.total
         if total is not None and self._last <= monotonic():
-            return f"{err} (after {total:.15g} ms for everything)"
+            return f"{err} (after {total:.15g} ms in total)"
         return f"{err} (after {ms:.15g} ms)"
 
     def readheader(self, timeout: float | None = None) -> tuple[int, Header] | tuple[None, str]:

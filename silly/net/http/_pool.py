@@ -17,7 +17,7 @@ from ..tcp import Conn
 Dial = Callable[[Url], tuple[Conn, None] | tuple[None, str]]
 """Connects to the origin of a URL."""
 
-BUSY = f"{errno.TIMEDOUT}; as many as 'max_per_host' allows are in use"
+BUSY = f"{errno.TIMEDOUT}; all connections that 'max_per_host' allows are in use"
 """The error when the wait for a place took too long."""
 
 _loop = scheduler.loop

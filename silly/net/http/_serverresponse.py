@@ -82,7 +82,7 @@ class ServerResponse(Incoming):
         """
         line = status_line(status)
         if status < 200:
-            raise ValueError(f"{status} is no final status")
+            raise ValueError(f"{status} is not a final status")
         text, expected, ends = self._handler_fields(header or ())
         if self._state is not UNANSWERED:
             return failure("the request has been answered already")
@@ -286,7 +286,7 @@ class ServerResponse(Incoming):
         if self._state not in (ANSWERED, STREAMING):
             return self._refused("sendfile")
         if self._state is STREAMING or self._expected != size:
-            return failure(f"sendfile of {size} bytes needs a content-length of as many, and nothing before it")
+            return failure(f"sendfile of {size} bytes needs a content-length of {size}, and nothing written before")
         self._state = ENDED
         result = self._send(self._head(None))
         if not result or self._bodyless:

@@ -167,7 +167,7 @@ class AccessLog:
         self._text = 0
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            logger.error(f"access log: {dropped} lines were dropped, since nothing took them")
+            logger.error(f"access log: {dropped} lines were dropped, since they could not be written fast enough")
         try:
             worker.submit(_loop, self._write, (self._file, entries), self._written)
         except RuntimeError as exc:

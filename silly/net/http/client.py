@@ -80,9 +80,9 @@ class Client:
             if ms is None and name == "timeout":
                 continue
             if isinstance(ms, bool) or not isinstance(ms, (int, float)):
-                raise TypeError(f"http.newclient: {name} is in ms, not {type(ms).__name__}")
+                raise TypeError(f"http.newclient: {name} is a number of ms, not {type(ms).__name__}")
             if not 0 < ms < inf:
-                raise ValueError(f"http.newclient: {name} is in ms, finite and positive, not {ms!r}")
+                raise ValueError(f"http.newclient: {name} is a positive, finite number of ms, not {ms!r}")
         for name, count in (
             ("max_idle_per_host", max_idle_per_host),
             ("max_per_host", max_per_host),
@@ -244,7 +244,7 @@ class Client:
                 method, content_bytes = "GET", None
                 fields = [(name, value) for name, value in fields if name not in _OF_CONTENT]
             parsed = target
-        return None, f"http {method} {parsed}: redirect: more than {most} of them"
+        return None, f"http {method} {parsed}: redirect: more than {most} redirects"
 
     def _redirected(self, url: Url, locations: list[str]) -> Url | str:
         """The URL that the Location fields lead to, or why it is not followed."""
@@ -340,7 +340,7 @@ class Client:
 
 def _counted(what: str, count: int) -> int:
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise ValueError(f"{what} is an int that isn't negative, not {count!r}")
+        raise ValueError(f"{what} is an int of 0 or more, not {count!r}")
     return count
 
 
@@ -350,7 +350,7 @@ def _composed(header: Outgoing | None) -> tuple[list[tuple[str, str]], set[str]]
     pairs = [] if header is None else list(header.items() if isinstance(header, Mapping) else header)
     fields = compose(pairs)
     if sum(name == "host" for name, _ in fields) > 1:
-        raise ValueError("a request has one Host")  # RFC 9112, section 3.2
+        raise ValueError("a request has only one Host")  # RFC 9112, section 3.2
     return fields, {check_name(name) for name, _ in pairs}
 
 
@@ -360,7 +360,7 @@ def _check_protocols(what: str, alpnprotos: Sequence[str] | None) -> None:
     if isinstance(alpnprotos, str):
         raise TypeError(f"{what}: alpnprotos is a list of names such as ['http/1.1'], not str")
     if alpnprotos is not None and "http/1.1" not in alpnprotos:
-        raise ValueError(f"{what}: alpnprotos without 'http/1.1', which is all that is spoken: {list(alpnprotos)!r}")
+        raise ValueError(f"{what}: alpnprotos needs 'http/1.1', the only protocol of the client: {list(alpnprotos)!r}")
 
 
 @settings("http.newclient", "config")

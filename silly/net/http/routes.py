@@ -135,7 +135,7 @@ class Router:
             if not isinstance(method, str):
                 raise TypeError(f"a method is str, not {type(method).__name__}")
             if not TOKEN.fullmatch(method) or method != method.upper():
-                raise ValueError(f"bad method {method!r}: methods are tokens, here in upper case")
+                raise ValueError(f"bad method {method!r}: methods are tokens in upper case")
         return self._add(several, pattern, handler)
 
     @overload
@@ -312,7 +312,7 @@ def _parse(pattern: str) -> list[tuple[str, str]]:
     if not isinstance(pattern, str):
         raise TypeError(f"a pattern is str, not {type(pattern).__name__}")
     if not pattern.startswith("/"):
-        raise ValueError(f"bad pattern {pattern!r}: it starts with '/'")
+        raise ValueError(f"bad pattern {pattern!r}: it must start with '/'")
     *inner, last = pattern.split("/")[1:]
     if "" in inner:
         raise ValueError(f"bad pattern {pattern!r}: only its last segment can be empty")
@@ -326,13 +326,13 @@ def _parse(pattern: str) -> list[tuple[str, str]]:
         kind = "rest" if name.endswith("...") else "parameter"
         name = name.removesuffix("...")
         if segment != (f"{{{name}...}}" if kind == "rest" else f"{{{name}}}") or not name.isidentifier() or iskeyword(name):
-            raise ValueError(f"bad pattern {pattern!r}: {segment!r} is no parameter")
+            raise ValueError(f"bad pattern {pattern!r}: {segment!r} is not a parameter")
         if name in names:
             raise ValueError(f"bad pattern {pattern!r}: two parameters {name!r}")
         names.add(name)
         parts.append((kind, name))
     if any(kind == "rest" for kind, _ in parts[:-1]):
-        raise ValueError(f"bad pattern {pattern!r}: '...' comes last")
+        raise ValueError(f"bad pattern {pattern!r}: '...' must come last")
     return parts
 
 

@@ -155,7 +155,7 @@ class Server:
         """
         reload = getattr(self._listener, "reload", None)
         if reload is None:
-            raise ValueError("server.reload is about TLS, which this server doesn't speak")
+            raise ValueError("server.reload needs a server with TLS")
         result: Result = reload(certs, ca=ca, verify=verify)
         return result
 
@@ -176,7 +176,7 @@ class Server:
         if ms is not None:
             tcp.deadline_after(ms)  # raises if ``ms`` is not a time, before anything is closed
         if any(connection.task is scheduler.current() for connection in self._connections):
-            raise RuntimeError("server.drain waits for the handlers, and this is one: fork a task for it")
+            raise RuntimeError("server.drain waits for all handlers, and this task is one: fork a task for it")
         self.close()
         if scheduler.leaving():
             return failure(errno.CLOSED)
