@@ -101,6 +101,28 @@ def _stale(path: str) -> bool:
         return probe.connect_ex(path) == os_errno.ECONNREFUSED
 
 
+class _Ending:
+    """The loop's ``Handler`` of a listener, which closes when the process ends."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def wakes(self) -> bool:
+        """A listener can always set a task going."""
+        return True
+
+    def close(self) -> None:
+        """Closes the listener."""
+        self._listener.close()
+
+    shutdown = abort = close
+
+    def __repr__(self) -> str:
+        return repr(self._listener)
+
+
 class Listener:
     """A listening socket. ``addr`` is where it listens, with the real port; ``port`` is that number (0 for a Unix
     domain socket). A context manager that closes it."""
@@ -120,7 +142,8 @@ class Listener:
         self.port: int = 0 if self._unix else name[1]
         self.on_close: Callable[[], object] | None = None
         _loop.register(sock.fileno(), READ, self._on_event)
-        _loop.handlers.add(self)
+        self._handler = _Ending(self)
+        _loop.handlers.add(self._handler)
         _loop.listeners += 1
 
     def _on_event(self, mask: int) -> None:
@@ -176,7 +199,8 @@ class Listener:
         self._sock = None
         if not self._paused:
             _loop.unregister(sock.fileno())
-        _loop.handlers.discard(self)
+        _loop.handlers.discard(self._handler)
+        del self._handler  # it refers to this listener
         _loop.listeners -= 1
         sock.close()
         if self._unix is not None:
@@ -189,18 +213,6 @@ class Listener:
         if self.on_close is not None:
             self.on_close()
         return OK
-
-    def wakes(self) -> bool:
-        """For the loop: a listener can always set a task going."""
-        return True
-
-    def shutdown(self) -> None:
-        """For the loop: the process is ending."""
-        self.close()
-
-    def abort(self) -> None:
-        """For the loop: close at once."""
-        self.close()
 
     def __enter__(self) -> Listener:
         return self
