@@ -4,6 +4,8 @@ whole, short, unfragmented and uncompressed. ``_speedups.c`` has the same in C, 
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .mask import apply_mask, unmask
 
 FRAGMENT = 64 * 1024
@@ -14,7 +16,9 @@ BATCH = 64
 
 FIN_TEXT, FIN_BINARY, MASKED = 0x81, 0x82, 0x80
 
-Taken = tuple[str | bytes, str]
+FrameType = Literal["text", "binary", "ping", "pong", "close"]
+"""What a WebSocket message or control frame is, for users."""
+Taken = tuple[str | bytes, FrameType]
 """Data and type, as ``sock.read`` returns them."""
 
 

@@ -1658,7 +1658,7 @@ ANSWERS = {
     ),
     "HTTP/1.0": (lambda head: switching(head).replace(b"HTTP/1.1", b"HTTP/1.0"), "101 in HTTP/1.0"),
     "100": (lambda head: b"HTTP/1.1 100 Continue\r\n\r\n", "no answer to the handshake: End of file"),
-    "100 for ever": (lambda head: b"HTTP/1.1 100 Continue\r\n\r\n" * 20, "answered 100 Continue"),
+    "100 for ever": (lambda head: b"HTTP/1.1 100 Continue\r\n\r\n" * 20, "more than 16 interim responses"),
     **{
         f"{status} {'with' if body else 'without'} a body": (
             lambda head, status=status, body=body: b"HTTP/1.1 %d Reason\r\nX: y\r\n\r\n" % status + body,

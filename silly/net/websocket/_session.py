@@ -23,7 +23,7 @@ from ..._core.waiting import Leaving, Waiters
 from ..._wire.deflate import Deflate, Deflater, Inflater, Parameters
 from ..._wire.error import ProtocolError
 from ..._wire.limits import Limits
-from ..._wire.messages import Taken
+from ..._wire.messages import FrameType, Taken
 from ..._wire.ws import (
     ABNORMAL,
     BINARY_END,
@@ -191,7 +191,7 @@ class Session(Sending):
 
     # ---- control frames -----------------------------------------------------------------
 
-    def control(self, opcode: int, data: bytes, queued: int = 0) -> tuple[Any, str] | None:
+    def control(self, opcode: int, data: bytes, queued: int = 0) -> tuple[Any, FrameType] | tuple[None, Any] | None:
         """Anything but a message was taken off the buffer: what ``read`` returns for it, or
         None when it isn't shown. ``queued``: so many others are to be read before."""
         if opcode in (CONTINUATION, TEXT_END, BINARY_END):

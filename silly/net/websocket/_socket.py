@@ -10,7 +10,7 @@ from ..._core.result import OK, Result, failure
 from ..._wire.accelerated import message_frame, take_messages
 from ..._wire.deflate import Parameters
 from ..._wire.error import ProtocolError
-from ..._wire.messages import FRAGMENT, Taken
+from ..._wire.messages import FRAGMENT, FrameType, Taken
 from ..._wire.ws import (
     BINARY,
     CLOSE,
@@ -109,7 +109,7 @@ class Socket:
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
-    def read(self, timeout: float | None = None) -> tuple[Any, str]:
+    def read(self, timeout: float | None = None) -> tuple[Any, FrameType] | tuple[None, Any]:
         """The next message or control frame: ``(data, typ)``.
 
         ``typ`` is ``"text"`` (data ``str``), ``"binary"``, ``"ping"``, ``"pong"`` or ``"close"`` (data ``bytes``). On failure
@@ -184,7 +184,7 @@ class Socket:
             if session.err is not None and not session.taken:
                 return None, session.over()  # another task closed the socket after the data had come, and reads now itself
 
-    def _read_queued(self, timeout: float | None) -> tuple[Any, str]:
+    def _read_queued(self, timeout: float | None) -> tuple[Any, FrameType] | tuple[None, Any]:
         """``read`` when something has been taken: no waiting, but pauses."""
         session = self._session
         if timeout is not None:
@@ -223,7 +223,7 @@ class Socket:
 
     # ---- writing ------------------------------------------------------------------------------------------------
 
-    def write(self, data: Data | None, typ: str | None = "binary", *, compress: bool | None = None) -> Result:
+    def write(self, data: Data | None, typ: FrameType | None = "binary", *, compress: bool | None = None) -> Result:
         """Sends a message, or a control frame: ``typ`` is ``"text"``, ``"binary"``, ``"ping"``, ``"pong"`` or ``"close"``.
 
         ``None`` is an empty message. Blocks while the peer takes nothing and 1 MiB waits (limit ``unsent``). ``compress``:

@@ -37,7 +37,10 @@ def _shown(session: Session, opcode: int, data: Any, queued: int) -> Taken | Non
     if CONTINUATION < opcode <= BINARY:
         return data, "text" if opcode == TEXT else "binary"
     shown = session.control(opcode, data, queued)
-    return None if shown is None or shown[0] is None else shown
+    if shown is None or shown[0] is None:
+        return None
+    data, typ = shown
+    return data, typ
 
 
 def _fault(session: Session, exc: ProtocolError, taken: list[Taken]) -> None:

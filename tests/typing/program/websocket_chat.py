@@ -25,8 +25,8 @@ def handler(stream: http.ServerStream) -> None:
             if typ == "text":
                 for other in connected:
                     other.write("Echo: " + data, "text")
-            elif typ == "binary":
-                sock.write(data, typ)
+            else:
+                sock.write(data, typ)  # as it came
     finally:
         connected.discard(sock)
 
@@ -62,6 +62,7 @@ if server is not None:
 def wrong(sock: websocket.Socket) -> None:
     sock.write(5)  # wrong: arg-type, reportArgumentType
     sock.write("x", 5)  # wrong: arg-type, reportArgumentType
+    sock.write("x", "txet")  # wrong: arg-type, reportArgumentType
     sock.message("ping")  # wrong: arg-type, reportArgumentType
     sock.close("1000")  # wrong: arg-type, reportArgumentType
     websocket.upgrade("stream")  # wrong: arg-type, reportArgumentType
