@@ -438,7 +438,7 @@ def test_subprotocol_function_chooses_what_was_not_offered(choice: str, way: Way
 # ---- Origin (CSWSH) -------------------------------------------------------------------------------------------------
 
 ORIGINS: list[tuple[str, str, list[str], bool]] = [
-    # name, Host, Origins, whether it is this host (design.md, section 6)
+    # name, Host, Origins, whether it is this host (docs/design.md, "Limits")
     ("absent", "test", [], True),
     ("null", "test", ["null"], False),
     ("empty", "test", [""], False),

@@ -1,4 +1,4 @@
-"""One conformance suite for every byte stream (design, section 4): ``test_stream`` runs it for each transport.
+"""One conformance suite for every byte stream: ``test_stream`` runs it for each transport.
 
 A transport is listened for and connected by a ``Transport``; the tests know public connections, and of the stream below them
 only its limits and its ``sock``. A new transport is one class ``TestX(Suite)`` with its ``transport``.

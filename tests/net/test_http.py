@@ -1028,7 +1028,7 @@ def test_unknown_expectation(fields: list[str], logs: Any) -> None:
         client.eof()
 
 
-# ---- malformed requests: bad-inputs.md ------------------------------------------------------------------------------
+# ---- malformed requests -------------------------------------------------------------------------------------------------
 
 HOST = "Host: x\r\n"
 POST = f"POST / HTTP/1.1\r\n{HOST}"

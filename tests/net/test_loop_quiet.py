@@ -1,4 +1,4 @@
-"""The loop sleeps while nothing happens: a descriptor in a dead state is not reported for ever (design, section 3)."""
+"""The loop sleeps while nothing happens: a descriptor in a dead state is not reported for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limits: their defaults as design.md section 6 gives them, and what they refuse."""
+"""The limits: their defaults as docs/design.md gives them, and what they refuse."""
 
 from __future__ import annotations
 

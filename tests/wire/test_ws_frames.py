@@ -1,6 +1,6 @@
 """Frames and messages (RFC 6455, sections 5 to 8), read in both roles: whole, byte by byte, in two parts, with trailing bytes.
 
-What must hold, from the RFC and bad-inputs.md: lengths in their shortest form, most significant bit clear (5.2); reserved
+What must hold, from the RFC: lengths in their shortest form, most significant bit clear (5.2); reserved
 bits zero without an extension (5.2); frames masked from the client and only from it (5.1); control frames whole and of at
 most 125 bytes (5.5), answered between fragments (5.4); one message at a time (5.4); text is UTF-8 as RFC 3629 has it, told
 at the byte that proves the contrary (8.1); a close frame is empty or has a code that may be sent and a UTF-8 reason (5.5.1,
