@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 import silly
+from silly._core.loop import Handler, Watched
+from silly.net._listener import Admission
+from silly.net._output import Owner
+from silly.net.http.h1 import Hijacker
 
 PUBLIC = ["silly"] + sorted(
     info.name
@@ -53,6 +57,9 @@ SIGNATURES = {
     "silly.logger.infof": "fmt values",
 }
 """Upstream's names and order of arguments."""
+
+PROTOCOLS = (Admission, Handler, Hijacker, Owner, Watched)
+"""What the modules of the package call each other by. ``close`` is for users too."""
 
 
 def public_names(module: ModuleType) -> list[str]:
@@ -105,6 +112,13 @@ def test_the_names_in_all_exist_and_none_is_there_twice(name: str) -> None:
     names = public_names(module)
     assert [each for each in names if not hasattr(module, each)] == []
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if hasattr(importlib.import_module(name), "__all__")])
+def test_no_public_class_shows_what_only_the_package_calls(name: str) -> None:
+    internal = {inner for each in PROTOCOLS for inner, value in vars(each).items() if inspect.isfunction(value)}
+    public = [inner for inner, _ in documented(importlib.import_module(name))]
+    assert [inner for inner in public if inner.rpartition(".")[2] in internal - {"close"}] == []
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

@@ -46,8 +46,9 @@ section 8.6)."""
 
 
 class _Watch:
-    """What the connection tells its owner, in a callback of the loop. It holds the request
-    by a weak reference: one that is forgotten closes its connection."""
+    """The ``Owner`` of the connection's stream, which calls it in a callback of the
+    loop. It refers to the request weakly: a request that is forgotten closes its
+    connection."""
 
     __slots__ = ("_request",)
 
@@ -55,19 +56,19 @@ class _Watch:
         self._request = ref(request)
 
     def data_unread(self) -> None:
-        """Something has come while nobody reads: perhaps the answer."""
+        """Data has arrived unread. While a task writes, it may be the response."""
         request = self._request()
         if request is not None and request._sending:
             request._answer()
 
     def drained(self) -> None:
-        """Nothing to do: nothing waits for that."""
+        """Does nothing: ``wants_drained`` is never set."""
 
     def broken(self) -> None:
-        """Nothing to do: every task that waits has been woken."""
+        """Does nothing: the stream has woken the tasks that wait."""
 
     def said_goodbye(self) -> None:
-        """Nothing to do: HTTP has no goodbye."""
+        """Does nothing: HTTP has no goodbye."""
 
 
 class Bounds(NamedTuple):
