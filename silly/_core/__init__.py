@@ -1,1 +1,1 @@
-"""The engine: event loop, timers, worker threads, and the scheduler of tasks. Private."""
+"""The engine: event loop, timers, worker threads, and the task scheduler. Private."""

@@ -1,12 +1,12 @@
-"""Deadlines: what ``time.deadline`` makes.
+"""Deadlines: the objects that ``time.deadline`` returns.
 
 A ``Deadline`` bounds a block of its task. Its timer *strikes*: a task that waits gets
 ``DeadlineOver`` where it waits, at once; one that runs or is ready gets it where it
-would block next (``park`` looks at ``Task._over``). A task that was woken before the
-deadline struck gets what it was woken with, so nothing that was handed over is lost.
+would block next (``park`` checks ``Task._over``). A task that was woken before the
+deadline struck still gets its wake-up value, so nothing that was handed over is lost.
 
-Blocks nest, and those of generators end in any order: a task has a list of deadlines,
-and ``_over`` is the one that struck and ends first of those whose block goes on.
+Blocks nest, and blocks in generators end in any order. So a task has a list of its open
+deadlines. ``_over`` is the earliest of those that have struck.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .scheduler import SLEEP, WAIT, DeadlineOver, Task, loop, when_of
 from .timers import Timer
 
 active = 0
-"""How many deadlines are still to strike: while one is, something can wake its task."""
+"""How many deadlines have yet to strike. While one has, something can wake its task."""
 
 
 class Deadline:
-    """Bounds what the current task's calls may wait, in a ``with`` block; see
+    """Bounds how long the current task may wait in a ``with`` block; see
     ``time.deadline``."""
 
     __slots__ = ("_over", "_task", "_timer", "ms", "when")
@@ -38,13 +38,13 @@ class Deadline:
 
     @property
     def expired(self) -> bool:
-        """Whether its time is over. It stays as it is when the block ends."""
+        """Whether the time is over. The value is frozen when the block ends."""
         if not self._over and self._task is not None:
             return monotonic() >= self.when
         return self._over
 
     def text(self, what: object) -> str:
-        """The error of ``what``, which it has ended, in words."""
+        """Returns the error text for the operation ``what`` that it ended."""
         return f"{what}: the deadline of {self.ms:.15g} ms ran out"
 
     def __enter__(self) -> Deadline:
@@ -56,8 +56,7 @@ class Deadline:
             raise RuntimeError("BUG: time.deadline: each with block needs a deadline of its own")
         self._task = task
         self.when = monotonic() + self.ms / 1000
-        # Internal, or it would keep silly.run waiting for nothing but the deadline
-        # around it.
+        # Internal: a deadline alone must not keep silly.run waiting.
         self._timer = loop.timers.add(self.when, _strike, self, internal=True)
         active += 1
         if task._deadlines is None:
@@ -69,7 +68,8 @@ class Deadline:
         self.stop()
 
     def stop(self) -> None:
-        """Ends it: its block is left, or its task has finished without leaving it."""
+        """Ends it: its block was left, or its task finished without leaving the
+        block."""
         global active
         self._over = self.expired
         task, self._task = self._task, None
@@ -79,15 +79,14 @@ class Deadline:
         if loop.timers.cancel(self._timer):
             active -= 1
         assert task._deadlines is not None
-        # The task is not always the one that enters and leaves last: blocks in
-        # generators end in any order.
+        # Not always the last of the list: blocks in generators end in any order.
         task._deadlines.remove(self)
         if task._over is self:
             task._over = min((each for each in task._deadlines if each._over), key=when_of, default=None)
 
 
 def _strike(deadline: Deadline) -> None:
-    """The timer of ``deadline``."""
+    """The timer's callback."""
     global active
     active -= 1
     task = deadline._task
@@ -95,6 +94,6 @@ def _strike(deadline: Deadline) -> None:
     deadline._over = True
     if task._over is None:
         task._over = deadline
-    # While the process is ending nobody blocks, and the main greenlet is held.
+    # While the process is ending no task blocks, and the main greenlet is held.
     if task._status in (WAIT, SLEEP) and not scheduler.exiting:
         scheduler.throw(task, DeadlineOver(task._over.text(task._what)))

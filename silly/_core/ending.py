@@ -5,24 +5,25 @@ The process is in one *phase*:
     running ──> draining ──> ending ──> closing ──> over
        │                        ^  │                 ^ │
        ├────────────────────────┘  └─────────────────┤ │  after the grace
-       └── the script came to its end ───────────────┘ └──> ending: the main program went on
+       └── the script came to its end ───────────────┘ └──> ending: main program went on
 
 * *Running*: everything works.
-* *Draining*: nothing enters it yet.
-* *Ending* begins with ``begin_exit(status)``, by ``silly.exit``, ``sys.exit`` in a task, a
-  signal, or tasks that nothing can wake. Listeners close, open WebSockets send close
-  1001, and each waiting task gets GreenletExit where it waits. A task that was woken but
-  has not run counts as waiting. Nothing blocks and nothing is started any more, and the
-  main greenlet is held: it runs no more before the phase is *over*.
-* *Closing*: no task is left. Every connection closes in good order, and what was written
-  is sent.
-* *Over*: the main greenlet gets SystemExit(status), once all is sent or ``GRACE`` seconds
-  after the end began. What is still open is cut off. What the main program does then, in
-  its ``finally`` blocks and after, works as ever. A script that comes to its end without
-  ``silly.exit`` gets here too; what it wrote is delivered at the interpreter's exit.
+* *Draining*: not used yet.
+* *Ending* begins with ``begin_exit(status)``, by ``silly.exit``, ``sys.exit`` in a
+  task, a signal, or because nothing can wake the remaining tasks. Listeners close, open
+  WebSockets send close 1001, and each waiting task gets GreenletExit where it waits. A
+  task that was woken but has not run counts as waiting; its wake-up value is dropped.
+  From here on nothing blocks and no task starts. The main greenlet is held: it does not
+  run again before the phase is *over*.
+* *Closing*: no task is left. Every connection sends what was written, then closes.
+* *Over*: the main greenlet gets SystemExit(status), once everything is sent or
+  ``GRACE`` seconds after the end began. Connections that are still open are cut off.
+  After that the main program can block and start tasks again, in its ``finally`` blocks
+  for example. A script that ends without ``silly.exit`` gets here too; its output is
+  delivered at the interpreter's exit.
 
-``TABLE`` says what can happen in each phase. ``scheduler.exiting`` is its column
-``works`` as a flag, for the code that asks for each message.
+``TABLE`` says what can happen in each phase. ``scheduler.exiting`` is the opposite of
+its column ``works``, as a flag for code that checks it for each message.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ from .signals import Signals, interrupt_safely
 from .timers import Timer
 
 GRACE = 3.0
-"""Seconds that a graceful end may take."""
+"""The most seconds that a graceful end may take."""
 
 
 class Phase(Enum):
-    """How far the end of the process is; see the module's header."""
+    """How far the process has come with its end; see the module's header."""
 
     RUNNING = "running"
     DRAINING = "draining"
@@ -63,10 +64,10 @@ class Rules(NamedTuple):
     """What can happen in a phase."""
 
     works: bool
-    """Whether what is forked starts, a task may block, and the application's timers
+    """Whether forked tasks start, tasks may block, and the application's timers
     fire."""
     ends: bool
-    """Whether ``silly.exit``, a signal and the like begin an end. Else one is under
+    """Whether ``silly.exit`` or a signal begins an end. If not, one is already under
     way, and its status counts."""
     then: frozenset[Phase]
     """The phases that may follow."""
@@ -85,33 +86,33 @@ TABLE: dict[Phase, Rules] = {
 }
 
 strict = False
-"""Whether a step that ``TABLE`` lacks raises, as the tests want it. Else it is logged
-as an error, and taken all the same: a process that doesn't end is worse than one that
-ends out of order."""
+"""Whether a step that is not in ``TABLE`` raises RuntimeError; the tests set it. By
+default the step is logged as an error and taken anyway: a process that doesn't end is
+worse than one that ends out of order."""
 
 
 class _State:
-    """What there is to know about the end."""
+    """The state of the end."""
 
     __slots__ = ("grace", "joining", "overdue", "phase", "status")
 
     def __init__(self) -> None:
         self.phase = Phase.RUNNING
         self.status = 0
-        """What the process will end with."""
+        """The exit status of the process."""
         self.joining = False
         """Whether the main program is in ``silly.run``."""
         self.grace: Timer | None = None
-        """Ends the graceful end."""
+        """The timer that cuts the graceful end short."""
         self.overdue = False
-        """Whether that took longer than it may."""
+        """Whether the graceful end took longer than ``GRACE``."""
 
 
 _state = _State()
 
 
 def phase() -> Phase:
-    """The present phase."""
+    """Returns the present phase."""
     return _state.phase
 
 
@@ -131,19 +132,19 @@ def enter(then: Phase) -> None:
 
 
 class _Held:
-    """Stands for the main greenlet while it is held: what wakes the main program must
-    not set it going again."""
+    """Stands in for the main greenlet while it is held, so that waking the main program
+    does not run it."""
 
     gr_frame = None
 
     def switch(self, value: Any) -> None:
-        main._value = value  # who waits there gives it back when it is interrupted
+        main._value = value  # ``Waiters.wait`` gives it back when main is interrupted
 
 
 _held: Any = _Held()
 
 
-# ---- beginning an end -------------------------------------------------------------------------------------------
+# ---- beginning an end ----------------------------------------------------------------
 
 
 def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
@@ -168,15 +169,15 @@ def exit(status: int) -> NoReturn:
     if not scheduler.leaving():
         loop.post(begin_exit, status)
         while not scheduler.exiting:
-            # The end comes here as to every other task, once: its finally blocks may
-            # block. No deadline ends it.
+            # This task is ended like every other, once: its finally blocks may block.
+            # No deadline ends the wait.
             scheduler.pause()
     raise GreenletExit
 
 
 def _system_exit(exc: SystemExit) -> None:
-    """``sys.exit(x)`` in a task: None is 0, a number itself, anything else is printed
-    and means 1."""
+    """``sys.exit(x)`` in a task. The status is 0 for None and x for a number; anything
+    else is printed, and the status is 1."""
     status = 1
     if exc.code is None:
         status = 0
@@ -209,19 +210,21 @@ def begin_exit(status: int) -> None:
             scheduler.finished(task)
             continue
         if task._status == READY:
-            ready.remove(task)  # woken meanwhile, by the finally block of one that ended before it
+            ready.remove(task)  # woken by the finally block of a task ended earlier in this loop
         scheduler.throw(task, GreenletExit())
 
 
-# ---- where nothing is left to do --------------------------------------------------------------------------------
+# ---- when nothing is left to do ------------------------------------------------------
 
 
 def _starved() -> bool:
-    """Called before the loop waits with no listener and no timer of the application's.
-    Ends what is over.
+    """Called before the loop waits without a listener or a timer of the application.
 
-    Each turn of a client program comes here, so what it costs must not grow with the
-    connections and tasks that wait.
+    Finishes ``silly.run`` or the present phase of the end if nothing is left to wait
+    for, and reports a deadlock. Returns True if it did something.
+
+    Each turn of a client program comes here, so the cost must not grow with the number
+    of connections and waiting tasks.
     """
     if not scheduler.exiting:
         if loop.work or loop.can_wake():
@@ -257,8 +260,8 @@ def _grace_over(_: None) -> None:
 
 
 def _finish() -> None:
-    """The end of a graceful end: whatever is still open is cut off, and the main
-    greenlet gets its SystemExit."""
+    """Completes a graceful end: cuts off what is still open, and raises SystemExit in
+    the main greenlet."""
     for handler in list(loop.handlers):
         handler.abort()
     enter(Phase.OVER)
@@ -266,7 +269,9 @@ def _finish() -> None:
 
 
 def _deadlock() -> None:
-    """Nothing can ever wake again: says so, task by task."""
+    """Nothing can ever wake the remaining tasks. Reports each: in the log, and begins
+    the end, if the main program is in ``silly.run``; else as an Error in the main
+    program."""
     lines = [f"  {task.name()}: waits on {task.waiting()}; forked at {task.origin()}{_where(task)}" for task in tasks]
     if not _state.joining:
         lines.append(f"  the main program: waits on {main.waiting()}")
@@ -279,17 +284,17 @@ def _deadlock() -> None:
 
 
 def _where(task: Task) -> str:
-    """Where a suspended task waits, without the library's own frames."""
+    """Returns where a suspended task waits, without the library's own frames."""
     frame = scheduler.outside(task._greenlet.gr_frame if task._greenlet is not None else None)
     return f", waits at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
 
 
-# ---- the interpreter's exit -------------------------------------------------------------------------------------
+# ---- the interpreter's exit ----------------------------------------------------------
 
 
 def _at_exit() -> None:
-    """Under plain python: what was written is delivered, and a script that never ran
-    its tasks does not end silently."""
+    """Runs at the exit of plain python. Delivers what was written, and reports a script
+    that never ran its tasks."""
     if scheduler.in_child:
         return  # the descriptors are the parent's
     never_ran = [task for task in tasks if task._greenlet is None]
@@ -309,18 +314,18 @@ def _at_exit() -> None:
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)  # an exit status can't be changed any more by gentler means
+    os._exit(1)  # nothing gentler can change the exit status this late
 
 
 def _deliver() -> None:
-    """Turns the loop, without tasks, until closed connections have sent what they were
-    given, for ``GRACE`` at most."""
+    """Turns the loop, without tasks, until the closed connections have sent their
+    output, for ``GRACE`` seconds at most."""
     loop.drain = loop.ready.clear
     loop.starved = lambda: False
     loop.timers.clear_users()
     for task in (main, *tasks):
         scheduler.drop_deadlines(task)
-    # What did not end within the grace of ``begin_exit`` gets no second one.
+    # If the grace of ``begin_exit`` has run out already, there is no second one.
     end = monotonic() + (0.0 if _state.overdue else GRACE)
     loop.timers.add(end, lambda _: None, internal=True)
     for handler in list(loop.handlers):

@@ -1,32 +1,39 @@
-"""The event loop: one selector, timers, calls posted by other threads, and a hook that runs ready tasks.
+"""The event loop: one selector, timers, calls posted by other threads, and a hook that
+runs ready tasks.
 
-Nothing here knows a greenlet, a socket or a protocol. What the layers above give it is callbacks:
+It knows nothing of greenlets, connections or protocols. The layers above give it
+callbacks:
 
-* ``register(fd, events, callback)``: ``callback(mask)`` when the descriptor is ready. Descriptors are registered once,
-  when a connection is made, and stay so: registering around every wait costs twice as much per message. An event of a
-  descriptor that was closed in the same turn may reach the callback of one that got its number; callbacks check their own
-  state first, and what isn't there is not received.
+* ``register(fd, events, callback)``: ``callback(mask)`` when the descriptor is ready. A
+  descriptor is registered once, when the connection is made: registering around every
+  wait would double the cost per message. If a descriptor is closed and its number is
+  reused in the same turn, an old event may reach the new callback. So callbacks
+  re-check their state, and a spurious read finds nothing.
 * ``timers.add(when, callback, arg)``, ``post(callback, *args)`` (from any thread).
-* ``ready``, a queue of whatever ``drain()`` runs, and ``dirty``, the streams that have gathered output to send.
+* ``ready``, the queue of tasks that ``drain()`` runs, and ``dirty``, the streams with
+  output to send.
 
-**The order of one turn** (tests hold it to this):
+**The order of one turn** (tests check it):
 
-1. what was deferred becomes ready; ready tasks run (``drain``), a slice at a time;
-2. what tasks wrote is sent, here and in the turn before;
-3. the time-out is computed, and the selector asked;
-4. the callback of each event, ``EVENTS`` of them at most, then ready tasks;
-5. for each timer that was due when the selector returned, in the order of their times: its callback, then ready tasks;
-6. for each call posted by a thread: the call, then ready tasks.
+1. Deferred tasks become ready. A slice of the ready tasks runs (``drain``).
+2. What tasks wrote, here or in the last turn, is sent.
+3. The time-out is computed, and the selector is asked.
+4. The callback of each event runs, for at most ``EVENTS`` events; then ready tasks.
+5. For each timer that was due when the selector returned, in order of time: its
+   callback, then ready tasks.
+6. For each call that a thread posted: the call, then ready tasks.
 
-So a timer that is cancelled by a task of the same turn does not fire. What a turn's events bring is received together, and what
-its tasks write goes out together, before the selector is asked again: that costs less than one by one, and tasks switch to
-each other without coming back here in between. A drain is a bounded slice, and with tasks still ready the selector is asked
-without waiting: tasks can't starve I/O.
+So a timer that a task of the same turn cancels does not fire. A turn first receives the
+data of all its events, then runs the tasks, then sends all that they wrote. That costs
+less than doing it one by one, and tasks switch to each other without coming back here
+in between. A drain is a bounded slice, and while tasks are still ready the selector is
+asked without waiting, so tasks can't starve I/O.
 
-**How long a turn takes**, from the selector's return until it is asked again, is nobody's but the tasks' doing.
-``busy_since`` tells when the present one began, for the watchdog's thread. ``lagged`` is the sum of those that held the loop
-for more than ``LAG``: a peer whose answer is late because we did not look is not late. The sum is up to date before timers
-that became due during a hold fire.
+**The length of a turn**, from the selector's return until it is asked again, depends
+only on the tasks. ``busy_since`` is when the present turn began, for the watchdog's
+thread. ``lagged`` is the sum of the turns longer than ``LAG``: a peer's answer is not
+late if we only read it late. The sum is updated before the timers that came due during
+such a turn fire.
 """
 
 from __future__ import annotations
@@ -46,17 +53,16 @@ from .timers import FOREVER, Timers
 __all__ = ["LAG", "LONGEST", "READ", "WRITE", "Dirty", "Handler", "Loop"]
 
 EVENTS = 64
-"""Events of one turn at most: what they bring is held in memory until the tasks run."""
+"""The most events in one turn. Their data is held in memory until the tasks run."""
 LONGEST = 86400.0
-"""Seconds of one wait at most: epoll takes 31 bits of milliseconds, and raises for a
-timer that is 25 days off."""
+"""The most seconds of one wait. epoll takes 31 bits of milliseconds, and raises for a
+timer that is 25 days away."""
 LAG = 0.1
-"""Seconds of one turn beyond which it has held the loop: what shorter ones add to a
-peer's answer is noise."""
-
+"""A turn of more than this many seconds counts as lag. What shorter ones add to the
+time of a peer's answer is noise."""
 
 _BOTH = READ | WRITE
-"""Whoever registered is told of an error or a hang-up as of any event."""
+"""An error or a hang-up is reported as both, whatever was registered."""
 
 
 class Dirty(Protocol):
@@ -66,20 +72,19 @@ class Dirty(Protocol):
 
 
 class Handler(Protocol):
-    """Something that owns a descriptor: a listener or a stream. It is in
-    ``loop.handlers`` while that is open."""
+    """Something that owns a descriptor: a listener, a stream, a connect under way. It
+    is in ``loop.handlers`` while the descriptor is open."""
 
     def wakes(self) -> bool:
-        """Whether an event of this descriptor can set a task going, or output is still
-        to be sent."""
+        """Whether an event of this descriptor can wake a task, or output is unsent."""
 
     def shutdown(self) -> None:
-        """The process is ending gracefully: stop taking work, say goodbye to the peer,
-        don't wait."""
+        """The process is ending gracefully: stop accepting work and send the peer a
+        goodbye, without waiting."""
 
     def close(self) -> object:
-        """Close in good order, in the background: ``loop.work`` counts it until it is
-        done."""
+        """Close in the background, after sending what was written. ``loop.work`` counts
+        it until it is done."""
 
     def abort(self) -> None:
         """Close at once."""
@@ -134,39 +139,39 @@ class Loop:
         self.timers = Timers()
         self.ready: deque[Any] = deque()
         self.deferred: list[Any] = []
-        """What becomes ready with the next turn: after the I/O that is pending now."""
+        """Tasks that become ready in the next turn, after the I/O that is pending
+        now."""
         self.current: Any = None
-        """What of ``ready`` runs now. Here with ``left``, for speed: an attribute is
-        set several times faster than a global."""
+        """The task that runs now. It and ``left`` are here for speed: setting an
+        attribute of a slot is several times faster than setting a global."""
         self.left = 0
-        """How many more may run in the present slice of a drain; 0 while none is under
-        way."""
+        """How many more tasks may run in the present slice; 0 outside a drain."""
         self.dirty: list[Dirty] = []
         self.handlers: set[Handler] = set()
         self.listeners = 0
-        """How many handlers listen: while one does, the loop is never done."""
+        """How many handlers listen. While one does, the loop is never done."""
         self.work = 0
-        """Things under way that no task waits for: jobs of worker threads, closed
-        streams still sending."""
+        """How many things are under way that no task waits for: jobs of worker threads,
+        and closed streams that are still sending."""
         self.waking: list[Watched] = []
-        """Every handler that can set a task going, and some that can no longer; see
+        """Every handler that can wake a task, and some that no longer can; see
         ``can_wake``."""
         self.turns = 0
         self.busy_since = 0.0
-        """When the selector returned last (of the monotonic clock); 0.0 while it waits,
+        """When the selector last returned (``time.monotonic()``); 0.0 while it waits,
         and before the loop runs."""
         self.lagged = 0.0
-        """Seconds that turns longer than ``LAG`` took, in all. A turn that leaves no
-        timer armed is not measured: whoever compares two readings has a timer that
-        brings him to the second."""
+        """The total seconds of turns longer than ``LAG``. A turn that leaves no timer
+        armed is not measured: callers that compare two readings keep a timer of their
+        own."""
         self.thread = get_ident()
         self.drain: Callable[[], None] = _unset
         self.starved: Callable[[], bool] = lambda: False
-        """Asked before waiting with no listener and no timer of the application's; True
+        """Called before a wait without a listener or a timer of the application; True
         starts a new turn."""
         self.interrupted: Callable[[BaseException], None] = _reraise
-        """Gets what isn't an Exception (KeyboardInterrupt) out of a turn; the loop then
-        goes on."""
+        """Called with what a turn raises that isn't an Exception, such as
+        KeyboardInterrupt; the loop then goes on."""
         self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._signalled = False
         self._waker, waker = socket.socketpair()
@@ -176,13 +181,13 @@ class Loop:
         self.register(self._waker.fileno(), READ, self._woken)
 
     def watch(self, handler: Watched) -> None:
-        """From now on ``handler`` can set a task going: somebody reads, the kernel
-        refused output, a connect is under way. Not for one that is watched already."""
+        """Notes that ``handler`` can wake a task from now on: a task reads, the kernel
+        refused output, or a connect is under way. It must not be watched already."""
         handler.watched = len(self.waking)
         self.waking.append(handler)
 
     def unwatch(self, handler: Watched) -> None:
-        """Forgets a handler that is watched: it is closed."""
+        """Forgets a watched handler, which is closed."""
         last = self.waking.pop()
         if last is not handler:
             assert handler.watched is not None
@@ -191,15 +196,16 @@ class Loop:
         handler.watched = None
 
     def can_wake(self) -> bool:
-        """Whether an event of a descriptor can set a task going, or output is still to
-        be sent. Asked before each wait of a program that listens nowhere.
+        """Whether an event of a descriptor can wake a task, or output is unsent. Called
+        before each wait of a program that listens nowhere.
 
-        To ask every handler would cost more with each idle connection. To ask the one
-        that could last time first would not help a program that goes from connection to
-        connection. A counter would be exact, but every message would pay for it twice.
-        So a handler is watched from when it first can, and stays so: nothing is done
-        for the next message. Here those that no longer can are dropped until one is
-        found that can. Each drop is paid for by the ``watch`` before it.
+        Asking every handler would cost more with each idle connection. Asking the last
+        one that could first would not help a program that goes from connection to
+        connection. A counter would be exact, but every message would update it twice.
+        So a handler is watched from the first time that it can wake a task, and stays
+        watched: the next message costs nothing. Here the handlers that no longer can
+        are dropped until one is found that can. Each drop is paid for by its
+        ``watch``.
         """
         waking = self.waking
         while waking:
@@ -219,40 +225,40 @@ class Loop:
         self._callbacks[fd] = callback
 
     def unregister(self, fd: int) -> None:
-        """Forgets a descriptor. A descriptor without interest must be unregistered: its
-        reset would be reported for ever."""
+        """Forgets a descriptor. One that no event is wanted of must be unregistered: a
+        reset of it would be reported for ever."""
         del self._callbacks[fd]
         self._poller.unregister(fd)
 
     def registered(self) -> int:
-        """How many descriptors are registered (the loop's own not counted)."""
+        """How many descriptors are registered, without the loop's own."""
         return len(self._callbacks) - 1
 
     def post(self, callback: Callable[..., object], *args: Any) -> None:
-        """Runs ``callback(*args)`` in the loop's next turn. Safe from any thread, a
-        signal handler and a finalizer."""
+        """Runs ``callback(*args)`` in the loop's next turn. May be called from any
+        thread, signal handler or finalizer."""
         self._posted.append((callback, args))
         if not self._signalled:
             self._signalled = True
             try:
                 self.wakeup_fd.send(b"\0")
             except OSError:
-                pass  # full of earlier wake-ups, which do as well; or closed, at the end of the process
+                pass  # full of earlier wake-ups, which is enough; or closed, at the end of the process
 
     def _woken(self, mask: int) -> None:
         try:
             self._waker.recv(4096)
         except (BlockingIOError, InterruptedError):
             pass
-        # Here, not where the queue is read: a thread may be stopped between queueing
-        # its call and sending its wake-up. The queue is read later in this turn, and a
-        # call posted from now on sends a wake-up of its own.
+        # Not where the queue is read: a thread may be suspended between queueing its
+        # call and sending its wake-up. The queue is read later in this turn, and a call
+        # posted from now on sends its own wake-up.
         self._signalled = False
 
     def flush(self) -> None:
         """Sends what tasks wrote."""
         dirty = self.dirty
-        for stream in dirty:  # which may grow meanwhile
+        for stream in dirty:  # it may grow meanwhile
             try:
                 stream.flush()
             except Exception:
@@ -260,7 +266,7 @@ class Loop:
         dirty.clear()
 
     def run(self) -> None:
-        """Turns for ever, in the greenlet that calls it."""
+        """Runs turns for ever, in the greenlet that calls it."""
         self.busy_since = monotonic()
         while True:
             try:
@@ -269,7 +275,7 @@ class Loop:
                 self.interrupted(exc)
 
     def turn(self) -> None:
-        """One turn, in the order that the module's header states."""
+        """Runs one turn, in the order that the module's header states."""
         self.turns += 1
         ready = self.ready
         drain = self.drain
@@ -319,8 +325,7 @@ class Loop:
         if ready:
             drain()
         if when <= now and timers.heap:
-            # The pair is not unpacked: the argument of the last timer would stay alive
-            # in a local until the next one.
+            # Not unpacked into locals: they would keep the last timer's argument alive.
             while (due := timers.pop(now)) is not None:
                 try:
                     due[0](due[1])

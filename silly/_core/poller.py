@@ -1,6 +1,8 @@
-"""What the loop waits with: ``select.epoll`` on Linux, as it is, and elsewhere the system's best selector in the same shape.
+"""What the loop waits with: ``select.epoll`` itself on Linux, elsewhere the system's
+best selector behind the same interface.
 
-Epoll is not taken through ``selectors``: that module's list of keys and masks costs as much for each event as the event's recv.
+Epoll is not used through ``selectors``: building that module's list of keys and masks
+costs as much for each event as receiving its data.
 """
 
 from __future__ import annotations
@@ -11,12 +13,16 @@ from typing import Protocol
 
 READ = 1
 WRITE = 4
-"""The masks of epoll, which are the loop's."""
+"""The loop's event masks are those of epoll."""
 
 
 class Poller(Protocol):
-    """What the loop uses of ``select.epoll``. ``poll`` waits ``timeout`` seconds, None for ever, and returns at most
-    ``maxevents`` pairs of descriptor and mask; bits beside READ and WRITE tell of an error or a hang-up."""
+    """The part of ``select.epoll`` that the loop uses.
+
+    ``poll`` waits ``timeout`` seconds (None: for ever) and returns at most
+    ``maxevents`` pairs of descriptor and mask. Bits other than READ and WRITE report an
+    error or a hang-up.
+    """
 
     def register(self, fd: int, eventmask: int) -> None: ...
     def modify(self, fd: int, eventmask: int) -> None: ...
@@ -26,7 +32,7 @@ class Poller(Protocol):
 
 
 class SelectorPoller:
-    """A ``Poller`` for systems without epoll. It heeds no ``maxevents``."""
+    """A ``Poller`` for systems without epoll. It ignores ``maxevents``."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -41,7 +47,7 @@ class SelectorPoller:
         self._selector.unregister(fd)
 
     def poll(self, timeout: float | None, maxevents: int) -> list[tuple[int, int]]:
-        # All of them: to leave some would leave the same ones each time.
+        # All of them: with a limit the same ones would be left out each time.
         return [(key.fd, _mask(events)) for key, events in self._selector.select(timeout)]
 
     def close(self) -> None:
@@ -57,5 +63,5 @@ def _mask(events: int) -> int:
 
 
 def new_poller() -> Poller:
-    """The poller for this system."""
+    """Returns the poller for this system."""
     return select.epoll() if hasattr(select, "epoll") else SelectorPoller()

@@ -1,4 +1,4 @@
-"""What calls return that may fail: pairs of a value and an error."""
+"""The results of calls that may fail: pairs of a value and an error."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 class Error(Exception):
     """Raised by ``silly.check`` for an error, and in the main program if nothing can
-    wake it.
-    """
+    wake it."""
 
 
 class Result(tuple[bool, str | None]):

@@ -1,26 +1,28 @@
-"""The scheduler: tasks on greenlets, on the loop. ``silly.task`` is its public face.
+"""The scheduler: runs tasks in greenlets, on the loop. ``silly.task`` is its public
+API.
 
 A *task* is a function that was forked. It runs in a greenlet of a pool (starting a
-pooled greenlet costs a twentieth of a new one) with a copy of its forker's context
-variables. The main greenlet, the one that imported us and runs the script or the REPL,
-is a task too, so a plain script may block. The loop lives in a greenlet of its own, the
-*hub*. A task that blocks switches to the hub, or straight to the next ready task.
+pooled greenlet costs a twentieth of making a new one) with a copy of its forker's
+context variables. The main greenlet imported this module and runs the script or the
+REPL. It counts as a task too, so a plain script may block. The loop lives in a greenlet
+of its own, the *hub*. A task that blocks switches to the hub, or straight to the next
+ready task.
 
-**Blocking and waking.** ``park(what)`` blocks the current task, and returns what the
-waker passed to ``wake(task, value)``. A primitive stands on ``waiting.Waiters``, which
-holds the rules of that; its header has an example. ``task.wait``, ``time.sleep`` and
-``Stream.fill`` are written on ``park`` itself, and hold to the rules by hand:
+**Blocking and waking.** ``park(what)`` blocks the current task, and returns the value
+that was passed to ``wake(task, value)``. A primitive is built on ``waiting.Waiters``,
+which implements the rules; its header has an example. ``task.wait``, ``time.sleep`` and
+``Stream.fill`` use ``park`` itself, and keep the rules by hand:
 
-* Clear the place where the task was remembered first, then wake: so nothing wakes it
-  twice.
-* ``park`` may raise anything that is thrown at the task (GreenletExit, KeyboardInterrupt,
-  ``DeadlineOver``): then the primitive clears that place itself.
-* ``park`` raises ``DeadlineOver`` when the task's deadline runs out, or has. A primitive
-  with an error in its result returns that (``ran_out`` makes the text).
-* Before it remembers the task it asks ``leaving()``. When the process is ending that
-  yields once and is True: nothing blocks any more, and the primitive returns
-  ``errno.CLOSED``.
-* What can wake a task by an event of a descriptor is watched by the loop (``loop.watch``).
+* The waker first clears the place where the task was stored, then wakes it. So nothing
+  wakes it twice.
+* ``park`` may raise any exception thrown at the task (GreenletExit, KeyboardInterrupt,
+  ``DeadlineOver``). Then the primitive clears that place itself.
+* ``park`` raises ``DeadlineOver`` when the task's deadline runs out or already has. A
+  primitive that returns errors returns that one (``ran_out`` makes the text).
+* The primitive calls ``leaving()`` before it stores the task. While the process is
+  ending this yields once and returns True: nothing blocks any more, and the primitive
+  returns ``errno.CLOSED``.
+* A handler whose events can wake a task is watched by the loop (``loop.watch``).
 
 Deadlines are in ``deadline.py``, the start and the end of the process in ``ending.py``.
 """
@@ -45,9 +47,9 @@ if TYPE_CHECKING:
     from .deadline import Deadline
 
 SLICE = 256
-"""Tasks that run before I/O is looked at again."""
+"""The most tasks that run before the loop does I/O again."""
 POOL = 1024
-"""Idle greenlets kept: a burst of connections beyond them costs 10 µs each."""
+"""The most idle greenlets that are kept. A task beyond them costs 10 µs more."""
 
 RUN = "RUN"
 WAIT = "WAIT"
@@ -56,7 +58,7 @@ SLEEP = "SLEEP"
 
 
 class Task:
-    """A forked function. Opaque: give it to ``task.wakeup`` and ``task.status``."""
+    """A forked function. Opaque: pass it to ``task.wakeup`` and ``task.status``."""
 
     __slots__ = (
         "__weakref__",
@@ -83,18 +85,17 @@ class Task:
         self._context: Context | None = None
         self._deadlines: list[Deadline] | None = None
         self._over: Deadline | None = None
-        # The line number is worked out when somebody asks: that costs more than the
-        # fork.
+        # ``origin`` works the line number out on demand: that costs more than a fork.
         self._code = code
         self._lasti = lasti
 
     def name(self) -> str:
-        """The function's qualified name, or ``main``."""
+        """Returns the function's qualified name, or ``main``."""
         func = self._func
         return str(getattr(func, "__qualname__", func)) if func is not None else "finished"
 
     def origin(self) -> str:
-        """Where it was forked, as ``file:line``."""
+        """Returns where it was forked, as ``file:line``."""
         code = self._code
         if code is None:
             return "the main program"
@@ -102,7 +103,7 @@ class Task:
         return f"{code.co_filename}:{line or code.co_firstlineno}"
 
     def waiting(self) -> str:
-        """What it waits on, in words."""
+        """Returns what it waits on, in words."""
         if self._status == READY:
             return "its turn to run"
         if self._status == RUN:
@@ -117,23 +118,20 @@ class Task:
 
 
 def when_of(deadline: Deadline) -> float:
-    """When it strikes."""
+    """Returns when ``deadline`` strikes."""
     return deadline.when
 
 
 loop = Loop()
 tasks: dict[Task, None] = {}
-"""Every forked task that hasn't finished, in the order of forking (a dict: an ordered
-set)."""
+"""Every forked task that hasn't finished, in the order of forking: an ordered set."""
 
 exiting = False
-"""Whether the process is in a phase in which nothing blocks, and nothing is started.
-``ending`` sets it."""
+"""Whether the process is ending: no task blocks and none starts. ``ending`` sets it."""
 in_child = False
-"""Whether this is a child of ``os.fork``, where nothing of this works."""
+"""Whether this is a child of ``os.fork``, where silly does not work."""
 system_exit: Callable[[SystemExit], object] = loop.interrupted
-"""Gets the ``sys.exit`` of a task. ``ending`` sets it; before that nothing does, and
-the hub gets the exception."""
+"""Called with the SystemExit of a task. ``ending`` sets it."""
 _pool: list[greenlet] = []
 _on_create: Callable[[Task], object] | None = None
 _on_term: Callable[[Task], object] | None = None
@@ -157,8 +155,8 @@ loop.current = main
 
 
 def current() -> Task:
-    """The running task (the main program counts as one). Raises RuntimeError in a loop
-    callback or another thread."""
+    """Returns the running task; the main program counts as one. Raises RuntimeError in
+    a callback of the loop or another thread."""
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(not_here("only a task can be asked for", "this"))
@@ -166,8 +164,8 @@ def current() -> Task:
 
 
 def not_here(verb: str, what: Any) -> str:
-    """Why ``what`` is impossible here, where no task of ours runs; ``verb``: what can't
-    be done in a callback."""
+    """Returns why ``what`` is impossible here, where no task runs. ``verb`` says what
+    can't be done in a callback."""
     if in_child:
         return f"BUG: {what}: in a child of os.fork(); silly belongs to the process that imported it"
     if get_ident() != loop.thread:
@@ -178,14 +176,14 @@ def not_here(verb: str, what: Any) -> str:
 
 
 def check_thread(what: str) -> None:
-    """Raises RuntimeError in another thread than the loop's."""
+    """Raises RuntimeError outside the loop's thread."""
     if get_ident() != loop.thread:
         raise RuntimeError(not_here("", what))
 
 
 def park(what: Any, status: str = WAIT) -> Any:
     """Blocks the current task until ``wake(task, value)``, and returns that value.
-    ``what``: on what, for people."""
+    ``what`` describes what it waits on, in reports."""
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(not_here("cannot block", what))
@@ -194,9 +192,9 @@ def park(what: Any, status: str = WAIT) -> Any:
     task._what = what
     task._status = status
     if loop.left and _ready and not exiting and task is not main:
-        # Another task is ready, and its turn: to switch there by way of the hub would
-        # be one switch more. Not from the main program: Ctrl-C raises there at any
-        # bytecode, and the task that has just left the queue would be lost.
+        # Another task is ready: switching to it directly saves the switch to the hub.
+        # Not from the main program: Ctrl-C raises there at any bytecode, and the task
+        # that has just left the queue would be lost.
         following = _ready[0]
         green = following._greenlet
         if green is not None:
@@ -211,16 +209,16 @@ def park(what: Any, status: str = WAIT) -> Any:
 
 
 def wake(task: Task, value: Any = None) -> None:
-    """Makes a parked task ready; it runs in its turn, and ``park`` returns ``value``
-    there."""
+    """Makes a parked task ready. It runs in its turn, and its ``park`` returns
+    ``value``."""
     task._value = value
     task._status = READY
     _ready.append(task)
 
 
 def pause() -> None:
-    """Lets every other ready task, and pending I/O, go first. A deadline that is over
-    makes no difference."""
+    """Lets every other ready task and pending I/O go first. Works even if the task's
+    deadline is over."""
     task = current()
     loop.deferred.append(task)
     task._what = "its turn"
@@ -229,7 +227,7 @@ def pause() -> None:
 
 
 def leaving() -> bool:
-    """False, or, when the process is ending, True after letting others run. Asked by
+    """Whether the process is ending; if so, it lets other tasks run first. Called by
     whatever is about to block."""
     if not exiting:
         return False
@@ -240,10 +238,11 @@ def leaving() -> bool:
 def fork(
     func: Callable[..., object], userdata: Any, code: CodeType | None, lasti: int, context: Context | None = None
 ) -> Task:
-    """Makes a task of ``func``, ready to run; ``code`` and ``lasti`` tell where. When
-    the process is ending it never runs.
+    """Makes a ready task that runs ``func`` in ``context``, by default in a copy of the
+    caller's. ``code`` and ``lasti`` are where it was forked.
 
-    It runs in ``context``, or in a copy of the caller's.
+    While the process is ending the task never runs. Raises RuntimeError outside the
+    loop's thread.
     """
     if get_ident() != loop.thread:
         raise RuntimeError(not_here("", "task.fork"))
@@ -264,28 +263,28 @@ def fork(
 
 
 def hook(create: Callable[[Task], object] | None, term: Callable[[Task], object] | None) -> None:
-    """Calls ``create(task)`` at each fork and ``term(task)`` at each end; None for
-    none."""
+    """Makes each fork call ``create(task)``, and each end of a task ``term(task)``.
+    None removes a hook."""
     global _on_create, _on_term
     _on_create, _on_term = create, term
 
 
 def drop_deadlines(task: Task) -> None:
-    """Ends the deadlines of ``task``, whatever block it is in."""
+    """Ends all deadlines of ``task``."""
     for deadline in tuple(task._deadlines or ()):
         deadline.stop()
 
 
 def finished(task: Task) -> None:
-    """``task`` has ended, or will never start."""
+    """Releases what ``task`` holds: it has ended, or will never start."""
     if task._deadlines:
-        drop_deadlines(task)  # of a generator that was left in the middle
+        drop_deadlines(task)  # those of generators that it did not finish
     task._status = task._func = task._userdata = task._greenlet = task._what = task._context = task._value = None
     tasks.pop(task, None)
 
 
 def _worker(task: Task) -> None:
-    """The life of a pooled greenlet: task after task."""
+    """Runs one task after another in a pooled greenlet."""
     me = getcurrent()
     while True:
         try:
@@ -319,8 +318,8 @@ def _worker(task: Task) -> None:
 
 
 def _drain() -> None:
-    """Runs ready tasks, at most a slice of them. A task that blocks switches to the
-    next one itself, if that ran before."""
+    """Runs at most a slice of the ready tasks. A task that blocks switches to the next
+    one itself, if that has started already."""
     ready = _ready
     loop.left = SLICE
     try:
@@ -342,41 +341,38 @@ def _drain() -> None:
         loop.left = 0
         loop.current = None
     if ready:
-        loop.flush()  # the slice is cut: what its tasks wrote shall not wait for the rest
+        loop.flush()  # the slice is full: its output does not wait for the other tasks
 
 
-# ---- deadlines: what sets them is in ``deadline.py`` --------------------------------------------------------------
+# ---- deadlines, which ``deadline.py`` sets -------------------------------------------
 
 
 class DeadlineOver(TimeoutError):
-    """Raised where a task blocks, by the deadline that it runs under."""
+    """Raised where a task blocks when its deadline runs out."""
 
 
 def expired() -> bool:
-    """Whether the current task is under a deadline that has struck: nothing blocks
-    then. False where there is no task."""
+    """Whether a deadline of the current task has struck, so that it can't block. False
+    where no task runs."""
     task: Task | None = loop.current
     return task is not None and task._over is not None
 
 
 def ran_out(what: object) -> str:
-    """The error of the operation ``what`` that the current task's deadline has ended,
-    in words.
-
-    Raises RuntimeError where ``expired()`` is False.
-    """
+    """Returns the error text for the operation ``what`` that the current task's
+    deadline has ended. Raises RuntimeError if ``expired()`` is False."""
     task: Task | None = loop.current
     if task is None or task._over is None:
         raise RuntimeError(f"BUG: {what}: no deadline has run out")
     return task._over.text(what)
 
 
-# ---- interrupting -------------------------------------------------------------------------------------------------
+# ---- interrupting --------------------------------------------------------------------
 
 
 def throw(task: Task, exc: BaseException) -> None:
-    """Raises ``exc`` in a waiting task, where it waits. What it was woken with stays in
-    ``_value``, for ``Waiters``."""
+    """Raises ``exc`` in a waiting task, where it waits. Its wake-up value, if it was
+    woken, stays in ``_value`` for ``Waiters``."""
     green = task._greenlet
     assert green is not None
     loop.current = task
@@ -395,17 +391,17 @@ _PACKAGE = __file__.rpartition("_core")[0]
 
 
 def outside(frame: FrameType | None) -> FrameType | None:
-    """The innermost frame, from ``frame`` outwards, that isn't the library's own."""
+    """Returns the innermost frame, from ``frame`` outwards, outside the library."""
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return frame
 
 
 def interrupted(exc: BaseException) -> None:
-    """KeyboardInterrupt and the like reach the main greenlet, where it waits; the loop
-    stays alive."""
+    """Raises ``exc``, such as KeyboardInterrupt, in the main greenlet where it waits.
+    The loop stays alive."""
     if isinstance(exc, GreenletExit):
-        raise exc  # the interpreter is taking the hub down
+        raise exc  # the interpreter is ending the hub
     for queue in (_ready, loop.deferred):
         if main in queue:
             queue.remove(main)
@@ -424,8 +420,8 @@ def _hub() -> None:
 
 
 def _after_fork() -> None:
-    """In a child of ``os.fork``: the loop, whose descriptors the parent uses, is out of
-    reach from here on."""
+    """Makes the loop unusable in a child of ``os.fork``: the parent uses its
+    descriptors."""
     global in_child, _to_hub
     in_child = True
     loop.current = None

@@ -1,7 +1,9 @@
-"""Signals: Ctrl-C while the main program is blocked, and the graceful end that ``silly.run`` gives.
+"""Signals: Ctrl-C while the main program is blocked, and the graceful end of
+``silly.run``.
 
-While ``silly.run`` runs, the first SIGINT or SIGTERM ends the process gracefully and the second at once. Elsewhere, in a
-plain script or at the REPL, Ctrl-C is KeyboardInterrupt as usual, in the main program.
+While ``silly.run`` runs, the first SIGINT or SIGTERM ends the process gracefully, and
+the second ends it at once. Elsewhere, in a plain script or at the REPL, Ctrl-C raises
+KeyboardInterrupt in the main program, as usual.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ _interrupts: list[Callable[[int, FrameType | None], None]] = []
 def interrupt_safely(loop: Loop, in_main: Callable[[], bool], deliver: Callable[[BaseException], object]) -> None:
     """Makes Ctrl-C reach the blocked main program between two callbacks of the loop.
 
-    Python's own handler raises at any bytecode: inside the scheduler that could lose a task on its way from the queue.
-    So the exception is posted to the loop; only a second Ctrl-C, when something doesn't let the loop turn, raises there.
+    Python's own handler raises at any bytecode. Inside the scheduler that could lose a
+    task that has just left the queue, so the exception is posted to the loop. Only a
+    second Ctrl-C raises at once, for when something keeps the loop from turning.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -47,11 +50,11 @@ def interrupt_safely(loop: Loop, in_main: Callable[[], bool], deliver: Callable[
 
 
 _replaced: dict[int, Any] = {}
-"""The handlers that ``Signals`` stands in for now."""
+"""The original handlers of the signals that ``Signals`` handles now."""
 
 
 def forget_signals() -> None:
-    """In a forked child: gives the signals back, since nothing there turns the loop that ours would wake."""
+    """Restores the original handlers in a forked child, where no loop turns."""
     if _replaced:
         signal.set_wakeup_fd(-1)
     for number, handler in _replaced.items():
@@ -61,9 +64,11 @@ def forget_signals() -> None:
 
 
 class Signals:
-    """A context in which SIGINT and SIGTERM call ``graceful()``, unless the application has handlers of its own.
+    """A context in which SIGINT and SIGTERM call ``graceful()``, unless the application
+    has its own handlers.
 
-    The first signal restores the default action, so a second one ends the process whatever its tasks do.
+    The first signal restores the default action, so a second one always ends the
+    process.
     """
 
     def __init__(self, loop: Loop, graceful: Callable[[], object]) -> None:
@@ -74,7 +79,8 @@ class Signals:
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return  # Python lets only the main thread handle signals
-        # A Python signal handler runs between bytecodes, so a waiting selector must be woken to let it.
+        # A Python signal handler runs between bytecodes, so a signal must wake the
+        # selector.
         self._saved_fd = signal.set_wakeup_fd(self._loop.wakeup_fd.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
             handler = signal.getsignal(number)

@@ -1,8 +1,10 @@
-"""Timers: a heap with lazy cancellation. Pure: the clock is an argument, so tests make up their own time.
+"""Timers: a heap with lazy cancellation. Pure: the clock is an argument, so tests can
+set the time.
 
-A cancelled timer stays in the heap, dead, until it comes to the top or until the dead outnumber the living; then the
-heap is rebuilt. So 200,000 read timeouts armed and cancelled don't stay in memory, and each costs O(log n) once.
-Timers due together fire in the order they were set.
+A cancelled timer stays in the heap, dead, until it reaches the top. When more than half
+of the timers are dead, the heap is rebuilt. So cancelled timers don't pile up in
+memory, and each costs O(log n) once. Timers due at the same time fire in the order in
+which they were set.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ from collections.abc import Callable
 from typing import Any
 
 FOREVER = math.inf
-"""When what is never due is due."""
+"""The due time of a timer that is never due."""
 _COMPACT_FROM = 64
-"""Below this many dead timers a rebuild isn't worth its time."""
+"""The fewest dead timers that are worth a rebuild."""
 
 
 class Timer:
-    """One armed call: ``callback(arg)`` at ``when`` (seconds of the monotonic clock). ``callback`` is None once it
-    fired or was cancelled."""
+    """One armed call: ``callback(arg)`` at ``when``, in seconds of the monotonic clock.
+    ``callback`` is None once it has fired or was cancelled."""
 
     __slots__ = ("arg", "callback", "internal", "when")
 
@@ -32,8 +34,8 @@ class Timer:
 
 
 class Timers:
-    """The heap. ``users`` counts the live timers that an application set; internal ones (read timeouts, lingering
-    closes) don't keep the process alive."""
+    """The heap. ``users`` counts the live timers that the application set; internal
+    ones (read timeouts, lingering closes) don't keep the process alive."""
 
     __slots__ = ("_dead", "_sequence", "heap", "users")
 
@@ -57,7 +59,7 @@ class Timers:
         return timer
 
     def cancel(self, timer: Timer) -> bool:
-        """Disarms ``timer``; False when it had fired or been cancelled before."""
+        """Disarms ``timer``. Returns False if it has fired or was cancelled already."""
         if timer.callback is None:
             return False
         timer.callback = timer.arg = None
@@ -71,7 +73,7 @@ class Timers:
         return True
 
     def next(self) -> float:
-        """When the first live timer is due; ``FOREVER`` when there is none."""
+        """Returns when the first live timer is due; ``FOREVER`` without one."""
         heap = self.heap
         while heap:
             if heap[0][2].callback is not None:
@@ -81,7 +83,8 @@ class Timers:
         return FOREVER
 
     def pop(self, now: float) -> tuple[Callable[[Any], None], Any] | None:
-        """Takes the first timer due at ``now``: its callback and argument, or None."""
+        """Removes the first timer due at ``now``. Returns its callback and argument, or
+        None if no timer is due."""
         if self.next() > now:
             return None
         timer = heapq.heappop(self.heap)[2]
@@ -93,7 +96,7 @@ class Timers:
         return callback, arg
 
     def clear_users(self) -> None:
-        """Disarms every timer that the application set (the process is ending)."""
+        """Disarms every timer that the application set: the process is ending."""
         for _, _, timer in list(self.heap):
             if not timer.internal:
                 self.cancel(timer)

@@ -1,17 +1,17 @@
-"""A queue of waiting tasks: what everything that blocks is built on.
+"""A queue of waiting tasks: the base of every primitive that blocks.
 
-The scheduler's ``park`` and ``wake`` leave four rules to their callers; this type holds
-them, so that a primitive need not:
+The scheduler's ``park`` and ``wake`` leave four rules to their callers. This type
+implements them, so that a primitive need not:
 
-* While the process is ending nothing blocks: ``wait`` lets others run once, and raises
-  ``Leaving``. A primitive with an error in its result returns ``errno.CLOSED`` for it.
+* While the process is ending nothing blocks: ``wait`` lets other tasks run once, and
+  raises ``Leaving``. A primitive that returns errors returns ``errno.CLOSED`` for it.
 * ``wait`` raises ``DeadlineOver`` when the task's deadline (``time.deadline``) runs out
-  or is over already. A primitive with an error in its result returns that.
-* Whatever is raised at the wait (these two, GreenletExit, KeyboardInterrupt or any other
-  exception), the task has left the queue by then, and nothing wakes it twice.
-* What a task was woken with is never lost. A task that was woken, and is interrupted
-  before it runs, calls its ``give_back`` with that value, which hands it on: a turn to
-  the next in the queue, an item to where it came from.
+  or is over already. A primitive that returns errors returns that one.
+* When ``wait`` raises (these two, GreenletExit, KeyboardInterrupt or any other
+  exception), the task has left the queue, so nothing wakes it twice.
+* A wake-up value is never lost. A task that was woken, but is interrupted before it
+  runs, calls ``give_back`` with the value. That hands it on: a turn to the next task in
+  the queue, an item back to where it came from.
 
 A semaphore, for example:
 
@@ -30,9 +30,9 @@ A semaphore, for example:
             if not self._waiters.wake_one():
                 self._free += 1
 
-It has no error in its results, so ``acquire`` catches nothing: a deadline raises
-TimeoutError, and ``Leaving``, which is a GreenletExit, ends the task quietly. With an
-error it would say:
+It returns no errors, so ``acquire`` catches nothing. A deadline raises TimeoutError,
+and ``Leaving``, which is a GreenletExit, ends the task quietly. A primitive that
+returns errors has:
 
     try:
         self._waiters.wait("semaphore.acquire", self.release)
@@ -42,11 +42,11 @@ error it would say:
         return failure(scheduler.ran_out("semaphore.acquire"))
 
 **Memory.** A queue takes 48 bytes, and no container while at most one task waits. An
-owner that exists by the thousands and seldom waits (a connection) keeps None in its
-place until the first wait.
+object that exists by the thousands and seldom waits, such as a connection, makes its
+queue at the first wait.
 
-One thing is out of reach: the exception of a signal handler that runs in the main
-program may come at any bytecode, so also where ``wait`` returns.
+One case can't be covered: a signal handler in the main program may raise at any
+bytecode, so also where ``wait`` returns.
 """
 
 from __future__ import annotations
@@ -73,35 +73,36 @@ class Leaving(GreenletExit):
 class Waiters(Generic[V]):
     """Tasks that wait for one thing, first come, first served. See the module's header.
 
-    ``V`` is the type of what they are woken with.
+    ``V`` is the type of the wake-up values.
     """
 
     __slots__ = ("_more", "first")
 
     def __init__(self) -> None:
         self.first: Task | None = None
-        """The task that ``wake_one`` would wake. Owners may ask whether it is None."""
+        """The task that ``wake_one`` would wake, or None. Owners may compare it with
+        None."""
         self._more: OrderedDict[Task, None] | None = None
-        """Those behind it; None or empty where ``first`` is None."""
+        """The tasks behind it; None or empty if ``first`` is None."""
 
     def __len__(self) -> int:
         """How many tasks wait."""
         return 0 if self.first is None else 1 + len(self._more or ())
 
     def wait(self, what: Any, give_back: Callable[[V], object] | None = None) -> V:
-        """Blocks the current task until it is woken, and returns what it is woken with.
+        """Blocks the current task until it is woken, and returns the wake-up value.
 
-        ``what`` says on what it waits, for people: a text, or an object whose ``str``
-        tells. ``give_back(value)`` is called in the interrupted task when it had been
-        woken with ``value`` already; without it the value is dropped.
+        ``what`` describes in reports what it waits on: a text, or an object whose
+        ``str`` is that text. ``give_back(value)`` is called in a task that is
+        interrupted after it was woken with ``value``; without it the value is dropped.
 
-        Raises ``Leaving`` and ``DeadlineOver`` (see the module's header), whatever
-        else is thrown where the task waits, and RuntimeError where there is no task.
+        Raises ``Leaving`` and ``DeadlineOver`` (see the module's header), any exception
+        thrown where the task waits, and RuntimeError where no task runs.
         """
         if scheduler.exiting:
             scheduler.pause()
             raise Leaving
-        task: Task = _loop.current  # None where there is no task: ``park`` raises then
+        task: Task = _loop.current  # None where no task runs: ``park`` raises then
         if self.first is None:
             self.first = task
         else:
@@ -119,9 +120,9 @@ class Waiters(Generic[V]):
         return value
 
     def wake_one(self, value: Any = None) -> bool:
-        """Wakes the task that has waited longest; False when none waits.
+        """Wakes the task that has waited longest; returns False if none waits.
 
-        It returns ``value`` from ``wait``, and runs in its turn. Never blocks.
+        The task's ``wait`` returns ``value`` when its turn comes. Never blocks.
         """
         task = self.first
         if task is None:
@@ -139,7 +140,7 @@ class Waiters(Generic[V]):
             pass
 
     def _remove(self, task: Task) -> bool:
-        """Takes out a task that was interrupted; False when it had been woken."""
+        """Removes an interrupted task; returns False if it was woken already."""
         more = self._more
         if self.first is task:
             self.first = more.popitem(last=False)[0] if more else None

@@ -1,18 +1,20 @@
-"""The watchdog: a thread that tells who holds the loop, while it is held.
+"""The watchdog: a thread that reports which task holds the loop, while it holds it.
 
-A task that computes for seconds, or calls something that blocks the operating system's thread, stops every other task: peers
-see a dead connection, and nothing in the log tells why. So while somebody needs the loop to turn (``watch`` … ``unwatch``) a
-thread looks at ``loop.busy_since``. A turn longer than ``HELD`` is told once, with the line that is running, and when it ends,
-with its length:
+A task that computes for seconds, or calls something that blocks the operating system's
+thread, stops every other task. Peers see a dead connection, and nothing in the log says
+why. So while the loop is needed (between ``watch`` and ``unwatch``) a thread checks
+``loop.busy_since``. A turn longer than ``HELD`` is reported twice: once while it lasts,
+with the line that is running, and once when it ends, with its length:
 
     task handle held the loop for 1.2 s at /path/app.py:88
     task handle held the loop for 3.4 s in all
 
-The main program counts as a task from its first wait on: what it does after a wait holds the loop. A REPL at its prompt does
-so in good right, and is not told.
+The main program counts as a task after its first wait: what it does then holds the
+loop. A REPL waiting at its prompt is not reported.
 
-The thread starts with the first watcher and ends ``IDLE`` seconds after the last. It is a daemon, and asks nothing of the loop.
-Code in C that holds the loop and the interpreter's lock keeps the thread from looking, too.
+The thread starts with the first watcher and ends ``IDLE`` seconds after the last. It is
+a daemon, and needs nothing from the loop. C code that holds the interpreter's lock
+stops this thread too, so such a hold may go unreported.
 """
 
 from __future__ import annotations
@@ -28,13 +30,14 @@ from .. import logger
 from . import scheduler
 
 INTERVAL = 0.25
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 HELD = 1.0
-"""Seconds of one turn after which it is told."""
+"""A turn of more than this many seconds is reported."""
 FOLLOW = 0.05
-"""Seconds between two looks at a hold that was told, so that its length is right to a digit."""
+"""Seconds between two checks of a reported hold, so that its length is right to 0.1
+s."""
 IDLE = 5.0
-"""Seconds without a watcher after which the thread ends."""
+"""The thread ends after this many seconds without a watcher."""
 
 _loop = scheduler.loop
 _lock = threading.RLock()  # reentrant: a finalizer may call unwatch within watch
@@ -44,7 +47,7 @@ _stopping = threading.Event()
 
 
 def watch() -> None:
-    """One more who needs the loop to turn. In the loop's thread; ``unwatch`` takes it back."""
+    """Adds a watcher, which needs the loop to turn. Called in the loop's thread."""
     global _users
     with _lock:
         _users += 1
@@ -52,14 +55,15 @@ def watch() -> None:
 
 
 def unwatch() -> None:
-    """Takes one ``watch`` back."""
+    """Removes a watcher."""
     global _users
     with _lock:
-        _users = max(0, _users - 1)  # in a child of os.fork: what the parent watched is not watched there
+        _users = max(0, _users - 1)  # a child of os.fork starts without watchers
 
 
 def start() -> None:
-    """Starts the thread unless it runs. Without a watcher it ends by itself soon."""
+    """Starts the thread unless it runs. Without a watcher it ends after ``IDLE``
+    seconds."""
     global _thread
     with _lock:
         if _thread is not None or _stopping.is_set():
@@ -68,14 +72,15 @@ def start() -> None:
         try:
             thread.start()
         except RuntimeError as exc:
-            # What watches is no reason to refuse what is watched; the next watcher tries again.
+            # Not an error of the watcher: it works without the thread, and the next one
+            # tries again.
             logger.warn(f"nothing watches the loop: {exc}")
             return
         _thread = thread
 
 
 class _Hold:
-    """A hold that was told."""
+    """A hold that was reported."""
 
     def __init__(self, since: float, who: str) -> None:
         self.since = since
@@ -99,12 +104,12 @@ def _work() -> None:
                         return
     except BaseException:
         with _lock:
-            _thread = None  # what handles log lines has raised: the next watcher starts another
+            _thread = None  # a handler of log lines has raised: the next watcher starts another
         raise
 
 
 def _look(told: _Hold | None, now: float) -> _Hold | None:
-    """Looks once; the hold that is told and goes on, or None."""
+    """Checks once. Returns the reported hold that goes on, or None."""
     since = _loop.busy_since
     if told is not None:
         if since == told.since:
@@ -121,20 +126,20 @@ def _look(told: _Hold | None, now: float) -> _Hold | None:
         who = "a callback" if task is None else f"task {task.name()}"
     where = _where()
     if _loop.busy_since != since:
-        return None  # it has just ended: what was seen may be another turn's
+        return None  # it has just ended: the frame may be another turn's
     logger.warn(f"{who} held the loop for {now - since:.1f} s{where}")
     return _Hold(since, who)
 
 
 def _where() -> str:
-    """What the loop's thread runs now, without the library's own frames."""
+    """Returns where the loop's thread runs now, without the library's own frames."""
     frame: FrameType | None = sys._current_frames().get(_loop.thread)
     frame = scheduler.outside(frame)
     return f" at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
 
 
 def _stop() -> None:
-    """At exit: the thread must not write to streams that the interpreter is closing."""
+    """Stops the thread at exit: it must not write to files that are being closed."""
     _stopping.set()
     thread = _thread
     if thread is not None:
@@ -142,7 +147,8 @@ def _stop() -> None:
 
 
 def _after_fork() -> None:
-    """In a child of ``os.fork``, where neither the thread nor the loop is: the thread may have held the locks."""
+    """Resets the state in a child of ``os.fork``, which has no such thread; the
+    parent's may have held the locks."""
     global _lock, _users, _thread, _stopping
     _lock = threading.RLock()
     _stopping = threading.Event()

@@ -1,7 +1,8 @@
-"""Worker threads for calls that block the operating system thread, such as ``getaddrinfo``.
+"""Worker threads for calls that block the operating system's thread: ``getaddrinfo``.
 
-Threads start when there is work, at most ``MAX_THREADS``, and end after ``IDLE`` seconds without any; they are daemons,
-so a name server that doesn't answer never delays the end of the process.
+At most ``MAX_THREADS`` threads start when there is work, and end after ``IDLE`` seconds
+without work. They are daemons, so a name server that doesn't answer never delays the
+end of the process.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Any
 from .loop import Loop
 
 MAX_THREADS = 8
-"""Lookups wait on the network, not on the processor: more threads than cores, few enough to be cheap."""
+"""More threads than cores, since look-ups wait on the network; few enough to be
+cheap."""
 IDLE = 10.0
 
 
 class Job:
-    """A submitted call. While it is awaited it keeps the process alive."""
+    """A submitted call. While its result is awaited it keeps the process alive."""
 
     __slots__ = ("_loop", "args", "awaited", "done", "func")
 
@@ -34,7 +36,8 @@ class Job:
         loop.work += 1
 
     def give_up(self) -> None:
-        """Nobody waits for the result any more: the end of the process need not either."""
+        """The result is no longer awaited: the end of the process does not wait for
+        it."""
         if self.awaited:
             self.awaited = False
             self._loop.work -= 1
@@ -53,15 +56,17 @@ _jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
 _lock = threading.Lock()
 _threads = 0
 _unfinished = 0
-"""Jobs queued or running. (Counting idle threads instead would count one that is just taking a job.)"""
+"""How many jobs are queued or running. (A count of idle threads would include one that
+is just taking a job.)"""
 
 
 def submit(
     loop: Loop, func: Callable[..., Any], args: tuple[Any, ...], done: Callable[[Any, BaseException | None], None]
 ) -> Job:
-    """Runs ``func(*args)`` in a worker thread, then ``done(result, exception)`` in the loop's.
+    """Runs ``func(*args)`` in a worker thread, then ``done(result, exception)`` in the
+    loop's thread. With fewer threads than jobs the jobs wait.
 
-    Raises RuntimeError when the system refuses the first thread; with fewer threads than jobs the jobs wait.
+    Raises RuntimeError if the system refuses even one thread.
     """
     global _threads, _unfinished
     job = Job(loop, func, args, done)

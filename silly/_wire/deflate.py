@@ -114,7 +114,7 @@ def deflate_options(value: object) -> Deflate | None:
     return Deflate(**value)
 
 
-# ---- negotiation ------------------------------------------------------------------------------------------------------
+# ---- negotiation ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +277,7 @@ def check_answer(field: str | None, options: Deflate | None) -> Parameters | Non
     )
 
 
-# ---- messages ---------------------------------------------------------------------------------------------------------
+# ---- messages ------------------------------------------------------------------------
 
 
 class Deflater:

@@ -100,7 +100,7 @@ class Stream(Output):
         _loop.register(self.fd, READ, self.on_event)
         _loop.handlers.add(self)
 
-    # ---- what the loop calls ------------------------------------------------------------------------------------
+    # ---- what the loop calls ---------------------------------------------------------
 
     def on_event(self, mask: int) -> None:
         """The descriptor is ready."""
@@ -229,7 +229,7 @@ class Stream(Output):
         else:
             _loop.modify(fd, events, self.on_event)
 
-    # ---- reading ------------------------------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------
 
     def fill(self, need: int, deadline: float | None = None) -> str | None:
         """Waits until ``buf`` holds ``need`` bytes; then None, else the error, with whatever had arrived left in ``buf``.
@@ -343,7 +343,7 @@ class Stream(Output):
         self._wake_reader(self.err)
         self._wake_writers(self.werr)
 
-    # ---- closing ------------------------------------------------------------------------------------------------
+    # ---- closing ---------------------------------------------------------------------
 
     def close(self, await_end: bool = False) -> str | None:
         """Closes, in the background, once what was written is delivered; ``errno.CLOSED`` when it was closed before.

@@ -71,7 +71,7 @@ class TlsStream(Stream):
         super().__init__(sock, remoteaddr, limits)
         self._thread = 0  # ``try_queue`` takes nothing: it must be encoded first
 
-    # ---- the handshake ------------------------------------------------------------------------------------------
+    # ---- the handshake ---------------------------------------------------------------
 
     def handshake(self, deadline: float) -> str | None:
         """Shakes hands until ``deadline``, a time of ``time.monotonic()``; None, or why that failed, in words."""
@@ -122,7 +122,7 @@ class TlsStream(Stream):
             return None
         return f"TLS: the peer speaks no TLS: it began with {begun!r:.100}"
 
-    # ---- what arrives -------------------------------------------------------------------------------------------
+    # ---- what arrives ----------------------------------------------------------------
 
     def on_event(self, mask: int) -> None:
         sock = self.sock
@@ -262,7 +262,7 @@ class TlsStream(Stream):
         if keep is not None and session is not None:
             keep(session)
 
-    # ---- what is sent -------------------------------------------------------------------------------------------
+    # ---- what is sent ----------------------------------------------------------------
 
     def _cipher(self, size: int = _OPENSSL_PIECE) -> bytes:
         """What OpenSSL has to send; it is asked for ``size`` bytes at a time."""
