@@ -1,8 +1,10 @@
-"""The launcher: ``python -m silly [-h] [-v] [-l LEVEL] SCRIPT [ARG ...] [--key=value ...]``.
+"""The launcher:
+``python -m silly [-h] [-v] [-l LEVEL] SCRIPT [ARG ...] [--key=value ...]``.
 
-The script runs as the first task, with ``__name__`` ``"__main__"``; then the loop runs until ``silly.exit``, a signal, or
-nothing is left to do. Arguments of the form ``--key=value`` after the script are settings (``silly.env.get("key")``); all
-of them are in ``sys.argv`` too.
+The script runs as the first task, with ``__name__ == "__main__"``. Then the loop runs
+until ``silly.exit``, a signal, or until nothing is left to do. Arguments of the form
+``--key=value`` after the script are settings (``silly.env.get("key")``); they are in
+``sys.argv`` too.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ def _fail(text: str) -> int:
 
 
 def main(args: list[str]) -> int:
-    """Runs the command line ``args``; the status of a call that is over at once."""
+    """Runs the command line ``args``. Returns the exit status if no script runs."""
     while args and args[0].startswith("-"):
         option = args.pop(0)
         if option in ("-h", "--help"):
@@ -62,7 +64,7 @@ def _versions() -> str:
 
 
 def _extensions() -> str:
-    """Whether the extensions in C run, and if not, why."""
+    """Says whether the C extensions are used, and if not, why."""
     if os.environ.get("SILLY_PURE") == "1":
         return "pure Python: SILLY_PURE=1"
     try:
@@ -103,14 +105,15 @@ def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never r
         try:
             exec(code, module.__dict__)
         except Exception:
-            # The frames of the launcher say nothing to whoever wrote the script.
+            # Without the launcher's frames, which say nothing to the script's author.
             kind, exc, tb = sys.exc_info()
             logger.error(f"{path}:\n" + "".join(traceback.format_exception(kind, exc, tb and tb.tb_next)).rstrip())
             ending.exit(1)
 
     script.__qualname__ = path
     ending.run(script, sys._getframe())
-    # Nothing is left to do, but a connection that the script still holds is to be closed in good order.
+    # Nothing is left to do. This closes the connections that the script still holds,
+    # after sending what was written.
     ending.exit(0)
 
 

@@ -1,16 +1,17 @@
-/* The WebSocket wire code that costs the most in Python: masking (RFC 6455, section 5.3),
- * taking whole messages off a connection's buffer, and building the frame of a message
- * (section 5.2).
+/* The WebSocket wire code that costs the most in Python: masking (RFC 6455, section
+ * 5.3), taking whole messages off a connection's buffer, and building the frame of a
+ * message (section 5.2).
  *
- * Everything here has a twin in Python, in `mask.py`, `messages.py` and `payload.py`, which
- * says what it does; the tests run both, and the limits come from there. What isn't simple
- * (control frames, fragments, compression, anything that might be wrong) is left where it lies
- * for the Python code: so no rule of the protocol is decided here but "this is a whole, valid,
+ * Everything here has a Python twin in `mask.py`, `messages.py` or `payload.py`, which
+ * documents it and holds its limits; the tests run both. What isn't simple (control
+ * frames, fragments, compression, anything that might be wrong) is left to the Python
+ * code. So this file decides only one rule of the protocol: "this is a whole, valid,
  * unfragmented data frame".
  *
- * All functions hold the GIL throughout: a mebibyte is masked in less time than another thread
- * would wait for it. The module owns its state: the names of the two types, and the limits.
- * Only the limited API is used, so one build serves every Python from 3.11 on.
+ * All functions hold the GIL throughout: masking a mebibyte takes less time than
+ * another thread would wait for the GIL. The module owns its state: the names of the
+ * two types, and the limits. Only the limited API is used, so one build is for every
+ * Python from 3.11 on.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
@@ -21,23 +22,23 @@
 enum { FIN_TEXT = 0x81, FIN_BINARY = 0x82, MASKED = 0x80 };
 
 enum {
-    ON_STACK = 1024, /* bytes of text that are unmasked on the stack; longer text gets memory */
-    FEW = 64,        /* messages that are held on the stack; a larger batch gets memory */
+    ON_STACK = 1024, /* bytes of text unmasked on the stack; more is allocated */
+    FEW = 64,        /* messages held on the stack; a larger batch is allocated */
     LONGEST_HEAD = 14
 };
 
 typedef struct {
     PyObject *text;
     PyObject *binary;
-    /* Of `messages.py` and `payload.py`, read when the module is initialised. */
+    /* The limits of `messages.py` and `payload.py`, read at initialisation. */
     Py_ssize_t batch;
     Py_ssize_t fragment;
     Py_ssize_t reserve;
     Py_ssize_t least;
 } State;
 
-/* Writes `size` bytes of `from`, masked with the four bytes of `key`, to `to`. The words are copied in and out, so any
- * alignment is right; `from` and `to` may be the same. */
+/* Writes `size` bytes of `from`, masked with the four bytes of `key`, to `to`. Words
+ * are copied in and out, so any alignment works; `from` and `to` may be the same. */
 static void
 mask_bytes(unsigned char *to, const unsigned char *from, size_t size, const unsigned char *key)
 {
@@ -64,7 +65,7 @@ mask_bytes(unsigned char *to, const unsigned char *from, size_t size, const unsi
     }
 }
 
-/* A new bytes object of `size` bytes; `*at` is where they are. */
+/* Returns a new bytes object of `size` bytes; `*at` points to them. */
 static PyObject *
 new_bytes(Py_ssize_t size, unsigned char **at)
 {
@@ -119,7 +120,7 @@ apply_mask(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return result;
 }
 
-/* unmask(buf, at, end) -> bytes: `buf[at:end]`, whose key is the four bytes before it */
+/* unmask(buf, at, end) -> bytes: `buf[at:end]`; the key is the four bytes before it */
 static PyObject *
 unmask(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
@@ -148,7 +149,7 @@ unmask(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return result;
 }
 
-/* A text of `size` bytes, masked with `key` unless that is NULL. */
+/* Decodes a text of `size` bytes, masked with `key` unless that is NULL. */
 static PyObject *
 make_text(const unsigned char *payload, Py_ssize_t size, const unsigned char *key)
 {
@@ -170,13 +171,13 @@ make_text(const unsigned char *payload, Py_ssize_t size, const unsigned char *ke
 
 typedef struct {
     int text;
-    const unsigned char *key; /* NULL when it isn't masked */
+    const unsigned char *key; /* NULL if it isn't masked */
     const unsigned char *payload;
     Py_ssize_t size;
 } Frame;
 
-/* Reads the frame at the front of the `have` bytes at `from`. Its whole size; 0 unless it is a whole, valid, unfragmented data
- * frame of at most `most` bytes. */
+/* Reads the frame at the front of the `have` bytes at `from`. Returns its whole size; 0
+ * unless it is a whole, valid, unfragmented data frame of at most `most` bytes. */
 static Py_ssize_t
 read_frame(const unsigned char *from, Py_ssize_t have, int masked, Py_ssize_t most, Frame *frame)
 {
@@ -203,7 +204,7 @@ read_frame(const unsigned char *from, Py_ssize_t have, int masked, Py_ssize_t mo
     if (masked) {
         head += 4;
     }
-    /* `most` is not negative, and what doesn't fit a Py_ssize_t is larger than any. */
+    /* `most` is not negative; a size that doesn't fit a Py_ssize_t is larger. */
     if (have < head || size > (uint64_t)most || (Py_ssize_t)size > have - head) {
         return 0;
     }
@@ -214,7 +215,8 @@ read_frame(const unsigned char *from, Py_ssize_t have, int masked, Py_ssize_t mo
     return head + (Py_ssize_t)size;
 }
 
-/* The `(data, typ)` of a frame; NULL with an error, or without one when its text isn't UTF-8. */
+/* Returns `(data, typ)` of a frame; NULL with an exception, or without one if its text
+ * is not UTF-8. */
 static PyObject *
 make_message(const State *state, const Frame *frame)
 {
@@ -267,7 +269,8 @@ take_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (state->batch > FEW && (messages = PyMem_Calloc((size_t)state->batch, sizeof *messages)) == NULL) {
         return PyErr_NoMemory();
     }
-    /* While it is exported nothing can resize it, not even a finalizer that an allocation here may run. */
+    /* While the buffer is exported nothing can resize it, not even a finalizer that an
+     * allocation here may run. */
     if (PyObject_GetBuffer(args[0], &buf, PyBUF_SIMPLE) < 0) {
         goto end;
     }
@@ -290,7 +293,7 @@ take_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
         result = Py_NewRef(Py_None);
         goto end;
     }
-    /* In reverse, for `rest.pop()`. */
+    /* In reverse order, for `rest.pop()`. */
     const Py_ssize_t before = PyList_Size(args[1]);
     for (Py_ssize_t i = taken - 1; i > 0; i--) {
         if (PyList_Append(args[1], messages[i]) < 0) {
@@ -313,7 +316,7 @@ end:
     return result;
 }
 
-/* Writes the header of a frame of `size` bytes; how long the header is. */
+/* Writes the header of a frame of `size` bytes; returns the header's length. */
 static Py_ssize_t
 write_head(unsigned char *to, unsigned char first, Py_ssize_t size, int masked)
 {
@@ -338,14 +341,16 @@ message_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (check_count("message_frame", count, 3) < 0) {
         return NULL;
     }
-    /* Names as they stand in a program are interned, so there is but one of each; another goes the longer way. */
+    /* String literals in a program are interned, so there is one object of each; any
+     * other object is left to the Python code. */
     const int text = args[1] == state->text;
     if (!text && args[1] != state->binary) {
         return Py_NewRef(Py_None);
     }
     if (PyUnicode_CheckExact(args[0])) {
         if (PyUnicode_GetLength(args[0]) >= state->fragment) {
-            return Py_NewRef(Py_None); /* before its UTF-8 is made, which the text would keep */
+            /* Checked before its UTF-8 is made, which the text would keep. */
+            return Py_NewRef(Py_None);
         }
         payload = PyUnicode_AsUTF8AndSize(args[0], &size);
         if (payload == NULL) {
@@ -397,15 +402,15 @@ message_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return frame;
 }
 
-/* Payload(size, key): see `payload.py`. The message that is made of it in the end is there from the start; nobody else has it
- * until it is whole. */
+/* Payload(size, key): see `payload.py`. The bytes object that `take` returns exists
+ * from the start; no other code has it until it is complete. */
 typedef struct {
     PyObject_HEAD
-    PyObject *bytes; /* of `capacity` bytes; NULL once it was taken */
+    PyObject *bytes; /* of `capacity` bytes; NULL after `take` */
     Py_ssize_t size; /* of the whole payload */
     Py_ssize_t capacity;
     Py_ssize_t got;
-    Py_ssize_t exports; /* how many memoryviews of the free room there are */
+    Py_ssize_t exports; /* how many memoryviews of the free room exist */
     int masked;
     unsigned char key[4];
 } Payload;
@@ -416,7 +421,7 @@ payload_at(Payload *self, Py_ssize_t at)
     return (unsigned char *)PyBytes_AsString(self->bytes) + at;
 }
 
-/* Refuses what moves or ends the free room while somebody may write to it. */
+/* Refuses to move or release the free room while other code may write to it. */
 static int
 check_payload(Payload *self)
 {
@@ -431,8 +436,8 @@ check_payload(Payload *self)
     return 0;
 }
 
-/* Makes free room, if there is none and more is to come, when `coming` bytes are there to be added. What was announced counts
- * for little until it arrives. */
+/* Makes free room if there is none and more is to come. `coming` bytes are about to be
+ * added. The room grows with what has come: an announced length alone allocates little. */
 static int
 make_room(Payload *self, Py_ssize_t coming)
 {
@@ -460,7 +465,7 @@ make_room(Payload *self, Py_ssize_t coming)
     return 0;
 }
 
-/* Unmasks the next `size` bytes, which are in place. */
+/* Unmasks the next `size` bytes in place. */
 static void
 unmask_next(Payload *self, Py_ssize_t size)
 {
@@ -686,7 +691,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* Sets `*limit` to the number that the module `home` calls `name`. */
+/* Sets `*limit` to the number `name` of the module `home`. */
 static int
 read_limit(PyObject *home, const char *name, Py_ssize_t *limit)
 {
@@ -705,7 +710,7 @@ read_limit(PyObject *home, const char *name, Py_ssize_t *limit)
     return 0;
 }
 
-/* Reads two limits from the module that is called `home`. */
+/* Reads two limits from the module `home`. */
 static int
 read_limits(const char *home, const char *first, Py_ssize_t *one, const char *second, Py_ssize_t *other)
 {

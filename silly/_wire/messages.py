@@ -1,4 +1,4 @@
-"""The fast path of nearly every WebSocket message, in pure Python: of one that is
+"""The fast path for nearly every WebSocket message, in pure Python: for one that is
 whole, short, unfragmented and uncompressed. ``_speedups.c`` has the same in C, and
 ``ws.py`` has everything else."""
 
@@ -12,12 +12,12 @@ FRAGMENT = 64 * 1024
 """Messages of at least this many bytes are sent in fragments of this size, so that
 control frames can go between them."""
 BATCH = 64
-"""The most messages that are taken at once."""
+"""The most messages that one ``take_messages`` returns."""
 
 FIN_TEXT, FIN_BINARY, MASKED = 0x81, 0x82, 0x80
 
 FrameType = Literal["text", "binary", "ping", "pong", "close"]
-"""What a WebSocket message or control frame is, for users."""
+"""The type of a WebSocket message or control frame, as users see it."""
 Taken = tuple[str | bytes, FrameType]
 """Data and type, as ``sock.read`` returns them."""
 

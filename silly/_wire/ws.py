@@ -1,13 +1,16 @@
-"""WebSocket frames and messages (RFC 6455, section 5), in both roles. Pure: bytes in, values out.
+"""WebSocket frames and messages (RFC 6455, section 5), in both roles. Pure: bytes in,
+values out.
 
-``MessageReader.next(buf)`` is a pull parser over the connection's own buffer: it takes the next message or control frame off
-the front, or says how many bytes the buffer must hold before it is worth asking again. Every fault is told at the first
-byte that proves it: a bad opcode at its byte, an oversized length at its header, bad UTF-8 while the frame still arrives,
-a bad close code with its second byte. With an ``Inflater`` (RFC 7692) that holds inside compressed messages too.
+``MessageReader.next(buf)`` is a pull parser over the connection's own buffer. It takes
+the next message or control frame off the front, or returns how many bytes the buffer
+must hold before the next call. Every error is reported at the first byte that proves
+it: a bad opcode at its byte, an oversized length at the header, bad UTF-8 while the
+frame still arrives, a bad close code at its second byte. With an ``Inflater`` (RFC
+7692) this also holds inside compressed messages.
 
-A message is returned whole, unless ``read_pieces`` asked for it in pieces: then its
-payload is fetched with ``take_piece`` as it arrives. ``complete`` tells what may be
-taken off a buffer that nobody reads.
+A message is returned whole. After ``read_pieces`` it is read in pieces: ``take_piece``
+returns its payload as it arrives. ``complete`` returns how much may be taken off a
+buffer that no task reads.
 """
 
 from __future__ import annotations
@@ -35,38 +38,42 @@ BAD_DATA, POLICY, TOO_BIG, INTERNAL = 1007, 1008, 1009, 1011
 _CONTROLS = (FIN | CLOSE, FIN | PING, FIN | PONG)
 _BETWEEN_MESSAGES = frozenset((TEXT, BINARY, FIN | TEXT, FIN | BINARY, *_CONTROLS))
 _WITHIN_MESSAGE = frozenset((CONTINUATION, FIN | CONTINUATION, *_CONTROLS))
-"""The first bytes that a frame may have: without extensions the reserved bits are zero, and control frames are whole."""
+"""The valid first bytes of a frame: without extensions the reserved bits are zero, and
+control frames are not fragmented."""
 _BETWEEN_COMPRESSED = _BETWEEN_MESSAGES | {first | RSV1 for first in (TEXT, BINARY, FIN | TEXT, FIN | BINARY)}
 LARGE = 64 * 1024
-"""Bytes of a binary frame from which on it is received where it stays."""
+"""A binary frame of at least this many bytes is received directly into its
+``Payload``."""
 _BEGUN = 8 * 1024
-"""So much of it must have come before: who only announces gets no memory."""
+"""At least this many of its bytes must have come before that: an announced length alone
+allocates nothing."""
 _SLICE = 1024
-"""Compressed bytes that are inflated at a time of a message that isn't read whole: they
+"""The most compressed bytes inflated at once, in a message that is not read whole. They
 make a megabyte at most."""
 
 _NO_DATA = bytearray()
-"""While no message is open; one for all. Never changed."""
+"""The data while no message is open. Shared; never mutated."""
 
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
 WHOLE, PIECES, DROP = range(3)
-"""The modes of a ``MessageReader``: it returns messages whole; it returns this message
-in pieces; or it drops the rest of this message."""
+"""The modes of a ``MessageReader``: it returns messages whole, returns this message in
+pieces, or drops the rest of this message."""
 
 TEXT_END, BINARY_END = 0x11, 0x12
-"""Not on the wire: in the place of an opcode, the end of a message that was read in
-pieces, with the data that ``take_piece`` has not returned yet."""
+"""Not on the wire. In place of an opcode: the end of a message that was read in pieces,
+with the data that ``take_piece`` has not returned yet."""
 _ENDS = {TEXT: TEXT_END, BINARY: BINARY_END}
 
 Message = tuple[int, Any]
-"""Opcode and data: ``str`` for TEXT, ``bytes`` for the others. CONTINUATION: some more
-has come of a message that is read in pieces, or dropped."""
+"""Opcode and data: ``str`` for TEXT, ``bytes`` for the others. CONTINUATION means that
+more has come of a message that is read in pieces or dropped."""
 _MORE: Message = (CONTINUATION, b"")
 
 
 class MessageReader:
-    """Reads one direction of a connection. ``server``: we are the server, so frames must be masked."""
+    """Reads one direction of a connection. With ``server`` this end is the server, so
+    the frames must be masked."""
 
     __slots__ = (
         "_between",
@@ -97,40 +104,45 @@ class MessageReader:
         self._inflater = inflater
         self._between = _BETWEEN_MESSAGES if inflater is None else _BETWEEN_COMPRESSED
         self._first = self._between
-        """The first bytes that a frame may have now."""
+        """The valid first bytes of the next frame."""
         self.close: tuple[int, str] | None = None
-        """Code and reason of the close frame that ``next`` has returned; 1005 when it had
-        none. What comes after it means nothing."""
+        """Code and reason of the close frame that ``next`` has returned, or None; the
+        code is 1005 if the frame had none. What comes after it is ignored."""
         self.mode = WHOLE
         self._most: float = limits.message
         """The longest message, in bytes."""
         self.fast_limit = min(limits.message, sys.maxsize)
-        """The longest frame, in bytes, that may be taken as a whole message without a
-        closer look, by ``next`` or by ``take_messages``; -1 (not even an empty one)
-        while a message is open, or to be read in pieces."""
-        # The open message: a frame of it, or a part of one, was taken, but not yet all.
+        """The longest frame, in bytes, that ``next`` and ``take_messages`` may take as
+        a whole message without more checks; -1 (not even an empty one) while a message
+        is open or is to be read in pieces."""
+        # The open message: some of it was taken, but not all.
         self.opcode = 0
-        """TEXT or BINARY; 0 when no message is open. A message in ``payload`` isn't."""
+        """TEXT or BINARY; 0 if no message is open. A message in ``payload`` is not
+        open."""
         self._compressed = False
         self._fragments = 0
         self._size = 0
         self._data = _NO_DATA
-        """Its payload. Text is kept as bytes too: as ``str`` one character could make each of its bytes take four."""
+        """Its payload. Text is kept as bytes too: one character can make every
+        character of a ``str`` take four bytes."""
         self._decoder: codecs.IncrementalDecoder | None = None
         """Checks text while it arrives."""
-        # A frame whose payload is taken while it arrives: it is text, compressed, read in
-        # pieces, or dropped.
+        # A frame whose payload is taken as it arrives, because it is text, compressed,
+        # read in pieces, or dropped.
         self._in_frame = False
-        """Whether there is one."""
+        """Whether the reader is inside such a frame."""
         self._left = 0
-        """Bytes of it to come."""
+        """Bytes of its payload still to come."""
         self._key = b""
         self._final = False
         self.payload: Payload | None = None
-        """That of a large message, which the driver may receive into directly; or None."""
+        """The payload of a large message, which the driver may receive into directly,
+        or None."""
 
     def next(self, buf: bytearray) -> Message | int:
-        """The next message or control frame, taken off the front of ``buf``, or the size that ``buf`` must reach first."""
+        """Takes the next message or control frame off the front of ``buf`` and returns
+        it, or returns the size (bytes) that ``buf`` must reach first. Raises
+        ProtocolError."""
         if self.payload is not None:
             return self._take_payload(buf, self.payload) if self.mode == WHOLE else self._split_payload(self.payload)
         if self._in_frame:
@@ -209,7 +221,7 @@ class MessageReader:
                 return message
 
     def _refuse(self, first: int) -> None:
-        """Says what is wrong with a frame's first byte."""
+        """Raises ProtocolError for an invalid first byte of a frame."""
         opcode = first & 0x0F
         if first & 0x70:
             what = "reserved bit set, where no negotiated extension allows it"
@@ -235,14 +247,16 @@ class MessageReader:
         return length
 
     def _check_size(self, length: int, first: int) -> None:
-        """Holds a data frame's header against the limits, before any of its payload is kept."""
+        """Checks a data frame's header against the limits, before any of its payload is
+        kept."""
         whole = self.mode == WHOLE
         if self.opcode:
             if whole and self._fragments >= self._limits.most_fragments:
                 raise ProtocolError(f"more fragments than the limit 'fragments' of {self._limits.most_fragments}", POLICY)
             length += self._size
         if self._compressed or first & RSV1:
-            # Its size counts when inflated; but deflate adds less than a seventh to what it can't compress.
+            # The limit is on the inflated size. But deflate adds less than a seventh to
+            # data that it can't compress.
             length = length - length // 7 - 64 if whole else 0
         if length > self._most:
             raise self._too_big()
@@ -251,7 +265,8 @@ class MessageReader:
         return too_big("message" if self.mode == WHOLE else "limit", self._most)
 
     def _close_arrives(self, buf: bytearray, at: int, end: int) -> int:
-        """Checks as much of a close frame as has come; the size that ``buf`` must reach to tell more."""
+        """Checks the part of a close frame that has come. Returns the size that ``buf``
+        must reach before there is more to check."""
         have = len(buf)
         if end - at == 1:
             raise ProtocolError("close frame with half a code", PROTOCOL)
@@ -265,7 +280,7 @@ class MessageReader:
         return have + 1
 
     def _open(self, first: int) -> None:
-        """Counts a frame to the open message, or opens one."""
+        """Counts a frame of the open message, or opens one."""
         opcode = first & 0x0F
         if not opcode:
             self._fragments += 1
@@ -281,7 +296,8 @@ class MessageReader:
             self._decoder = _utf8_decoder("strict")
 
     def _take_frame(self, buf: bytearray, first: int, at: int, length: int) -> Message | int:
-        """Begins to take a data frame's payload as it arrives; its masking key, or its payload, starts at ``at``."""
+        """Begins to take a data frame's payload as it arrives. The masking key, or the
+        payload if there is no key, starts at ``at``."""
         if self._masked:
             at += 4
             if len(buf) < at:
@@ -311,7 +327,7 @@ class MessageReader:
         return BINARY, payload.take()
 
     def _split_payload(self, payload: Payload) -> Message:
-        """A large message is to be had in pieces: it becomes an open message like others, of which some has come."""
+        """Makes a large message, to be read in pieces, an open message like others."""
         data = payload.so_far()
         self._check_size(len(data) + payload.left, FIN | BINARY)
         self.payload = None
@@ -325,7 +341,8 @@ class MessageReader:
         return _MORE
 
     def _fragment(self, first: int, payload: bytes) -> Message | None:
-        """Adds a whole frame to a fragmented message; the message when that ends it."""
+        """Adds a whole frame to a fragmented message. Returns the message if that was
+        its last frame."""
         self._open(first)
         self._add(payload)
         return self._finish() if first & FIN else None
@@ -337,12 +354,13 @@ class MessageReader:
         self._keep(payload)
 
     def _room(self) -> int:
-        """How much longer the message may get."""
+        """How many bytes longer the message may get."""
         return int(min(self._most - self._size, sys.maxsize - 1))
 
     def _keep(self, data: bytes) -> None:
-        """Checks data of the open message, and adds it to what is kept."""
-        # The text first: what comes before the limit would have been told first, had it come alone.
+        """Checks data of the open message, and stores it."""
+        # The text first: an error before the limit is reported first, as if the bytes
+        # had come one by one.
         if self._decoder is not None:
             _check_text(self._decoder, data)
         self._size += len(data)
@@ -353,7 +371,7 @@ class MessageReader:
             self.take_piece()
 
     def _finish(self) -> Message:
-        """Closes the open message, and returns it, or its end."""
+        """Ends the open message, and returns it or its last piece."""
         message: Message
         if self._compressed:
             assert self._inflater is not None
@@ -362,7 +380,7 @@ class MessageReader:
             try:
                 message = TEXT, self._data.decode()
             except UnicodeDecodeError as exc:
-                # What arrived was checked, so it can only be incomplete.
+                # The text was checked as it arrived, so it can only be incomplete.
                 raise _bad_utf8(exc) from None
         else:
             message = BINARY, bytes(self._data)
@@ -379,7 +397,8 @@ class MessageReader:
         return message
 
     def _take_more(self, buf: bytearray) -> Message | int:
-        """Takes what has come of a frame's payload: a message, or the size that ``buf`` must reach, or 0 to go on."""
+        """Takes the part of a frame's payload that has come. Returns a message, the
+        size that ``buf`` must reach, or 0 to continue with the next frame."""
         whole = self.mode == WHOLE
         size = min(len(buf), self._left)
         if self._compressed and not whole:
@@ -401,11 +420,11 @@ class MessageReader:
         return 0 if whole else _MORE
 
     def read_pieces(self, most: float) -> None:
-        """Reads the open message, or else the next one, in pieces, if it has at most
+        """Reads the open message, or else the next one, in pieces; it may have at most
         ``most`` bytes. ``next`` returns ``(CONTINUATION, b"")`` when some of it has
-        come, which ``take_piece`` then returns; and at its end TEXT_END or BINARY_END
-        with the rest. Does nothing while a message is dropped. ProtocolError when more
-        of it has been taken already."""
+        come, which ``take_piece`` returns then, and TEXT_END or BINARY_END with the
+        rest at its end. Does nothing while a message is dropped. Raises ProtocolError
+        if more than ``most`` bytes were taken already."""
         if self.mode != DROP:
             self.mode = PIECES
             self._most = most
@@ -414,8 +433,8 @@ class MessageReader:
                 raise self._too_big()
 
     def read_whole(self) -> None:
-        """Reads the next message whole. One that is open is dropped as it arrives,
-        without a limit: ``next`` returns ``(CONTINUATION, b"")`` for it."""
+        """Reads the next message whole. The rest of an open message is dropped as it
+        arrives, without a limit: ``next`` returns ``(CONTINUATION, b"")`` for it."""
         if self.opcode:
             self.mode = DROP
             self._most = math.inf
@@ -427,8 +446,8 @@ class MessageReader:
                 self.fast_limit = min(self._limits.message, sys.maxsize)
 
     def take_piece(self) -> Any:
-        """Takes what has arrived of the open message; of text, up to the last whole
-        character."""
+        """Removes and returns the part of the open message that has arrived; text up to
+        the last whole character."""
         data = self._data
         if self._decoder is None:
             self._data = bytearray()
@@ -438,15 +457,14 @@ class MessageReader:
         return data[: len(data) - rest].decode()
 
     def complete(self, buf: bytearray, data: bool = True) -> int:
-        """How many bytes at the front of ``buf`` ``next`` may take although nobody
-        reads: one whole frame, or the rest of one; -1 when there is none.
+        """Returns how many bytes at the front of ``buf`` may be taken by ``next`` while
+        no task reads: one whole frame, or the rest of one; -1 if there is none.
 
-        Left to a reader is what ``read_pieces`` may still accept or return in pieces: a
-        message that would be longer than the limits, one that is compressed (it may be a
-        bomb), one that is read in pieces, a frame of which some is missing. Control
-        frames between the fragments of such a message may be taken; ``data`` False:
-        only those. A frame that breaks the protocol may be taken too: ``next`` says what
-        is wrong.
+        A reader must take what ``read_pieces`` may still accept or return in pieces: a
+        message longer than the limits, a compressed one (it may be a bomb), one that is
+        read in pieces, an incomplete frame. Control frames between the fragments of
+        such a message may be taken; with ``data`` False only those. A frame that breaks
+        the protocol may be taken too: ``next`` raises its error.
         """
         have = len(buf)
         for_reader = not data or self.mode == PIECES or self._compressed
@@ -479,24 +497,25 @@ class MessageReader:
 
     @property
     def held(self) -> int:
-        """Bytes that are held of the open message; 0 when none is open."""
+        """How many bytes of the open message are held; 0 if none is open."""
         return len(self._data)
 
     def partial(self, buf: bytearray) -> str | bytes:
-        """What has arrived of a message that isn't whole; empty when there is none."""
+        """Returns the part of an incomplete message that has arrived; empty if there is
+        none."""
         if self.opcode == TEXT:
             return self._data.decode("utf-8", "ignore")
         if self.payload is not None:
-            self.payload.add(buf)  # TLS gathers some there before it wakes the reader
+            self.payload.add(buf)  # TLS collects some there before it wakes the reader
             return self.payload.so_far()
         if self._compressed or self.mode != WHOLE:
             return bytes(self._data)
         return bytes(self._data) + self._waited_for(buf)
 
     def _waited_for(self, buf: bytearray) -> bytes:
-        """What has arrived of the payload that ``next`` leaves in ``buf`` until all of
-        it is there: that of a binary frame, without compression, in a message that is
-        read whole."""
+        """Returns the part that has arrived of a payload that ``next`` leaves in
+        ``buf`` until it is complete: that of an uncompressed binary frame, in a message
+        that is read whole."""
         have = len(buf)
         if have < 2 or buf[0] not in self._first or buf[0] & (0x08 | RSV1 | TEXT) or buf[1] & MASKED != self._masked:
             return b""
@@ -517,18 +536,21 @@ class MessageReader:
 
 
 def too_big(name: str, most: float) -> ProtocolError:
-    """The error of a message of more than ``most`` bytes, by the limit of that name."""
+    """Returns the error for a message of more than ``most`` bytes, the limit
+    ``name``."""
     return ProtocolError(f"message longer than the limit '{name}' of {most} bytes", TOO_BIG)
 
 
 def _check_text(decoder: codecs.IncrementalDecoder, data: bytes) -> None:
-    """Raises ProtocolError for bytes that can't go on the UTF-8 that ``decoder`` has seen."""
+    """Raises ProtocolError if ``data`` can't follow the UTF-8 that ``decoder`` has
+    seen."""
     try:
         decoder.decode(data)
     except UnicodeDecodeError as exc:
         raise _bad_utf8(exc) from None
     if data[-1:] >= b"\xa0":
-        # CPython's decoder waits for the third byte of a surrogate, though the second proves it.
+        # CPython's decoder waits for the third byte of a surrogate, but the second is
+        # proof enough.
         pending = decoder.getstate()[0]
         if pending[:1] == b"\xed" and pending[1:] >= b"\xa0":
             raise _bad_utf8(UnicodeDecodeError("utf-8", pending, 0, 2, "surrogate"))
@@ -540,7 +562,8 @@ def _bad_utf8(exc: UnicodeDecodeError) -> ProtocolError:
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
-    """The code and reason of a close frame; 1005 for an empty one (sections 5.5.1 and 7.4)."""
+    """Returns the code and reason of a close frame; 1005 for an empty one (sections
+    5.5.1 and 7.4). Raises ProtocolError."""
     if not payload:
         return NO_STATUS, ""
     if len(payload) == 1:
@@ -560,14 +583,15 @@ def valid_close_code(code: int) -> bool:
 
 
 def close_payload(code: int, reason: str = "") -> bytes:
-    """A close frame's payload; a reason that is too long is cut between two characters. Raises ValueError for a bad code."""
+    """Returns a close frame's payload. A reason of more than 123 bytes is cut between
+    two characters. Raises ValueError for a bad code."""
     if isinstance(code, bool) or not isinstance(code, int) or not valid_close_code(code):
         raise ValueError(f"a close code is 1000-1003, 1007-1014 or 3000-4999, not {code!r}")
     return code.to_bytes(2, "big") + reason.encode()[:123].decode("utf-8", "ignore").encode()
 
 
 def _head(first: int, length: int, masked: int) -> bytes:
-    """The frame header, the length in its shortest form."""
+    """Returns a frame's header, with the length in its shortest form."""
     if length < 126:
         return bytes((first, masked | length))
     if length < 65536:
@@ -576,15 +600,15 @@ def _head(first: int, length: int, masked: int) -> bytes:
 
 
 def frame(first: int, payload: bytes) -> bytes:
-    """A server's frame. ``first`` is the first byte: FIN and opcode."""
+    """Returns a server's frame. ``first`` is the first byte: FIN and opcode."""
     return _head(first, len(payload), 0) + payload
 
 
 def masked_frame(first: int, payload: bytes | memoryview, key: bytes) -> bytes:
-    """A client's frame, its payload masked with ``key``."""
+    """Returns a client's frame, with the payload masked with ``key``."""
     return _head(first, len(payload), MASKED) + key + apply_mask(payload, key)
 
 
 def frame_head(first: int, length: int) -> bytes:
-    """The header of a server's frame whose payload goes out beside it."""
+    """Returns the header of a server's frame whose payload is sent separately."""
     return _head(first, length, 0)

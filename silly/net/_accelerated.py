@@ -1,6 +1,7 @@
-"""What a stream does for nearly every message: in C where the extension was built
-(``_speedups.c``), else in Python (``_descriptor.py``, ``_gathered.py``). The environment variable
-``SILLY_PURE=1`` chooses Python, as for ``_wire/accelerated.py``."""
+"""The part of a stream that runs for nearly every message: in C where the extension was
+built (``_speedups.c``), else in Python (``_descriptor.py``, ``_gathered.py``). The
+environment variable ``SILLY_PURE=1`` chooses Python, as for ``_wire/accelerated.py``.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ from ._gathered import Gathered
 __all__ = ["Gathered", "in_c", "receive", "send"]
 
 in_c = False
-"""Whether it is in C."""
+"""Whether the functions here are those in C."""
 if os.environ.get("SILLY_PURE") != "1":
     try:
         from ._speedups import Gathered, receive, send  # type: ignore[assignment]
     except ImportError:
-        pass  # there was no compiler when it was installed: ``python -m silly -v`` tells
+        pass  # installed without a compiler: ``python -m silly -v`` says so
     else:
         in_c = True

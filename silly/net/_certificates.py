@@ -1,4 +1,4 @@
-"""Certificates for TLS: loading them with their keys, and telling what one says."""
+"""Certificates for TLS: loading them with their keys, and reading their contents."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 _NAMES = 10
-"""Names of a certificate that an error tells."""
+"""The most names of a certificate in an error text."""
 _LONGEST = 100
-"""Characters of a name that an error tells."""
+"""The most characters of a name in an error text."""
 
 
 class KeyPair(NamedTuple):
-    """A certificate, the issuers' that go with it, and its private key."""
+    """A certificate with the issuers' certificates that go with it, and its private
+    key."""
 
     chain: list[x509.Certificate]
     key: PrivateKeyTypes
 
 
 class Certificate:
-    """What a peer's certificate says. Nothing here is text to trust: the issuer wrote it, and names may hold any character."""
+    """The contents of a peer's certificate. Don't trust its texts: the issuer wrote
+    them, and names may hold any character."""
 
     __slots__ = ("_cert",)
 
@@ -36,32 +38,33 @@ class Certificate:
 
     @property
     def subject(self) -> str:
-        """Whom it is for, such as ``"CN=alice,O=Example"`` (RFC 4514)."""
+        """The holder, such as ``"CN=alice,O=Example"`` (RFC 4514)."""
         return _distinguished(lambda: self._cert.subject)
 
     @property
     def issuer(self) -> str:
-        """Who has signed it, as ``subject``."""
+        """The signer, in the form of ``subject``."""
         return _distinguished(lambda: self._cert.issuer)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its subject alternative names that are host names, IP addresses, mail addresses or URIs (RFC 5280, 4.2.1.6)."""
+        """The subject alternative names that are host names, IP addresses, mail
+        addresses or URIs (RFC 5280, 4.2.1.6)."""
         return tuple(host_names(self._cert) + _alternative(self._cert, x509.RFC822Name, x509.UniformResourceIdentifier))
 
     @property
     def notbefore(self) -> datetime:
-        """When it begins to be valid, in UTC."""
+        """The start of its validity, in UTC."""
         return self._cert.not_valid_before_utc
 
     @property
     def notafter(self) -> datetime:
-        """When it ceases to be valid, in UTC."""
+        """The end of its validity, in UTC."""
         return self._cert.not_valid_after_utc
 
     @property
     def serial(self) -> int:
-        """The number that its issuer gave it."""
+        """The serial number, which its issuer chose."""
         return self._cert.serial_number
 
     @property
@@ -86,7 +89,7 @@ def _distinguished(name: Callable[[], x509.Name]) -> str:
 
 
 def _alternative(cert: x509.Certificate, *kinds: Any) -> list[str]:
-    """The subject alternative names of these kinds; none where the extension can't be read."""
+    """The subject alternative names of these kinds; empty if they can't be read."""
     try:
         names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return [str(name) for kind in kinds for name in names.get_values_for_type(kind)]
@@ -95,17 +98,18 @@ def _alternative(cert: x509.Certificate, *kinds: Any) -> list[str]:
 
 
 def dns_names(cert: x509.Certificate) -> list[str]:
-    """The host names that a certificate is for, in lower case; wildcards as they are."""
+    """Returns the host names of a certificate, in lower case; wildcards are kept."""
     return [name.lower() for name in _alternative(cert, x509.DNSName)]
 
 
 def host_names(cert: x509.Certificate) -> list[str]:
-    """The host names and IP addresses that a certificate is for."""
+    """Returns the host names and IP addresses of a certificate."""
     return _alternative(cert, x509.DNSName, x509.IPAddress)
 
 
 def names_in_words(cert: x509.Certificate) -> str:
-    """The names that a certificate is for, for an error: few, short and printable."""
+    """Describes the names of a certificate for an error text: few, short and
+    printable."""
     names = host_names(cert)
     if not names:
         common = cert.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
@@ -116,23 +120,28 @@ def names_in_words(cert: x509.Certificate) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` from outside for a line of a log: bounded, and what isn't printable escaped."""
+    """Makes ``text`` from outside safe for a log line: cut to a limit, with unprintable
+    characters escaped."""
     cut = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
 
 
 def when(moment: datetime) -> str:
-    """A moment for people."""
+    """Formats a time for a log line."""
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def in_force(cert: x509.Certificate) -> bool:
-    """Whether now is within its dates."""
+    """Whether the certificate is valid now, by its dates."""
     return cert.not_valid_before_utc <= datetime.now(UTC) <= cert.not_valid_after_utc
 
 
 def read_pem(value: object, what: str) -> bytes:
-    """PEM text, or the contents of the file that it names. Raises TypeError, and ValueError for a file that can't be read."""
+    """Returns ``value`` if it is PEM text, else the contents of the file at that path.
+    ``what`` names the argument in errors.
+
+    Raises TypeError, and ValueError if the file can't be read.
+    """
     if isinstance(value, bytes):
         value = value.decode("ascii")
     if isinstance(value, os.PathLike):
@@ -151,7 +160,8 @@ def read_pem(value: object, what: str) -> bytes:
 
 
 def read_pair(entry: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """The ``cert`` and the ``key`` of an entry, as PEM. Raises TypeError or ValueError."""
+    """Returns ``cert`` and ``key`` of an entry, as PEM. Raises TypeError or
+    ValueError."""
     if not isinstance(entry, Mapping):
         raise TypeError(f"a certificate is a dict {{'cert': PEM or path, 'key': PEM or path}}, not {type(entry).__name__}")
     try:
@@ -161,12 +171,13 @@ def read_pair(entry: Mapping[str, Any]) -> tuple[bytes, bytes]:
 
 
 def load_pair(cert: bytes, key: bytes) -> KeyPair:
-    """A certificate with its chain, and its key, both PEM. Raises ValueError for what can't be used."""
+    """Loads a certificate with its chain, and its key, both PEM. Raises ValueError if
+    they can't be used."""
     return KeyPair(load_certificates(cert, "cert"), _private_key(key))
 
 
 def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
-    """The certificates of PEM text, at least one. Raises ValueError."""
+    """Loads the certificates in PEM text, at least one. Raises ValueError."""
     try:
         return x509.load_pem_x509_certificates(pem)
     except (ValueError, UnsupportedAlgorithm) as exc:
@@ -183,5 +194,5 @@ def _private_key(pem: bytes) -> PrivateKeyTypes:
 
 
 def pem_of(chain: Sequence[x509.Certificate]) -> bytes:
-    """Certificates as PEM text."""
+    """Returns the certificates as PEM text."""
     return b"".join(cert.public_bytes(Encoding.PEM) for cert in chain)

@@ -1,16 +1,17 @@
-"""Receiving and sending on a connection's descriptor, which does not block, in pure Python; ``_speedups.c`` has the same in
-C."""
+"""Receiving and sending on a connection's descriptor, which does not block, in pure
+Python. ``_speedups.c`` has the same in C."""
 
 from __future__ import annotations
 
 import os
 
 NOTHING = -1
-"""Returned where the call would have waited."""
+"""Returned if the call would have blocked."""
 
 
 def receive(fd: int, buf: bytearray, size: int, /) -> int:
-    """Appends what has come to ``buf``, ``size`` bytes at most: how many, 0 at the end of the data, or ``NOTHING``."""
+    """Appends at most ``size`` received bytes to ``buf``. Returns how many, 0 at the
+    end of the data, or ``NOTHING``. Raises OSError."""
     try:
         data = os.read(fd, size)
     except BlockingIOError:
@@ -20,7 +21,8 @@ def receive(fd: int, buf: bytearray, size: int, /) -> int:
 
 
 def send(fd: int, data: bytes | memoryview, /) -> int:
-    """How many bytes of ``data`` the system took, or ``NOTHING``."""
+    """Returns how many bytes of ``data`` the kernel took, or ``NOTHING``. Raises
+    OSError."""
     try:
         return os.write(fd, data)
     except BlockingIOError:

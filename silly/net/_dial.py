@@ -1,7 +1,9 @@
-"""Connecting: names are looked up in worker threads, and a name's addresses raced (RFC 8305, "Happy Eyeballs").
+"""Connecting. A worker thread looks up a name, and its addresses race (RFC 8305, "Happy
+Eyeballs").
 
-The addresses of both families take turns. Each attempt gets ``STAGGER`` alone, or until it fails; the first to connect
-wins, the others are closed. So a dead family costs a quarter of a second at most.
+The addresses of both families alternate. An attempt runs alone for ``STAGGER`` seconds,
+or until it fails; then the next one starts. The first to connect wins, and the others
+are closed. So a dead address family costs a quarter of a second at most.
 """
 
 from __future__ import annotations
@@ -20,15 +22,19 @@ from .._core.waiting import Waiters
 from . import addr as address
 
 STAGGER = 0.25
-"""Seconds an attempt gets before the next starts beside it (RFC 8305, section 5)."""
+"""Seconds before the next attempt starts beside the last (RFC 8305, section 5)."""
 
 _loop = scheduler.loop
 _Address = tuple[int, Any]
 
 
 def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple[socket.socket, None] | tuple[None, str]:
-    """A connected, non-blocking socket, or an error of ``silly.errno``. ``timeout`` in ms covers look-up and connecting, as a
-    ``time.deadline`` around it does."""
+    """Returns a connected, non-blocking socket, or an error of ``silly.errno``.
+
+    ``timeout`` (ms) bounds look-up and connecting together, as does a ``time.deadline``
+    around the call. ``bind`` is the local address, and ``what`` names the caller in
+    errors. Raises TypeError, ValueError, and RuntimeError in another thread.
+    """
     scheduler.check_thread(what)
     path = address.socketpath(addr, what)
     host, port = (path, 0) if path is not None else address.endpoint(addr, what)
@@ -63,7 +69,7 @@ def _local(bind: str, what: str) -> tuple[str, int]:
 
 
 def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Address] | str:
-    """The addresses of a host in the order in which to try them, or an error."""
+    """Returns the addresses of a host in the order to try them, or an error."""
     kind = address.iptype(host)
     if kind == 4:
         return [(socket.AF_INET, (host, port))]
@@ -100,7 +106,8 @@ def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Ad
 
 
 def interleave(found: list[_Address]) -> list[_Address]:
-    """The addresses, the families taking turns, the first one's first (RFC 8305, section 4)."""
+    """Reorders addresses so that the two families alternate, beginning with the first
+    one's (RFC 8305, section 4)."""
     first = [each for each in found if each[0] == found[0][0]]
     other = [each for each in found if each[0] != found[0][0]]
     mixed: list[_Address] = []
@@ -110,7 +117,7 @@ def interleave(found: list[_Address]) -> list[_Address]:
 
 
 def _forget(result: socket.socket | str) -> None:
-    """Closes a connection that nobody takes."""
+    """Closes a connection that is no longer wanted."""
     if isinstance(result, socket.socket):
         result.close()
 
@@ -130,7 +137,7 @@ class _Race:
         self._waiting: Waiters[socket.socket | str] = Waiters()
 
     def run(self, addr: str) -> tuple[socket.socket, None] | tuple[None, str]:
-        """Blocks until one is connected, all have failed, or time is up."""
+        """Blocks until one attempt connects, all have failed, or time is up."""
         sock = self._next()
         if sock is not None:
             return sock, None
@@ -158,7 +165,8 @@ class _Race:
             self._finish(sock)
 
     def _next(self) -> socket.socket | None:
-        """Starts attempts until one is under way, or connected at once: then it is returned, the caller's to keep."""
+        """Starts attempts until one is under way, or connects at once; that one is
+        returned, and the caller owns it."""
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
             self._timer = None
@@ -193,7 +201,7 @@ class _Race:
         return None
 
     def _failed(self, err: str) -> None:
-        # The first address is the one that its owner prefers: its error tells most.
+        # Keep the error of the first address, which the host prefers: it says most.
         self._error = self._error or err
 
     def _on_event(self, sock: socket.socket) -> None:
@@ -215,10 +223,10 @@ class _Race:
 
     def _finish(self, result: socket.socket | str) -> None:
         if not self._waiting.wake_one(result):
-            _forget(result)  # another has won, and its task has not run yet
+            _forget(result)  # another attempt has won, and the task has not run yet
 
     def _end(self) -> None:
-        """Closes what is still under way."""
+        """Closes the attempts that are still under way."""
         _loop.handlers.discard(self)
         if self.watched is not None:
             _loop.unwatch(self)
@@ -232,7 +240,7 @@ class _Race:
         self._attempts.clear()
 
     def wakes(self) -> bool:
-        """For the loop: an attempt can always set its task going."""
+        """For the loop: an attempt can always wake its task."""
         return True
 
     def shutdown(self) -> None:

@@ -1,6 +1,6 @@
-"""The output that a stream has gathered, in pure Python; ``_speedups.c`` has the same in C, with
-the limits that stand here. What happens for nearly every write is here, all else in
-``_output.py``."""
+"""A stream's gathered output, in pure Python. ``_speedups.c`` has the same in C, with
+the limits from here. This module does what nearly every write needs; ``_output.py``
+does the rest."""
 
 from __future__ import annotations
 
@@ -11,39 +11,42 @@ from typing import Any
 from ._descriptor import send
 
 GATHER = 64 * 1024
-"""Unsent bytes that are sent without waiting for the end of the drain."""
+"""With this many unsent bytes, output is sent before the end of the drain."""
 JOINED = 16 * 1024
-"""Up to so many bytes several pieces are joined to be sent."""
+"""Up to this many bytes, several pieces are joined and sent in one call."""
 
 
 class Gathered:
-    """The base of ``Output``, which sets the attributes. It is made in the thread of the loop."""
+    """The base of ``Output``, which sets the attributes. Made in the loop's thread."""
 
     __slots__ = ("_all_dirty", "_blocked", "_dirty", "_out", "_thread", "fd", "file_sender", "unsent", "werr")
 
     _flush: Callable[[int, OSError | None], None]
-    """Of ``Output``: goes on where ``flush`` met more than it can do: how many bytes were sent, and what sending them met."""
+    """Defined by ``Output``: continues where ``flush`` can't. Its arguments: how many
+    bytes were sent, and the error of sending."""
 
     def __init__(self) -> None:
         self.fd = -1
         self.werr: str | None = None
-        """What a write gives once nothing can be sent any more."""
+        """The error of every write once nothing can be sent any more."""
         self.unsent = 0
         """Bytes in ``_out``."""
         self._out: list[bytes | memoryview] = []
         self._dirty = False
         """Whether it is in ``_all_dirty``."""
         self._all_dirty: list[Any] = []
-        """Those that the loop will flush."""
+        """The streams that the loop will flush."""
         self._blocked = False
-        """Whether the kernel refused output and has not taken it since."""
+        """Whether the kernel refused output and has not taken any since."""
         self.file_sender: object = None
         """The task that sends a file, or None."""
         self._thread = get_ident()
-        """The thread whose data ``try_queue`` takes. 0 is no thread's number: then it takes none."""
+        """The only thread whose data ``try_queue`` takes. With 0, which is no thread's
+        number, it takes none."""
 
     def try_queue(self, data: bytes) -> bool:
-        """Queues ``data``, if nothing stands against it, and it is little; False when nothing was done."""
+        """Queues ``data`` if it is small and output is not blocked; else returns
+        False."""
         if (
             self.werr is not None
             or self._blocked
@@ -61,7 +64,7 @@ class Gathered:
         return True
 
     def flush(self) -> None:
-        """Sends what was gathered. The loop calls it for dirty streams."""
+        """Sends the gathered output. The loop calls it for dirty streams."""
         self._dirty = False
         out = self._out
         if not out or self._blocked:
@@ -72,7 +75,7 @@ class Gathered:
         try:
             sent = send(self.fd, out[0] if len(out) == 1 else b"".join(out))
         except OSError as exc:
-            # Not left to the next attempt: the system tells a reset once, after that only a broken pipe.
+            # Pass it on: the system reports a reset only once, then a broken pipe.
             self._flush(0, exc)
             return
         if sent == self.unsent:

@@ -1,4 +1,4 @@
-"""Listening sockets, for tcp and tls alike: binding, accepting, and closing."""
+"""Listening sockets for tcp and tls: binding, accepting, closing."""
 
 from __future__ import annotations
 
@@ -18,31 +18,36 @@ from . import addr as address
 
 BACKLOG = 1024
 ACCEPTS = 64
-"""Connections accepted in one event, so that a flood of them can't keep others waiting."""
+"""The most connections accepted in one event, so that a flood of them can't starve
+others."""
 PAUSE = 1.0
-"""Seconds without accepting after the process ran out of descriptors."""
+"""Seconds without accepting after the process has run out of descriptors."""
 
 _EXHAUSTED = (os_errno.EMFILE, os_errno.ENFILE, os_errno.ENOBUFS, os_errno.ENOMEM)
 _loop = scheduler.loop
 
 
 class Admission(Protocol):
-    """Counts the connections of a listener, and bounds them. ``host`` is a peer's address without its port."""
+    """Counts a listener's connections, and limits them. ``host`` is a peer's address
+    without the port."""
 
     def enter(self, host: str) -> bool:
-        """A connection was accepted; False when it is one too many, and then there is no ``leave`` for it."""
+        """Counts an accepted connection. Returns False if it is one too many; then
+        ``leave`` is not called for it."""
 
     def leave(self, host: str) -> None:
-        """One that was let in is done with: nobody serves it any more, and its descriptor is free."""
+        """Uncounts a connection that was let in: its handler has ended, and its
+        descriptor is free."""
 
 
 def host_of(remoteaddr: str) -> str:
-    """A peer's address without its port, as an ``Admission`` counts it."""
+    """Returns a peer's address without the port, as an ``Admission`` counts it."""
     return remoteaddr.rpartition(":")[0]
 
 
 def bind(addr: str, what: str) -> socket.socket:
-    """A bound socket for ``addr``. Raises OSError, and ValueError for what is no address."""
+    """Returns a socket bound to ``addr``. Raises OSError, and ValueError if ``addr`` is
+    not an address."""
     path = address.socketpath(addr, what)
     if path is not None:
         return _bind_unix(path)
@@ -67,7 +72,8 @@ def _bind_inet(family: socket.AddressFamily, sockaddr: object, both: bool = Fals
 
 
 def _bind_any(port: int) -> socket.socket:
-    """Every address: one IPv6 socket that takes IPv4 too, or IPv4 alone on a machine without IPv6."""
+    """Binds every address: an IPv6 socket that takes IPv4 too, or an IPv4 socket on a
+    machine without IPv6."""
     try:
         return _bind_inet(socket.AF_INET6, ("::", port), both=True)
     except OSError as exc:
@@ -93,7 +99,7 @@ def _bind_unix(path: str) -> socket.socket:
 
 
 def _stale(path: str) -> bool:
-    """Whether ``path`` is a socket that a dead process left behind."""
+    """Whether ``path`` is a socket that an ended process left behind."""
     if not stat.S_ISSOCK(os.stat(path).st_mode):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -110,7 +116,7 @@ class _Ending:
         self._listener = listener
 
     def wakes(self) -> bool:
-        """A listener can always set a task going."""
+        """A listener can always wake a task."""
         return True
 
     def close(self) -> None:
@@ -124,8 +130,9 @@ class _Ending:
 
 
 class Listener:
-    """A listening socket. ``addr`` is where it listens, with the real port; ``port`` is that number (0 for a Unix
-    domain socket). A context manager that closes it."""
+    """A listening socket, and a context manager that closes it. ``addr`` is where it
+    listens, with the actual port; ``port`` is that number, 0 for a Unix domain
+    socket."""
 
     def __init__(self, sock: socket.socket, accepted: Callable[[socket.socket, str], object], backlog: int | None) -> None:
         sock.listen(BACKLOG if backlog is None else backlog)
@@ -158,7 +165,8 @@ class Listener:
                 if exc.errno in _EXHAUSTED:
                     self._pause(exc)
                 else:
-                    # accept(2): errors of the new connection's network are reported here; the listener is fine.
+                    # accept(2) reports network errors of the new connection here; the
+                    # listener is fine.
                     logger.info(f"listener {self.addr}: a connection broke before it was accepted: {exc.strerror}")
                 return
             self._exhausted = False
@@ -172,7 +180,8 @@ class Listener:
             self._accepted(sock, address.sockaddr_text(sock.family, name) if self._unix is None else self.addr)
 
     def _pause(self, exc: OSError) -> None:
-        """Without descriptors the waiting connection would be reported for ever."""
+        """Stops accepting for ``PAUSE`` seconds. Without free descriptors the same
+        waiting connection would be reported again and again."""
         assert self._sock is not None
         if not self._exhausted:
             self._exhausted = True
@@ -187,8 +196,8 @@ class Listener:
             _loop.register(self._sock.fileno(), READ, self._on_event)
 
     def close(self) -> Result:
-        """Stops listening; connections stay open. Returns ``(False, errno.CLOSED)`` if the
-        listener was closed before.
+        """Stops listening; connections stay open. Returns ``(False, errno.CLOSED)`` if
+        the listener was closed before.
 
             listener.close()                    # -> (True, None)
         """
@@ -209,7 +218,7 @@ class Listener:
                 if os.stat(path).st_ino == inode:
                     os.unlink(path)
             except OSError:
-                pass  # it is gone, or no longer ours to remove
+                pass  # it is gone, or now another's
         if self.on_close is not None:
             self.on_close()
         return OK
@@ -230,14 +239,15 @@ L = TypeVar("L", bound=Listener)
 def listen(
     what: str, addr: str, accepted: Callable[[socket.socket, str], object], backlog: int | None
 ) -> tuple[Listener, None] | tuple[None, str]:
-    """Binds and listens. A failure is logged too, since most programs ignore what a listen returns."""
+    """Binds and listens. A failure is logged as well as returned, since most programs
+    ignore the result."""
     return listen_as(Listener, what, addr, accepted, backlog)
 
 
 def listen_as(
     kind: type[L], what: str, addr: str, accepted: Callable[[socket.socket, str], object], backlog: int | None
 ) -> tuple[L, None] | tuple[None, str]:
-    """``listen`` that makes a listener of class ``kind``."""
+    """As ``listen``, but makes a listener of class ``kind``."""
     scheduler.check_thread(what)
     if scheduler.exiting:
         return None, errno.CLOSED
@@ -248,7 +258,7 @@ def listen_as(
         except BaseException:
             sock.close()
             raise
-    except (socket.gaierror, UnicodeError) as exc:  # UnicodeError: no name can be spelled so
+    except (socket.gaierror, UnicodeError) as exc:  # UnicodeError: not a valid name
         err, why = errno.RESOLVE, f"{errno.RESOLVE}: {getattr(exc, 'strerror', exc)}"
     except OSError as exc:
         err = why = errno.from_oserror(exc)

@@ -1,9 +1,12 @@
 """The writing half of a byte stream: gathered writes, back-pressure, files.
 
-``write(data)`` queues, the loop sends what each stream gathered in one call at the end of a drain; past the limit ``unsent`` it
-waits until a quarter of that is left. ``werr`` is what a write gives once nothing can be sent any more. ``sendfile`` sends a
-part of a file, from the kernel's cache where it can. What is being sent from a file is not in the queue: until it is done
-nobody else may write, and if it breaks off nobody can any more.
+``write(data)`` queues. At the end of a drain the loop sends each stream's output in one
+call. With more than the limit ``unsent`` unsent, ``write`` waits until a quarter of
+that is left. ``werr`` is the error of every write once nothing can be sent any more.
+
+``sendfile`` sends a part of a file, from the kernel's cache if possible. The file's
+data is not in the queue, so no other task may write during the transfer. If the
+transfer fails, the connection is closed for writing.
 """
 
 from __future__ import annotations
@@ -25,30 +28,32 @@ from ._accelerated import Gathered, send
 from ._gathered import GATHER
 
 FAIR_SHARE = 1024 * 1024
-"""Bytes that a task may send to a peer that keeps up before it lets others run."""
+"""A task that has sent this many bytes without waiting lets others run."""
 IOV = 1024
-"""Pieces for one sendmsg: what Linux takes."""
+"""The most pieces for one sendmsg: Linux's limit."""
 _NO_SENDFILE = frozenset((EINVAL, ENOSYS, EOPNOTSUPP))
-"""What ``os.sendfile`` fails with for a file that it can't send from, as on some file systems."""
+"""The errors of ``os.sendfile`` for a file that it can't send, as on some file
+systems."""
 
 _loop = scheduler.loop
 
 
 class Owner(Protocol):
-    """The protocol above a stream."""
+    """The protocol above a stream. The stream calls these methods."""
 
     def data_unread(self) -> None:
-        """Data has arrived, and nobody waits for it."""
+        """Data has arrived, and no task waits for it."""
 
     def drained(self) -> None:
-        """``wants_drained`` was set, and little output is left: what is written now goes out before what writers add."""
+        """``wants_drained`` was set, and little output is left. What is written now is
+        sent before the output of waiting writers."""
 
     def broken(self) -> None:
-        """The stream has failed, or was closed: nothing can be sent any more. Every task
-        that was blocked in the stream has been woken."""
+        """The stream has failed, or was closed: nothing can be sent any more. Every
+        task that was blocked in the stream has been woken."""
 
     def said_goodbye(self) -> None:
-        """The process is ending, and the peer was sent ``goodbye``."""
+        """The process is ending, and ``goodbye`` was sent to the peer."""
 
 
 def _shortened(missing: int) -> str:
@@ -56,17 +61,17 @@ def _shortened(missing: int) -> str:
 
 
 def amount(size: int) -> str:
-    """A number of bytes for people: ``"1.2 MB"``."""
+    """Formats a number of bytes for a text: ``"1.2 MB"``."""
     if size < 1000:
         return f"{size} bytes"
     return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
 
 
 class Output(Gathered):
-    """See the module's header. ``Stream`` adds the reading half, and the end."""
+    """See the module's header. ``Stream`` adds reading and closing."""
 
     plain = True
-    """Whether what arrives and what is sent is the data itself, as it is not for TLS."""
+    """Whether the socket carries the data itself; False for TLS."""
 
     __slots__ = (
         "_eof",
@@ -86,58 +91,59 @@ class Output(Gathered):
     def __init__(self, sock: socket.socket, limits: Limits) -> None:
         super().__init__()
         self.sock: socket.socket | None = sock
-        """None once it is closed; nothing uses ``fd`` then."""
+        """None once it is closed; then ``fd`` is not used any more."""
         self.fd = sock.fileno()
         self.limits = limits
         self.closed = False
         self.why = ""
-        """Of a connection that broke: how, in words."""
+        """Why the connection broke, in words; empty if it did not."""
         self.owner: Owner | None = None
-        """The loop holds the stream, and the stream its owner: so an owner must not hold a
-        public object whose finalizer closes the connection."""
+        """The loop refers to the stream, and the stream to its owner. So an owner must
+        not refer to a public object whose finalizer closes the connection."""
         self.wants_drained = False
-        """Whether to tell the owner once when the kernel has taken most of the output that it refused."""
+        """Whether to call ``owner.drained()`` once, when the kernel has taken most of
+        the output that it had refused."""
         self._all_dirty = _loop.dirty
         self._writers: Waiters[str | None] | None = None
-        """Who waits for the kernel to take output; None where nobody does."""
+        """The tasks that wait for the kernel to take output, or None."""
         self.filed = 0
-        """Bytes of the last file that were sent."""
+        """How many bytes of the last file were sent."""
         self._progress = 0.0
         self._since_pause = 0
-        """Bytes sent at once since this last let others run."""
+        """Bytes sent without waiting since the writer last let others run."""
         self._wtimer: Timer | None = None
         self._eof = False
         """Whether the peer's data has ended."""
 
     def _interest(self) -> None:
-        """Makes the registration with the loop match the state."""
+        """Updates the registration with the loop to the state."""
         raise NotImplementedError
 
     def fail(self, err: str) -> None:
-        """The connection is broken."""
+        """Ends the connection, which is broken, with the error ``err``."""
         raise NotImplementedError
 
     def _delivered(self) -> None:
-        """Closed, and everything written is in the kernel's hands."""
+        """Called when the stream is closed and the kernel has taken all output."""
         raise NotImplementedError
 
     @property
     def blocked(self) -> bool:
-        """Whether the kernel refused output and has not taken it since."""
+        """Whether the kernel refused output and has not taken any since."""
         return self._blocked
 
     def write(self, data: bytes) -> str | None:
-        """Queues ``data``, which must never change; the error, or None.
+        """Queues ``data``, which must never change; returns None or the error.
 
-        Waits while more than ``limits.unsent`` bytes are unsent. Raises RuntimeError in another
-        thread, and while another task sends a file.
+        Waits while more than ``limits.unsent`` bytes are unsent. Raises RuntimeError in
+        another thread, and while another task sends a file.
         """
         if _loop.current is not scheduler.main and self.try_queue(data):
-            return None  # what happens nearly always
+            return None  # nearly always
         return self.writev([data])
 
     def writev(self, parts: list[bytes | memoryview]) -> str | None:
-        """``write`` for several pieces that stay together."""
+        """As ``write``, for several pieces that stay together."""
         err = self._admit()
         if err is not None:
             return err
@@ -145,13 +151,14 @@ class Output(Gathered):
         if pieces is None:
             return self.werr
         self._enqueue(pieces)
-        # The main program may be a REPL: nothing would send what it wrote until it blocks.
+        # The main program may be a REPL: its output would not be sent until it blocks.
         if self.unsent >= GATHER or _loop.current is scheduler.main:
             return self._write_more()
         return None
 
     def write_nowait(self, data: bytes) -> str | None:
-        """``write`` that never waits: for control frames, which are few and small."""
+        """As ``write``, but never waits: for control frames, which are few and
+        small."""
         err = self._admit(waits=False)
         if err is not None:
             return err
@@ -163,15 +170,16 @@ class Output(Gathered):
         return self.werr
 
     def _admit(self, waits: bool = True) -> str | None:
-        """Decides whether the current task may add output: None, or the error.
+        """Checks whether the current task may add output; returns None or the error.
 
-        All refusals are here, before a byte is encoded: a record of TLS that was made and not
-        sent would break the connection. ``waits``: the caller would wait for the kernel. Under
-        a ``time.deadline`` that is over it can't wait, so nothing is queued any more past
-        ``limits.unsent``: a task that goes on writing all the same would fill the memory.
+        All refusals are here, before a byte is encoded: a TLS record that was made but
+        not sent would break the connection. ``waits`` says that the caller may wait for
+        the kernel. If the task's ``time.deadline`` is over it can't wait, so nothing is
+        queued past ``limits.unsent``: else a task that keeps writing would fill the
+        memory.
 
-        Raises RuntimeError in another thread, and while another task sends a file: the output
-        would be in the middle of the file.
+        Raises RuntimeError in another thread, and while another task sends a file: the
+        output would land in the middle of the file.
         """
         if self.werr is not None:
             return self.werr
@@ -184,12 +192,13 @@ class Output(Gathered):
         return None
 
     def _encode(self, parts: list[bytes | memoryview]) -> list[bytes | memoryview] | None:
-        """What goes to the kernel for ``parts``, all of which must then be queued; None when
-        that broke the connection, with the reason in ``werr``."""
+        """Returns what the kernel gets for ``parts``; the caller must queue all of it.
+        Returns None if encoding broke the connection, with the reason in ``werr``."""
         return parts
 
     def _enqueue(self, pieces: Sequence[bytes | memoryview]) -> None:
-        """Appends output and sees that it is sent, without ever waiting."""
+        """Appends output, and marks the stream dirty so that it is sent. Never
+        waits."""
         self._out.extend(pieces)
         self.unsent += sum(map(len, pieces))
         if not self._dirty:
@@ -197,28 +206,34 @@ class Output(Gathered):
             _loop.dirty.append(self)
 
     def _write_more(self) -> str | None:
-        """Sends at once what was written, and waits where that is too much."""
+        """Sends the output now, and waits if too much stays unsent."""
         if not self._blocked:
             self._since_pause += self.unsent
             self._transmit()
         if self.unsent > self.limits.unsent:
             return self.wait_sent()
         if self._since_pause > FAIR_SHARE and _loop.current is not None:
-            # The peer keeps up with us, so nothing else makes this task wait: others, timers and signals want to run.
+            # The peer keeps up, so this task never waits: let others, timers and
+            # signals run.
             self._since_pause = 0
             scheduler.pause()
         return self.werr
 
     def sendfile(self, fd: int, offset: int, size: int) -> str | None:
-        """Sends ``size`` bytes of the open file ``fd`` from ``offset``, behind what was written before; the error, or None.
+        """Sends ``size`` bytes of the open file ``fd`` from ``offset``, after what was
+        written before; returns None or the error.
 
-        A large part goes out by ``sendfile(2)``, and the call blocks until the kernel has all of it; a small one, and any over
-        TLS, is read and written, with the waiting that ``write`` does. ``time.deadline`` and ``write_timeout`` bound both. The
-        disk is read in place: a file that isn't in the kernel's cache holds the loop for as long as the disk takes.
+        A large part is sent by ``sendfile(2)``; the call blocks until the kernel has
+        all of it. A small part, and any part over TLS, is read and written, and the
+        call waits as ``write`` does. ``time.deadline`` and ``write_timeout`` bound
+        both. If the file isn't in the kernel's cache, reading it holds the loop for as
+        long as the disk takes.
 
-        After an error (a file that has become shorter is one) the peer has a part, or nothing. What is queued still goes out,
-        nothing more can be written, and the caller closes. Raises RuntimeError when another task sends a file, and for whoever
-        else writes meanwhile: what he wrote would be in the middle of the file.
+        After an error (the file has become shorter, for example) the peer has a part of
+        the file, or nothing. Queued output is still sent, nothing more can be written,
+        and the caller closes. Raises RuntimeError if another task is sending a file;
+        another task's write during the transfer raises it too, since its data would
+        land in the middle of the file.
         """
         if offset < 0 or size < 0:
             raise ValueError(f"sendfile needs an offset and a size that aren't negative, not {offset} and {size}")
@@ -227,9 +242,10 @@ class Output(Gathered):
             return err
         self.file_sender = scheduler.current()
         self.filed = 0
-        err = errno.CLOSED  # for the others, if this task is ended meanwhile
+        err = errno.CLOSED  # for later writers, if this task is ended meanwhile
         try:
-            # What fits one write shares a packet with the head before it, and needn't wait for what was written before.
+            # A part that fits one write shares a packet with the head before it, and
+            # needn't wait for earlier output.
             by_kernel = self.plain and size > GATHER
             err = self._send_file(fd, offset, offset + size) if by_kernel else self._write_file(fd, offset, offset + size)
         finally:
@@ -241,7 +257,7 @@ class Output(Gathered):
         return err
 
     def _send_file(self, fd: int, offset: int, end: int) -> str | None:
-        """``sendfile`` by the system call of that name."""
+        """``sendfile`` by the system call."""
         while True:
             err = self._emptied()
             if err is not None:
@@ -262,7 +278,7 @@ class Output(Gathered):
             self.filed += sent
             self._since_pause += sent
             if self._since_pause >= FAIR_SHARE:
-                # The peer keeps up with us, as in ``_write_more``.
+                # The peer keeps up, as in ``_write_more``.
                 self._since_pause = 0
                 scheduler.pause()
             if offset == end:
@@ -271,7 +287,8 @@ class Output(Gathered):
                 return errno.TIMEDOUT
 
     def _emptied(self) -> str | None:
-        """Waits until the kernel has taken all output, and takes more; None, or the error."""
+        """Waits until the kernel has taken all output and takes more; returns None or
+        the error."""
         while self.werr is None:
             if not self._blocked:
                 self._transmit()
@@ -301,7 +318,7 @@ class Output(Gathered):
         return None
 
     def _flush(self, sent: int, failure: OSError | None) -> None:
-        """For ``flush``: goes on where it met more than it can do."""
+        """Continues where ``flush`` can't."""
         if failure is not None:
             self._write_failed(errno.from_oserror(failure))
             return
@@ -311,10 +328,8 @@ class Output(Gathered):
         self._transmit()
 
     def wait_sent(self) -> str | None:
-        """Waits until no more than a quarter of ``limits.unsent`` is unsent; None, or the error.
-
-        Raises RuntimeError where there is no task.
-        """
+        """Waits until at most a quarter of ``limits.unsent`` is unsent; returns None or
+        the error. Raises RuntimeError where no task runs."""
         if self._writers is None:
             self._writers = Waiters()
         try:
@@ -356,7 +371,8 @@ class Output(Gathered):
             self._all_sent()
 
     def _write_failed(self, err: str) -> None:
-        """The peer takes no more. What it had sent before may still be read: an early answer to an upload, for one."""
+        """Nothing can be sent any more. What the peer has sent may still be read, such
+        as an early answer to an upload."""
         if self.closed or self._eof:
             self.fail(err)
             return
@@ -369,7 +385,8 @@ class Output(Gathered):
         self._tell_owner()
 
     def _sent(self, size: int) -> None:
-        """Drops the first ``size`` bytes of the output, and wakes writers once little is left."""
+        """Drops the first ``size`` bytes of the output, and wakes writers if little is
+        left."""
         self.unsent -= size
         out = self._out
         done = 0
@@ -393,7 +410,8 @@ class Output(Gathered):
             self.owner.drained()
 
     def _block(self) -> None:
-        """The kernel refuses output: waits for it, within the limit ``write_timeout`` without progress."""
+        """The kernel refuses output: watches for it to take more, with
+        ``write_timeout`` as the limit without progress."""
         if not self._blocked:
             self._blocked = True
             self._progress = monotonic()
@@ -402,7 +420,7 @@ class Output(Gathered):
             self._interest()
 
     def _unblock(self) -> None:
-        """No output waits for the kernel any more."""
+        """Output no longer waits for the kernel."""
         self._blocked = False
         self._interest()
         if self._wtimer is not None:
@@ -410,7 +428,7 @@ class Output(Gathered):
             self._wtimer = None
 
     def _all_sent(self) -> None:
-        """Everything is sent: whoever waited for that goes on."""
+        """Everything is sent: wakes the tasks that wait for that."""
         if self._blocked:
             self._unblock()
             if self.wants_drained:

@@ -1,4 +1,4 @@
-"""Calls that take their settings as arguments or as one dict, as upstream's do."""
+"""Calls that take their settings as arguments or as one dict, as in upstream."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ R = TypeVar("R")
 
 
 def settings(what: str, name: str = "addr") -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorates a function that takes a dict of its arguments in place of the argument
-    ``name`` and all that follow: it is called with the dict's items as keyword arguments.
+    """Decorates a function so that it also takes a dict in place of the argument
+    ``name`` and all that follow. It is then called with the dict's items as keyword
+    arguments.
 
-    The dict stands alone: any other setting beside it raises TypeError, since it would be
-    lost otherwise, and it may be the certificates or the limits. ``what`` names the
-    function in that error.
+    Any other setting beside the dict raises TypeError: otherwise it would be ignored,
+    and it may be the certificates or the limits. ``what`` names the function in that
+    error.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

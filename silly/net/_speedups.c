@@ -1,10 +1,11 @@
-/* Receiving and sending on a connection's descriptor, without the objects and the release of
- * the interpreter's lock that the methods of `socket` cost: they take as long as the system
- * call itself.
+/* Receiving and sending on a connection's descriptor. The methods of `socket` make
+ * objects and release the GIL, which takes as long as the system call itself; these
+ * functions do neither.
  *
- * The twins in Python are in `_descriptor.py` and `_gathered.py`; the limits come from there.
- * The descriptors do not block, so the GIL is held throughout: no call waits, and to let go of
- * it costs more than most take. There is no state but the limits. Only the limited API is used.
+ * The Python twins are in `_descriptor.py` and `_gathered.py`; the limits come from
+ * there. The descriptors do not block, so the GIL is held throughout: no call waits,
+ * and most take less time than releasing it. The only state is the limits and one
+ * buffer. Only the limited API is used.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
@@ -17,17 +18,19 @@
 
 enum {
     NOTHING = -1,
-    ON_STACK = 16 * 1024 /* up to here, to receive on the stack and copy is cheaper than to receive in place */
+    /* Up to this size, copying is cheaper than receiving in place. */
+    ON_STACK = 16 * 1024
 };
 
-/* Those of `_gathered.py`, read when this module is initialised. */
+/* The limits of `_gathered.py`, read when this module is initialised. */
 static Py_ssize_t gather_limit;
 static Py_ssize_t joined_limit;
-/* Where pieces are joined: `joined_limit` bytes. One serves all streams, since the GIL is held while it is in use. */
+/* Where pieces are joined: `joined_limit` bytes. All streams share it, since the GIL is
+ * held while it is in use. */
 static char *joined;
 
 #ifndef MSG_NOSIGNAL
-#define MSG_NOSIGNAL 0 /* where it is missing, Python ignores the signal */
+#define MSG_NOSIGNAL 0 /* where it is missing, Python ignores SIGPIPE */
 #endif
 
 /* The descriptor in `object`, or -1 with an error. */
@@ -45,7 +48,7 @@ descriptor(PyObject *object)
     return (int)fd;
 }
 
-/* `NOTHING` where the call would have waited, else an OSError. */
+/* Returns `NOTHING` if the call would have blocked, else raises OSError. */
 static PyObject *
 refused(void)
 {
@@ -55,8 +58,8 @@ refused(void)
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-/* receive(fd, buf, size) -> int: appends what has come to the bytearray `buf`, `size` bytes at most. How many, 0 at the end of
- * the data, -1 when there is nothing now. */
+/* receive(fd, buf, size) -> int: appends at most `size` received bytes to the bytearray
+ * `buf`. Returns how many, 0 at the end of the data, -1 if there is nothing now. */
 static PyObject *
 receive(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
@@ -90,7 +93,7 @@ receive(PyObject *module, PyObject *const *args, Py_ssize_t count)
         }
     }
     else {
-        /* Much is expected: in place, since a copy costs more than to make the room first. */
+        /* In place: for so much data a copy costs more than making room first. */
         if (PyByteArray_Resize(buf, before + size) < 0) {
             return NULL;
         }
@@ -104,7 +107,7 @@ receive(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return got < 0 ? refused() : PyLong_FromSsize_t(got);
 }
 
-/* send(fd, data) -> int: how many bytes of `data` the system took, -1 when none. */
+/* send(fd, data) -> int: how many bytes of `data` the kernel took, or -1 for none. */
 static PyObject *
 send_data(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
@@ -125,7 +128,7 @@ send_data(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return sent < 0 ? refused() : PyLong_FromSsize_t(sent);
 }
 
-/* Gathered: see `_gathered.py`. A base class: the attributes are those of its subclass, too. */
+/* Gathered: see `_gathered.py`. A base class; its subclass uses the attributes too. */
 typedef struct {
     PyObject_HEAD
     PyObject *fd;
@@ -209,7 +212,7 @@ gathered_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* Whether the lists are there, which only a subclass can have changed. */
+/* Whether the lists are still lists; only a subclass can have changed that. */
 static int
 check_gathered(Gathered *self)
 {
@@ -220,7 +223,7 @@ check_gathered(Gathered *self)
     return 0;
 }
 
-/* gather(data) -> bool */
+/* try_queue(data) -> bool */
 static PyObject *
 gathered_try_queue(PyObject *object, PyObject *data)
 {
@@ -252,7 +255,8 @@ gathered_try_queue(PyObject *object, PyObject *data)
     return Py_NewRef(Py_True);
 }
 
-/* Copies the `pieces` of `out` to `to`, where there is room for `size` bytes. Their size, or -1 when they are something else. */
+/* Copies the `pieces` of `out` to `to`, which has room for `size` bytes. Returns their
+ * size, or -1 if they are not bytes objects that fit. */
 static Py_ssize_t
 join(PyObject *out, Py_ssize_t pieces, char *to, Py_ssize_t size)
 {
@@ -268,7 +272,7 @@ join(PyObject *out, Py_ssize_t pieces, char *to, Py_ssize_t size)
     return at;
 }
 
-/* self._flush(sent, failure), with the OSError of `number` as the failure, unless that is 0 */
+/* self._flush(sent, failure): `failure` is the OSError of `number`, or None for 0 */
 static PyObject *
 flush_rest(PyObject *self, Py_ssize_t sent, int number)
 {
@@ -384,7 +388,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* Sets `*limit` to the number that the module `home` calls `name`. */
+/* Sets `*limit` to the number `name` of the module `home`. */
 static int
 read_limit(PyObject *home, const char *name, Py_ssize_t *limit)
 {

@@ -1,19 +1,24 @@
-"""The byte stream that tcp and tls share: one receive buffer, gathered writes, back-pressure both ways.
+"""The byte stream that tcp and tls share: one receive buffer, gathered writes,
+back-pressure in both directions.
 
-A ``Stream`` is the inner half of a connection, which the loop holds; the public connection object holds the stream, and
-its finalizer closes it. There is one ``bytearray``, ``buf``: the loop's callback appends what arrives, drivers parse in
-place and delete what they consumed. Data is pulled: with ``mark`` bytes unread and nobody waiting, reading pauses, and
-TCP's own flow control holds the peer. An ``owner`` is told of what arrives while nobody waits.
+A ``Stream`` is the inner half of a connection, and the loop refers to it. The public
+connection object refers to the stream, and its finalizer closes it. There is one
+``bytearray``, ``buf``: the loop's callback appends received data; drivers parse it in
+place and delete what they consumed. When ``mark`` bytes are unread and no task waits,
+reading pauses, and TCP's flow control stops the peer. The ``owner`` is called when data
+arrives while no task waits.
 
-Reading: ``fill(need, deadline)`` waits until ``buf`` holds ``need`` bytes. Writing is in ``_output``.
+Reading: ``fill(need, deadline)`` waits until ``buf`` holds ``need`` bytes. Writing is
+in ``_output``.
 
-Errors: ``err`` is what a read gives once the buffer can't satisfy it, ``werr`` what a write gives. An end of the peer's
-data (EOF) sets only ``err``. A local ``close`` sets both, wakes whoever waits, and still delivers what was written: bytes
-unsent linger within the limit ``linger``, and where the peer's data is unread, its end is awaited too, since to close with
-unread data would send a reset that can destroy what was written.
+Errors: ``err`` is the error of a read that the buffer can't satisfy, ``werr`` that of a
+write. The end of the peer's data (EOF) sets only ``err``. A local ``close`` sets both,
+wakes all waiting tasks, and still delivers what was written, within the limit
+``linger``. If the peer's data is unread, ``close`` awaits its end too: closing a socket
+with unread data sends a reset, which can destroy what was written.
 
-The read and write timers are lazy: one timer for each stream that looks at the deadline when it fires, so a read with a
-time-out costs no heap entry.
+The read and write timers are lazy. Each stream has one timer of a kind, which checks
+the deadline when it fires, so a read with a time-out adds no entry to the heap.
 """
 
 from __future__ import annotations
@@ -35,22 +40,25 @@ from ._output import Output
 
 RECV = 16 * 1024
 RECV_LARGE = 1024 * 1024
-"""Bytes asked of the kernel at once; the larger while a reader needs more than the smaller."""
+"""The most bytes of one receive: ``RECV_LARGE`` while a reader needs more than
+``RECV``."""
 RECV_DROPPED = 128 * 1024
-"""Bytes asked of the kernel at once where they are dropped."""
+"""The most bytes of one receive when they are dropped."""
 DISCARD_AFTER_CLOSE = 1024 * 1024 * 1024
-"""Bytes of a peer that goes on sending after a close before it is cut off: more than most send within the limit ``linger``.
-Whoever uploads reads the answer only after that, and a reset would destroy it."""
+"""After ``close``, reset a peer that sends more bytes than this. It is more than most
+send within the limit ``linger``: a client reads the answer only after its upload, and a
+reset would destroy the answer."""
 
 _RESET = struct.pack("ii", 1, 0)
-"""A ``struct linger`` that makes the system drop what it has, and say so."""
+"""A ``struct linger`` that makes ``close`` drop unsent data and send a reset."""
 
 _loop = scheduler.loop
 _ready = _loop.ready
 
 
 class Stream(Output):
-    """See the module's header. This class does plain sockets; ``tls`` overrides how bytes get in and out."""
+    """See the module's header. This class is for plain sockets; ``TlsStream`` overrides
+    receiving and sending."""
 
     __slots__ = (
         "_deadline",
@@ -81,12 +89,13 @@ class Stream(Output):
         self.mark = limits.receive_mark
         self.err: str | None = None
         self.peer_alive = True
-        """Whether anything has come from the peer since somebody cleared this."""
+        """Whether anything has come from the peer since this was last cleared."""
         self.goodbye: bytes | None = None
-        """What the peer is told when the process ends; the protocol above sets it. None once it was said."""
+        """Sent to the peer when the process ends, then None. The protocol above sets
+        it."""
         self._reader: scheduler.Task | None = None
         self._payload: Payload | None = None
-        """What the reader wants the data put into, in place of ``buf``."""
+        """Where the reader wants the data instead of in ``buf``, or None."""
         self._recv_size = RECV
         self._paused = False
         self._deadline: float | None = None
@@ -103,9 +112,9 @@ class Stream(Output):
     # ---- what the loop calls ---------------------------------------------------------
 
     def on_event(self, mask: int) -> None:
-        """The descriptor is ready."""
+        """Handles an event of the descriptor."""
         if mask == READ and self._payload is None and self.sock is not None:
-            # What happens for nearly every message, without a call.
+            # Nearly every message takes this path, without another call.
             buf = self.buf
             try:
                 got = receive(self.fd, buf, self._recv_size)
@@ -135,7 +144,7 @@ class Stream(Output):
                 self._transmit()
 
     def _receive_into(self, payload: Payload) -> None:
-        """Data has arrived while a reader waits for a large payload."""
+        """Receives data for the large payload that a reader waits for."""
         assert self.sock is not None
         with payload.room() as room:
             try:
@@ -155,7 +164,8 @@ class Stream(Output):
             self._wake_reader(None)
 
     def _arrived(self, got: int) -> None:
-        """``buf`` has grown by ``got`` bytes: wakes the reader if that is enough, or pauses reading."""
+        """``buf`` has grown by ``got`` bytes: wakes the reader if it has enough, or
+        pauses reading."""
         if self.closed:
             self.buf.clear()
             self._discard(got)
@@ -181,12 +191,13 @@ class Stream(Output):
                 self._release()
                 return
         elif self.err is None:
-            self.err = self.werr or errno.EOF  # a write that failed has met the reset
+            self.err = self.werr or errno.EOF  # after a failed write this is its reset
         self._interest()
         self._wake_reader(self.err)
 
     def fail(self, err: str) -> None:
-        """The connection is broken: frees the descriptor, and everybody who waits gets ``err``."""
+        """The connection is broken: frees the descriptor, and wakes all waiting tasks
+        with ``err``."""
         self._explain(err)
         if self.err is None or self.err == errno.EOF:
             self.err = self.werr or err
@@ -197,7 +208,7 @@ class Stream(Output):
         self._tell_owner()
 
     def wakes(self) -> bool:
-        """For the loop: whether an event here can set a task going, or output is still to be sent."""
+        """For the loop: whether an event here can wake a task, or output is unsent."""
         return self._reader is not None or self.unsent > 0 or self.file_sender is not None
 
     def shutdown(self) -> None:
@@ -209,7 +220,8 @@ class Stream(Output):
                 self.owner.said_goodbye()
 
     def _interest(self) -> None:
-        """Makes the registration match the state; without interest there is none."""
+        """Updates the registration to the state: without interest in any event it is
+        removed."""
         events = 0
         if not self._paused and not self._eof:
             events = READ
@@ -232,9 +244,11 @@ class Stream(Output):
     # ---- reading ---------------------------------------------------------------------
 
     def fill(self, need: int, deadline: float | None = None) -> str | None:
-        """Waits until ``buf`` holds ``need`` bytes; then None, else the error, with whatever had arrived left in ``buf``.
+        """Waits until ``buf`` holds ``need`` bytes; returns None or the error. After an
+        error the data that has arrived stays in ``buf``.
 
-        ``deadline`` is a time of ``time.monotonic()``. Raises RuntimeError when another task already reads.
+        ``deadline`` is a time of ``time.monotonic()``. Raises RuntimeError if another
+        task already reads.
         """
         if self._reader is not None:
             raise RuntimeError(f"BUG: {self}: another task is already reading from it")
@@ -255,25 +269,25 @@ class Stream(Output):
         self._deadline = deadline
         if deadline is not None and (self._timer is None or self._timer.when > deadline):
             self._arm(deadline)
-        task = self._reader = _loop.current  # park raises where there is none
+        task = self._reader = _loop.current  # park raises where no task runs
         if self.watched is None:
             _loop.watch(self)
         try:
             err: str | None = scheduler.park(self)
         except BaseException as exc:
-            # Woken and not run yet it is no longer the reader; another may be.
+            # If the task was woken, another may be the reader by now.
             if self._reader is task:
                 self._reader = None
             if isinstance(exc, scheduler.DeadlineOver):
                 return errno.TIMEDOUT
             raise
         if self.closed:
-            return errno.CLOSED  # maybe after the data had come: ``close`` dropped it
+            return errno.CLOSED  # ``close`` may have dropped data that woke this task
         return err
 
     def fill_into(self, payload: Payload, deadline: float | None = None) -> str | None:
-        """Waits until more of ``payload`` has come, most of which needn't pass ``buf``, which must be empty; else like
-        ``fill``."""
+        """Waits until more of ``payload`` has come; otherwise like ``fill``. ``buf``
+        must be empty: most of the data is received into the payload directly."""
         need = min(payload.left, self.mark)
         if self.plain:
             self._payload = payload
@@ -284,7 +298,8 @@ class Stream(Output):
             self._payload = None
 
     def take(self, size: int) -> bytes:
-        """Removes and returns the first ``size`` bytes, which must be there."""
+        """Removes and returns the first ``size`` bytes of ``buf``, which must hold
+        them."""
         buf = self.buf
         if size == len(buf):
             data = bytes(buf)
@@ -309,7 +324,7 @@ class Stream(Output):
         self._timer = _loop.timers.add(deadline, self._on_deadline, internal=True)
 
     def disarm(self) -> None:
-        """Nobody will read with a deadline for long: its timer isn't left to run out."""
+        """Cancels the read timer: no read with a deadline will come for long."""
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
             self._timer = None
@@ -324,19 +339,20 @@ class Stream(Output):
             self._wake_reader(errno.TIMEDOUT)
 
     def interrupt(self) -> None:
-        """Ends the wait of the reader, if there is one, with ``errno.CLOSED``; the stream stays as it is."""
+        """Wakes the reader, if any, with ``errno.CLOSED``. The stream is not
+        changed."""
         self._wake_reader(errno.CLOSED)
 
     def _wake_reader(self, value: str | None) -> None:
         reader = self._reader
         if reader is not None:
             self._reader = None
-            self._payload = None  # what comes before it runs may be for another reader
+            self._payload = None  # data that comes before it runs may be another reader's
             scheduler.wake(reader, value)
 
     @property
     def paused(self) -> bool:
-        """Whether reading pauses, since nobody took what had arrived."""
+        """Whether reading pauses, because the data that had arrived was not taken."""
         return self._paused
 
     def _wake_all(self) -> None:
@@ -346,11 +362,13 @@ class Stream(Output):
     # ---- closing ---------------------------------------------------------------------
 
     def close(self, await_end: bool = False) -> str | None:
-        """Closes, in the background, once what was written is delivered; ``errno.CLOSED`` when it was closed before.
+        """Closes in the background, once what was written is delivered. Returns
+        ``errno.CLOSED`` if it was closed before.
 
-        ``await_end``: the peer is known to be sending still. Then only our direction ends at first, and what comes is dropped
-        until the peer has ended too: to what arrives at a closed socket the system answers with a reset, and that may
-        destroy what was written before the peer has read it (RFC 9112, section 9.6).
+        ``await_end`` says that the peer is still sending. Then only our direction ends
+        at first, and received data is dropped until the peer ends too. Data that
+        arrives at a closed socket is answered with a reset, which may destroy what was
+        written before the peer has read it (RFC 9112, section 9.6).
         """
         if self.closed:
             return errno.CLOSED
@@ -377,7 +395,8 @@ class Stream(Output):
         return None
 
     def _delivered(self) -> None:
-        """Closed, and everything written is in the kernel's hands: ends, or waits for the end of the peer's data."""
+        """The stream is closed and the kernel has taken all output: releases it, or
+        waits for the end of the peer's data."""
         sock = self.sock
         assert sock is not None
         if not self._eof:
@@ -387,7 +406,7 @@ class Stream(Output):
                 if self._discarded and self._shut_down(sock):
                     return
             except OSError:
-                pass  # reset: nothing is left to wait for
+                pass  # reset: there is nothing left to wait for
             else:
                 if data:
                     self._discard(len(data))
@@ -396,7 +415,8 @@ class Stream(Output):
         self._release()
 
     def _shut_down(self, sock: socket.socket) -> bool:
-        """Ends our data, once; False when the connection is reset, which data still in the kernel can hide from ``recv``."""
+        """Ends our data, once. Returns False if the connection was reset, which
+        ``recv`` can't see while the kernel holds data."""
         if not self._shut:
             self._shut = True
             try:
@@ -406,7 +426,7 @@ class Stream(Output):
         return True
 
     def _discard(self, size: int) -> None:
-        """So much data has arrived after ``close``."""
+        """Counts ``size`` bytes that arrived after ``close``."""
         self._discarded += size
         if self._discarded > DISCARD_AFTER_CLOSE:
             self.abort()
@@ -424,7 +444,8 @@ class Stream(Output):
         self.fail(errno.CLOSED)
 
     def reset(self) -> None:
-        """``abort`` that the peer sees as an error: the end of the connection could be taken for that of the data."""
+        """As ``abort``, but the peer sees an error: it could take the end of the
+        connection for the end of the data."""
         if self.sock is not None:
             _end_by_reset(self.sock)
         self.abort()
@@ -449,7 +470,7 @@ class Stream(Output):
                 _loop.timers.cancel(timer)
         self._timer = self._wtimer = None
         if self.unsent and self.plain:
-            _end_by_reset(sock)  # what was written is not all there, and must not look so; of TLS the peer sees that anyway
+            _end_by_reset(sock)  # the peer must not take the part for the whole; over TLS it sees that
         self._out.clear()
         self.unsent = 0
         self._blocked = False
@@ -459,7 +480,8 @@ class Stream(Output):
             released()
 
     def when_released(self, call: Callable[[], object]) -> None:
-        """Calls ``call()`` once the descriptor is free, which may be some time after ``close``; at once if it is."""
+        """Calls ``call()`` when the descriptor is free: now if it is, else some time
+        after ``close``."""
         if self.sock is None:
             call()
         else:
@@ -470,8 +492,8 @@ class Stream(Output):
 
 
 def _end_by_reset(sock: socket.socket) -> None:
-    """Makes the ``close`` of ``sock`` send a reset in place of an ordered end."""
+    """Makes the ``close`` of ``sock`` send a reset instead of a normal end."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     except OSError:
-        pass  # some systems refuse it for a connection that the peer has reset
+        pass  # some systems refuse it after a reset by the peer

@@ -1,4 +1,5 @@
-"""The client's side of TLS handshakes: authorities, host names, and sessions to resume."""
+"""The client's side of TLS handshakes: authorities, host names, and sessions to
+resume."""
 
 from __future__ import annotations
 
@@ -22,15 +23,17 @@ from ._tls_context import new_context, protocols, trust, use_pairs
 from ._tls_words import Verification
 
 _CONFIGURATIONS = 16
-"""Contexts that are kept, each with its authorities, which take milliseconds to load."""
+"""The most contexts that are kept. The authorities of each take milliseconds to
+load."""
 _SESSIONS = 256
-"""Sessions that are kept for each of them."""
+"""The most sessions that are kept for each context."""
 _FRESH = 600
-"""Seconds that a context is kept: the system's authorities change now and then."""
+"""Seconds that a context is kept: the system's authorities may change."""
 
 
 class ClientConfiguration:
-    """A context for connections with the same authorities, client certificate and protocols, and the sessions of these."""
+    """A context for connections with the same authorities, client certificate and
+    protocols, and their sessions."""
 
     def __init__(self, ca: bytes | None, own: tuple[bytes, bytes] | None, verify: bool, protos: list[bytes]) -> None:
         self.context = new_context(None)
@@ -48,15 +51,17 @@ class ClientConfiguration:
             trust(self.context, load_certificates(ca, "ca"))
 
     def keep(self, addr: str, name: str, session: SSL.Session, until: datetime | None) -> None:
-        """Keeps a session for the next connection to ``addr`` as ``name``; ``until``: when its certificates expire."""
+        """Keeps a session for the next connection to ``addr`` as ``name``. ``until`` is
+        when its certificates expire."""
         self._sessions[addr, name] = session, until
         self._sessions.move_to_end((addr, name))
         if len(self._sessions) > _SESSIONS:
             self._sessions.popitem(last=False)
 
     def take(self, addr: str, name: str) -> tuple[SSL.Session, datetime | None] | None:
-        """The session for a connection to ``addr`` as ``name``, once: a ticket that is used twice links two connections for
-        whoever looks on (RFC 8446, appendix C.4)."""
+        """Removes and returns the session for a connection to ``addr`` as ``name``, or
+        None. A ticket is used only once: an observer could link two connections with
+        the same ticket (RFC 8446, appendix C.4)."""
         found = self._sessions.pop((addr, name), None)
         if found is None or (found[1] is not None and found[1] <= datetime.now(UTC)):
             return None
@@ -70,7 +75,8 @@ _warned = False
 def configuration(
     ca: object, cert: Mapping[str, Any] | None, verify: bool, alpnprotos: Sequence[str] | None
 ) -> ClientConfiguration:
-    """The configuration for these settings; files are read each time. Raises TypeError or ValueError."""
+    """Returns the configuration for these settings. Files are read at each call. Raises
+    TypeError or ValueError."""
     if not isinstance(verify, bool):
         raise TypeError(f"verify is True or False, not {verify!r}")
     _warn_unverified(verify)
@@ -99,7 +105,8 @@ def _warn_unverified(verify: bool) -> None:
 
 
 def _ascii(name: str) -> str:
-    """A host name as TLS has it: in ASCII, without a dot at the end (RFC 6066, section 3). Raises UnicodeError."""
+    """Returns a host name in the form of TLS: in ASCII, without a final dot (RFC 6066,
+    section 3). Raises UnicodeError."""
     ascii_name = name.removesuffix(".").encode("idna").decode("ascii")
     if not ascii_name:
         raise UnicodeError("an empty host name")
@@ -107,9 +114,11 @@ def _ascii(name: str) -> str:
 
 
 class Attempt:
-    """The client's end of one new connection to ``addr``, as whom it asks for ``name``.
+    """The client's end of one new connection to ``addr``, which must prove to be
+    ``name``.
 
-    ``ssl`` is made for it. UnicodeError for a name that can't be spelled in the DNS.
+    ``ssl`` is its OpenSSL connection. Raises UnicodeError if ``name`` is not a valid
+    host name.
     """
 
     def __init__(self, config: ClientConfiguration, addr: str, name: str, verify: bool) -> None:
@@ -132,17 +141,19 @@ class Attempt:
             self.ssl.set_session(session)
 
     def why(self, err: str) -> str:
-        """Why the handshake failed, where the stream says ``err``."""
+        """Returns why the handshake failed; ``err`` is the stream's error."""
         return self._verification.why or err
 
     def wrong_name(self) -> str | None:
-        """After the handshake: what is wrong with the names of the peer's certificate."""
+        """After the handshake: returns what is wrong with the names of the peer's
+        certificate, or None."""
         if not self._verify:
             return None
         try:
             (verify_ip_address if self._is_ip else verify_hostname)(self.ssl, self.name)
         except (VerificationError, CertificateError, ValueError, x509.DuplicateExtension):
-            # ValueError: no certificate can have that name, or the peer's is malformed.
+            # ValueError: the name can't be in a certificate, or the peer's is
+            # malformed.
             return f"TLS: the certificate is not for {printable(self.name)}: {self._names()}"
         return None
 
@@ -154,5 +165,5 @@ class Attempt:
             return printable(str(exc))
 
     def keep(self, session: SSL.Session) -> None:
-        """Keeps the session of this connection, which was verified, for the next one."""
+        """Keeps the session of this verified connection for the next one."""
         self._config.keep(self._addr, self.name, session, self._verification.until or self._until)

@@ -1,4 +1,4 @@
-"""What OpenSSL's contexts of servers and clients have in common."""
+"""What the OpenSSL contexts of servers and clients have in common."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from ._certificates import KeyPair, load_certificates, pem_of, read_pem
 from ._tls_words import reason
 
 _NO_AUTO_CHAIN = 0x8
-"""SSL_MODE_NO_AUTO_CHAIN, which pyOpenSSL doesn't name. Without it OpenSSL looks for the issuers of our own certificate among
-the authorities of the peer's, and sends what it finds."""
+"""SSL_MODE_NO_AUTO_CHAIN, which pyOpenSSL doesn't name. Without it OpenSSL looks for
+our certificate's issuers among the authorities for the peer's, and sends those it
+finds."""
 
 
 def new_context(ciphers: str | None) -> SSL.Context:
-    """A context of TLS 1.2 and 1.3, without compression and renegotiation. Raises ValueError for ciphers that are none."""
+    """Makes a context for TLS 1.2 and 1.3, without compression and renegotiation.
+    Raises TypeError or ValueError for invalid ``ciphers``."""
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS | _NO_AUTO_CHAIN)  # an idle connection keeps no buffers
-    # A client's sessions are kept by ``_tls_client``; a server's travel in tickets, so that nobody can fill a cache.
+    # ``_tls_client`` keeps a client's sessions. A server's are in tickets, so there is
+    # no cache that clients could fill.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     if ciphers is not None:
         if not isinstance(ciphers, str):
@@ -36,7 +39,8 @@ def new_context(ciphers: str | None) -> SSL.Context:
 
 
 def use_pairs(context: SSL.Context, pairs: Sequence[KeyPair]) -> None:
-    """Gives a context its certificates, which have keys of different types. Raises ValueError for a pair that isn't one."""
+    """Sets a context's certificates, which have keys of different types. Raises
+    ValueError if a certificate and its key don't match."""
     try:
         for pair in pairs:
             if len(pairs) > 1:
@@ -54,8 +58,8 @@ def use_pairs(context: SSL.Context, pairs: Sequence[KeyPair]) -> None:
 
 
 def _use_chain(context: SSL.Context, chain: Sequence[x509.Certificate]) -> None:
-    """Sets a certificate with a chain of its own. pyOpenSSL offers that for files alone: what ``add_extra_chain_cert`` adds
-    goes with every certificate of the context."""
+    """Sets a certificate with its own chain. pyOpenSSL can do that only from a file:
+    ``add_extra_chain_cert`` adds to every certificate of the context."""
     with NamedTemporaryFile(suffix=".pem") as file:
         file.write(pem_of(chain))
         file.flush()
@@ -63,12 +67,13 @@ def _use_chain(context: SSL.Context, chain: Sequence[x509.Certificate]) -> None:
 
 
 def authorities(value: object) -> list[x509.Certificate]:
-    """The certificates of ``ca``, PEM text or a path. Raises ValueError."""
+    """Loads the certificates of ``ca``, PEM text or a path. Raises TypeError or
+    ValueError."""
     return load_certificates(read_pem(value, "ca"), "ca")
 
 
 def trust(context: SSL.Context, certificates: Iterable[x509.Certificate]) -> None:
-    """Makes these the authorities of a context."""
+    """Makes ``certificates`` the authorities of a context."""
     store = context.get_cert_store()
     assert store is not None
     for cert in certificates:
@@ -76,7 +81,8 @@ def trust(context: SSL.Context, certificates: Iterable[x509.Certificate]) -> Non
 
 
 def protocols(alpnprotos: Sequence[str] | None) -> list[bytes]:
-    """The names of application protocols as TLS has them (RFC 7301, section 3.1). Raises TypeError or ValueError."""
+    """Encodes the names of application protocols for TLS (RFC 7301, section 3.1).
+    Raises TypeError or ValueError."""
     if isinstance(alpnprotos, str):
         raise TypeError("alpnprotos is a list of names such as ['http/1.1'], not str")
     names = [proto.encode("ascii") for proto in alpnprotos or ()]

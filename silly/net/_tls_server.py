@@ -1,4 +1,5 @@
-"""The server's side of TLS handshakes: certificates chosen by name and key type, client certificates, ALPN."""
+"""The server's side of TLS handshakes: the choice of a certificate by name and key
+type, client certificates, ALPN."""
 
 from __future__ import annotations
 
@@ -14,11 +15,13 @@ from ._tls_context import authorities, new_context, protocols, trust, use_pairs
 from ._tls_words import NoProtocol, Verification
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Forward secrecy and authenticated encryption for TLS 1.2 (RFC 9325, section 4.2); TLS 1.3 has nothing else."""
+"""Forward secrecy and authenticated encryption for TLS 1.2 (RFC 9325, section 4.2);
+every cipher of TLS 1.3 has both."""
 
 
 class Settings(NamedTuple):
-    """What a listener was told; paths as paths, so that a reload reads the files again."""
+    """The settings of a listener. Paths stay paths, so that a reload reads the files
+    again."""
 
     certs: Sequence[Mapping[str, Any]]
     alpnprotos: Sequence[str] | None
@@ -28,11 +31,14 @@ class Settings(NamedTuple):
 
 
 class ServerConfiguration:
-    """The contexts of a listener, made of its settings. Raises TypeError or ValueError for what can't be used.
+    """The contexts of a listener, made from its settings. Raises TypeError or
+    ValueError for invalid settings.
 
-    Handshakes begin in ``context``; when the client names a host, the context for that name takes over. Tickets are those of
-    ``context`` whatever the name, and all contexts verify clients alike, so a session can't evade that by another name. A
-    new configuration has new ticket keys: a session of an old one is not resumed.
+    A handshake begins in ``context``. When the client names a host, the context for
+    that name takes over. For every name the tickets are those of ``context``, and all
+    contexts verify clients in the same way, so a session can't evade verification under
+    another name. A new configuration has new ticket keys, so it resumes no session of
+    an old one.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -57,13 +63,14 @@ class ServerConfiguration:
         pairs = [load_pair(*read_pair(entry)) for entry in settings.certs]
         self._names = [frozenset(dns_names(pair.chain[0])) for pair in pairs]
         for number in range(len(pairs)):
-            self._context_of(pairs, [number])  # each is tried, whether or not another hides it
+            self._context_of(pairs, [number])  # checks each, even one that is never chosen
         self.context = self._context_of(pairs, [0, *(n for n in range(1, len(pairs)) if self._names[n] >= self._names[0])])
         self._by_name = {name: self._context_of(pairs, self._holders(name)) for name in frozenset().union(*self._names)}
         self.context.set_tlsext_servername_callback(self._choose)
 
     def connection(self) -> tuple[SSL.Connection, Verification]:
-        """The server's end of a new connection, and what will tell of the client's certificate."""
+        """Makes the server's end of a new connection, and the ``Verification`` of the
+        client's certificate."""
         ssl = SSL.Connection(self.context, None)
         ssl.set_accept_state()
         verification = Verification()
@@ -72,8 +79,9 @@ class ServerConfiguration:
         return ssl, verification
 
     def client_refused(self, ssl: SSL.Connection) -> str | None:
-        """After a handshake: why its client may not go on. A resumed session brings the certificate of an earlier handshake,
-        which may have expired since."""
+        """After a handshake: returns why the client is refused, or None. A resumed
+        session has the certificate of an earlier handshake, which may have expired
+        since."""
         if self._mode == SSL.VERIFY_NONE:
             return None
         cert = peer_certificate(ssl)
@@ -82,12 +90,14 @@ class ServerConfiguration:
         return None if in_force(cert) else "TLS: the certificate of the resumed session has expired"
 
     def _holders(self, name: str) -> list[int]:
-        """The numbers of the certificates for ``name``: those that have it, then those with a wildcard for it."""
+        """Returns the numbers of the certificates for ``name``: first those with the
+        name itself, then those with a wildcard for it."""
         ways = name, _wildcard(name)
         return [number for way in ways for number, names in enumerate(self._names) if way in names]
 
     def _context_of(self, pairs: Sequence[KeyPair], numbers: Sequence[int]) -> SSL.Context:
-        """The context with these certificates: of each type of key the first, since OpenSSL holds one of each."""
+        """Returns the context with these certificates. It has the first of each key
+        type, since OpenSSL holds only one of each."""
         by_type: dict[type, int] = {}
         for number in numbers:
             by_type.setdefault(type(pairs[number].key), number)
@@ -102,7 +112,7 @@ class ServerConfiguration:
         use_pairs(context, pairs)
         if self._protocols:
             context.set_alpn_select_callback(self._select)
-        context.set_session_id(self._session_id)  # OpenSSL demands one where clients are verified
+        context.set_session_id(self._session_id)  # OpenSSL demands one if clients are verified
         trust(context, self._ca)
         for cert in self._ca:
             context.add_client_ca(cert)
@@ -122,13 +132,14 @@ class ServerConfiguration:
 
 
 def _wildcard(name: str) -> str:
-    """The wildcard that stands for ``name``: one for the left-most label alone (RFC 9525, section 6.3)."""
+    """Returns the wildcard that covers ``name``; it replaces only the left-most label
+    (RFC 9525, section 6.3)."""
     return "*." + name.partition(".")[2]
 
 
 def peer_certificate(ssl: SSL.Connection) -> x509.Certificate | None:
-    """The peer's certificate, if it gave one that can be read."""
+    """Returns the peer's certificate, or None if it sent none that can be read."""
     try:
         return ssl.get_peer_certificate(as_cryptography=True)
-    except ValueError:  # OpenSSL reads some that cryptography does not; verified ones pass both
+    except ValueError:  # OpenSSL reads some that cryptography can't; verified ones pass both
         return None

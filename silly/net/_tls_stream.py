@@ -1,4 +1,4 @@
-"""The byte stream of a TLS connection: ``Stream`` whose bytes go through OpenSSL."""
+"""The byte stream of a TLS connection: a ``Stream`` whose bytes go through OpenSSL."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ from ._stream import Stream
 from ._tls_words import reason
 
 _RECORD = 16384
-"""The most data in a record (RFC 8446, section 5.1), and what OpenSSL takes at a time."""
+"""The most data in a record (RFC 8446, section 5.1), and in one call of OpenSSL."""
 _CIPHERTEXT = _RECORD + 2048
-"""The longest that a record's header may announce (RFC 5246, section 6.2.3)."""
+"""The greatest length in a record's header (RFC 5246, section 6.2.3)."""
 _HEADER = 5
 """Bytes of a record's header: type, version, length."""
 _OPENSSL_PIECE = 64 * 1024
-"""Bytes that OpenSSL is given, or asked for, at a time. Its buffers grow with that, and never shrink."""
+"""The most bytes that OpenSSL is given, or asked for, at once. Its buffers grow to that
+size, and never shrink."""
 _ANSWERS = 64 * 1024
-"""Bytes that OpenSSL may answer by itself (key updates) to a peer that takes no output."""
+"""The most bytes of OpenSSL's own answers (key updates) to a peer that takes no
+output."""
 _BEGINNING = 32
-"""The first bytes of a connection, which tell whether the peer speaks TLS at all."""
+"""How many of a connection's first bytes are kept, to tell whether the peer speaks
+TLS."""
 _RECORD_TYPES = range(20, 24)
-"""The types of records (RFC 8446, section 5.1)."""
+"""The record types (RFC 8446, section 5.1)."""
 
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+( )?")
 
 
 class TlsStream(Stream):
-    """A stream whose bytes go through an OpenSSL connection with memory buffers on its network side."""
+    """A stream through an OpenSSL connection, which has memory buffers instead of a
+    socket."""
 
     plain = False
 
@@ -56,25 +60,28 @@ class TlsStream(Stream):
     def __init__(self, sock: socket.socket, remoteaddr: str, limits: Limits, ssl: SSL.Connection) -> None:
         self.ssl = ssl
         self.keep_session: Callable[[SSL.Session], None] | None = None
-        """Takes the session for a later connection, once: for TLS 1.3 it comes some time after the handshake."""
+        """Called once with the session, for a later connection. In TLS 1.3 the session
+        comes some time after the handshake."""
         self._handshaking = True
         self._peer_closed = False
         self._tickets_due = False
-        """Whether the peer's tickets (TLS 1.3) may be on their way: nothing has come since the handshake."""
+        """Whether the peer's tickets (TLS 1.3) may still come: nothing has arrived
+        since the handshake."""
         self._wrote = False
         self._answers = 0
         self._beginning = b""
         self._header = b""
-        """Of a record that has begun to come: its header, as long as that is not whole."""
+        """The first bytes of a record whose header is not complete yet."""
         self._missing = 0
-        """Bytes that are still to come of a record whose header is whole."""
+        """Bytes still to come of a record whose header is complete."""
         super().__init__(sock, remoteaddr, limits)
-        self._thread = 0  # ``try_queue`` takes nothing: it must be encoded first
+        self._thread = 0  # ``try_queue`` takes nothing: data must be encoded first
 
     # ---- the handshake ---------------------------------------------------------------
 
     def handshake(self, deadline: float) -> str | None:
-        """Shakes hands until ``deadline``, a time of ``time.monotonic()``; None, or why that failed, in words."""
+        """Does the handshake, until ``deadline`` (a time of ``time.monotonic()``).
+        Returns None, or in words why it failed."""
         while True:
             try:
                 self.ssl.do_handshake()
@@ -91,14 +98,15 @@ class TlsStream(Stream):
         self._send_pending()
         self._handshaking = False
         self._tickets_due = self.ssl.get_protocol_version_name() == "TLSv1.3"
-        self._decrypt(_OPENSSL_PIECE)  # what came right behind the handshake
+        self._decrypt(_OPENSSL_PIECE)  # data that came right after the handshake
         if self._peer_closed and self.err == errno.TLS and self._eof:
-            self.err = errno.EOF  # TCP had ended before this could see that the peer had closed in good order
+            self.err = errno.EOF  # TCP's end was seen before the peer's close_notify
         return None
 
     def speaks_http(self, deadline: float) -> bool:
-        """Before the handshake of a server: waits for what the client begins with, and tells whether it is an HTTP request
-        without TLS. ``handshake`` reports a client that ends, or sends nothing."""
+        """Before a server's handshake: waits for the client's first bytes, and returns
+        whether they are an HTTP request without TLS. ``handshake`` reports a client
+        that ends or sends nothing."""
         while True:
             begun = self._beginning
             found = _METHOD.match(begun)
@@ -110,13 +118,14 @@ class TlsStream(Stream):
                 return False
 
     def refuse_http(self) -> None:
-        """Answers an HTTP request that came without TLS by a 400, and closes."""
+        """Answers an HTTP request without TLS with a 400, and closes."""
         error = ProtocolError("This port speaks TLS: use https://", 400)
         self._enqueue([error_response(error, head_only=self._beginning.startswith(b"HEAD "))])
         self.close(await_end=True)
 
     def _no_tls(self) -> str | None:
-        """What to say of a peer whose first bytes are no record of TLS."""
+        """Returns the error for a peer whose first bytes are not a TLS record, or
+        None."""
         begun = self._beginning
         if not begun or (begun[0] in _RECORD_TYPES and begun[1:2] in (b"", b"\x03")):
             return None
@@ -171,11 +180,12 @@ class TlsStream(Stream):
             self._decrypt(records)
 
     def _records(self, data: bytes) -> int:
-        """How many records are whole with ``data``. One whose header is none counts at once: OpenSSL shall judge it."""
+        """Returns how many records ``data`` completes. One with an invalid header
+        counts at once, so that OpenSSL rejects it."""
         size = len(data)
         at = self._missing
         if not at and not self._header and size >= _HEADER and size == _HEADER + (data[3] << 8 | data[4]):
-            return 1  # what happens for nearly every message
+            return 1  # nearly every message
         count = 0
         if at:
             if size < at:
@@ -200,10 +210,11 @@ class TlsStream(Stream):
         return count
 
     def _decrypt(self, records: int) -> None:
-        """Reads what OpenSSL has, which is ``records`` whole records at most.
+        """Reads what OpenSSL has decrypted: at most ``records`` whole records.
 
-        Most hold data, and when each has given some, nothing is left to read, and there was nothing that OpenSSL would answer
-        by itself: then it need not be asked until it says so, which costs more than reading a small record.
+        If each record gave data, nothing is left to read, and OpenSSL has nothing to
+        answer by itself. Then there is no call just to be told so, which would cost
+        more than reading a small record.
         """
         ssl = self.ssl
         pieces = []
@@ -228,7 +239,7 @@ class TlsStream(Stream):
                 return
         plain = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self.sock is None:
-            self.buf += plain  # it broke before the task that shook hands ran
+            self.buf += plain  # it broke before the handshake's task ran
             return
         if plain:
             if self.keep_session is not None:
@@ -237,15 +248,15 @@ class TlsStream(Stream):
             self._arrived(len(plain))
         if self._peer_closed:
             if self.err is None:
-                self.err = errno.EOF  # an end in good order, even where a write has met a reset
+                self.err = errno.EOF  # a proper end, even if a write met a reset
             super()._ended()
 
     def _refused(self, exc: SSL.Error, pieces: list[bytes]) -> None:
-        """What came is no TLS, or an alert."""
+        """Fails the connection: the peer sent invalid TLS, or an alert."""
         why = reason(exc)
         logger.info(f"tls: {self.remoteaddr}: {why}")
         self.why = self.why or why
-        self.buf += b"".join(pieces)  # what came before the bad record is good
+        self.buf += b"".join(pieces)  # data before the bad record is good
         self.keep_session = None
         self._send_pending()
         self.flush()  # the alert
@@ -253,7 +264,7 @@ class TlsStream(Stream):
 
     def _ended(self) -> None:
         if self.err is None and not self._peer_closed:
-            self.err = self.werr or errno.TLS  # a write that failed has met the reset
+            self.err = self.werr or errno.TLS  # after a failed write this is its reset
         super()._ended()
 
     def _pass_session(self) -> None:
@@ -265,7 +276,7 @@ class TlsStream(Stream):
     # ---- what is sent ----------------------------------------------------------------
 
     def _cipher(self, size: int = _OPENSSL_PIECE) -> bytes:
-        """What OpenSSL has to send; it is asked for ``size`` bytes at a time."""
+        """Returns all that OpenSSL has to send, fetched ``size`` bytes at a time."""
         pieces = []
         try:
             while True:
@@ -286,14 +297,14 @@ class TlsStream(Stream):
                 self.flush()
 
     def _encode(self, parts: list[bytes | memoryview]) -> list[bytes | memoryview] | None:
-        """The records of ``parts``."""
+        """Returns the records of ``parts``."""
         size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         if not size:
             return []
         self._wrote = True
         try:
             if size > _OPENSSL_PIECE:
-                # Not joined: what is long would be copied once more.
+                # Not joined: that would copy much data once more.
                 return [record for part in parts for record in self._records_of(part)]
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             if size > _RECORD:
@@ -317,7 +328,8 @@ class TlsStream(Stream):
     def close(self, await_end: bool = False) -> str | None:
         if not self.closed and self.werr is None and not self._handshaking:
             if self.keep_session is not None:
-                # This is a client. Tickets that meet a closed socket get a reset, which may destroy what was written.
+                # This is a client. Tickets that arrive at a closed socket are answered
+                # with a reset, which may destroy what was written.
                 await_end = await_end or (self._wrote and self._tickets_due)
                 self._pass_session()
             try:

@@ -1,4 +1,4 @@
-"""What OpenSSL says of a failure, in words, and what is wrong with a certificate."""
+"""TLS errors in words: what OpenSSL reports, and what is wrong with a certificate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from OpenSSL import SSL, crypto
 from ._certificates import printable, when
 
 _REASONS = {
-    # Part of OpenSSL's text: what it means. An alert is what the peer sent (RFC 8446, section 6.2).
+    # A part of OpenSSL's text, and its meaning. The peer sent an "alert" (RFC 8446,
+    # section 6.2).
     "alert protocol version": "the peer supports no TLS version that we do (1.2 and 1.3)",
     "unsupported protocol": "the peer supports no TLS version that we do (1.2 and 1.3)",
     "version too low": "the peer supports no TLS version that we do (1.2 and 1.3)",
@@ -33,7 +34,7 @@ _REASONS = {
 }
 
 _FAULTS = {
-    # X509_V_ERR_*: what is wrong. {it} is the certificate, {subject} whose it is.
+    # X509_V_ERR_*: what is wrong. {it} is the certificate, {subject} its subject.
     7: "the signature of {it} is wrong",
     18: "{it} is self-signed",
     19: "the chain ends in a self-signed certificate that is not trusted: {subject}",
@@ -56,11 +57,12 @@ _NO_ISSUER = (2, 20, 21)
 
 
 class NoProtocol(SSL.Error):
-    """The client offers none of our application protocols: the alert is fatal (RFC 7301, section 3.2)."""
+    """The client offers none of our application protocols, which is fatal (RFC 7301,
+    section 3.2)."""
 
 
 def reason(exc: SSL.Error) -> str:
-    """What OpenSSL says, in words."""
+    """Describes an error of OpenSSL in words."""
     if isinstance(exc, NoProtocol):
         return "TLS: the peer offers none of our application protocols (ALPN)"
     if isinstance(exc, SSL.SysCallError):
@@ -76,7 +78,8 @@ def reason(exc: SSL.Error) -> str:
 
 
 class Verification:
-    """OpenSSL's callback for the certificates of one handshake: notes what is wrong with them."""
+    """OpenSSL's callback for the certificates of one handshake. It notes what is wrong
+    with them."""
 
     __slots__ = ("until", "why")
 
@@ -84,7 +87,8 @@ class Verification:
         self.why: str | None = None
         """What is wrong, in words."""
         self.until: datetime | None = None
-        """When the first certificate of the chain expires. None when none was verified: the session was resumed."""
+        """The earliest end of validity in the chain. None if nothing was verified,
+        because the session was resumed."""
 
     def __call__(self, _: SSL.Connection, certificate: crypto.X509, number: int, depth: int, ok: int) -> bool:
         try:
@@ -93,7 +97,7 @@ class Verification:
                 self.why = self.why or f"TLS: {_fault(cert, number, depth)}"
             elif self.until is None or cert.not_valid_after_utc < self.until:
                 self.until = cert.not_valid_after_utc
-        except ValueError as exc:  # OpenSSL reads some that cryptography does not
+        except ValueError as exc:  # OpenSSL reads some that cryptography can't
             self.why = self.why or f"TLS: a certificate can't be read: {printable(str(exc))}"
             return False
         return bool(ok)
