@@ -17,7 +17,8 @@ lint: .venv/linted
 	$(BIN)/mypy
 	$(BIN)/python -m tests.typing
 
-# What upstream's pages show and ours in docs/porting don't; no line of theirs may stand in ours. UPSTREAM is a checkout of it.
+# Checks docs/porting against upstream's pages: every call that they show must be in ours, and none of their lines. UPSTREAM is
+# a checkout of upstream.
 port-check:
 	$(PYTHON) tests/port_check.py $(UPSTREAM)
 
@@ -35,17 +36,17 @@ TARGETS ?= frames inflate handshake requests chunks responses content conditiona
 fuzz: .venv/tested
 	for target in $(TARGETS); do $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS) || exit 1; done
 
-# What the tests don't see: make mutate FILE=silly/net/_output.py. A module's usual tests run with a single mutation of it, COUNT
-# times, and the mutations that they pass with are printed. TESTS="…" names other tests, SEED draws other mutations.
+# Finds code that the tests don't check: make mutate FILE=silly/net/_output.py. The module's usual tests run COUNT times, each
+# time with one mutation of it. Mutations that pass are printed. TESTS="…" names other tests, SEED draws other mutations.
 COUNT ?= 20
 SEED ?= 1
 mutate: .venv/tested
 	@test -n "$(FILE)" || { echo 'mutate needs a module: make mutate FILE=silly/net/_output.py' >&2; exit 2; }
 	$(BIN)/python -m tests.mutate "$(FILE)" --tests "$(TESTS)" --count $(COUNT) --seed $(SEED)
 
-# The extensions with gcc's sanitizers of addresses and undefined behaviour, in a copy of the tree: the first report ends it.
-# Python allocates by malloc, so that each object's bounds are known. Leaks aren't looked for: Python itself leaves much behind
-# when it exits (the tests count references). An allocation that can't be had is NULL, as it is without the sanitizer.
+# The extensions with gcc's address and undefined-behaviour sanitizers, in a copy of the tree. The first report ends the run.
+# Python allocates with malloc, so that each object's bounds are known. Leaks aren't checked: Python itself leaks at exit (the
+# tests count references). An allocation that fails returns NULL, as without the sanitizer.
 SANITIZED := build/sanitized
 SANITIZED_TESTS ?= tests/wire tests/net/test_descriptor.py tests/conformance/test_framing.py
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -67,7 +68,7 @@ sanitized-tests: .venv/tested
 	done
 	$(WITH_SANITIZER) $(CURDIR)/$(BIN)/python -m pytest -q --capture=sys -k accelerated $(SANITIZED_TESTS)
 
-# What our servers and parsers cost, beside those of others: 15 to 20 minutes. ARGS="echo --runs 9": one suite, more turns.
+# Compares our servers and parsers with others; takes 15 to 20 minutes. ARGS="echo --runs 9": one suite, more turns.
 bench: .venv/benched
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
@@ -84,7 +85,7 @@ clean:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv .venv
 
-# Where there is no compiler pip installs without the extensions, and says nothing of it: the last line does.
+# Without a compiler pip installs without the extensions, and doesn't say so; `silly -v` does.
 .venv/installed: .venv/bin/python setup.cfg setup.py pyproject.toml $(EXTENSIONS)
 	$(BIN)/python -m pip install -q -e .
 	$(BIN)/python -m silly -v
@@ -94,7 +95,7 @@ clean:
 	$(BIN)/python -m pip install -q -e '.[test]'
 	touch $@
 
-# What can't be installed is named, left out, and tried again the next time.
+# A package that can't be installed is reported, left out, and tried again the next time.
 .venv/benched: .venv/installed
 	if $(BIN)/python benchmarks/install_peers.py; then touch $@; fi
 

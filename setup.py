@@ -1,7 +1,9 @@
-"""Only the extensions in C, which setup.cfg has no words for: everything else about the package is there.
+"""The C extensions, which setup.cfg can't describe. Everything else about the package
+is there.
 
-Each is optional. Where it can't be built Python code does its work, more slowly, the build says so, and the wheel is one for
-any platform; else it is one for any Python from 3.11 on, since the extensions use the limited API.
+Each extension is optional. If one can't be built, slower Python code does its work, and
+the build says so. A wheel without extensions is for any platform; one with extensions
+is for any Python from 3.11 on, since they use the limited API.
 """
 
 from __future__ import annotations
@@ -17,17 +19,18 @@ EXTENSIONS = [
     "silly._wire._speedups",
     "silly.net._speedups",
 ]
-"""Each is the one C file of its name."""
+"""Each is built from the one C file of its name."""
 
 
 class BuildExtensions(build_ext):
-    """Builds the extensions that can be built, says which can't, and leaves nothing of those from an earlier build."""
+    """Builds the extensions that can be built. For each other one it says why, and
+    removes the result of an earlier build."""
 
     def run(self) -> None:
         self.failed: list[str] = []
         super().run()
         for name in self.failed:
-            self._remove(name)  # beside its source, when it is built in place
+            self._remove(name)  # beside its source, if built in place
         self.distribution.ext_modules = [ext for ext in self.extensions if ext.name not in self.failed]
 
     def build_extension(self, ext: Extension) -> None:
@@ -47,7 +50,7 @@ class BuildExtensions(build_ext):
 
 
 class NameWheel(bdist_wheel):
-    """Names the wheel for what is in it, which only the build tells."""
+    """Names the wheel for its contents, which are known only after the build."""
 
     def run(self) -> None:
         self.run_command("build")
