@@ -14,6 +14,12 @@ from typing import Any
 class Limits:
     """Bounds on what a peer may send and how long it may take; each has a default.
 
+        server, err = http.listen(
+            addr="127.0.0.1:8080",
+            handler=handler,
+            limits=silly.Limits(message=16 * 2**20),
+        )
+
     Sizes are in bytes, times in milliseconds. A ``Limits`` is immutable;
     ``dataclasses.replace`` makes a changed copy. Raises ValueError for a value that
     isn't a positive int; 0 is allowed where it has a meaning of its own, given below.

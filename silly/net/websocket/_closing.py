@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def finish_handshake(session: Session, fault: ProtocolError | None) -> None:
-    """Our close frame was sent: waits for what the peer has to do, for the limit
-    ``close_timeout`` at most. ``fault``: what the peer is known to have done wrong; then no
-    close frame is waited for."""
+    """Waits for the peer's part of the handshake, after our close frame was sent, at
+    most the limit ``close_timeout``. ``fault`` is a known fault of the peer: it
+    is logged, and no close frame is waited for.
+    """
     deadline = monotonic() + session.limits.close_timeout / 1000
     if fault is not None:
         _log(session, fault)
@@ -30,8 +31,9 @@ def finish_handshake(session: Session, fault: ProtocolError | None) -> None:
 
 
 def _await_close(session: Session, deadline: float) -> None:
-    """Reads until the peer's close frame, its end, or the deadline. What it breaks now
-    matters to nobody."""
+    """Reads until the peer's close frame, its end, or the deadline. A fault of the
+    peer now only ends the wait.
+    """
     stream, messages = session.stream, session.messages
     while True:
         try:

@@ -33,14 +33,17 @@ from ._session import Session
 from ._socket import Socket
 
 BODY = 4096
-"""Bytes of a refusal's body that its error carries."""
+"""The most bytes of a refusal's body that ``HandshakeError`` carries."""
 BODY_WAIT = 1.0
-"""Seconds that a refusal's body may take: the refusal itself is told already."""
+"""Seconds to wait for a refusal's body, since the refusal itself is known already."""
 
 
 class HandshakeError(str):
-    """The error of a handshake that the server answered otherwise than by a valid 101: a ``str`` with ``status`` (int),
-    ``header``, and ``body``, the first bytes of it (4 KiB at most)."""
+    """The error of ``connect`` if the server's answer was not a valid 101.
+
+    A ``str``, with the ``status`` (int), the ``header`` and the first 4 KiB of the
+    ``body`` (bytes) of that answer.
+    """
 
     __slots__ = ("body", "header", "status")
 
@@ -55,7 +58,12 @@ class HandshakeError(str):
 
 
 class Handshake:
-    """The HTTP side of a client's WebSocket: the request that was sent and the ``status`` and ``header`` that came."""
+    """The HTTP side of a client's WebSocket, ``sock.stream``.
+
+    ``method``, ``path``, ``query``, ``scheme`` and ``version`` are those of the request
+    that was sent; ``status`` and ``header`` are those of the answer. ``conn`` is the
+    connection, ``remoteaddr`` the server's address as text.
+    """
 
     __slots__ = ("conn", "header", "method", "path", "remoteaddr", "scheme", "status", "version")
 
@@ -71,12 +79,12 @@ class Handshake:
 
     @property
     def query(self) -> Query:
-        """The query parameters of the URL, decoded."""
+        """The query parameters of the URL, decoded; None for one that is missing."""
         return Query(parse_qsl(self.path.partition("?")[2], keep_blank_values=True))
 
 
 class _Offer(NamedTuple):
-    """What was asked for, to hold the answer against it."""
+    """What was asked for, to check the answer."""
 
     request: bytes
     key: str
@@ -96,15 +104,24 @@ def connect(
     timeout: float | None = None,
     limits: Limits = DEFAULT,
 ) -> tuple[Socket, None] | tuple[None, str]:
-    """Connects to ``ws://`` or ``wss://[user:password@]host[:port]/path``, and blocks until the handshake is done.
+    """Connects to ``ws://`` or ``wss://[user:password@]host[:port]/path`` and does the
+    opening handshake (RFC 6455, section 4.1). ``timeout`` ms bounds both together;
+    without one the handshake alone is bounded, by 10 s (limit ``handshake_timeout``).
 
-    ``header``: more header fields, or another ``host``; those of the handshake itself are left out. It is not changed. User and
-    password go out as basic authentication. ``subprotocols``: names to offer, in order of preference. ``compression``: True, or
-    options of ``Deflate``, to offer it (RFC 7692). ``timeout`` ms bounds connecting and handshake together (else the limit
-    ``handshake_timeout`` bounds the handshake). ``ca`` and ``verify`` as in ``silly.net.tls.connect``.
+        sock, err = websocket.connect("ws://127.0.0.1:8080/chat", timeout=5000)
+        if sock is not None:
+            sock.write("hello", "text")
 
-    ``(None, err)`` with the cause, or for a URL that is none; when the server refused, ``err`` is a ``HandshakeError`` with
-    ``status``, ``header`` and ``body``. ValueError for header fields that may not be sent.
+    * ``header``: more header fields, or another ``host``. Fields of the handshake
+      itself are left out. User and password of the URL go out as basic authentication.
+    * ``subprotocols``: names to offer, best first; ``sock.subprotocol`` is the choice.
+    * ``compression``: True, or options of ``Deflate``, to offer it (RFC 7692).
+    * ``ca`` and ``verify``: as for ``silly.net.tls.connect``.
+
+    Returns ``(sock, None)``, or ``(None, err)``, also for an invalid URL. If the server
+    answered something else than a valid 101, ``err`` is a ``HandshakeError``. Raises
+    TypeError or ValueError for invalid arguments, such as header fields that may not be
+    sent.
     """
     options = deflate.deflate_options(compression)
     offered = handshake.check_subprotocols(subprotocols)
@@ -119,7 +136,8 @@ def connect(
     target = parsed.target
     conn: Conn | None
     if parsed.scheme == "wss":
-        # Loaded when used: OpenSSL's modules take longer to import than all of ours.
+        # Imported here, because OpenSSL's modules take longer to import than all of
+        # ours.
         from ..tls import connect_explained
 
         conn, err = connect_explained(
@@ -141,7 +159,7 @@ def connect(
         raise
     if isinstance(sock, Socket):
         return sock, None
-    conn._stream.abort()  # nothing that we wrote matters any more
+    conn._stream.abort()  # what we wrote need not arrive any more
     text = f"websocket.connect {hidden(url)}: {sock}"
     if isinstance(sock, HandshakeError):
         return None, HandshakeError(text, sock.status, sock.header, sock.body)
@@ -172,7 +190,9 @@ def _make_offer(url: Url, header: Outgoing | None, subprotocols: list[str], opti
 
 
 def _handshake(conn: Conn, offer: _Offer, url: Url, deadline: float, bound: str, limits: Limits) -> Socket | str:
-    """The socket, or why there is none; ``bound`` says what set the deadline."""
+    """Returns the socket or the error. ``bound`` says in words what set the deadline,
+    which is in seconds of ``monotonic()``.
+    """
     stream = conn._stream
     stream.write(offer.request)
     responses = ResponseReader(limits, upgrade=True)
@@ -196,7 +216,7 @@ def _handshake(conn: Conn, offer: _Offer, url: Url, deadline: float, bound: str,
 
 
 class _Refusal(Incoming):
-    """The body of an answer that refused the handshake."""
+    """Reads the body of an answer that refused the handshake."""
 
     _whose = "refusal"
 
@@ -211,7 +231,9 @@ class _Refusal(Incoming):
 
 
 def _body(stream: Stream, response: ResponseHead, deadline: float, limits: Limits) -> bytes:
-    """The start of a refusal's body, as far as it comes soon."""
+    """Returns the first ``BODY`` bytes of a refusal's body, or what of them arrives
+    within ``BODY_WAIT``.
+    """
     try:
         length = response_body_length(response, "GET")
     except ProtocolError:

@@ -1,7 +1,8 @@
-"""Keepalive of one WebSocket: pings (RFC 6455, section 5.5.2), and a peer that doesn't answer is given up.
+"""Keepalive of one WebSocket: sends pings (RFC 6455, section 5.5.2), and gives up a
+peer that doesn't answer.
 
-One timer for each socket. At a ping it is set to whatever comes first, the next ping or the time when the pong is due; then
-it looks whether anything has been heard.
+Each socket has one timer. After a ping it runs until the next ping or until the pong is
+due, whichever is first, and then checks whether the peer has sent anything.
 """
 
 from __future__ import annotations
@@ -33,18 +34,20 @@ class Keepalive:
         self._stream = stream
         self._limits = limits
         self._token = b""
-        """What our pings begin with, drawn at the first: the application's own must not look like them."""
+        """The first 4 bytes of our pings, random, so that the application's pings
+        differ from them. Drawn for the first ping."""
         self._count = 0
         self._pinged = 0.0
-        """When the last ping went out; 0 before the first."""
+        """When the last ping was sent; 0 before the first."""
         self._lagged = 0.0
+        """The loop's ``lagged`` at that time."""
         self.latency: float | None = None
         self._timer: Timer | None = None
         self._watched = True
         watchdog.watch()
 
     def start(self, session: Session) -> None:
-        """Sets the timer of the first ping."""
+        """Sets the timer for the first ping."""
         if self._limits.ping_interval:
             self._arm(session, monotonic() + self._limits.ping_interval / 1000)
 
@@ -52,7 +55,7 @@ class Keepalive:
         self._timer = _loop.timers.add(when, self.tick, session, internal=True)
 
     def stop(self) -> None:
-        """The connection has ended."""
+        """Stops, because the connection has ended."""
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
             self._timer = None
@@ -61,22 +64,24 @@ class Keepalive:
             watchdog.unwatch()
 
     def closing(self, session: Session, due: float) -> None:
-        """A close frame was sent: no more pings; at ``due`` the session is told that the time is over."""
+        """Sends no more pings, because our close frame was sent. At ``due``, in seconds
+        of ``monotonic()``, calls ``session.closing_over``.
+        """
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
         self._arm(session, due)
 
     def is_ours(self, pong: bytes) -> bool:
-        """Whether ``pong`` answers one of our pings."""
+        """Returns whether ``pong`` answers one of our pings."""
         return len(pong) == 8 and self._count > 0 and pong[:4] == self._token
 
     def answered(self, pong: bytes) -> None:
-        """A pong of ours has arrived."""
+        """Measures the latency, if ``pong`` answers our last ping."""
         if int.from_bytes(pong[4:], "big") == self._count:
             self.latency = (monotonic() - self._pinged) * 1000
 
     def tick(self, session: Session) -> None:
-        """The timer: sends a ping, or looks for its answer."""
+        """The timer's callback: sends a ping, or checks for its answer."""
         self._timer = None
         stream = self._stream
         if session.state is not OPEN:
@@ -86,24 +91,27 @@ class Keepalive:
         now = monotonic()
         interval = limits.ping_interval / 1000
         if stream.werr is not None and stream.err is None:
-            stream.fail(stream.werr)  # reading pauses, else the reset would have been seen; what had arrived can still be read
-        if stream.err is not None:  # the connection is broken, or the peer has ended
+            # Reading is paused, so the reset was not seen. What had arrived can still
+            # be read.
+            stream.fail(stream.werr)
+        if stream.err is not None:  # the connection is broken, or the peer has ended it
             if session.has_more():
-                self._arm(session, now + interval)  # a reader has something to read before that
+                self._arm(session, now + interval)  # a reader gets that first
             else:
                 session.gone(stream.err)
             return
         if stream.blocked:
-            # The last ping may stand in that output, and the limit 'write_timeout' watches over it.
+            # The last ping may be in that output. The limit ``write_timeout`` applies.
             stream.peer_alive = True
             self._arm(session, now + interval)
             return
         if self._pinged:
-            # Unread data holds the peer back, and its pong with it.
+            # While reading is paused, the pong may be behind unread data.
             if not stream.peer_alive and not stream.paused:
                 due = self._pinged + limits.pong_timeout / 1000 + _loop.lagged - self._lagged
                 if now < due:
-                    # Not only at ``due``: if something is heard before, the next ping goes out.
+                    # Not only at ``due``: if the peer has sent something by then, the
+                    # next ping goes out.
                     self._arm(session, min(due, now + interval))
                 else:
                     session.no_pong()

@@ -1,4 +1,6 @@
-"""Messages larger than memory: read and written piece by piece. Of neither more than a piece is held."""
+"""Messages larger than memory: they are read and written piece by piece, and no more
+than a piece is held.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +22,30 @@ if TYPE_CHECKING:
 
 
 class Pieces:
-    """What ``sock.pieces()`` returns: an iterator over the pieces of one message, ``str`` for text and ``bytes`` for binary.
+    """An iterator over the pieces of one message, from ``sock.pieces()``: ``str`` for
+    text, ``bytes`` for binary.
 
-    ``typ`` is the message's type, ``"text"`` or ``"binary"``, from the first piece on (``"close"`` when a close frame came in
-    its place). The iteration ends with the message, or early: then ``err`` says why. After a time-out it may go on.
+    It ends with the message, or early after an error. ``err`` is then the error, else
+    None. After ``errno.TIMEDOUT`` the same iterator can go on. ``typ`` is ``"text"`` or
+    ``"binary"`` from the first piece on, and None before; it is ``"close"`` if a close
+    frame came in place of the message.
     """
 
     __slots__ = ("_done", "_limit", "_session", "_sock", "_timeout", "_token", "err", "typ")
 
     def __init__(self, sock: Socket, session: Session, timeout: float | None, limit: float) -> None:
         self._sock = sock
-        """Held, else it might be closed as forgotten."""
+        """Held, because a socket that nothing holds is closed."""
         self._session = session
         self._timeout = timeout
         self._limit = limit
         self._done = False
         self._token: object | None = None
-        """In ``session.pieces`` while this reads a message."""
+        """It is ``session.pieces`` while this reads a message."""
         self.typ: Literal["text", "binary", "close"] | None = None
+        """The message's type from its first piece on; ``"close"`` for a close frame."""
         self.err: str | None = None
+        """Why the iteration ended before the message did; None if it did not."""
 
     def __iter__(self) -> Pieces:
         return self
@@ -57,7 +64,9 @@ class Pieces:
         self._done = done
 
     def _next(self) -> Any:
-        """The next piece; empty at the message's end, None on failure."""
+        """Returns the next piece, an empty one at the message's end, or None after an
+        error.
+        """
         session = self._session
         if self._token is not None and session.pieces is not self._token:
             return self._fail("the rest of the message was dropped, since another was asked for")
@@ -78,7 +87,7 @@ class Pieces:
                 session.pieces = self._token = None
 
     def _wait(self, deadline: float | None) -> Any:
-        """Waits until there is a piece."""
+        """Waits for the next piece, and returns what ``_next`` returns."""
         session = self._session
         stream = session.stream
         while True:
@@ -98,8 +107,9 @@ class Pieces:
                 return self._fail(session.read_failed(err, "sock.pieces"), session.err is not None)
 
     def _arrived(self) -> Any:
-        """A piece that is there, the message's end, None on failure, or how many bytes the
-        buffer must hold before it is worth asking again."""
+        """Returns what ``_next`` returns, if it has arrived; else the number of bytes
+        that the buffer must hold before the next try.
+        """
         session = self._session
         messages = session.messages
         whole = self._whole()
@@ -110,7 +120,7 @@ class Pieces:
             messages.read_pieces(self._limit)
             if messages.held and messages.mode == PIECES and (begun := messages.take_piece()):
                 self.typ = "text" if messages.opcode == TEXT else "binary"
-                return begun  # it was taken while nobody read
+                return begun  # was taken while nobody read
         if session.err is not None:
             if session.taken:
                 session.taken.pop()
@@ -118,12 +128,13 @@ class Pieces:
             return self._fail(session.over())
         if not session.stream.buf and messages.payload is None:
             return 1
-        messages.read_pieces(self._limit)  # each time: a message that is dropped may come before
+        # Each time, because a message that is dropped may come before ours.
+        messages.read_pieces(self._limit)
         got = messages.next(session.stream.buf)
         return got if isinstance(got, int) else self._piece_of(*got)
 
     def _piece_of(self, opcode: int, data: Any) -> Any:
-        """Something was taken off the buffer: what ``_arrived`` returns for it."""
+        """Handles what was taken off the buffer. Returns like ``_arrived``."""
         session = self._session
         messages = session.messages
         if opcode in (TEXT_END, BINARY_END):
@@ -140,7 +151,7 @@ class Pieces:
             return self._fail(session.err)
         session.controls = 0
         if messages.mode == DROP or not messages.opcode:
-            return 0  # some of a message that is dropped
+            return 0  # part of a message that is dropped
         self.typ = "text" if messages.opcode == TEXT else "binary"
         piece = messages.take_piece()
         if not piece:
@@ -149,8 +160,9 @@ class Pieces:
         return piece
 
     def _whole(self) -> str | bytes | None:
-        """The next message, if it was taken already; control frames before it are not
-        shown. None when there is none, or a close frame is next."""
+        """Returns the next message if it was taken already, and drops the pings and
+        pongs before it. Returns None if no message was taken, or a close frame is next.
+        """
         taken = self._session.taken
         while taken and taken[-1][1] != "close":
             data, typ = taken.pop()
@@ -164,18 +176,19 @@ class Pieces:
 
 
 class MessageWriter:
-    """What ``sock.message()`` returns: a context manager that writes one message piece by piece.
+    """From ``sock.message()``: a context manager that writes one message in pieces.
 
-    Pieces are gathered to fragments of 64 KiB. Other tasks' messages wait meanwhile. The end of the block ends the message,
-    and ``err`` says whether that failed. A message that will never be whole, since its block raised, can't be told to
-    the peer but by closing: with 1011.
+    Pieces are collected into fragments of 64 KiB. Messages of other tasks wait until
+    this one ends. The end of the block ends the message; ``err`` is then the error if
+    it could not be sent, else None. If the block raises, the message stays incomplete,
+    so the connection is closed with 1011.
     """
 
     __slots__ = ("_begun", "_compress", "_decoder", "_gathered", "_opcode", "_session", "_sock", "_state", "err")
 
     def __init__(self, sock: Socket, session: Session, opcode: int, compress: bool) -> None:
         self._sock = sock
-        """Held, else it might be closed as forgotten."""
+        """Held, because a socket that nothing holds is closed."""
         self._session = session
         self._opcode = opcode
         self._compress = compress
@@ -184,7 +197,9 @@ class MessageWriter:
         self._begun = False
         """Whether the first fragment has been sent."""
         self._state = "not entered"
+        """``"not entered"``, ``"open"`` in the ``with`` block, then ``"over"``."""
         self.err: str | None = None
+        """Why the message could not be sent; None if there was no error."""
 
     def __enter__(self) -> MessageWriter:
         if self._state != "not entered":
@@ -194,11 +209,20 @@ class MessageWriter:
         return self
 
     def write(self, piece: Data) -> Result:
-        """Adds a piece. Blocks like ``sock.write``; ``(False, err)`` when the connection is closed or broken.
+        """Adds a piece. Blocks like ``sock.write``. Returns ``(True, None)``, or
+        ``(False, err)`` if the connection is closed or broken.
 
-        A ``time.deadline`` that runs out in it does no harm: the piece still goes out, and the message may go on; a further
-        piece is refused while too much is unsent. Raises ValueError for text that isn't UTF-8 (a character may be cut between
-        two pieces), TypeError for what can't be sent.
+            with sock.message("text") as message:
+                message.write("hello, ")
+                message.write("world")
+            sock.read()                          # -> ("hello, world", "text")
+
+        If a ``time.deadline`` runs out, the call returns an error, but the piece is
+        still sent, and the message may go on. Within that deadline a further piece is
+        refused while more than the limit ``unsent`` is unsent.
+
+        Raises ValueError for text that isn't UTF-8 (two pieces may share a character),
+        and TypeError for data of any other type.
         """
         data = to_bytes(piece)
         if self._state == "not entered":
@@ -218,7 +242,14 @@ class MessageWriter:
         return result
 
     def flush(self) -> Result:
-        """Sends what was gathered, now, as a fragment."""
+        """Sends the pieces written so far at once, as a fragment. Returns like
+        ``write``.
+
+            with sock.message("text") as message:
+                message.write("hello, ")
+                message.flush()
+                message.write("world")
+        """
         if self._state == "not entered":
             raise RuntimeError("BUG: a message is written within its 'with' block")
         if self.err is not None or self._state != "open":

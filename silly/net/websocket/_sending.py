@@ -1,8 +1,9 @@
-"""The sending half of a WebSocket: messages, each whole and in order, whatever their size.
+"""The sending half of a WebSocket: messages of any size go out whole and in order.
 
-A message of less than 64 KiB is one frame, and needs none of this. A larger one goes out in
-several steps, between which control frames pass. Meanwhile other tasks' messages wait: one
-task has the turn to send, and hands it on to the task that has waited longest.
+An uncompressed message of less than 64 KiB is one frame, which ``Socket.write`` sends
+itself. A larger one goes out in several steps, with control frames between them.
+Meanwhile the messages of other tasks wait: one task has the turn to send, and hands it
+on to the task that has waited longest.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from ..._wire.ws import CONTINUATION, FIN, RSV1, frame, frame_head, masked_frame
 from .._stream import Stream
 
 TOGETHER = 4
-"""Frames of a large message that are sent by one call: control frames wait for no more."""
+"""Frames of a large message that are sent by one call. A control frame waits for at
+most so many."""
 
 OPEN, CLOSING, CLOSED = "open", "closing", "closed"
-"""The states of a WebSocket. OPEN: frames may be sent. CLOSING: our close frame was sent, and
-no other frame is after it. CLOSED: ``close`` was called, or the connection has ended; nothing
-can be read any more either. ``close`` may still wait for the rest of the handshake."""
+"""The states of a WebSocket. OPEN: frames may be sent. CLOSING: our close frame was
+sent, and no frame may follow it. CLOSED: ``close`` was called, or the connection has
+ended; nothing can be read any more either. ``close`` may still wait for the rest of the
+handshake."""
 
 CLOSED_HERE = "closed"
-"""The error of a socket that was closed in good order, by us or by the peer."""
+"""The error of a socket that we or the peer closed by a closing handshake."""
 
 _loop = scheduler.loop
 keys = MaskKeys()
@@ -55,35 +58,36 @@ class Sending:
     def __init__(self, stream: Stream, server: bool, limits: Limits) -> None:
         self.stream = stream
         self.server = server
-        """Whether we are the server: then our frames are not masked, and the peer's are."""
+        """Whether we are the server: then the peer masks its frames, else we do."""
         self.limits = limits
         self.state = OPEN
         self.cause: str | None = None
         """Why the connection ended, in words."""
         self.err: str | None = None
-        """What a reader gets once it has read what was taken."""
+        """The error that a reader gets after what was taken."""
         self.given_up: str | None = None
-        """What everybody gets once the connection was given up, a reader after what had
-        arrived."""
+        """The error that every task gets after the connection was given up; a reader
+        first gets what had arrived."""
         self.deflater: Deflater | None = None
         self.threshold = 0
-        """Bytes of a message from which on it is compressed."""
+        """A message of at least so many bytes is compressed."""
         self.writing: scheduler.Task | None = None
-        """The task that has the turn: it sends a message in several steps, or was woken to
-        do so. The turn is handed over, so one busy writer can't keep it."""
+        """The task that has the turn: it sends a message in several steps, or was woken
+        to do so. The turn is handed over, so one busy writer can't keep it."""
         self.turns: Waiters[bool] | None = None
-        """Those who wait for it: woken with True they have it, with False the connection
-        has failed. None until there was one."""
+        """The tasks that wait for the turn. Woken with True a task has it; with False
+        the connection has failed. None until a task waits."""
 
-    # ---- what everybody is told ---------------------------------------------------------
+    # ---- errors ----------------------------------------------------------------------
 
     def told(self) -> str:
-        """The error once the socket is closed, or was given up."""
+        """Returns the error of a socket that is closed or was given up."""
         return self.err or self.given_up or CLOSED_HERE
 
     def lost(self, err: str) -> str:
-        """The stream below has failed with ``err``: the error for every task that was
-        blocked on it."""
+        """Returns the error for every task that is blocked on the socket, after the
+        stream below has failed with ``err``.
+        """
         if self.err is not None or self.given_up is not None:
             return self.told()
         if err == errno.CLOSED:
@@ -94,25 +98,27 @@ class Sending:
         return f"the connection with {self.stream.remoteaddr} ended without a closing handshake: {self.cause}"
 
     def write_failed(self, err: str, what: str) -> str:
-        """The stream refused a write by ``what`` with ``err``: the error for the writer."""
+        """Returns the error for the writer, after the stream refused a write with
+        ``err``. ``what`` names the call.
+        """
         if err == errno.TIMEDOUT and self.stream.werr is None:
             return scheduler.ran_out(what)
         return self.lost(err)
 
-    # ---- frames -------------------------------------------------------------------------
+    # ---- frames ----------------------------------------------------------------------
 
     def frame(self, first: int, payload: bytes) -> bytes:
-        """A frame; ``first`` is its first byte."""
+        """Returns a frame. ``first`` is its first byte."""
         return frame(first, payload) if self.server else masked_frame(first, payload, keys.next())
 
     def _parts(self, first: int, payload: bytes | memoryview) -> list[bytes | memoryview]:
-        """A frame, in parts to send: a server's payload is not copied."""
+        """Returns a frame in parts. A server's payload is not copied."""
         if self.server:
             return [frame_head(first, len(payload)), payload]
         return [masked_frame(first, payload, keys.next())]
 
     def _frames(self, first: int, payload: bytes) -> Iterator[list[bytes | memoryview]]:
-        """A message in frames of at most 64 KiB, ``TOGETHER`` of them at a time."""
+        """Yields a message in frames of at most 64 KiB, ``TOGETHER`` at a time."""
         view = memoryview(payload)
         size = len(payload)
         at = 0
@@ -128,9 +134,12 @@ class Sending:
             yield parts
 
     def _send_frames(self, frames: Iterator[list[bytes | memoryview]], what: str, begun: bool = False) -> str | None:
-        """Sends the frames of a message; ``begun``: some were sent before. The error, or
-        None. When this is broken off in the middle the rest still goes out: half a message
-        would end the connection for all who use it."""
+        """Sends the frames of a message, and returns None or the error. ``begun``:
+        earlier frames of it were sent.
+
+        If a deadline or an exception ends the call in the middle, the rest is queued:
+        after half a message nothing else could be sent.
+        """
         stream = self.stream
         try:
             for parts in frames:
@@ -155,11 +164,12 @@ class Sending:
             if self.state is OPEN:
                 self.stream.write_nowait(b"".join(parts))
 
-    # ---- messages -----------------------------------------------------------------------
+    # ---- messages --------------------------------------------------------------------
 
     def send_message(self, opcode: int, payload: bytes, compress: bool | None) -> str | None:
-        """Sends a message that is large or compressed, or that must wait for one that is
-        being sent; the error, or None. ``compress`` as in ``Socket.write``."""
+        """Sends a message that is large or compressed, or that must wait for another
+        one. Returns None or the error. ``compress`` as in ``Socket.write``.
+        """
         err = self.begin_message("sock.write")
         if err is not None:
             return err
@@ -178,7 +188,9 @@ class Sending:
             self.end_turn()
 
     def send_fragment(self, opcode: int, payload: bytes, begin: bool, final: bool, compress: bool) -> str | None:
-        """Sends a fragment of the message that this task has begun; the error, or None."""
+        """Sends a fragment of the message that this task has begun. Returns None or the
+        error.
+        """
         if self.state is not OPEN:
             return self.told()
         if compress:
@@ -186,11 +198,14 @@ class Sending:
             payload = self.deflater.piece(payload, final)
         first = (opcode | (RSV1 if compress else 0)) if begin else CONTINUATION
         frames = iter([self._parts(first | (FIN if final else 0), payload)])
-        return self._send_frames(frames, "message.write", True)  # what was taken goes out, whatever a deadline says
+        # ``begun`` True: a fragment that was accepted goes out, even after a deadline.
+        return self._send_frames(frames, "message.write", True)
 
     def refused(self, what: str) -> str | None:
-        """The error when a deadline is over and output would have to wait. It is asked
-        before a compressor sees what is not sent."""
+        """Returns the error if a deadline is over and output would have to wait, or
+        None. Callers ask before they compress, because a compressor must not see data
+        that isn't sent.
+        """
         if self.stream.unsent > self.limits.unsent and scheduler.expired():
             return scheduler.ran_out(what)
         return None
@@ -200,11 +215,12 @@ class Sending:
         """Whether messages can still be sent."""
         return self.state is OPEN and self.stream.werr is None
 
-    # ---- turns --------------------------------------------------------------------------
+    # ---- turns -----------------------------------------------------------------------
 
     def begin_message(self, what: str) -> str | None:
-        """Waits until no other task is in the middle of a message; then this one has the
-        turn. The error, or None."""
+        """Waits until no other task is in the middle of a message, and takes the turn.
+        Returns None or the error. ``what`` names the call.
+        """
         if self.writing is not None and self.stream.werr is None:
             err = self._wait_turn(what)
             if err is not None:
@@ -233,24 +249,27 @@ class Sending:
         return None
 
     def _give_back(self, turn: bool) -> None:
-        """The task that was woken is interrupted before it runs."""
+        """Hands the turn on, because the task that was woken with it is interrupted
+        before it runs.
+        """
         if turn:
             self.end_turn()
 
     def end_turn(self) -> None:
-        """This task's message has ended: the next one's turn."""
+        """Ends this task's turn, and wakes the next task."""
         self.writing = None
         self.next_turn()
 
     def next_turn(self) -> None:
-        """Hands the turn to the task that has waited longest, if nobody has it."""
+        """Hands the turn to the task that has waited longest, if no task has it."""
         if self.writing is None and self.turns is not None:
             task = self.turns.first
             if self.turns.wake_one(True):
                 self.writing = task
 
     def end_turns(self) -> None:
-        """The connection has failed. Every task that waits for the turn wakes: the one whose
-        turn it is may be idle."""
+        """Wakes every task that waits for the turn, because the connection has failed:
+        the task whose turn it is may be idle.
+        """
         if self.turns is not None:
             self.turns.wake_all(False)

@@ -1,13 +1,15 @@
-"""One WebSocket, once the handshake is done: its state, its control frames, its end.
+"""One WebSocket after the handshake: its state, its control frames, its end.
 
-A ``Session`` is the inner half, which the stream holds as its owner and the HTTP server as
-what took the connection over. The public ``Socket`` holds the session, and its finalizer
-closes it; the session holds no ``Socket``, so a forgotten one is closed.
+A ``Session`` is the inner half. The stream holds it as its owner, and the HTTP server
+as what took the connection over. The public ``Socket`` holds the session, and its
+finalizer closes it; the session holds no ``Socket``, so a socket that nothing else
+holds is closed.
 
-``state`` is OPEN, CLOSING or CLOSED. It becomes CLOSING with our close frame, whether we
-begin or answer the peer's; that one is ``messages.close``. It becomes CLOSED with ``close``,
-or with the end of the connection. ``err`` is apart from it: with the close frame, or a fault,
-a reader is told only after what came before.
+``state`` is OPEN, CLOSING or CLOSED. It becomes CLOSING when we send a close frame,
+which either begins the handshake or answers the peer's close frame
+(``messages.close``). It becomes CLOSED with ``close``, or with the end of the
+connection. ``err`` is separate: a reader gets the error of a close frame or of a fault
+only after what came before it.
 """
 
 from __future__ import annotations
@@ -48,17 +50,18 @@ from ._sending import CLOSED, CLOSED_HERE, CLOSING, OPEN, Sending
 from ._unread import Unread
 
 SHOWN_PINGS = 16
-"""Pings shown to the application whose pong by hand is taken as done."""
+"""A pong that the application writes is not sent, if it answers one of so many pings
+that were shown last: the library has answered them."""
 
 _GOODBYE = close_payload(GOING_AWAY)
 _SERVER_GOODBYE = frame(FIN | CLOSE, _GOODBYE)
 _NONE_TAKEN: list[Taken] = []
-"""While nothing has been taken; one for all. Never changed."""
+"""The empty ``taken`` of every session; never mutated."""
 _loop = scheduler.loop
 
 
 class Session(Sending):
-    """See the module's header. ``Sending`` has what concerns messages that go out."""
+    """See the module's header. The base class sends messages."""
 
     __slots__ = (
         "burst",
@@ -97,30 +100,32 @@ class Session(Sending):
         self.closereason = ""
         self.partial: str | bytes = b""
         self.taken = _NONE_TAKEN
-        """What was taken off the buffer and is still to be read, the next one last: together
-        with a message that was read, or while nobody read."""
+        """What was taken off the buffer and is still to be read, the next one last. It
+        was taken together with a message that was read, or while nobody read."""
         self.queued = False
-        """Whether that may be more than a batch, so that reading it must let others run."""
+        """Whether ``taken`` may hold more than a batch: then reads of it let other
+        tasks run."""
         self.fault: ProtocolError | None = None
-        """What the peer did wrong behind messages that are still to be read: it is told
-        when they have been."""
+        """A fault of the peer behind messages that are still to be read; it is reported
+        after them."""
         self.burst = 0
-        """Reads in a row that didn't wait."""
+        """The number of reads in a row that didn't wait."""
         self.pieces: object | None = None
-        """The token of the ``Pieces`` that reads the open message. Not that itself: it holds
-        the socket."""
+        """The token of the ``Pieces`` that reads the open message. Not the ``Pieces``,
+        because that holds the socket."""
         self.close_due: float | None = None
-        """When the peer's answer to our close frame is due."""
+        """When the peer's answer to our close frame is due; None before that frame."""
         self.closers: Waiters[None] | None = None
-        """Tasks in ``close`` behind another one that closes; None until there was one."""
+        """The tasks whose ``close`` waits for the end of another task's ``close``; None
+        until there is one."""
         self.pings: deque[bytes] | None = None
-        """Pings whose pong by hand is taken as done."""
+        """The pings shown last, at most ``SHOWN_PINGS``; None before the first."""
         self.held_pong: bytes | None = None
-        """The newest pong that waits, since the kernel refuses output."""
+        """The payload of a pong that waits because the kernel refuses output."""
         self.controls = 0
-        """Control frames since somebody read a message, or the peer took output."""
+        """The number of control frames since a message was read or output drained."""
         self.unread: Unread | None = None
-        """Takes what nobody reads; None until there was something."""
+        """Takes what nobody reads; None until there is something."""
         stream.goodbye = _SERVER_GOODBYE if server else self.frame(FIN | CLOSE, _GOODBYE)
         stream.owner = self
         self.keepalive = Keepalive(stream, limits)
@@ -129,27 +134,31 @@ class Session(Sending):
     def __repr__(self) -> str:
         return f"<websocket with {self.stream.remoteaddr}, {self.err or 'open'}>"
 
-    # ---- what a reader is told ----------------------------------------------------------
+    # ---- errors of a reader ----------------------------------------------------------
 
     def over(self) -> str:
-        """Everything has been read, and ``err`` is set: what the reader is told."""
+        """Returns the reader's error, after everything was read and ``err`` is set."""
         if self.fault is not None:
             return self.broke(self.fault)
         return self.told()
 
     def has_more(self) -> bool:
-        """Whether a reader has something to read before it is told of the end."""
+        """Returns whether a reader gets anything before the error of the end."""
         if self.taken or self.fault is not None:
             return True
         return self.err is None and bool(self.stream.buf or self.messages.held)
 
     def sooner(self, deadline: float | None) -> float | None:
-        """The deadline of a read once a close frame was sent: the peer's answer is due."""
+        """Returns the deadline of a read after our close frame: ``deadline``, or the
+        time when the peer's answer is due.
+        """
         due = self.close_due
         return deadline if due is None else due if deadline is None else min(due, deadline)
 
     def read_failed(self, err: str, what: str) -> str:
-        """The stream has nothing more to read by ``what``: what the reader is told."""
+        """Returns the reader's error, after the stream failed with ``err``. ``what``
+        names the call.
+        """
         if self.err is not None:
             return self.err  # another task closed the socket meanwhile
         if err == errno.TIMEDOUT and self.close_due is not None and monotonic() >= self.close_due:
@@ -161,15 +170,17 @@ class Session(Sending):
         return self.gone(err)
 
     def gone(self, err: str) -> str:
-        """The stream below has failed with ``err``, and all that came before is read: what
-        the reader is told."""
+        """Ends the connection, because the stream has failed with ``err`` and
+        everything before was read. Returns the reader's error.
+        """
         self.err = self.lost(err)
         self.end(ABNORMAL, "")
         return self.err
 
     def broke(self, exc: ProtocolError) -> str:
-        """The peer broke the protocol: tells it why, and ends the connection (section
-        7.1.7). What the reader is told."""
+        """Sends the peer its fault in a close frame, and ends the connection (section
+        7.1.7). Returns the reader's error.
+        """
         self.partial = self.messages.partial(self.stream.buf)
         self.cause = exc.text
         self.fault = None
@@ -180,22 +191,24 @@ class Session(Sending):
         return self.err
 
     def blame(self, exc: ProtocolError) -> str:
-        """What a reader is told of that fault."""
+        """Returns the reader's error for a fault of the peer."""
         return f"the peer {self.stream.remoteaddr} broke the protocol: {exc.text}"
 
     def leave(self) -> None:
-        """The rest of the message that is being read in pieces, if there is one, is dropped."""
+        """Drops the rest of the message that is read in pieces, if there is one."""
         if self.pieces is not None:
             self.pieces = None
             self.messages.read_whole()
 
-    # ---- control frames -----------------------------------------------------------------
+    # ---- control frames --------------------------------------------------------------
 
     def control(self, opcode: int, data: bytes, queued: int = 0) -> tuple[Any, FrameType] | tuple[None, Any] | None:
-        """Anything but a message was taken off the buffer: what ``read`` returns for it, or
-        None when it isn't shown. ``queued``: so many others are to be read before."""
+        """Handles what was taken off the buffer and is no whole message. Returns what
+        ``read`` returns for it, or None if it isn't shown. ``queued`` items are to be
+        read before it.
+        """
         if opcode in (CONTINUATION, TEXT_END, BINARY_END):
-            self.leave()  # a message that was read in pieces, and is no more
+            self.leave()  # of a message that was read in pieces, until ``read`` was called
             return None
         if opcode == CLOSE:
             self._peer_closes(data)
@@ -217,8 +230,7 @@ class Session(Sending):
         return data, "ping"
 
     def _peer_closes(self, data: bytes) -> None:
-        """The peer's close frame: answers it. A reader has had, or still gets, everything
-        before it."""
+        """Answers the peer's close frame. A reader still gets everything before it."""
         assert self.messages.close is not None
         self.closecode, self.closereason = self.messages.close
         reason = f" {self.closereason!r}" if self.closereason else ""
@@ -228,8 +240,9 @@ class Session(Sending):
         self.send_close(data[:2])
 
     def _count_control(self) -> ProtocolError | None:
-        """Counts a ping or pong. An error when there are too many for a peer that takes
-        nothing: each may need an answer."""
+        """Counts a ping or pong. Returns an error if a peer that takes no output sends
+        too many, since each may need an answer.
+        """
         self.controls += 1
         if not self.stream.blocked:
             self.controls = 0
@@ -242,8 +255,9 @@ class Session(Sending):
         return ProtocolError(text, POLICY)
 
     def _answer(self, ping: bytes) -> None:
-        """Sends the pong. While the kernel refuses output only the newest is kept (section
-        5.5.3)."""
+        """Sends the pong. While the kernel refuses output, only the newest one is kept
+        (section 5.5.3).
+        """
         if self.state is not OPEN:
             return
         if self.stream.blocked:
@@ -252,16 +266,18 @@ class Session(Sending):
             self.stream.write_nowait(self.frame(FIN | PONG, ping))
 
     def send_control(self, opcode: int, payload: bytes) -> str | None:
-        """Sends a ping or pong of the application's; the error, or None."""
+        """Sends a ping or pong of the application. Returns None or the error."""
         if opcode == PONG and self.pings is not None and payload in self.pings:
-            # The library has answered that ping.
+            # The library has answered this ping.
             self.pings.remove(payload)
             return None
         err = self.stream.write(self.frame(FIN | opcode, payload))
         return None if err is None else self.write_failed(err, "sock.write")
 
     def send_close(self, payload: bytes) -> str | None:
-        """Sends our close frame, once; no other frame goes out after it. The error, or None."""
+        """Sends our close frame, if it was not sent before. No frame follows it.
+        Returns None or the error.
+        """
         if self.state is not OPEN:
             return None
         self.state = CLOSING
@@ -270,10 +286,10 @@ class Session(Sending):
         self.keepalive.closing(self, self.close_due)
         return self.stream.write_nowait(self.frame(FIN | CLOSE, payload))
 
-    # ---- for the stream (Owner) ---------------------------------------------------------
+    # ---- for the stream (Owner) ------------------------------------------------------
 
     def data_unread(self) -> None:
-        """There may be data that nobody waits for."""
+        """Sets the timer that takes data, if there is any that no task waits for."""
         unread = self.unread
         if unread is None:
             if not self.stream.buf:
@@ -283,17 +299,17 @@ class Session(Sending):
             unread.wait(self)
 
     def drained(self) -> None:
-        """The peer has taken most of what was unsent."""
+        """Sends the pong that waited: the peer has taken most of the output."""
         self.controls = 0
         held, self.held_pong = self.held_pong, None
         if held is not None and self.state is OPEN:
             self.stream.write_nowait(self.frame(FIN | PONG, held))
 
     def broken(self) -> None:
-        """The stream has failed, or is closed."""
+        """Wakes the writers of a stream that has failed; cleans up if it is closed."""
         self.end_turns()
         if self.stream.closed:
-            # By ``sock.conn`` maybe: what was taken is dropped as what is in the buffer.
+            # Maybe by ``sock.conn.close``. What was taken is dropped, like the buffer.
             self.stream.owner = None
             self.taken = _NONE_TAKEN
             if self.fault is not None:
@@ -303,12 +319,12 @@ class Session(Sending):
                 self.unread.stop()
 
     def said_goodbye(self) -> None:
-        """The process is ending, and our close frame was sent."""
+        """Notes that the ending process has sent our close frame."""
         if self.state is OPEN:
             self.state = CLOSING
 
     def take_unread(self) -> None:
-        """Takes what still nobody reads off the buffer, and acts upon its control frames."""
+        """Takes what no task reads off the buffer, and handles its control frames."""
         stream = self.stream
         if stream._reader is not None or stream.closed or self.err is not None:
             return
@@ -318,10 +334,10 @@ class Session(Sending):
         self.unread.take(self)
         self.queued = len(self.taken) > BURST
 
-    # ---- giving up ----------------------------------------------------------------------
+    # ---- giving up -------------------------------------------------------------------
 
     def no_pong(self) -> None:
-        """The peer doesn't answer our pings."""
+        """Gives the connection up, because the peer doesn't answer our pings."""
         limit = self.limits.pong_timeout
         text = f"no pong for {limit / 1000:g} s (the limit 'pong_timeout')"
         logger.info(f"websocket: {self.stream.remoteaddr}: {text}: close {INTERNAL}")
@@ -330,11 +346,12 @@ class Session(Sending):
         self._give_up(text, f"the connection with {self.stream.remoteaddr} was given up: {text}")
 
     def closing_over(self) -> None:
-        """The time is over for the peer's part of the closing handshake, or for ours to end
-        the connection after it."""
+        """Ends the connection ``close_timeout`` after our close frame, if no ``close``
+        waits for the rest of the handshake.
+        """
         self.take_unread()
         if self.state is CLOSED:
-            return  # ``close`` waits itself
+            return  # ``close`` has a deadline of its own
         limit = self.limits.close_timeout
         if self.stream.err is not None and self.messages.close is None:
             if self.has_more():
@@ -343,7 +360,7 @@ class Session(Sending):
             else:
                 self.gone(self.stream.err)
         elif self.err is not None and not self.has_more():
-            self.end(ABNORMAL, "")  # a reader has had everything
+            self.end(ABNORMAL, "")  # a reader has got everything
         elif self.messages.close is not None:
             self._give_up(self.cause, CLOSED_HERE)
         else:
@@ -351,8 +368,9 @@ class Session(Sending):
             self._give_up(text, text)
 
     def _give_up(self, cause: str | None, err: str) -> None:
-        """Ends the connection below. A reader still gets what had arrived, then ``err``, as
-        everybody else does at once."""
+        """Ends the connection below. A reader first gets what had arrived; then it gets
+        ``err``, as all other tasks do at once.
+        """
         if self.closecode is None:
             self.closecode = ABNORMAL
         self.cause = cause
@@ -361,11 +379,12 @@ class Session(Sending):
         self.stream.flush()
         self.stream.fail(errno.TIMEDOUT)
 
-    # ---- closing ------------------------------------------------------------------------
+    # ---- closing ---------------------------------------------------------------------
 
     def close(self, code: int = NORMAL, payload: bytes | None = None) -> Result:
-        """Does the closing handshake with a close frame of that ``payload``, by default of
-        ``code`` alone, and ends the connection. See ``Socket.close``."""
+        """Does the closing handshake, and ends the connection. The close frame has
+        ``payload``, by default only ``code``. See ``Socket.close``.
+        """
         if self.state is CLOSED:
             self._wait_closed()
             return failure(CLOSED_HERE)
@@ -386,7 +405,7 @@ class Session(Sending):
         return OK
 
     def _wait_closed(self) -> None:
-        """Waits for the end of the closing handshake that another task has under way."""
+        """Waits for the end of another task's closing handshake."""
         while not self.stream.closed:
             if self.closers is None:
                 self.closers = Waiters()
@@ -396,8 +415,9 @@ class Session(Sending):
                 return
 
     def end(self, code: int, reason: str, await_end: bool = False) -> None:
-        """Ends the connection below, and says with what if the peer did not. ``await_end``
-        as in ``Stream.close``."""
+        """Ends the connection below. ``code`` and ``reason`` become ``closecode`` and
+        ``closereason`` if the peer gave none. ``await_end`` as in ``Stream.close``.
+        """
         self.state = CLOSED
         if self.closecode is None:
             self.closecode, self.closereason = code, reason
@@ -407,7 +427,9 @@ class Session(Sending):
             self.closers.wake_all()
 
     def end_message(self, whole: bool) -> None:
-        """The message that this task has begun piece by piece has ended, or never will."""
+        """Ends this task's turn after a message piece by piece; closes with 1011 if the
+        message isn't ``whole``.
+        """
         self.writing = None
         if not whole:
             self.cause = self.cause or "a message was left incomplete by an exception"
@@ -415,18 +437,18 @@ class Session(Sending):
         self.next_turn()
 
     def forget(self) -> None:
-        """Nobody holds the socket any more: says goodbye, and ends the connection."""
+        """Sends goodbye and ends the connection: nothing holds the socket any more."""
         if self.state is not CLOSED:
             forgotten(self.stream)
 
-    # ---- for the HTTP server (Hijacker) -------------------------------------------------
+    # ---- for the HTTP server (Hijacker) ----------------------------------------------
 
     def handler_ended(self, failed: bool) -> None:
-        """The handler that upgraded has returned or raised: closes what it left open."""
+        """Closes what the handler left open when it returned or raised."""
         self.close(INTERNAL if failed else NORMAL)
 
     def server_drains(self) -> None:
-        """Tells the peer, in a task of its own, since closing blocks."""
+        """Closes with 1001, in a task of its own because closing blocks."""
         scheduler.fork(self._go_away, None, Session._go_away.__code__, 0)
 
     def _go_away(self) -> None:

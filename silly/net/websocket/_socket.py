@@ -1,4 +1,6 @@
-"""The WebSocket that an application holds: reads, writes, and closes. Its state is in ``Session``."""
+"""The WebSocket that an application holds: it reads, writes and closes. Its state is in
+``Session``.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,11 @@ _main = scheduler.main
 
 
 class Socket:
-    """A WebSocket connection. A context manager that closes it; one that nobody holds any more
-    is closed too. ``websocket.upgrade`` and ``websocket.connect`` make it."""
+    """A WebSocket connection, from ``websocket.upgrade`` or ``websocket.connect``.
+
+    A ``with`` block closes it, with 1011 if the block raises. The garbage collector
+    closes it when nothing holds it any more.
+    """
 
     __slots__ = ("__weakref__", "_compression", "_conn", "_session", "_stream", "_subprotocol")
 
@@ -66,56 +71,75 @@ class Socket:
 
     @property
     def stream(self) -> ServerStream | Handshake:
-        """The HTTP request and response that it came from: ``path``, ``query``, ``header``."""
+        """The HTTP side of the handshake: ``path``, ``query``, ``header`` and so on.
+        The request of a server, a ``Handshake`` of a client.
+        """
         return self._stream
 
     @property
     def subprotocol(self) -> str | None:
-        """The subprotocol that was agreed on, or None."""
+        """The name of the subprotocol that was agreed on, or None."""
         return self._subprotocol
 
     @property
     def compression(self) -> Parameters | None:
-        """The parameters of compression that were agreed on (RFC 7692), or None."""
+        """The parameters of compression that were agreed on (RFC 7692, section 7.1), or
+        None without compression.
+        """
         return self._compression
 
     @property
     def closecode(self) -> int | None:
-        """The code of the peer's close frame (1005 when it had none), or of the one that we
-        sent for a fault of the peer; 1006 when the connection ended without. None while it
-        is open."""
+        """The code of the peer's close frame, 1005 if that has no code. If the peer
+        broke the protocol or sent no pong, the code that we sent. 1006 if the
+        connection ended without either. None while the connection is open.
+        """
         return self._session.closecode
 
     @property
     def closereason(self) -> str:
-        """The reason in that close frame; often empty."""
+        """The reason in the close frame that ``closecode`` comes from; often empty."""
         return self._session.closereason
 
     @property
     def cause(self) -> str | None:
-        """Why it ended, in words, as seen here: ``"no pong for 20 s"``. None while it is
-        open."""
+        """Why the connection ended, in words, such as ``"closed by the peer: 1000"`` or
+        ``"no pong for 20 s …"``. None while it is open.
+        """
         return self._session.cause
 
     @property
     def partial(self) -> str | bytes:
-        """After a read that failed: what had arrived of an unfinished message."""
+        """What had arrived of an unfinished message, after a read that failed."""
         return self._session.partial
 
     @property
     def latency(self) -> float | None:
-        """The round-trip time of the last keepalive ping in ms; None before the first pong."""
+        """The round-trip time of the last keepalive ping in ms. None before the first
+        pong.
+        """
         return self._session.keepalive.latency
 
-    # ---- reading ------------------------------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------
 
     def read(self, timeout: float | None = None) -> tuple[Any, FrameType] | tuple[None, Any]:
-        """The next message or control frame: ``(data, typ)``.
+        """Reads the next message or control frame. Waits at most ``timeout`` ms,
+        without one as long as it takes.
 
-        ``typ`` is ``"text"`` (data ``str``), ``"binary"``, ``"ping"``, ``"pong"`` or ``"close"`` (data ``bytes``). On failure
-        ``(None, err)``: the peer broke the protocol, the connection ended, or ``timeout`` ms passed (then nothing is lost,
-        and the next read goes on). After ``"close"`` it is ``(None, "closed")``. A second task that reads at the same time
-        gets RuntimeError.
+            sock.write("hello", "text")
+            data, typ = sock.read()              # -> ("hello", "text")
+            data, err = sock.read(50)
+            err == errno.TIMEDOUT                # -> True
+
+        Returns ``(data, typ)``: ``typ`` is ``"text"`` with ``str``, or ``"binary"``,
+        ``"ping"``, ``"pong"`` or ``"close"`` with ``bytes``. On failure returns
+        ``(None, err)``: ``errno.TIMEDOUT`` when ``timeout`` is over, ``"closed"`` after
+        a close frame or ``close``, or in words why the connection broke or which
+        ``time.deadline`` ran out. After a time-out nothing is lost, and the next read
+        goes on.
+
+        Raises ValueError for a negative time-out, and RuntimeError if another task is
+        reading.
         """
         session = self._session
         taken = session.taken
@@ -142,11 +166,13 @@ class Socket:
         while True:
             taken = session.taken
             if taken:
-                return taken.pop()  # it was taken while this task waited
+                return taken.pop()  # was taken while this task waited
             need = 1
             buf = stream.buf
             if buf or payload is not None:
-                rest: list[Taken] = []  # not one for all: an interrupt right after the call would leave others' messages there
+                # Not one list for all: an interrupt right after the call would leave
+                # messages in it.
+                rest: list[Taken] = []
                 message = take_messages(buf, rest, session.server, messages.fast_limit)
                 if message is not None:
                     if rest:
@@ -182,13 +208,14 @@ class Socket:
             if err is not None and not session.taken:
                 return None, session.read_failed(err, "sock.read")
             if session.err is not None and not session.taken:
-                return None, session.over()  # another task closed the socket after the data had come, and reads now itself
+                # Another task closed the socket after the data came, and now reads.
+                return None, session.over()
 
     def _read_queued(self, timeout: float | None) -> tuple[Any, FrameType] | tuple[None, Any]:
-        """``read`` when something has been taken: no waiting, but pauses."""
+        """``read`` when something was taken: it need not wait, but lets others run."""
         session = self._session
         if timeout is not None:
-            deadline_after(timeout)  # raises for a bad one
+            deadline_after(timeout)  # raises if it is invalid
         if session.queued:
             session.burst += 1
             if session.burst >= BURST:
@@ -203,17 +230,23 @@ class Socket:
         return shown
 
     def pieces(self, timeout: float | None = None, limit: int | None = None) -> Pieces:
-        """Reads the next message piece by piece, as it arrives, so that it may be larger than memory.
+        """Returns an iterator over the next message, which may be larger than memory.
+        It yields pieces as they arrive, ``str`` or ``bytes``.
 
-        ``timeout`` ms bounds the wait for each piece; ``limit`` is the most bytes that the message may have, decompressed
-        (the limits ``message`` and ``fragments`` don't count here). Pings and pongs on the way are not shown. What is left of
-        a message is dropped by the next ``read`` or ``pieces``.
-
-            pieces = sock.pieces()
+            sock.write(b"much data")
+            pieces = sock.pieces(timeout=1000, limit=2**40)
             for piece in pieces:
                 file.write(piece)
             if pieces.err is not None:
                 print("the message is incomplete:", pieces.err)
+
+        ``timeout`` ms bounds the wait for each piece. ``limit`` is the most bytes that
+        the message may have, decompressed; None for any number. (The limits ``message``
+        and ``fragments`` don't apply.) Pings and pongs are answered, but not shown. The
+        next ``read`` or ``pieces`` drops what was not read of the message.
+
+        Raises ValueError for a negative ``timeout`` or ``limit``. The iterator raises
+        RuntimeError if another task is reading.
         """
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
             raise ValueError(f"limit is a number of bytes, not {limit!r}")
@@ -221,20 +254,32 @@ class Socket:
             deadline_after(timeout)
         return Pieces(self, self._session, timeout, math.inf if limit is None else limit)
 
-    # ---- writing ------------------------------------------------------------------------------------------------
+    # ---- writing ---------------------------------------------------------------------
 
     def write(self, data: Data | None, typ: FrameType | None = "binary", *, compress: bool | None = None) -> Result:
-        """Sends a message, or a control frame: ``typ`` is ``"text"``, ``"binary"``, ``"ping"``, ``"pong"`` or ``"close"``.
+        """Sends a message or a control frame. ``typ`` is ``"text"``, ``"binary"``,
+        ``"ping"``, ``"pong"`` or ``"close"``; ``data`` is text or bytes, or None for an
+        empty one.
 
-        ``None`` is an empty message. Blocks while the peer takes nothing and 1 MiB waits (limit ``unsent``). ``compress``:
-        whether to compress it, if compression was agreed on; by default messages from the threshold of its options on are.
-        ``(False, err)`` when the socket is closed or broken, or for a control frame of more than 125 bytes. Writing ``"close"``
-        starts the closing handshake. Raises ValueError for an unknown type and for text that isn't UTF-8, TypeError for what
-        can't be sent.
+            ok, err = sock.write("hello", "text")    # -> (True, None)
+            sock.read()                              # -> ("hello", "text")
+
+        Returns ``(True, None)``, or ``(False, err)`` if the connection is closed or
+        broken, or for a control frame of more than 125 bytes. With more than 1 MiB
+        unsent (limit ``unsent``) the call blocks until the peer has taken most of it.
+        If a ``time.deadline`` runs out, it returns an error, but the message is still
+        sent.
+
+        ``compress`` says whether to compress the message, if compression was agreed on;
+        None means from ``Deflate.threshold`` bytes on. Writing ``"close"`` starts the
+        closing handshake; ``close`` finishes it.
+
+        Raises ValueError for an unknown type, for text that isn't UTF-8 and for an
+        invalid close frame, TypeError for data of any other type.
         """
         session = self._session
         if session.deflater is None and session.writing is None and session.state is OPEN:
-            # What happens for nearly every message.
+            # Nearly every message takes this path.
             piece = message_frame(data, typ, None if session.server else keys.next())
             if piece is not None:
                 stream = session.stream
@@ -269,13 +314,16 @@ class Socket:
         return OK if err is None else failure(err)
 
     def message(self, typ: Literal["text", "binary"] = "binary", *, compress: bool | None = None) -> MessageWriter:
-        """Writes a message piece by piece, so that it may be larger than memory; ``typ`` is ``"text"`` or ``"binary"``.
-
-        It is compressed when compression was agreed on, unless ``compress`` is False.
+        """Returns a context manager that writes a message piece by piece, so that it
+        may be larger than memory. ``typ`` is ``"text"`` or ``"binary"``.
 
             with sock.message("binary") as message:
                 while chunk := file.read(65536):
                     message.write(chunk)
+            sock.read()                          # -> (b"some text", "binary")
+
+        The message is compressed if compression was agreed on, unless ``compress`` is
+        False. Raises ValueError for another ``typ``.
         """
         opcode = _OPCODES.get(typ)
         if opcode not in (TEXT, BINARY):
@@ -283,14 +331,20 @@ class Socket:
         session = self._session
         return MessageWriter(self, session, opcode, session.deflater is not None and compress is not False)
 
-    # ---- closing ------------------------------------------------------------------------------------------------
+    # ---- closing ---------------------------------------------------------------------
 
     def close(self, code: int | None = NORMAL, reason: Data | None = "") -> Result:
-        """Does the closing handshake, and ends the connection. ``(False, "closed")`` when it was closed before.
+        """Does the closing handshake, and ends the connection. ``code`` and ``reason``
+        go into the close frame; a ``code`` of None means 1000.
 
-        When another task is closing it already, that one's handshake is waited for.
-        Blocks until the peer has answered, for the limit ``close_timeout`` at most; what the peer sends meanwhile is dropped.
-        A task that is blocked in ``read`` gets ``(None, "closed")``. Raises ValueError for a code that may not be sent.
+            sock.close(1001, "going down")       # -> (True, None)
+            sock.close()                         # -> (False, "closed")
+
+        Returns ``(False, "closed")`` if it was closed before; if another task is still
+        in ``close``, first waits for that. Blocks until the peer has answered, at most
+        10 s (limit ``close_timeout``), and drops what the peer sends meanwhile. A task
+        that is blocked in ``read`` gets ``(None, "closed")``. Raises ValueError for a
+        code that may not be sent, and for a reason of more than 123 bytes.
         """
         payload = _NORMAL_CLOSE
         if code not in (None, NORMAL) or reason:
@@ -307,7 +361,8 @@ class Socket:
         self._session.close(INTERNAL if kind is not None and issubclass(kind, Exception) else NORMAL)
 
     def __del__(self) -> None:
-        # Finalizers run anywhere, in another thread or within the loop's own code: so only a note is left.
+        # A finalizer may run anywhere, in another thread or within the loop's own code,
+        # so it only leaves a note.
         session: Session | None = getattr(self, "_session", None)
         if session is not None and session.state is not CLOSED:
             _loop.post(session.forget)

@@ -1,8 +1,8 @@
-"""A socket that nobody reads: what has arrived is taken off the buffer after a while, so
-that its control frames are acted upon. The package's header says what that is for.
+"""A socket that nobody reads: after a while what has arrived is taken off the buffer,
+so that its control frames are answered. The package's header gives the reasons.
 
-What is taken goes where messages that came together with one that was read are, and the
-reader finds it there, in its order.
+What is taken goes into ``session.taken``, the same queue that holds the rest of a batch
+of messages, so the reader gets everything in order.
 """
 
 from __future__ import annotations
@@ -21,19 +21,23 @@ if TYPE_CHECKING:
     from ._session import Session
 
 LOOK = 0.1
-"""Seconds after which data that nobody waits for is taken: a busy handler usually reads
+"""Seconds after which data that nobody waits for is taken. A busy handler usually reads
 it before."""
 UNREAD = 10.0
-"""Seconds after which a socket counts as read by nobody, rather than by somebody slow."""
+"""Seconds without a read after which nobody seems to read the socket; before that the
+reader may only be slow."""
 OVERHEAD = 16
-"""Bytes that each message in the queue counts beside its data. Tiny ones need some 100
-beside that, so the queue takes at most seven times the memory that it counts."""
+"""Bytes that each message in the queue counts in addition to its data. A tiny message
+really needs about 100 more, so the queue uses at most seven times the memory that it
+counts."""
 
 _CONTROLS = ("ping", "pong")
 
 
 def _shown(session: Session, opcode: int, data: Any, queued: int) -> Taken | None:
-    """What a reader will see of what was taken, after ``queued`` others; None for nothing."""
+    """Handles what was taken, and returns what a reader will see of it, or None.
+    ``queued`` items are to be read before it.
+    """
     if CONTINUATION < opcode <= BINARY:
         return data, "text" if opcode == TEXT else "binary"
     shown = session.control(opcode, data, queued)
@@ -44,8 +48,9 @@ def _shown(session: Session, opcode: int, data: Any, queued: int) -> Taken | Non
 
 
 def _fault(session: Session, exc: ProtocolError, taken: list[Taken]) -> None:
-    """The peer broke the protocol behind what was ``taken``. It is told now, unless there is
-    data before that: a reader gets that first."""
+    """Handles a fault of the peer behind what was ``taken``. If there is data before
+    it, a reader gets the data first; else the connection ends now.
+    """
     if session.messages.held or any(typ not in _CONTROLS for _, typ in chain(taken, session.taken)):
         session.fault = exc
         session.err = session.blame(exc)
@@ -58,34 +63,35 @@ def _size(item: Taken) -> int:
 
 
 class Unread:
-    """See the module's header. ``timer`` is set while there is something to take."""
+    """See the module's header. ``timer`` runs while there may be something to take."""
 
     __slots__ = ("_answered", "_held", "_queue", "_seen", "_since", "timer")
 
     def __init__(self) -> None:
         self.timer: Timer | None = None
         self._queue: list[Taken] = []
-        """The queue as the last call left it, and its length then: if either differs now,
+        """The queue as the last ``take`` left it. If it or its length differs now,
         somebody has read."""
         self._seen = 0
+        """Its length then."""
         self._since = monotonic()
-        """When somebody read last, as far as is known."""
+        """When the last read was noticed."""
         self._held = 0
         """The size of the queue in bytes."""
         self._answered = 0
-        """That of the control frames in it."""
+        """The size of the control frames in it, in bytes."""
 
     def stop(self) -> None:
-        """The connection has ended: nothing is taken any more."""
+        """Cancels the timer: nothing more will be taken, or it is taken now."""
         if self.timer is not None:
             scheduler.loop.timers.cancel(self.timer)
             self.timer = None
 
     def take(self, session: Session) -> None:
-        """Takes what may be taken, and acts upon the control frames in it.
+        """Takes what may be taken, and handles the control frames in it.
 
-        It stops when the queue is full, and goes on later. It is full with the limit
-        ``receive_mark``; so memory stays bounded.
+        Stops when the queue holds ``receive_mark`` bytes, so memory stays bounded; the
+        timer then tries again later.
         """
         stream, messages = session.stream, session.messages
         now = monotonic()
@@ -126,11 +132,11 @@ class Unread:
         if stream.paused:
             stream.set_mark(stream.mark)  # reading may go on
         if full and buf:
-            # Each time it waits for as long as nobody has read.
+            # Wait as long again as nobody has read so far.
             self._arm(session, max(LOOK, min(now - self._since, UNREAD)))
 
     def wait(self, session: Session) -> None:
-        """There is something to take: sets the timer."""
+        """Sets the timer, because there is something to take."""
         self._arm(session, LOOK)
 
     def _arm(self, session: Session, seconds: float) -> None:
@@ -141,15 +147,16 @@ class Unread:
         session.take_unread()
 
     def _count(self, queue: list[Taken], now: float) -> None:
-        """Brings the sizes up to date if somebody has read since the last call."""
+        """Counts the sizes again if somebody has read since the last call."""
         if queue is not self._queue or len(queue) != self._seen:
             self._since = now
             self._held = sum(map(_size, queue))
             self._answered = sum(_size(item) for item in queue if item[1] in _CONTROLS)
 
     def _thin_out(self, queue: list[Taken], most: int) -> list[Taken]:
-        """Drops control frames: in hours they would fill the queue. The newest stay to be
-        shown, ``most`` bytes of them."""
+        """Drops control frames, which would fill the queue in hours, but for the newest
+        ``most`` bytes.
+        """
         kept = []
         self._answered = 0
         for item in queue:

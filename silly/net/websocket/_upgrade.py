@@ -27,19 +27,27 @@ def upgrade(
     compression: bool | dict[str, Any] | Deflate = False,
     limits: Limits | None = None,
 ) -> tuple[Socket, None] | tuple[None, str]:
-    """Makes a WebSocket of an HTTP request that asks for one; leave ``stream`` alone after that, but for reading its fields.
+    """Makes a WebSocket of an HTTP request that asks for one (RFC 6455, section 4.2).
+    From then on only the fields of ``stream`` may be used.
 
-    ``(None, err)`` when the request is no valid upgrade, or comes from a page that isn't allowed: then it has been answered
-    with the right status. To refuse one yourself, answer it instead: ``stream.respond(401, {...})``. The socket is closed
-    when the handler returns: 1000, or 1011 if it raised.
+        sock, err = websocket.upgrade(stream, subprotocols=["chat.v2", "chat"])
+        if sock is not None:
+            sock.write("hello", "text")
 
-    ``header``: more fields for the 101, cookies for one. ``subprotocols``: names in the order of preference, or a function of
-    the list that the client offers, which returns one of them or None; ``sock.subprotocol`` is the choice. ``origins``: which
-    pages may connect when the request comes from one (it has an Origin): by default those of the same host; a list such as
-    ``["https://example.com"]``; a compiled pattern; False for any. ``compression``: True, or options of ``Deflate`` (RFC
-    7692). ``limits``: others than those of ``http.listen``. Raises TypeError or ValueError for what these can't be.
+    * ``header``: more fields of the 101, such as cookies.
+    * ``subprotocols``: names, best first, or a function that gets the list of those
+      offered and returns one of them or None. ``sock.subprotocol`` is the choice.
+    * ``origins``: the pages that may connect, by their Origin: a list such as
+      ``["https://example.com"]``, a compiled pattern, or False for all. By default
+      those of the same host. A request without Origin passes.
+    * ``compression``: True, or options of ``Deflate``, to accept it (RFC 7692).
+    * ``limits``: in place of those of ``http.listen``.
 
-        sock, err = websocket.upgrade(stream, subprotocols=["chat.v2", "chat"], header={"set-cookie": "seen=1"})
+    Returns ``(sock, None)``, or ``(None, err)`` if the request isn't a valid upgrade or
+    its page isn't allowed; then it was answered with the right status. To refuse a
+    request yourself, answer it: ``stream.respond(401, {...})``. When the handler
+    returns, the socket is closed with 1000, or with 1011 if the handler raised. Raises
+    TypeError or ValueError for invalid arguments.
     """
     if not isinstance(stream, ServerStream):
         raise TypeError(f"websocket.upgrade needs the stream of an HTTP handler, not {type(stream).__name__}")
@@ -76,7 +84,9 @@ def upgrade(
 
 
 def _refuse(stream: ServerStream, exc: ProtocolError) -> str:
-    """Answers a request that is no valid upgrade, and ends the connection: what follows may be frames."""
+    """Answers a request that isn't a valid upgrade, and ends the connection, since
+    frames may follow. Returns the error.
+    """
     logger.info(f"websocket: {stream.remoteaddr}: upgrade refused: {exc.text}")
     header = {"content-type": "text/plain"}
     if exc.code == 426:
