@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import pydoc
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 
 import silly
 from silly import time
+from silly._wire.header import Header
 from silly.net import websocket
 from silly.net.websocket import Deflate, HandshakeError
 from silly.sync import channel
@@ -48,7 +50,7 @@ def asked(server: Any, *fields: str) -> Any:
         return response
 
 
-# ---- subprotocols -----------------------------------------------------------------------------------------------------
+# ---- subprotocols --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_subprotocols_in_the_header_and_beside_it() -> None:
             websocket.connect(url, {"sec-websocket-protocol": "a"}, subprotocols=["b"])
 
 
-# ---- Origin -----------------------------------------------------------------------------------------------------------
+# ---- Origin --------------------------------------------------------------------------
 
 PAGES = ["https://example.com", "http://localhost:3000"]
 ORIGINS = [
@@ -194,7 +196,7 @@ def test_bad_origins(origins: Any, error: type[Exception], logs: Any) -> None:
         assert asked(server).status == 500
 
 
-# ---- the answer -------------------------------------------------------------------------------------------------------
+# ---- the answer ----------------------------------------------------------------------
 
 
 def test_fields_of_the_101() -> None:
@@ -265,6 +267,15 @@ def test_a_handler_refuses_as_it_likes(dribbled: bool) -> None:
         with pytest.raises(silly.Error) as raised:
             silly.check((sock, err))
         assert raised.value.args[0].status == 401
+
+
+def test_help_of_a_handshake_error_shows_its_own_members() -> None:
+    text = pydoc.render_doc(HandshakeError, renderer=pydoc.plaintext)
+    assert len(text.splitlines()) < 40
+    for name in ("status", "header", "body"):
+        assert f" |  {name}\n" in text
+    assert "casefold" not in text
+    assert "casefold" in dir(HandshakeError("refused", 401, Header(), b""))
 
 
 REFUSALS = {
@@ -355,7 +366,7 @@ def test_a_101_that_is_wrong_is_a_handshake_error() -> None:
         assert "Sec-WebSocket-Accept" in err
 
 
-# ---- credentials ------------------------------------------------------------------------------------------------------
+# ---- credentials ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -394,7 +405,7 @@ def test_errors_hide_the_password(url: str) -> None:
     assert "a@b" in err or "http" in err
 
 
-# ---- compression ------------------------------------------------------------------------------------------------------
+# ---- compression ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -473,7 +484,7 @@ def test_a_message_is_compressed_by_threshold_or_by_wish() -> None:
         peer.eof()
 
 
-# ---- arguments --------------------------------------------------------------------------------------------------------
+# ---- arguments -----------------------------------------------------------------------
 
 
 def test_limits_are_limits(logs: Any) -> None:

@@ -38,7 +38,16 @@ BODY_WAIT = 1.0
 """Seconds to wait for a refusal's body, since the refusal itself is known already."""
 
 
-class HandshakeError(str):
+class _OwnMembers(type):
+    """Lists only the members that a class has beside those of ``str``, for ``help()``:
+    it would show 400 lines of methods of ``str``.
+    """
+
+    def __dir__(cls) -> list[str]:
+        return [name for name in vars(cls) if not name.startswith("_")]
+
+
+class HandshakeError(str, metaclass=_OwnMembers):
     """The error of ``connect`` if the server's answer was not a valid 101.
 
     A ``str``, with the ``status`` (int), the ``header`` and the first 4 KiB of the
