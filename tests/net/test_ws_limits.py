@@ -105,7 +105,7 @@ def test_fragments(side: Side, empty: bool, logs: Any) -> None:
 @pytest.mark.parametrize("reads", [False, True])
 def test_control_frames(side: Side, reads: bool, logs: Any) -> None:
     text = "the limit 'control_frames' of 5"
-    logs.expect(f"{text} by a peer that doesn't read: close 1008$")
+    logs.expect(f"{text} from a peer that doesn't read: close 1008$")
     with side({"control_frames": 5, "linger": 200}) as (sock, peer):
         writing = spawn(lambda: sock.write(bytes(32 * MIB)))
         until(lambda: sock._session.stream.blocked)

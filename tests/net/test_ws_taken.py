@@ -466,7 +466,7 @@ def test_keepalive_meets_the_end_while_some_are_taken(side: Side, monkeypatch: p
 
 def test_a_flood_of_pings_while_output_is_refused(side: Side, logs: Logs) -> None:
     """The connection is given up with 1008; nobody hangs."""
-    logs.expect("INFO websocket: .*: more control frames than the limit 'control_frames' of 10 by a peer that doesn't read")
+    logs.expect("INFO websocket: .*: more control frames than the limit 'control_frames' of 10 from a peer that doesn't read")
     with side({"control_frames": 10, "linger": 50}) as (sock, peer):
         take_first(sock, peer, 4)
         writing = spawn(lambda: sock.write(b"x" * 2**25))

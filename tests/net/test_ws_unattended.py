@@ -466,7 +466,7 @@ def test_a_fault_between_data_and_a_close_that_nobody_reads(first: bool, logs: A
 
 
 def test_control_frames_while_output_is_refused(side: Side, logs: Any) -> None:
-    logs.expect(r"INFO websocket: .*: more control frames than the limit 'control_frames' of 10 by a peer that doesn't read")
+    logs.expect(r"INFO websocket: .*: more control frames than the limit 'control_frames' of 10 from a peer that doesn't read")
     with side({"control_frames": 10, "linger": 100}) as (sock, peer):
         writing = spawn(lambda: sock.write(b"x" * 32 * MIB))
         until(lambda: sock._session.stream.blocked)

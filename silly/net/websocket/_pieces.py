@@ -69,7 +69,7 @@ class Pieces:
         """
         session = self._session
         if self._token is not None and session.pieces is not self._token:
-            return self._fail("the rest of the message was dropped, since another was asked for")
+            return self._fail("the rest of the message was dropped, because another was asked for")
         if session.state is CLOSED and session.err is not None:
             return self._fail(session.err)
         if session.stream._reader is not None:
@@ -203,7 +203,7 @@ class MessageWriter:
 
     def __enter__(self) -> MessageWriter:
         if self._state != "not entered":
-            raise RuntimeError("BUG: a message can be written once")
+            raise RuntimeError("BUG: a message can be written only once")
         self.err = self._session.begin_message("message.write")
         self._state = "open" if self.err is None else "over"
         return self

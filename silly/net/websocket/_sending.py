@@ -91,7 +91,7 @@ class Sending:
         if self.err is not None or self.given_up is not None:
             return self.told()
         if err == errno.CLOSED:
-            self.cause = self.cause or "the connection below was closed here"
+            self.cause = self.cause or "the underlying connection was closed here"
             return CLOSED_HERE
         if self.cause is None:
             self.cause = self.stream.why or err

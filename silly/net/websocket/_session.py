@@ -251,7 +251,7 @@ class Session(Sending):
         limit = self.limits.control_frames
         if self.controls <= limit:
             return None
-        text = f"more control frames than the limit 'control_frames' of {limit} by a peer that doesn't read"
+        text = f"more control frames than the limit 'control_frames' of {limit} from a peer that doesn't read"
         return ProtocolError(text, POLICY)
 
     def _answer(self, ping: bytes) -> None:

@@ -289,7 +289,7 @@ class Socket:
                 return OK if err is None else failure(session.write_failed(err, "sock.write"))
         opcode = _OPCODES.get(typ or "binary")
         if opcode is None:
-            raise ValueError(f"unknown frame type {typ!r}: it is one of {', '.join(map(repr, _OPCODES))}")
+            raise ValueError(f"unknown frame type {typ!r}: it must be one of {', '.join(map(repr, _OPCODES))}")
         payload = data.encode() if type(data) is str else b"" if data is None else to_bytes(data)
         if opcode == TEXT and type(data) is not str and payload:
             _check_utf8(payload)
