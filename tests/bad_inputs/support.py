@@ -26,7 +26,7 @@ SHORT = {"close_timeout": 20}
 """For peers that don't answer a close."""
 SMALL = {**SHORT, "message": 1000, "fragments": 10}
 LOG = r"INFO (websocket|http): 127\.0\.0\.1:\d+: "
-"""The line in which a fault of a peer is told."""
+"""The log line for a fault of a peer."""
 
 
 @cache

@@ -324,7 +324,7 @@ def test_cve_2026_2229_offer(bad: str, way: Way) -> None:
 
 @every_way
 @pytest.mark.parametrize("bad", GARBAGE, ids=id_of)
-def test_cve_2026_2229_offer_that_is_no_list(bad: str, way: Way, logs: Any) -> None:
+def test_cve_2026_2229_offer_that_is_not_a_list(bad: str, way: Way, logs: Any) -> None:
     """Beyond the grammar: declined or 400, never taken, never worse."""
     logs.allow(LOG)
     held = Held(compression=True)

@@ -195,7 +195,7 @@ def test_client_loses_its_server_in_the_handshake(size: int, how: str, way: Way,
 
 
 @both_roles
-def test_close_notify_missing_is_no_close(role: Role) -> None:
+def test_close_notify_missing_is_not_a_close(role: Role) -> None:
     """TLS cut short by a FIN: an error that tells it from an ordered end, and 1006."""
     with role(TLS, SHORT) as (sock, peer):
         peer.put(FIN | TEXT, "last")
@@ -209,7 +209,7 @@ def test_close_notify_missing_is_no_close(role: Role) -> None:
 
 @both_roles
 def test_lua_no_close_notify(role: Role) -> None:
-    """After the closing handshake our TLS ends in good order: ``eof`` would meet ``errno.TLS``."""
+    """After the closing handshake our TLS ends with close_notify: else ``eof`` would get ``errno.TLS``."""
     with role(TLS, SHORT) as (sock, peer):
         peer.put_close(1000)
         assert read(sock) == (b"\x03\xe8", "close")

@@ -215,7 +215,7 @@ PROVEN: dict[str, tuple[tuple[Any, ...], str]] = {
 @both_transports
 @both_roles
 @pytest.mark.parametrize("row", PROVEN)
-def test_first_byte_that_proves(row: str, role: Role, way: Way, logs: Any) -> None:
+def test_refused_at_the_first_byte_that_proves_it(row: str, role: Role, way: Way, logs: Any) -> None:
     """No byte more is waited for. A fault of a length's first bytes may be told at the length's end."""
     logs.expect(LOG)
     frame, at = PROVEN[row]
@@ -397,7 +397,7 @@ def test_lua_empty_text_frame(role: Role, way: Way) -> None:
 
 
 @pytest.mark.parametrize("way", [TCP, TLS], ids=["tcp", "tls"])
-def test_lua_masks_are_no_letters(way: Way) -> None:
+def test_lua_masks_are_not_letters(way: Way) -> None:
     """Masks are drawn from all bytes, and differ."""
     with client_role(way) as (sock, peer):
         masks = []

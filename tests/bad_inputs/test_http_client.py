@@ -162,7 +162,7 @@ def test_framing_for_other_methods(row: str, method: str, way: Way) -> None:
     ],
 )
 def test_answers_that_have_no_body(fields: tuple[str, ...], code: int, version: str) -> None:
-    """204, 304 and whatever answers HEAD: framed fields there mean no body; bytes behind are nobody's answer."""
+    """204, 304 and any answer to HEAD: framing fields there mean no body, and bytes behind are not an answer."""
     data = head(*fields, first=f"{version} {code} Status") + POISON
     with origin(TCP, first_then_good(TCP, data)) as server, TCP.client() as client:
         response, err = client.fetch("HEAD" if code == 200 else "GET", TCP.web(server))

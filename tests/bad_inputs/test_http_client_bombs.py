@@ -125,7 +125,7 @@ EMPTY = {
 
 @both_transports
 @pytest.mark.parametrize("row", EMPTY)
-def test_pr_11898_coding_that_makes_nothing(row: str, way: Way) -> None:
+def test_pr_11898_coding_that_yields_nothing(row: str, way: Way) -> None:
     """Endless, and never over the limit of the content: it is over one of its own."""
     coding, nothing = EMPTY[row]
     piece = nothing * 1000
@@ -268,7 +268,7 @@ def test_what_was_not_asked_for_is_not_decoded(how: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["HTTP/1.1 204 No Content", "HTTP/1.1 304 Not Modified", "HTTP/1.1 200 OK"])
-def test_coding_of_no_body(first: str) -> None:
+def test_coding_without_a_body(first: str) -> None:
     message = response("gzip", b"", "length", first)
     with origin(TCP, lambda told, peer: peer.send(message)) as server, TCP.client() as client:
         for method in ("GET", "HEAD"):
@@ -278,7 +278,7 @@ def test_coding_of_no_body(first: str) -> None:
         assert len(server.connections) == 1
 
 
-# ---- what is no coding ----------------------------------------------------------------------------------------------
+# ---- invalid codings -----------------------------------------------------------------------------------------------
 
 PLAIN = b"hello, " * 100
 FINE = {coding: coded(coding, PLAIN) for coding in ("gzip", "deflate", "deflate-bare")}

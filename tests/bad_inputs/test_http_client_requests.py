@@ -137,7 +137,7 @@ def test_header_values_of_other_types(bad: Any, way: Way) -> None:
     ],
     ids=repr,
 )
-def test_framing_of_the_callers(header: Any, way: Way) -> None:
+def test_framing_fields_from_the_caller(header: Any, way: Way) -> None:
     """What two parsers could read differently is not sent."""
     refused(way, *sent_with(header))
 
@@ -395,7 +395,7 @@ def test_cve_2026_49853_redirect_to_another_host() -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.test", "127.0.0.1:1"])
-def test_cve_2026_49853_hosts_of_the_callers(host: str) -> None:
+def test_cve_2026_49853_host_from_the_caller(host: str) -> None:
     """A Host that the caller gave is for the origin that it was given for."""
     with origin(TCP, good) as second, TCP.client(redirects=5) as client:
         with redirecting(TCP, lambda: TCP.web(second)) as first:
@@ -465,7 +465,7 @@ def test_redirect_within_the_origin(location: str, way: Way) -> None:
 
 
 @both_transports
-def test_redirects_are_not_followed_unasked(way: Way) -> None:
+def test_redirects_are_not_followed_by_default(way: Way) -> None:
     with redirecting(way, lambda: "/second") as first, way.client() as client:
         response, err = client.get(way.web(first))
         assert err is None
@@ -638,7 +638,7 @@ class TestFailedConnects:
 
     @both_transports
     def test_lua_request_that_is_never_sent(self, way: Way) -> None:
-        """A stream that nobody uses, nor closes: whoever forgets it leaves nothing."""
+        """A stream that nobody uses or closes leaves nothing behind."""
         with origin(way, good) as server, way.client() as client:
             client.get(way.web(server))
             before = descriptors()

@@ -322,7 +322,7 @@ def test_lua_methods_reach_the_handler(method: str, way: Way) -> None:
 @every_way
 @pytest.mark.parametrize("first", ["TRACE /first HTTP/1.1", "CONNECT x:80 HTTP/1.1", "CONNECT [::1]:80 HTTP/1.1"])
 def test_lua_trace_and_connect_are_not_implemented(first: str, way: Way, logs: Any) -> None:
-    """501. The request isn't shown to whoever caused it (cross-site tracing), and what follows CONNECT is no request."""
+    """501. The answer doesn't show the request (cross-site tracing), and what follows CONNECT is not a request."""
     logs.allow(HTTP_LOG)
     seen = Seen()
     with way.serving(seen) as server, way.dial(server) as peer:
@@ -559,7 +559,7 @@ def test_tls_hello_cut_short(size: int, logs: Any) -> None:
 
 
 @pytest.mark.parametrize("protocols", [["h2"], ["h2", "http/1.1"], ["spdy/1"], []])
-def test_alpn_never_chooses_what_is_not_spoken(protocols: list[str], logs: Any) -> None:
+def test_alpn_never_chooses_an_unknown_protocol(protocols: list[str], logs: Any) -> None:
     """HTTP/2 isn't agreed upon, so that no HTTP/2 comes."""
     logs.allow("INFO tls")
     with TLS.serving(Seen()) as server:

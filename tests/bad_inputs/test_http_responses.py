@@ -480,7 +480,7 @@ def test_stream_of_a_lost_connection(way: Way, logs: Any) -> None:
 
 @both_transports
 def test_error_answers_echo_nothing(way: Way, logs: Any) -> None:
-    """What a client sends isn't shown to whoever reads the answer (Apache CVE-2012-0053): the log tells of it."""
+    """The answer doesn't show what the client sent (Apache CVE-2012-0053); the log does."""
     logs.expect(HTTP_LOG)
     for data in (
         get(first="GET /<script>secret HTTP/1.1\t"),

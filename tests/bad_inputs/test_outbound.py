@@ -1,4 +1,4 @@
-"""Every string and every buffer that our API puts on the wire: what can't be there is refused before a byte is written.
+"""Every string and every buffer that our API puts on the wire: what may not be sent is refused before a byte is written.
 
 The injection row: aiohttp CVE-2023-37276, CVE-2023-49081, CVE-2023-49082, CVE-2026-34519, CVE-2026-50269, gevent#775,
 tornado CVE-2025-67724, undici CVE-2026-1527. The row of views: ws CVE-2026-45736.
@@ -164,8 +164,8 @@ def test_token_subprotocols_are_sent_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("names", [["chat", "chat"], "chat", [1], [b"chat"], [None]])
-def test_subprotocols_that_are_no_list_of_different_tokens(names: Any) -> None:
-    """Section 4.1: all must be unique. A str is no list: its letters would be offered."""
+def test_subprotocols_that_are_not_a_list_of_different_tokens(names: Any) -> None:
+    """Section 4.1: all must be unique. A str is not a list: its letters would be offered."""
     accepted_conns: list[Any] = []
     with TCP.raw_server(accepted_conns.append) as listener:
         with pytest.raises((ValueError, TypeError)):
@@ -254,7 +254,7 @@ def test_upgrade_header_is_sent() -> None:
 
 
 @pytest.mark.parametrize("evil", ["https://a\r\nEvil: 1", "*", "a.example", "https://", "https://a/path", "null", ""])
-def test_origins_that_are_no_origins(evil: str, logs: Any) -> None:
+def test_origins_that_are_invalid(evil: str, logs: Any) -> None:
     """A list that could never match is a bug of the program: told, or matching nothing. It is never open."""
     logs.allow(LOG)
     logs.allow("ERROR exception in the handler")
@@ -280,7 +280,7 @@ def test_injection_close_reason(reason: str, role: Role, way: Way) -> None:
 @both_transports
 @both_roles
 @pytest.mark.parametrize("reason", ["\udcff", "ok\ud800"])
-def test_close_reason_that_is_no_utf8(reason: str, role: Role, way: Way) -> None:
+def test_close_reason_that_is_not_utf8(reason: str, role: Role, way: Way) -> None:
     with role(way, SHORT) as (sock, peer):
         with pytest.raises(ValueError):
             sock.close(3000, reason)
@@ -351,7 +351,7 @@ def test_cve_2026_45736_scattered_views(row: str, typ: str, role: Role) -> None:
 @both_roles
 @pytest.mark.parametrize("data", OBJECTS, ids=lambda data: type(data).__name__)
 def test_cve_2026_45736_other_objects(data: Any, role: Role) -> None:
-    """Nothing is sent of what is no text, bytes, bytearray or memoryview (an array is, or isn't: it is not cut)."""
+    """Other types than text, bytes, bytearray and memoryview are refused (an array may be sent, but whole)."""
     with role(TCP, SHORT) as (sock, peer):
         try:
             sent = sock.write(data)
@@ -405,7 +405,7 @@ def test_cve_2026_45736_view_changed_after_write(role: Role) -> None:
 
 @both_roles
 @pytest.mark.parametrize("data", [b"\xff", b"ok\xed\xa0\x80", "\ud800", memoryview(b"\xc3")], ids=repr)
-def test_text_that_is_no_utf8(data: Any, role: Role) -> None:
+def test_text_that_is_not_utf8(data: Any, role: Role) -> None:
     with role(TCP, SHORT) as (sock, peer):
         with pytest.raises(ValueError):
             sock.write(data, "text")
@@ -444,7 +444,7 @@ def test_lua_upgrade_twice(logs: Any) -> None:
 
 
 @pytest.mark.parametrize("bad", [-1, 0, 1.5, "1", True, None])
-def test_limits_that_are_none(bad: Any) -> None:
+def test_invalid_limits(bad: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         silly.Limits(message=bad)
 

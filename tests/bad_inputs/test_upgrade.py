@@ -409,7 +409,7 @@ def test_gevent_websocket_subprotocol_substring(offered: list[str], ours: list[s
 
 @every_way
 @pytest.mark.parametrize("value", ["chat;x=1", '"chat"', "chat superchat", "chat/1", "(chat)", "chat=1"])
-def test_subprotocols_that_are_no_tokens(value: str, way: Way, logs: Any) -> None:
+def test_subprotocols_that_are_not_tokens(value: str, way: Way, logs: Any) -> None:
     logs.expect(LOG)
     assert refused(way, request(f"Sec-WebSocket-Protocol: {value}"), subprotocols=["chat"]).status == 400
 

@@ -148,7 +148,7 @@ def test_bad_closes(vector: Vector, role: str, mode: str, logs: Any) -> None:
 
 @IN_ROLES
 @pytest.mark.parametrize("code", BAD_CODES, ids=lambda code: f"7.4-at-once-{code}")
-def test_bad_code_is_told_at_its_second_octet(code: int, role: str, logs: Any) -> None:
+def test_bad_code_is_refused_at_its_second_octet(code: int, role: str, logs: Any) -> None:
     logs.allow(r"^INFO websocket: ")
     with linked(role) as link:
         wire = link.peer.begin(FIN | CLOSE, 100, code.to_bytes(2, "big"))
@@ -160,7 +160,7 @@ def test_bad_code_is_told_at_its_second_octet(code: int, role: str, logs: Any) -
 
 @IN_ROLES
 @pytest.mark.parametrize("good", ["", "ok €"], ids=["first", "later"])
-def test_bad_reason_is_told_at_once(good: str, role: str, logs: Any) -> None:
+def test_bad_reason_is_refused_at_once(good: str, role: str, logs: Any) -> None:
     """8.1-reason-at-once: the octet that proves it, the frame unfinished."""
     logs.allow(r"^INFO websocket: ")
     with linked(role) as link:

@@ -638,7 +638,7 @@ def test_not_negotiated(vector: Vector, role: str, mode: str, logs: Any) -> None
 
 
 @pytest.mark.parametrize("enabled", [True, False], ids=["7-nobody-asked", "7-enabled-but-not-agreed"])
-def test_client_whose_offer_was_not_taken(enabled: bool, logs: Any) -> None:
+def test_client_whose_offer_was_declined(enabled: bool, logs: Any) -> None:
     logs.allow(r"^INFO websocket: ")
     with client_link(compression=enabled) as link:
         assert link.sock is None or link.sock.compression is None

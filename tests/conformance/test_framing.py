@@ -302,7 +302,7 @@ def test_unknown_opcodes(vector: Vector, role: str, mode: str, logs: Any) -> Non
         pytest.param(b"\x81\x7e\x00\x7d", [], id="5.2-fourth-octet-not-minimal"),
     ],
 )
-def test_told_at_once(octets: bytes, before: list[Frame], role: str, logs: Any) -> None:
+def test_refused_at_once(octets: bytes, before: list[Frame], role: str, logs: Any) -> None:
     """The peer stops at the octet that proves the fault; no octet before that is answered."""
     logs.allow(r"^INFO websocket: ")
     with linked(role) as link:
@@ -318,7 +318,7 @@ def test_told_at_once(octets: bytes, before: list[Frame], role: str, logs: Any) 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("first", [FIN | TEXT, BINARY, FIN | 8, FIN | 9], ids=lambda first: f"5.1-second-octet-{first:02x}")
-def test_wrong_mask_is_told_at_once(first: int, role: str, logs: Any) -> None:
+def test_wrong_mask_is_refused_at_once(first: int, role: str, logs: Any) -> None:
     logs.allow(r"^INFO websocket: ")
     with linked(role) as link:
         link.peer.send(bytes((first,)))

@@ -187,7 +187,7 @@ def send(client: Any, pieces: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_requests_that_are_taken(name: str) -> None:
+def test_requests_that_are_accepted(name: str) -> None:
     vector = ACCEPTED[name]
     handler = Recorder()
     method = "HEAD" if vector.data.startswith(b"HEAD") else "GET"
@@ -205,7 +205,7 @@ def test_requests_that_are_taken(name: str) -> None:
                     client.silent()
             handler.check(vector.due)
         behind = vector.data + NEXT
-        # Who sends on after the end is told so by a reset.
+        # A peer that sends on after the end gets a reset.
         for pieces in ([behind],) if vector.close else ([behind], bytewise(behind)):
             with Raw.connect(server) as client:
                 send(client, pieces)
@@ -402,7 +402,7 @@ def test_responses(name: str) -> None:
     for pieces in segmentations(data):
         assert given(method, pieces) == (due, verdict)
     for pieces in ([data + TRAILING], bytewise(data + TRAILING)):
-        # Behind the last a tunnel begins, or what is no response.
+        # Behind the last a tunnel begins, or something that is not a response.
         assert given(method, pieces) == (due, ENDED if verdict == ENDED else 400)
     # No prefix makes more than its responses.
     for size in range(len(data)):

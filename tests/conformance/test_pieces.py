@@ -24,19 +24,19 @@ IN_OCTETS = [Vector(f"8.1-octets-{name}", utf8.octets(data), [], 1007) for name,
 
 
 @cases(PLAIN)
-def test_gathered(vector: Vector, role: str, mode: str, logs: Any) -> None:
+def test_read_whole(vector: Vector, role: str, mode: str, logs: Any) -> None:
     check(vector, role, mode, logs, app=Link.gather)
 
 
 @cases(IN_OCTETS, modes=("whole",))
-def test_gathered_in_octets(vector: Vector, role: str, mode: str, logs: Any) -> None:
+def test_read_whole_in_octets(vector: Vector, role: str, mode: str, logs: Any) -> None:
     check(vector, role, mode, logs, app=Link.gather)
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("mode", ["whole", "octets"])
 @pytest.mark.parametrize("name", compression.PRINTED)
-def test_gathered_compressed(name: str, mode: str, role: str) -> None:
+def test_read_whole_compressed(name: str, mode: str, role: str) -> None:
     frames, due = compression.PRINTED[name]
     with compression.squeezed(role, {}, compression.WIDE, app=Link.gather) as (link, _):
         link.peer.play(frames, mode)
@@ -48,7 +48,7 @@ def test_gathered_compressed(name: str, mode: str, role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("mode", ["whole", "octets"])
 @pytest.mark.parametrize("name", compression.FAULTS)
-def test_gathered_faults(name: str, mode: str, role: str, logs: Any) -> None:
+def test_read_whole_faults(name: str, mode: str, role: str, logs: Any) -> None:
     frames, due, code = compression.FAULTS[name]
     logs.allow(r"^INFO websocket: ")
     with compression.squeezed(role, {}, compression.WIDE, app=Link.gather) as (link, _):

@@ -1011,7 +1011,7 @@ def test_handler_that_closed_then_raises(logs: Any) -> None:
         peer.eof()
 
 
-def test_frames_after_the_handler_are_no_requests() -> None:
+def test_frames_after_the_handler_are_not_requests() -> None:
     handled = []
 
     def handler(stream: Any) -> None:
@@ -1681,7 +1681,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("after", ["close", "keep"])
 @pytest.mark.parametrize("row", ANSWERS)
-def test_answers_that_are_no_upgrade(row: str, after: str) -> None:
+def test_answers_that_are_not_an_upgrade(row: str, after: str) -> None:
     answer, text = ANSWERS[row]
     if "no answer" in text and after == "keep":
         text = "no answer to the handshake: Operation timed out"
@@ -1823,7 +1823,7 @@ def test_hosts_that_do_not_resolve(host: str) -> None:
         assert err == f"websocket.connect {scheme}://{host}:1/: {errno.RESOLVE}"
 
 
-def test_a_host_named_unix_is_no_socket_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_named_unix_is_not_a_socket_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     asked = channel.new()
     with check(tcp.listen("unix:8080", asked.push)):
@@ -1834,7 +1834,7 @@ def test_a_host_named_unix_is_no_socket_file(tmp_path: Path, monkeypatch: pytest
         assert len(asked) == 0
 
 
-def test_a_wildcard_is_no_host() -> None:
+def test_a_wildcard_is_not_a_host() -> None:
     assert websocket.connect("ws://*:80/")[1] == "websocket.connect 'ws://*:80/': bad host: a wildcard"
 
 

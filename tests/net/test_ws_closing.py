@@ -206,7 +206,7 @@ class Busy:
             return message.write(bytes(MIB))
 
     def errors(self) -> set[str]:
-        """What they were told. Who is in the block of ``message`` goes on last, when all others are back."""
+        """Their results. The task in the block of ``message`` goes on last, after all others."""
         held = self.tasks[:1] if self.held else []
         results = [joined(task) for task in self.tasks if task not in held]
         self.block.close()
@@ -217,7 +217,7 @@ class Busy:
 
 @pytest.mark.parametrize("state", STATES)
 def test_theirs_first(side: Side, state: str) -> None:
-    """The peer closes and reads nothing more: whoever is blocked on us wakes within the limit."""
+    """The peer closes and reads nothing more: blocked tasks wake within the limit."""
     with side({**SHORT, "write_timeout": 60_000}) as (sock, peer):
         busy = Busy(sock, peer, [state] if state != "idle" else [])
         busy.held = state == "message"
@@ -240,7 +240,7 @@ def test_theirs_first(side: Side, state: str) -> None:
 
 
 def test_theirs_first_and_it_reads_on(side: Side) -> None:
-    """A message that is on its way when the peer closes is broken off by our answer, and what waits behind it is told."""
+    """Our answer to a close ends a message that is on its way, and writers behind it get an error."""
     with side(SHORT) as (sock, peer):
         busy = Busy(sock, peer, ["writes", "waits its turn"])
         peer.put_close(1001)
@@ -434,7 +434,7 @@ def test_reasons_of_every_kind(reason: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["write", "close", "theirs"])
-def test_a_pong_that_waited_for_room_does_not_follow_the_close_frame(side: Side, how: str) -> None:
+def test_a_pong_that_waited_does_not_follow_the_close_frame(side: Side, how: str) -> None:
     with side({"close_timeout": 5_000, "unsent": 256 * KIB, "linger": 5_000}) as (sock, peer):
         narrow(sock, peer)
         writing = spawn(lambda: sock.write(bytes(MIB)))

@@ -1,4 +1,5 @@
-"""Keepalive: whoever answers lives, whatever the application does; whoever is silent is given up, and everybody is told."""
+"""Keepalive: a peer that answers is kept, whatever the application does. A silent one is given up, and every blocked task
+wakes with the error."""
 
 from __future__ import annotations
 
@@ -186,7 +187,7 @@ def test_both_ends_over_many_intervals() -> None:
 # ---- who lives ------------------------------------------------------------------------------------------------------
 
 
-def test_any_byte_is_life(side: Side) -> None:
+def test_any_byte_counts_as_a_sign_of_life(side: Side) -> None:
     """The peer never answers a ping, but bytes of a frame that never ends arrive."""
     with side({"ping_interval": 50, "pong_timeout": 300, "close_timeout": 50}) as (sock, peer):
         frame = peer.frame(FIN | BINARY, b"x" * 100)
@@ -212,8 +213,8 @@ def test_pong_late_since_a_task_held_the_loop(side: Side) -> None:
         assert sock.cause is None
 
 
-def test_a_pong_that_stands_behind_unread_data(side: Side) -> None:
-    """Past 64 KiB nobody looks, so nobody is given up for what isn't seen."""
+def test_a_pong_behind_unread_data(side: Side) -> None:
+    """Past 64 KiB nothing is taken, so no peer is given up for a pong that may be there."""
     frames = 40
     with side({"ping_interval": 50, "pong_timeout": 200, "close_timeout": 50}) as (sock, peer):
         peer.send(b"".join(peer.frame(FIN | BINARY, bytes((i,)) * 4096) for i in range(frames)))
@@ -229,7 +230,7 @@ def test_a_pong_that_stands_behind_unread_data(side: Side) -> None:
 
 
 def test_output_that_the_kernel_refuses_is_not_pinged(side: Side) -> None:
-    """A ping within such output can't be answered yet; the limit 'write_timeout' watches over it."""
+    """A ping within such output can't be answered yet; the limit 'write_timeout' applies."""
     with side({"ping_interval": 30, "pong_timeout": 60, "close_timeout": 50, "write_timeout": 60_000}) as (sock, peer):
         until(lambda: pings(sock) == 1)
         writing = spawn(lambda: sock.write(b"x" * 16 * MIB))
@@ -259,7 +260,7 @@ def test_output_that_the_kernel_refuses_is_not_pinged(side: Side) -> None:
 
 
 def test_a_pong_that_is_late_since_the_output_was_refused(side: Side) -> None:
-    """The peer was pinged, then it took nothing for longer than the limit: its pong was not due all that time."""
+    """The peer was pinged, then it took nothing for longer than the limit: its pong was not due in that time."""
     limits = {"ping_interval": 50, "pong_timeout": 600, "close_timeout": 50, "write_timeout": 60_000, "unsent": 128 * 1024}
     with side(limits) as (sock, peer):
         narrow(sock, peer)
@@ -302,7 +303,7 @@ def test_a_silent_peer_is_given_up(side: Side, answers: int, logs: Any) -> None:
     assert len(logs.lines) == 1
 
 
-def test_everybody_wakes_with_the_same_cause(side: Side, logs: Any) -> None:
+def test_all_blocked_tasks_wake_with_the_same_cause(side: Side, logs: Any) -> None:
     logs.expect("no pong")
     with side(STRICT) as (sock, _peer):
         block = channel.new()
@@ -334,7 +335,7 @@ def test_everybody_wakes_with_the_same_cause(side: Side, logs: Any) -> None:
         assert sock.cause == NO_PONG
 
 
-def test_write_timeout_names_itself_to_everybody(side: Side) -> None:
+def test_every_error_names_write_timeout(side: Side) -> None:
     with side({**PINGS, "write_timeout": 200}) as (sock, _peer):
         until(lambda: pings(sock) >= 1)
         reading = spawn(sock.read)
@@ -450,7 +451,7 @@ def test_only_our_own_pongs_are_hidden(side: Side, looked: bool) -> None:
         ]
 
 
-def test_a_late_pong_is_no_latency(side: Side) -> None:
+def test_a_late_pong_does_not_change_the_latency(side: Side) -> None:
     with side(PINGS) as (sock, peer):
         first = next_ping(peer)
         turn(3)

@@ -141,7 +141,7 @@ def test_any_cuts(any_side: Side, seed: int) -> None:
         joined(sending)
 
 
-def test_it_is_received_where_it_stays(side: Side) -> None:
+def test_it_is_received_in_place(side: Side) -> None:
     """Once begun, none of it passes the buffer."""
     with side() as (sock, peer):
         data, rest, reading = begun(sock, peer, MIB, 100_000)
@@ -154,7 +154,7 @@ def test_it_is_received_where_it_stays(side: Side) -> None:
         joined(sending)
 
 
-def test_what_is_only_announced_fills_no_memory(any_side: Side) -> None:
+def test_an_announced_length_allocates_nothing(any_side: Side) -> None:
     """A peer that announces the largest message there is, and sends little, makes us hold little more than that."""
     with any_side({"message": 2**63 - 1}) as (sock, peer):
         peer.send(peer.frame(FIN | BINARY, length=(2**63 - 1).to_bytes(8, "big")) + b"x" * 20_000)
@@ -169,7 +169,7 @@ def test_what_is_only_announced_fills_no_memory(any_side: Side) -> None:
 
 
 @pytest.mark.parametrize("most", [2**63 - 1, 2**63, 2**70])
-def test_a_limit_beyond_what_a_size_can_be(side: Side, most: int) -> None:
+def test_a_limit_beyond_any_size(side: Side, most: int) -> None:
     with side({"message": most}) as (sock, peer):
         for size in (5, LARGE, 3 * LARGE):
             peer.send(peer.frame(FIN | BINARY, OCTETS[:size]))
@@ -367,8 +367,8 @@ def test_close_awaits_the_close_frame_behind_it(side: Side, peer_goes_on: bool) 
         assert sock.closecode == (3000 if peer_goes_on else 1006)
 
 
-def test_data_that_comes_before_a_reader_runs_whose_time_ran_out(side: Side) -> None:
-    """Another task reads in pieces meanwhile: the rest of the message is his, and none of it goes where the first left off."""
+def test_data_that_comes_before_a_timed_out_reader_runs(side: Side) -> None:
+    """Another task reads in pieces meanwhile: it gets the rest of the message, and the first task gets none of it."""
     with side() as (sock, peer):
         data, rest, reading = begun(sock, peer, 300_000, 70_001)
         got = []
@@ -394,7 +394,7 @@ def test_data_that_comes_before_a_reader_runs_whose_time_ran_out(side: Side) -> 
         assert b"".join(got) == data
 
 
-def test_another_task_reads_on_before_a_reader_runs_whose_time_ran_out(any_side: Side) -> None:
+def test_another_task_reads_on_before_a_timed_out_reader_runs(any_side: Side) -> None:
     with any_side() as (sock, peer):
         data, rest, reading = begun(sock, peer, 300_000, 70_001)
         going = spawn(lambda: sock.read(WITHIN))
@@ -423,8 +423,8 @@ def test_control_frames_behind_it_while_nobody_reads(any_side: Side, come: int) 
         assert sock.read(WITHIN) == (b"\x03\xe8", "close")
 
 
-def test_a_fault_behind_one_that_came_whole_waits_for_the_reader(side: Side, logs: Logs) -> None:
-    """It came whole, but who read was ended before it ran."""
+def test_a_fault_behind_a_whole_message_waits_for_the_reader(side: Side, logs: Logs) -> None:
+    """It came whole, but the reader was ended before it ran."""
     logs.expect("INFO websocket: .*: unknown opcode 3: close 1002$")
     with side({"linger": 100}) as (sock, peer):
         data, rest, reading = begun(sock, peer, 300_000, 70_001)
@@ -543,7 +543,7 @@ def test_control_frames_pass_between_fragments_of_a_message_that_is_sent(any_sid
 
 @pytest.mark.parametrize("ending", ["deadline", "killed"])
 def test_a_writer_that_ends_in_the_middle_has_sent_it_all(any_side: Side, ending: str) -> None:
-    """Half a message would end the connection for all who use it."""
+    """After half a message nothing else could be sent."""
     with any_side({"unsent": FRAGMENT}) as (sock, peer):
         data = OCTETS[: 3 * MIB] * 4
 

@@ -50,7 +50,7 @@ def deflated(data: bytes) -> bytes:
 
 
 def struck(sock: Any, peer: Any, code: int, text: str, logs: Any) -> None:
-    """The limit has struck: everybody is told, with its name."""
+    """The limit was exceeded: every error has its name."""
     logs.expect(f"INFO websocket: .*{text}.*: close {code}$")
     data, err = sock.read(WITHIN)
     assert data is None
@@ -86,7 +86,7 @@ def test_message(side: Side, form: str, logs: Any) -> None:
         struck(sock, peer, 1009, "the limit 'message' of 1000 bytes", logs)
 
 
-def test_message_is_told_by_its_header(side: Side, logs: Any) -> None:
+def test_a_long_message_is_refused_at_its_header(side: Side, logs: Any) -> None:
     with side({"message": 1000}) as (sock, peer):
         peer.send(peer.frame(FIN | BINARY, b"x" * 1001)[:8])
         struck(sock, peer, 1009, "the limit 'message' of 1000 bytes", logs)

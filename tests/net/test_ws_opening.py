@@ -80,7 +80,7 @@ def test_subprotocol_of_a_server(offered: list[str], subprotocols: Any, chosen: 
 
 
 @pytest.mark.parametrize("bad", ["a b", "a/b", 'chat"', "a;b", "(x)", "é"])
-def test_subprotocol_that_is_no_token(bad: str, logs: Any) -> None:
+def test_a_subprotocol_that_is_not_a_token(bad: str, logs: Any) -> None:
     logs.expect("upgrade refused: bad Sec-WebSocket-Protocol")
     with upgrading(subprotocols=["a"]) as (server, results):
         assert asked(server, f"Sec-WebSocket-Protocol: a, {bad}").status == 400
@@ -131,7 +131,7 @@ def test_subprotocol_of_a_client(subprotocols: Any, chosen: str | None) -> None:
         sock.close()
 
 
-def test_subprotocols_in_the_header_and_beside_it() -> None:
+def test_subprotocols_in_the_header_and_as_an_argument() -> None:
     with upgrading(subprotocols=["b"]) as (server, _):
         url = f"ws://127.0.0.1:{server.port}"
         sock, err = websocket.connect(url, {"sec-websocket-protocol": "a, b"})
@@ -227,7 +227,7 @@ def test_fields_that_only_the_handshake_sets(name: str, logs: Any) -> None:
 
 @pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Sec-WebSocket-Extensions"])
 def test_fields_that_a_client_may_not_send(name: str) -> None:
-    """It is told before anything is sent; there is no server here."""
+    """The error comes before anything is sent; there is no server here."""
     with pytest.raises(ValueError, match=f"a WebSocket handshake can't have the header '{name.lower()}'"):
         websocket.connect("ws://127.0.0.1:1/", {name: "1"})
 
@@ -244,8 +244,8 @@ def test_the_request_is_seen_on_the_socket() -> None:
 
 
 @pytest.mark.parametrize("dribbled", [False, True])
-def test_a_handler_refuses_as_it_likes(dribbled: bool) -> None:
-    """Any status, header and body; and our client tells all of them."""
+def test_a_handler_refuses_with_any_answer(dribbled: bool) -> None:
+    """Any status, header and body; our client's error has all of them."""
 
     def handler(stream: Any) -> None:
         stream.respond(401, {"www-authenticate": 'Basic realm="x"', "x-why": ["a", "b"]})
@@ -337,7 +337,7 @@ def test_interim_responses(interim: int) -> None:
 
 
 def test_a_refusal_whose_body_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What came is told, soon."""
+    """The error has what came, and comes soon."""
     monkeypatch.setattr(websocket._connect, "BODY_WAIT", 0.02)
     peers = channel.new()
     with raw_server(peers.push) as listener:
@@ -465,7 +465,7 @@ def test_bad_compression(compression: Any, error: type[Exception], logs: Any) ->
         assert asked(server).status == 500
 
 
-def test_a_message_is_compressed_by_threshold_or_by_wish() -> None:
+def test_threshold_or_argument_decides_whether_to_compress() -> None:
     def handler(stream: Any) -> None:
         sock, _ = websocket.upgrade(stream, compression={"threshold": 100})
         for size, compress in ((99, None), (100, None), (1, True), (1000, False)):
@@ -487,7 +487,7 @@ def test_a_message_is_compressed_by_threshold_or_by_wish() -> None:
 # ---- arguments -----------------------------------------------------------------------
 
 
-def test_limits_are_limits(logs: Any) -> None:
+def test_limits_of_another_type(logs: Any) -> None:
     options: Any = {"limits": {"message": 1}}
     with pytest.raises(TypeError, match=r"silly\.Limits"):
         websocket.connect("ws://127.0.0.1:1", **options)

@@ -151,7 +151,7 @@ def test_pieces_after_a_read_that_timed_out_within_the_message(pair: Any) -> Non
 
 
 @pytest.mark.parametrize("before", [0, 2])
-def test_a_time_out_and_then_on(pair: Any, before: int) -> None:
+def test_reading_goes_on_after_a_time_out(pair: Any, before: int) -> None:
     sock, peer = pair
     pieces = sock.pieces(20)
     if before:
@@ -357,7 +357,7 @@ def test_the_limit(side: Side, cut: bool, compressed: bool, logs: Any) -> None:
         assert sock.closecode == 1009
 
 
-def test_the_limits_of_gathered_messages_do_not_count(side: Side) -> None:
+def test_the_limits_of_whole_messages_do_not_apply(side: Side) -> None:
     with side({"message": 1000, "fragments": 3}) as (sock, peer):
         peer.send(b"".join(fragments(peer, BINARY, bytes(10_000), list(range(100, 10_000, 100)))))
         assert sum(map(len, sock.pieces(WITHIN))) == 10_000
@@ -492,7 +492,7 @@ def test_others_wait_their_turn_and_then_go(pair: Any) -> None:
 
 
 @pytest.mark.parametrize("end", ["whole", "incomplete"])
-def test_all_who_wait_their_turn_are_told_at_once_that_it_is_closed(pair: Any, end: str) -> None:
+def test_close_wakes_all_writers_that_wait_for_their_turn(pair: Any, end: str) -> None:
     """Not only when the closing handshake is over: the peer takes its time with its answer."""
     sock, peer = pair
     go = channel.new()
@@ -530,7 +530,7 @@ def test_all_who_wait_their_turn_are_told_at_once_that_it_is_closed(pair: Any, e
         joined(holding)
 
 
-def test_who_is_interrupted_when_its_turn_has_come_passes_it_on(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_is_interrupted_in_its_turn_passes_it_on(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C reaches a main program that was given the turn and has not run yet."""
     sock, peer = pair
     go = channel.new()
@@ -567,7 +567,7 @@ def test_who_is_interrupted_when_its_turn_has_come_passes_it_on(pair: Any, monke
     ]
 
 
-def test_who_writes_one_after_the_other_lets_the_others_in(pair: Any) -> None:
+def test_a_busy_writer_lets_other_writers_in(pair: Any) -> None:
     """A task that sends large messages without a pause does not keep the turn."""
     sock, peer = pair
     large = spawn(lambda: [sock.write(bytes(8 * MIB)) for _ in range(5)])

@@ -222,7 +222,7 @@ def test_another_task_takes_all_that_came(side: Side) -> None:
         assert sock.read() == ("4", "text")
 
 
-def test_another_task_reads_before_the_one_whose_time_ran_out(side: Side) -> None:
+def test_another_task_reads_before_the_one_that_timed_out(side: Side) -> None:
     """A message that was taken and left is there: no time-out then."""
     with side() as (sock, peer):
         frame = peer.frame(FIN | TEXT, b"x" * 50)
@@ -261,7 +261,7 @@ def test_close_drops_what_was_taken(side: Side) -> None:
 
 
 def test_a_second_reader_is_refused_though_messages_are_left(side: Side) -> None:
-    """Whoever waits is the reader; what he left is nobody else's while he waits for more."""
+    """The task that waits is the reader; no other task gets what it left."""
     with side() as (sock, peer):
         take_first(sock, peer, 3)
         assert [sock.read(), sock.read()] == numbers(2, 1)
@@ -481,7 +481,7 @@ def test_a_flood_of_pings_while_output_is_refused(side: Side, logs: Logs) -> Non
 # ---- deadlines, exits ----------------------------------------------------------------------------------------------
 
 
-def test_a_deadline_that_is_over_takes_no_message_away(side: Side) -> None:
+def test_a_deadline_that_is_over_loses_no_message(side: Side) -> None:
     with side() as (sock, peer):
         take_first(sock, peer, 4)
         with time.deadline(0) as deadline:
@@ -573,7 +573,7 @@ silly.run()
 """
 
 
-def test_nothing_goes_out_behind_the_goodbye_of_a_process_that_ends() -> None:
+def test_nothing_follows_the_goodbye_of_an_ending_process() -> None:
     with Child("-c", GOODBYE) as child:
         assert child.line() == "Result(False, 'closed') Result(False, 'closed')"
         assert child.wait() == 7, child.errors()
@@ -672,8 +672,8 @@ def test_control_frames_are_cut_out_behind_messages_that_were_taken(side: Side, 
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_slow_reader_whose_buffer_is_looked_through(side: Side, seed: int) -> None:
-    """Against a model, with time for looking through between reads: all is shown once, and each ping is answered once."""
+def test_a_slow_reader_whose_data_is_taken(side: Side, seed: int) -> None:
+    """Against a model, with time for taking between reads: all is shown once, and each ping is answered once."""
     rng = random.Random(seed)
     with side() as (sock, peer):
         frames, shown = schedule(rng, peer)

@@ -147,7 +147,7 @@ def test_a_ping_behind_the_message_that_was_read_is_answered() -> None:
         assert one(sock) == (b"p", "ping")
 
 
-def test_past_the_mark_nobody_looks(side: Side) -> None:
+def test_nothing_is_taken_past_the_mark(side: Side) -> None:
     with side({"receive_mark": 16 * KIB}) as (sock, peer):
         frames = [peer.frame(FIN | BINARY, b"%03d" % i * 333) for i in range(400)]
         peer.send(b"".join(frames) + peer.frame(FIN | PING, b"late"))
@@ -161,7 +161,7 @@ def test_past_the_mark_nobody_looks(side: Side) -> None:
         assert read(sock) == (b"late", "ping")
 
 
-def test_a_buffer_that_was_looked_through_lets_others_run(pair: Any) -> None:
+def test_reading_what_was_taken_lets_others_run(pair: Any) -> None:
     sock, peer = pair
     count = 2000
     peer.send(peer.frame(FIN | TEXT, b"x") * count + peer.frame(FIN | PING, b"p"))
@@ -184,7 +184,7 @@ def test_a_buffer_that_was_looked_through_lets_others_run(pair: Any) -> None:
 
 
 @pytest.mark.parametrize("way", ["read", "pieces"])
-def test_a_look_while_the_reader_lets_others_run(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taking_while_the_reader_lets_others_run(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it then finds taken is what is next."""
     with server_side() as (sock, peer):
         pause = scheduler.pause
@@ -236,7 +236,7 @@ def test_reading_goes_on_past_the_mark_when_nobody_ever_reads(side: Side, monkey
         assert sock.closecode == 3000
 
 
-def test_a_socket_that_only_writes_does_not_go_deaf_from_pongs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pongs_do_not_fill_the_queue_of_a_socket_that_only_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unread pongs of ours, and pings that were answered, would fill the buffer in hours; then nothing more would be seen."""
     monkeypatch.setattr(_unread, "UNREAD", 0.0)
     with server_side({"receive_mark": KIB, "ping_interval": 2, "pong_timeout": 60_000}) as (sock, peer):
@@ -263,7 +263,7 @@ def test_a_socket_that_only_writes_does_not_go_deaf_from_pongs(monkeypatch: pyte
         assert numbers == list(range(numbers[0], 200))
 
 
-def test_messages_stay_when_control_frames_between_them_are_cut_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_stay_when_control_frames_between_them_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_unread, "UNREAD", 0.0)
     with server_side({"receive_mark": 4 * KIB}) as (sock, peer):
         for i in range(10):
@@ -322,7 +322,7 @@ def test_a_close_after_the_pieces_of_a_message(pair: Any) -> None:
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind data"])
-def test_what_follows_a_close_means_nothing(side: Side, behind: bool) -> None:
+def test_what_follows_a_close_is_ignored(side: Side, behind: bool) -> None:
     with side({"close_timeout": 50}) as (sock, peer):
         frames = [
             *([peer.frame(FIN | TEXT, b"data")] if behind else []),
@@ -676,7 +676,7 @@ def test_a_message_that_will_never_be_whole(pair: Any, end: str, logs: Any) -> N
     assert sock.read()[0] is None
 
 
-def test_the_end_of_a_peer_within_a_message_is_told_with_what_had_come(side: Side) -> None:
+def test_a_peer_that_ends_within_a_message_leaves_what_had_come(side: Side) -> None:
     """Keepalive doesn't end the connection before that is read."""
     with side({"ping_interval": 5, "pong_timeout": 60_000}) as (sock, peer):
         peer.put(BINARY, "begun")
@@ -748,7 +748,7 @@ def test_pongs_by_hand_for_many_pings_that_were_taken(pair: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_a_slow_reader_against_a_model(side: Side, seed: int) -> None:
-    """What the reader sees is what was sent, and each ping is answered once, in order, whoever saw it first."""
+    """What the reader sees is what was sent, and each ping is answered once, in order."""
     rng = random.Random(seed)
     with side() as (sock, peer):
         expected: list[tuple[Any, str]] = []
@@ -814,7 +814,7 @@ def test_a_slow_reader_against_a_model(side: Side, seed: int) -> None:
         peer.silent()
 
 
-def test_looking_is_linear(side: Side) -> None:
+def test_taking_is_linear(side: Side) -> None:
     """A reader that takes one message at a time, and new data after each: every frame is looked at about once."""
     with side() as (sock, peer):
         looked = 0
