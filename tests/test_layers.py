@@ -18,7 +18,7 @@ import silly
 ROOT = Path(silly.__file__).parent
 
 LAYERS: list[list[str]] = [
-    # From the bottom up (docs/design.md, "The picture"). The longest prefix of a module's name decides; "x._" means x's private ones.
+    # From the bottom up (docs/design.md, "The picture"). The longest prefix of a name decides; "x._" means x's private ones.
     ["silly._version", "silly.errno", "silly.logger", "silly.env"],
     ["silly._core.*", "silly._wire.*"],
     # The rest of the top folder: task, time, sync, and whatever upstream has beside them.
