@@ -16,6 +16,7 @@ from silly import check, errno
 from silly.net import websocket
 from silly.sync import channel
 
+from ..children import in_thread
 from ..helpers import (
     BINARY,
     CLOSE,
@@ -461,3 +462,28 @@ def test_a_pong_that_waited_does_not_follow_the_close_frame(side: Side, how: str
         peer.eof()
         joined(writing)
         assert joined(closing) == (True, None)
+
+
+@pytest.mark.parametrize("how", ["close", "with"])
+def test_another_thread_closes_nothing(side: Side, how: str) -> None:
+    """It gets RuntimeError, and the socket stays as it was."""
+
+    def leave(sock: Any) -> None:
+        if how == "close":
+            sock.close()
+        with sock:
+            pass
+
+    with side(SHORT) as (sock, peer):
+        raised: list[str] = []
+
+        def in_a_thread() -> None:
+            try:
+                leave(sock)
+            except RuntimeError as exc:
+                raised.append(str(exc))
+
+        in_thread(in_a_thread)
+        assert "another thread" in raised[0]
+        assert sock.write("still open", "text")
+        assert peer.get() == (FIN | TEXT, b"still open")

@@ -359,7 +359,7 @@ class Socket:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        self._session.close(INTERNAL if kind is not None and issubclass(kind, Exception) else NORMAL)
+        self.close(INTERNAL if kind is not None and issubclass(kind, Exception) else NORMAL)
 
     def __del__(self) -> None:
         # A finalizer may run anywhere, in another thread or within the loop's own code,
