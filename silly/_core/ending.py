@@ -120,7 +120,7 @@ def enter(then: Phase) -> None:
     """Goes on to the phase ``then``."""
     now = _state.phase
     if then not in TABLE[now].then:
-        text = f"BUG: a process that is {now.value} can't be {then.value} next"
+        text = f"BUG: the process can't go from {now.value} to {then.value}"
         if strict:
             raise RuntimeError(text)
         logger.error(text)

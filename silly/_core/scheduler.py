@@ -159,7 +159,7 @@ def current() -> Task:
     a callback of the loop or another thread."""
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
-        raise RuntimeError(not_here("only a task can be asked for", "this"))
+        raise RuntimeError(not_here("no task runs", "this call"))
     return task
 
 

@@ -651,7 +651,7 @@ payload_left(PyObject *object, void *unused)
 
 static PyMethodDef payload_methods[] = {
     {"room", payload_room, METH_NOARGS, "room() -> memoryview: where the next bytes go"},
-    {"received", payload_received, METH_O, "received(size): so many bytes were put there"},
+    {"received", payload_received, METH_O, "received(size): adds the bytes that were written to the room"},
     {"add", payload_add, METH_O, "add(buf): takes what belongs to the payload off the front of a bytearray"},
     {"take", payload_take, METH_NOARGS, "take() -> bytes: the whole payload, once"},
     {"so_far", payload_so_far, METH_NOARGS, "so_far() -> bytes: a copy of what has come"},

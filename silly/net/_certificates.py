@@ -181,7 +181,7 @@ def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except (ValueError, UnsupportedAlgorithm) as exc:
-        raise ValueError(f"{what}: no certificate in it that can be read: {exc}") from None
+        raise ValueError(f"{what}: no readable certificate: {exc}") from None
 
 
 def _private_key(pem: bytes) -> PrivateKeyTypes:

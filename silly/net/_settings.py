@@ -35,7 +35,7 @@ def settings(what: str, name: str = "addr") -> Callable[[Callable[P, R]], Callab
             before = {each: others.pop(each) for each in names[:place]}
             del others[name]
             if any(value is not signature.parameters[each].default for each, value in others.items()):
-                raise TypeError(f"{what}: settings in a dict and as arguments: give all of them one way")
+                raise TypeError(f"{what}: settings in a dict and as arguments: use only one of the two")
             again: Callable[..., R] = call
             return again(**before, **given)
 

@@ -341,7 +341,7 @@ gathered_flush(PyObject *object, PyObject *unused)
 }
 
 static PyMethodDef gathered_methods[] = {
-    {"try_queue", gathered_try_queue, METH_O, "try_queue(data) -> bool: queues data, if nothing stands against it"},
+    {"try_queue", gathered_try_queue, METH_O, "try_queue(data) -> bool: queues data if it is small and output is not blocked"},
     {"flush", gathered_flush, METH_NOARGS, "flush(): sends what was gathered"},
     {NULL, NULL, 0, NULL},
 };

@@ -101,7 +101,7 @@ def _warn_unverified(verify: bool) -> None:
     global _warned
     if not verify and not _warned:
         _warned = True
-        logger.warn("tls.connect with verify=False: whoever answers is believed")
+        logger.warn("tls.connect with verify=False: the server's certificate is not verified")
 
 
 def _ascii(name: str) -> str:

@@ -34,7 +34,7 @@ def new_context(ciphers: str | None) -> SSL.Context:
         try:
             context.set_cipher_list(ciphers.encode("ascii"))
         except (SSL.Error, UnicodeError):
-            raise ValueError(f"ciphers: {ciphers!r} names no cipher of TLS 1.2 that OpenSSL knows") from None
+            raise ValueError(f"ciphers: OpenSSL knows no TLS 1.2 cipher in {ciphers!r}") from None
     return context
 
 

@@ -86,7 +86,7 @@ class ServerConfiguration:
             return None
         cert = peer_certificate(ssl)
         if cert is None:
-            return "TLS: the peer gave no client certificate" if self._settings.verify == "require" else None
+            return "TLS: the peer sent no client certificate" if self._settings.verify == "require" else None
         return None if in_force(cert) else "TLS: the certificate of the resumed session has expired"
 
     def _holders(self, name: str) -> list[int]:

@@ -129,7 +129,7 @@ class TlsStream(Stream):
         begun = self._beginning
         if not begun or (begun[0] in _RECORD_TYPES and begun[1:2] in (b"", b"\x03")):
             return None
-        return f"TLS: the peer speaks no TLS: it began with {begun!r:.100}"
+        return f"TLS: the peer does not speak TLS: it began with {begun!r:.100}"
 
     # ---- what arrives ----------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class TlsStream(Stream):
         if silent:
             self._send_pending()
             if self._answers > _ANSWERS:
-                logger.info(f"tls: {self.remoteaddr}: a flood of key updates by a peer that doesn't read")
+                logger.info(f"tls: {self.remoteaddr}: a flood of key updates from a peer that doesn't read")
                 self.fail(errno.TLS)
                 return
         plain = pieces[0] if len(pieces) == 1 else b"".join(pieces)

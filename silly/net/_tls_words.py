@@ -12,25 +12,25 @@ from ._certificates import printable, when
 _REASONS = {
     # A part of OpenSSL's text, and its meaning. The peer sent an "alert" (RFC 8446,
     # section 6.2).
-    "alert protocol version": "the peer supports no TLS version that we do (1.2 and 1.3)",
-    "unsupported protocol": "the peer supports no TLS version that we do (1.2 and 1.3)",
-    "version too low": "the peer supports no TLS version that we do (1.2 and 1.3)",
+    "alert protocol version": "the peer supports neither TLS 1.2 nor TLS 1.3",
+    "unsupported protocol": "the peer supports neither TLS 1.2 nor TLS 1.3",
+    "version too low": "the peer supports neither TLS 1.2 nor TLS 1.3",
     "alert handshake failure": "the peer found no cipher or other parameter in common, or wants a client certificate",
-    "alert insufficient security": "the peer takes our ciphers for too weak",
+    "alert insufficient security": "the peer considers our ciphers too weak",
     "no shared cipher": "no cipher in common with the peer",
     "no suitable signature algorithm": "no signature algorithm in common with the peer",
     "alert certificate required": "the peer requires a client certificate",
-    "peer did not return a certificate": "the peer gave no client certificate, and one is required",
-    "alert bad certificate": "the peer doesn't take our certificate",
-    "alert unsupported certificate": "the peer doesn't take our certificate",
-    "alert certificate unknown": "the peer doesn't take our certificate",
+    "peer did not return a certificate": "the peer sent no client certificate, but one is required",
+    "alert bad certificate": "the peer rejects our certificate",
+    "alert unsupported certificate": "the peer rejects our certificate",
+    "alert certificate unknown": "the peer rejects our certificate",
     "alert certificate revoked": "the peer says that our certificate is revoked",
     "alert certificate expired": "the peer says that our certificate has expired",
     "alert unknown ca": "the peer doesn't trust the issuer of our certificate",
     "alert no application protocol": "the peer speaks none of our application protocols (ALPN)",
-    "unrecognized name": "the peer knows no host of that name",
+    "unrecognized name": "the peer doesn't know that host name",
     "alert access denied": "the peer denies access",
-    "alert inappropriate fallback": "the peer takes our version of TLS for a downgrade",
+    "alert inappropriate fallback": "the peer considers our TLS version a downgrade",
 }
 
 _FAULTS = {
@@ -42,15 +42,15 @@ _FAULTS = {
     23: "{it} is revoked",
     25: "the chain is longer than the path length of {it} allows",
     26: "{it} is not for this purpose (key usage)",
-    32: "{it} may not sign certificates, and has (key usage)",
-    34: "{it} has a critical extension that is not known",
-    37: "{it} may not sign certificates, and has",
+    32: "{it} may not sign certificates, but has (key usage)",
+    34: "{it} has an unknown critical extension",
+    37: "{it} may not sign certificates, but has",
     47: "{it} has a name that its issuer may not certify (name constraints)",
     48: "{it} has a name that its issuer may not certify (name constraints)",
     66: "the key of {it} is too weak",
     67: "the key of {it} is too weak",
     68: "the signature of {it} is made with a weak digest",
-    79: "{it} is not an authority's, and has signed a certificate",
+    79: "{it} is not an authority's, but has signed a certificate",
 }
 _NOT_YET, _EXPIRED = 9, 10
 _NO_ISSUER = (2, 20, 21)
@@ -107,11 +107,11 @@ def _fault(cert: x509.Certificate, number: int, depth: int) -> str:
     subject = printable(cert.subject.rfc4514_string())
     it = f"the issuer's certificate {subject}" if depth else "the certificate"
     if number == _EXPIRED:
-        return f"{it} has expired, on {when(cert.not_valid_after_utc)}"
+        return f"{it} expired on {when(cert.not_valid_after_utc)}"
     if number == _NOT_YET:
-        return f"{it} is not valid yet, but from {when(cert.not_valid_before_utc)} on (here it is {when(datetime.now(UTC))})"
+        return f"{it} is not valid before {when(cert.not_valid_before_utc)} (the time here is {when(datetime.now(UTC))})"
     if number in _NO_ISSUER:
         issuer = printable(cert.issuer.rfc4514_string())
-        return f"{it}'s issuer is not trusted, or a certificate in between was not sent: {issuer}"
+        return f"{it}'s issuer is not trusted, or an intermediate certificate was not sent: {issuer}"
     words = _FAULTS.get(number)
     return words.format(it=it, subject=subject) if words else f"{it} can't be verified (X509 error {number})"

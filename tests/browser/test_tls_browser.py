@@ -20,7 +20,7 @@ from .trust import trust
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 CLOSED = [{"type": "error"}, {"type": "close", "code": 1006, "reason": "", "wasClean": False}]
 """What a page sees of a WebSocket that didn't come about."""
-NOT_TAKEN = "handshake failed: TLS: the peer doesn't take our certificate (tls alert certificate unknown)"
+NOT_TAKEN = "handshake failed: TLS: the peer rejects our certificate (tls alert certificate unknown)"
 AUDIO = 30_000_000
 """Bytes: more than a browser reads ahead."""
 UPLOAD = 40_000_000
@@ -224,5 +224,5 @@ def test_without_a_client_certificate(open_page, tls_server):
     page.driver.get(tls_server.url(server="request"))
     assert page.call("get", "/told")["value"]["certificate"] is False
     assert page.call("failure", tls_server.url("/told", "require")) == {"name": "TypeError"}
-    check_log(tls_server.stop(), "the peer gave no client certificate, and one is required")
+    check_log(tls_server.stop(), "the peer sent no client certificate, but one is required")
     assert tls_server.served("require") == []

@@ -50,11 +50,11 @@ def test_each_step(now: Phase, then: Phase, phase: None, logs: Logs, monkeypatch
     assert (then in TABLE[now].then) is allowed
     ending._state.phase = now
     if not allowed:
-        with pytest.raises(RuntimeError, match=f"BUG: a process that is {now.value} can't be {then.value} next"):
+        with pytest.raises(RuntimeError, match=f"BUG: the process can't go from {now.value} to {then.value}"):
             ending.enter(then)
         assert ending.phase() is now
         monkeypatch.setattr(ending, "strict", False)
-        logs.expect(f"ERROR BUG: a process that is {now.value} can't be {then.value} next")
+        logs.expect(f"ERROR BUG: the process can't go from {now.value} to {then.value}")
     ending.enter(then)
     assert ending.phase() is then, "in production it is taken all the same"
     assert scheduler.exiting is (not TABLE[then].works)

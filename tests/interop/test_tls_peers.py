@@ -121,7 +121,7 @@ def test_s_client(s_client: Client, version: str) -> None:
 
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
 def test_s_client_of_old_versions(s_client: Client, version: str, logs: Logs) -> None:
-    logs.expect("INFO tls: .*: handshake failed: TLS: the peer supports no TLS version that we do")
+    logs.expect("INFO tls: .*: handshake failed: TLS: the peer supports neither TLS 1.2 nor TLS 1.3")
     with listening(once) as listener:
         said = s_client(listener.port, version, "-cipher", "ALL:@SECLEVEL=0", status=1)
     assert "alert protocol version" in said
@@ -186,7 +186,7 @@ def test_s_client_resumes(s_client: Client, version: str, files: Files, tmp_path
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_s_client_without_a_certificate(s_client: Client, version: str, files: Files, logs: Logs) -> None:
-    logs.expect("INFO tls: .*: handshake failed: TLS: the peer gave no client certificate, and one is required")
+    logs.expect("INFO tls: .*: handshake failed: TLS: the peer sent no client certificate, but one is required")
     logs.expect("INFO tls: .*: handshake failed: TLS: the certificate's issuer is not trusted")
     with listening(once, verify="require", ca=root().pem) as listener:
         said = s_client(listener.port, version, status=None)
@@ -307,7 +307,7 @@ def test_s_server_that_wants_a_certificate(files: Files, version: str, logs: Log
 
 def test_s_server_of_an_old_version(files: Files) -> None:
     with s_server(files, server(), "-tls1_1", "-cipher", "ALL:@SECLEVEL=0") as port:
-        assert talk(port)[1].startswith("TLS: the peer supports no TLS version that we do (1.2 and 1.3)")
+        assert talk(port)[1].startswith("TLS: the peer supports neither TLS 1.2 nor TLS 1.3")
 
 
 def test_s_server_by_name(files: Files) -> None:
@@ -420,7 +420,7 @@ def test_curl_refuses(curl: Curl, logs: Logs) -> None:
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_curl_with_a_certificate(curl: Curl, files: Files, version: str, logs: Logs) -> None:
-    logs.expect("INFO tls: .*: handshake failed: TLS: the peer gave no client certificate, and one is required")
+    logs.expect("INFO tls: .*: handshake failed: TLS: the peer sent no client certificate, but one is required")
     cert, key = files.pair(client())
     with https(ca=root().pem, verify="require") as port:
         url = f"https://localhost:{port}/"

@@ -48,7 +48,7 @@ def test_what_is_the_default_may_stand_beside_a_dict() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: sample("a", {}, 2), "^sample.call: settings in a dict and as arguments: give all of them one way$"),
+        (lambda: sample("a", {}, 2), "^sample.call: settings in a dict and as arguments: use only one of the two$"),
         (lambda: sample("a", {}, third=(3,)), "settings in a dict"),
         (lambda: sample("a", {"second": 2}, 0), "settings in a dict"),
         (lambda: sample(first={}), "missing a required argument: 'before'"),
@@ -94,7 +94,7 @@ LISTEN = {"addr": "127.0.0.1:0", "handler": hello}
 )
 def test_a_dict_stands_alone(what: str, call: Callable[[], Any]) -> None:
     """What stands beside it was dropped without a word: certificates and limits among it."""
-    with pytest.raises(TypeError, match=f"^{what}: settings in a dict and as arguments: give all of them one way$"):
+    with pytest.raises(TypeError, match=f"^{what}: settings in a dict and as arguments: use only one of the two$"):
         call()
 
 

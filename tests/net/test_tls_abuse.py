@@ -133,7 +133,7 @@ def test_key_updates(update: bytes) -> None:
 
 def test_a_flood_of_key_updates(logs: Any) -> None:
     """Each must be answered, and the peer reads no answer."""
-    logs.expect("INFO tls: .*: a flood of key updates by a peer that doesn't read")
+    logs.expect("INFO tls: .*: a flood of key updates from a peer that doesn't read")
     with victim() as (conn, forger):
         big = spawn(lambda: conn.write(b"x" * 20 * MIB))
         until(lambda: conn._stream.blocked)
@@ -370,7 +370,7 @@ def hello() -> bytes:
 def test_a_client_that_stalls(sent: str, logs: Any) -> None:
     """Others are served meanwhile."""
     logs.expect("INFO tls: .*: handshake failed: Operation timed out")
-    logs.allow("the peer speaks no TLS")
+    logs.allow("the peer does not speak TLS")
     data = {"nothing": b"", "a byte": b"\x16", "half": hello()[:100], "all": hello(), "a method": b"GET"}[sent]
     with listening(limits=silly.Limits(handshake_timeout=100)) as listener, Raw.connect(listener) as raw:
         raw.send(data)
@@ -414,12 +414,12 @@ def handshake_record(length: int, size: int) -> bytes:
         (b"\x15\x03\x01\x00\x02\x01\x00", "."),
         (b"\x15\x03\x03\x00\x02\x02\x28", "."),
         (b"\x17\x03\x03\x00\x05hello", "."),
-        (b"\x80\x2e\x01\x03\x01" + bytes(50), "the peer speaks no TLS: it began with "),
-        (b"\0" * 100, r"the peer speaks no TLS: it began with b'\\x00"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "the peer speaks no TLS: it began with b'SSH-2.0-OpenSSH_9.2"),
-        (b"x" * 100, "the peer speaks no TLS: it began with b'xxx"),
-        (b"\r\nGET / HTTP/1.1\r\n", "the peer speaks no TLS"),
-        (b"\x1b[31m\n" * 20, r"the peer speaks no TLS: it began with b'\\x1b\[31m(\\n)?"),
+        (b"\x80\x2e\x01\x03\x01" + bytes(50), "the peer does not speak TLS: it began with "),
+        (b"\0" * 100, r"the peer does not speak TLS: it began with b'\\x00"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the peer does not speak TLS: it began with b'SSH-2.0-OpenSSH_9.2"),
+        (b"x" * 100, "the peer does not speak TLS: it began with b'xxx"),
+        (b"\r\nGET / HTTP/1.1\r\n", "the peer does not speak TLS"),
+        (b"\x1b[31m\n" * 20, r"the peer does not speak TLS: it began with b'\\x1b\[31m(\\n)?"),
     ],
 )
 @pytest.mark.parametrize("dribbled", [False, True])
@@ -443,9 +443,9 @@ def test_servers_that_refuse(alert: bytes) -> None:
     """What the alert means, in words."""
     words = {
         b"": "the peer ended the TLS handshake",
-        b"\x02\x46": "TLS: the peer supports no TLS version that we do (1.2 and 1.3) (tlsv1 alert protocol version)",
+        b"\x02\x46": "TLS: the peer supports neither TLS 1.2 nor TLS 1.3 (tlsv1 alert protocol version)",
         b"\x02\x28": "TLS: the peer found no cipher or other parameter in common, or wants a client certificate (",
-        b"\x02\x70": "TLS: the peer knows no host of that name (",
+        b"\x02\x70": "TLS: the peer doesn't know that host name (",
         b"\x02\x78": "TLS: the peer speaks none of our application protocols (ALPN) (",
         b"\x02\x31": "TLS: the peer denies access (",
         b"\x02\x0a": "TLS: ",
@@ -475,7 +475,7 @@ def test_a_server_of_old_versions() -> None:
         raw.conn.read(100_000, WITHIN)
 
     with raw_server(script) as listener:
-        assert explained(listener).startswith("TLS: the peer supports no TLS version that we do (1.2 and 1.3) (")
+        assert explained(listener).startswith("TLS: the peer supports neither TLS 1.2 nor TLS 1.3 (")
 
 
 @pytest.mark.parametrize(
@@ -498,7 +498,7 @@ def test_servers_that_speak_no_tls(answer: bytes) -> None:
 
     with raw_server(script) as listener:
         err = explained(listener)
-    assert err.startswith("TLS: the peer speaks no TLS: it began with ")
+    assert err.startswith("TLS: the peer does not speak TLS: it began with ")
     assert err.isprintable()
 
 

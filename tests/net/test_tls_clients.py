@@ -90,16 +90,16 @@ def test_none_is_given_where_none_is_required() -> None:
 
 
 BAD = {
-    "none": (None, "the peer gave no client certificate, and one is required", "the peer requires a client certificate"),
+    "none": (None, "the peer sent no client certificate, but one is required", "the peer requires a client certificate"),
     "expired": (
         lambda: issue("alice", root(), usage=[CLIENT], end=YESTERDAY),
-        rf"the certificate has expired, on {YESTERDAY:%Y-%m-%d}",
+        rf"the certificate expired on {YESTERDAY:%Y-%m-%d}",
         "the peer says that our certificate has expired",
     ),
     "not valid yet": (
         lambda: issue("alice", root(), usage=[CLIENT], begin=TOMORROW),
-        "the certificate is not valid yet",
-        "the peer doesn't take our certificate",
+        "the certificate is not valid before ",
+        "the peer rejects our certificate",
     ),
     "unknown authority": (
         lambda: issue("alice", stranger(), usage=[CLIENT]),
@@ -114,7 +114,7 @@ BAD = {
     "for servers": (
         lambda: issue("alice", root(), usage=[SERVER]),
         "the certificate is not for this purpose",
-        "the peer doesn't take our certificate",
+        "the peer rejects our certificate",
     ),
 }
 
@@ -144,7 +144,7 @@ def test_a_bad_certificate(name: str, verify: str, hostname: str, logs: Any) -> 
 
 def test_a_required_certificate_and_tls12(logs: Any) -> None:
     """Here the handshake itself fails."""
-    logs.expect("INFO tls: .*: handshake failed: TLS: the peer gave no client certificate, and one is required")
+    logs.expect("INFO tls: .*: handshake failed: TLS: the peer sent no client certificate, but one is required")
     with asking("require") as listener, pytest.raises(ssl.SSLError):
         in_thread(lambda: python_client(listener.port, python_context(ssl.TLSVersion.TLSv1_2)))
 

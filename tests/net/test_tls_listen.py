@@ -162,9 +162,9 @@ def test_ciphers() -> None:
 @pytest.mark.parametrize(
     ("options", "kind", "match"),
     [
-        ({"ciphers": "NO-SUCH-CIPHER"}, ValueError, "names no cipher"),
-        ({"ciphers": "é"}, ValueError, "names no cipher"),
-        ({"ciphers": ""}, ValueError, "names no cipher"),
+        ({"ciphers": "NO-SUCH-CIPHER"}, ValueError, "knows no TLS 1.2 cipher"),
+        ({"ciphers": "é"}, ValueError, "knows no TLS 1.2 cipher"),
+        ({"ciphers": ""}, ValueError, "knows no TLS 1.2 cipher"),
         ({"ciphers": ["a"]}, TypeError, "ciphers is text"),
         ({"alpnprotos": "http/1.1"}, TypeError, "alpnprotos is a list"),
         ({"alpnprotos": [""]}, ValueError, "from 1 to 255"),
@@ -176,7 +176,7 @@ def test_ciphers() -> None:
         ({"verify": True, "ca": "x"}, ValueError, "'request' or 'require'"),
         ({"ca": "x"}, ValueError, "no client would be verified"),
         ({"verify": "require", "ca": "/no/such/file"}, ValueError, "ca: can't read"),
-        ({"verify": "require", "ca": "-----BEGIN CERTIFICATE-----\n"}, ValueError, "ca: no certificate"),
+        ({"verify": "require", "ca": "-----BEGIN CERTIFICATE-----\n"}, ValueError, "ca: no readable certificate"),
         ({"verify": "require", "ca": 5}, TypeError, "ca is PEM text or a path"),
         ({"certs": {"cert": "x", "key": "y"}}, TypeError, "a list of dicts"),
         ({"certs": ["x"]}, TypeError, "a certificate is a dict"),
@@ -264,7 +264,7 @@ def test_reload_with_a_dict() -> None:
     with listening() as listener:
         assert listener.reload({"certs": [new.entry], "alpnprotos": ["b"]}) == (True, None)
         assert shown(listener, None) == fingerprint(new)
-        with pytest.raises(TypeError, match="one way"):
+        with pytest.raises(TypeError, match="use only one of the two"):
             listener.reload({"certs": [new.entry]}, alpnprotos=["b"])
 
 
@@ -322,7 +322,7 @@ def test_reload_reads_the_files_again(tmp_path: Any) -> None:
         ({"certs": [{"cert": "/no/such/file", "key": "/no/such/file"}]}, "cert: can't read '/no/such/file'"),
         ({"certs": []}, "certs needs at least one"),
         ({"certs": [{**server().entry, "key": issue("x").entry["key"]}]}, "certificate and key: "),
-        ({"ciphers": "none"}, "names no cipher"),
+        ({"ciphers": "none"}, "knows no TLS 1.2 cipher"),
         ({"verify": "require"}, "verify needs ca"),
         ({"ca": "x"}, "no client would be verified"),
         ({"alpnprotos": [""]}, "from 1 to 255"),

@@ -84,7 +84,7 @@ def test_a_session_without_a_certificate_does_not_become_one_with(version: ssl.T
 @pytest.mark.parametrize("before", [{}, {"verify": "request", "ca": root().pem}])
 def test_no_session_gets_past_a_new_requirement(before: Any, version: ssl.TLSVersion, logs: Any) -> None:
     """A session of before the reload, made without a certificate."""
-    logs.expect("INFO tls: .*: handshake failed: TLS: the peer gave no client certificate, and one is required")
+    logs.expect("INFO tls: .*: handshake failed: TLS: the peer sent no client certificate, but one is required")
     context = python_context(version)
     with listening(who, **before) as listener:
         try:
