@@ -127,7 +127,7 @@ class Side:
 
 
 def run_pair(script: str, load: Load, base: Installed, new: Installed, seconds: float) -> tuple[float, float]:
-    """What a message costs each. Who goes first alternates."""
+    """The cost of a message for each; which one goes first alternates."""
     with ExitStack() as stack:
         sides = [Side(script, load, revision, stack) for revision in (base, new)]
         for number in range(max(2, round(seconds / SLICE))):

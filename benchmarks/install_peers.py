@@ -1,6 +1,7 @@
 """Installs what the benchmarks compare ours with, for this interpreter: the extra `bench` of setup.cfg, and Node's ws.
 
-What can't be installed is named and left out: the rest is measured all the same. Status 1 then, else 0.
+A package that can't be installed is reported and left out; the others are still measured. The exit status is 1 then,
+else 0.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def install(packages: list[str]) -> str | None:
 def install_ws() -> str | None:
     """Installs Node's ws where there is Node; what npm has to say when it fails."""
     if not shutil.which("node"):
-        return None  # whoever measures names it
+        return None  # the benchmarks report it
     if not shutil.which("npm"):
         return "there is no npm"
     options = ["--silent", "--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--prefix", str(BUILD)]

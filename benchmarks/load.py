@@ -3,7 +3,7 @@ may not be. It costs more than some servers do, so these get little at a time, a
 
     python benchmarks/load.py text|binary PORT [--connections=N] [--size=S] [--seconds=T] [--tls] [--compression]
 
-A closed loop like ``load.c``, with the same protocol towards whoever starts it: each connection sends a message, checks every
+A closed loop like ``load.c``, with the same protocol towards its parent process: each connection sends a message, checks every
 byte of the echo, and sends the next. With compression the messages are JSON, 64 different ones by turns, and echoes must be
 compressed too. Certificates are not verified.
 """

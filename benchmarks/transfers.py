@@ -112,7 +112,7 @@ def download(sock: socket.socket, path: str) -> None:
 
 
 def client(name: str, port: str, secure: bool) -> None:
-    """The client's process: one transfer to warm up, then one between two lines of output, when it is told to."""
+    """The client's process: one transfer to warm up, then one between two lines of output, on request."""
     path = TRANSFERS[name]
     with connect(port, secure) as sock:
         for _ in range(2):

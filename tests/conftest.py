@@ -20,7 +20,7 @@ from .fuzz import TARGETS
 # A shell starts what runs in the background with SIGINT ignored, and the programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Helpers that assert shall do so under ``python -O`` too.
+# Helpers' asserts must also run under ``python -O``.
 pytest.register_assert_rewrite(
     "tests.helpers", "tests.net.check_stream", "tests.conformance.support", "tests.bad_inputs.support"
 )

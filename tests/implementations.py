@@ -1,7 +1,7 @@
 """Both implementations of the wire functions (and a class), either of which a test may run on: ``silly._wire.accelerated``
 chooses one for a process, by what was built.
 
-Whoever uses them has bound their names at import. ``using`` finds all such bindings, and exchanges what they hold;
+The modules that use them have bound their names at import. ``using`` finds all such bindings, and exchanges their values;
 ``tests/test_implementations.py`` looks for what it might not find.
 """
 

@@ -162,7 +162,7 @@ def test_clear_leaves_the_channel_open() -> None:
     assert chan.pop() == (2, None)
 
 
-# ---- what is an item, who waits ---------------------------------------------------------------------------------
+# ---- items, and the tasks that wait -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("item", [0, "", b"", False, (), 0.0])

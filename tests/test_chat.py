@@ -358,7 +358,7 @@ def test_a_message_too_large_to_look_at_ends_the_connection(shared):
 
 
 def test_a_flood_drops_nobody(chat):
-    """Three people send as fast as they can: whoever reads gets it all."""
+    """Three people send as fast as they can; each one that reads gets everything."""
     with Person(chat, "quiet") as quiet:
         noisy = [Person(chat, f"noisy {n}") for n in range(3)]
         for _ in range(120):
@@ -374,7 +374,7 @@ def test_a_flood_drops_nobody(chat):
             each.sock.close()
 
 
-# ---- one who has stopped reading --------------------------------------------------------------------------------
+# ---- a client that has stopped reading --------------------------------------------------------------------------
 
 
 def stalled(port: int, name: str) -> socket.socket:

@@ -146,7 +146,7 @@ def test_the_sooner_of_a_deadline_and_a_read_s_timeout(pair: tuple[tcp.Conn, tcp
         assert limit.expired
         assert scheduler.expired()
     assert a.read(1, timeout=SOON) == (None, errno.TIMEDOUT)
-    a._stream._on_deadline(None)  # the timer of the long one, with nobody who reads
+    a._stream._on_deadline(None)  # the timer of the long one, while no task reads
     b.write("y")
     assert a.read(1) == (b"y", None)
 
@@ -276,7 +276,7 @@ else:
             assert child.wait() == 0
 
 
-# ---- who is bounded ---------------------------------------------------------------------------------------------------
+# ---- which tasks are bounded ----------------------------------------------------------------------------------------------
 
 
 def test_a_forked_task_is_not() -> None:

@@ -59,7 +59,7 @@ def test_every_extension_was_built(source: Path) -> None:
 
 
 def test_all_of_silly_uses_those_that_speedups_chose() -> None:
-    """Whoever took a function from ``mask`` or ``messages`` would run Python for ever."""
+    """A module that imported a function from ``mask`` or ``messages`` would always run Python."""
     assert {binding.module for binding in bindings()} >= {"silly._wire.accelerated", "silly._wire.ws"}
     assert [binding for binding in bindings() if binding.value is not CHOSEN[binding.function]] == []
 

@@ -45,7 +45,7 @@ class Child:
         )
 
     def line(self) -> str:
-        """The next line that it prints, without its end; "" when there is none any more."""
+        """The next line that it prints, without its end; "" after the last."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().rstrip("\n")
 

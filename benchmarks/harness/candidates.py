@@ -73,8 +73,8 @@ def _absent_node() -> str | None:
 def take_turns(
     candidates: Sequence[Candidate], measure: Callable[[Candidate], Figure], runs: int
 ) -> tuple[dict[str, list[Figure]], dict[str, str]]:
-    """Measures each candidate ``runs`` times, by turns, each time with another one first: the figures, and who has none, and
-    why.
+    """Measures each candidate ``runs`` times, by turns, each time with another one first. Returns the figures,
+    and which candidates have none, and why.
 
     A candidate that fails once is left out from there on; if that is ours it is no comparison, and raises.
     """

@@ -15,8 +15,8 @@ from .figures import Summary, ratios, summary
 class Row:
     """One comparison. ``figures``: of each candidate, one a turn, in ``unit``; less is better.
 
-    ``more``: further figures of a candidate, by name, for information. ``missing``: who has no figures, and why. ``group`` and
-    ``at`` say where the row belongs in a plot: the name of its curve, and the place on it.
+    ``more``: further figures of a candidate, by name, for information. ``missing``: candidates without figures, and why.
+    ``group`` and ``at`` say where the row belongs in a plot: the name of its curve, and the place on it.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Row:
 
 
 def to_json(rows: list[Row], about: dict[str, Any]) -> dict[str, Any]:
-    """A suite as it is kept; medians and ratios are written down beside the turns, for whoever reads the file."""
+    """A suite as it is kept; medians and ratios are stored beside the turns, for readers of the file."""
     kept = []
     for row in rows:
         each = asdict(row)

@@ -31,7 +31,7 @@ def output(command: Sequence[str], env: dict[str, str] | None = None) -> dict[st
 
 
 def script_rows(candidates: Sequence[Candidate], runs: int, unit: str) -> list[Row]:
-    """Rows of scripts that print ``{name of a row: figure}``. A row has whoever has printed a figure for it."""
+    """Rows of scripts that print ``{name of a row: figure}``. A row has the scripts that printed a figure for it."""
     measured, absent = take_turns(candidates, lambda candidate: output(candidate.command, candidate.env), runs)
     names = dict.fromkeys(name for turns in measured.values() for name in turns[0])
     rows = []

@@ -1,4 +1,4 @@
-"""What the suites have in common: settings, and rows of what a load costs each server."""
+"""Shared by the suites: settings, and rows with the cost of a load for each server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parsers are given: the same bytes for each library."""
+"""The parsers' input: the same bytes for each library."""
 
 from __future__ import annotations
 

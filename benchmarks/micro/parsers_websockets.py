@@ -1,4 +1,4 @@
-"""What the sans-I/O layer of websockets costs; see inputs.py."""
+"""The cost of the sans-I/O layer of websockets; see inputs.py."""
 
 from __future__ import annotations
 

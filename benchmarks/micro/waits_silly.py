@@ -1,4 +1,4 @@
-"""What a round trip of a client costs it beside much that waits; see timing.py. The program listens nowhere.
+"""The cost of a client's round trip beside many waiting connections and tasks; see timing.py. The program listens nowhere.
 
     python benchmarks/micro/waits_silly.py COUNT
 

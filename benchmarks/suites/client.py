@@ -1,4 +1,4 @@
-"""What the client's role costs the client: each talks to our echo server, and only its own CPU time counts."""
+"""The cost of the client's side: each client talks to our echo server, and only its own CPU time counts."""
 
 from __future__ import annotations
 

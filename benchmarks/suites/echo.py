@@ -1,4 +1,4 @@
-"""What a WebSocket echo costs the server."""
+"""The cost of a WebSocket echo for the server."""
 
 from __future__ import annotations
 

@@ -236,7 +236,7 @@ BROKEN_BODIES = {
 @every_way
 @pytest.mark.parametrize("row", BROKEN_BODIES)
 def test_body_that_breaks_its_framing(row: str, way: Way) -> None:
-    """An error all the same; what of the body could be read may be told."""
+    """Still an error, which may include the part of the body that could be read."""
     content, fields = BROKEN_BODIES[row]
     head = "\r\n".join(["HTTP/1.1 503 Service Unavailable", *fields, "", ""]).encode()
     sock, err, _ = connecting(way, lambda _: head + content)

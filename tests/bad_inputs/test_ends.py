@@ -230,7 +230,7 @@ def test_lua_close_has_code_and_echo(role: Role) -> None:
 @both_transports
 @both_roles
 def test_flood_of_messages_starts_no_tasks(role: Role, way: Way) -> None:
-    """Mesop's thread per message: the number of tasks stays, and what nobody reads stays in TCP."""
+    """Mesop's thread per message: the number of tasks stays, and unread data stays in TCP."""
     with role(way, SHORT) as (sock, peer):
         tasks = len(scheduler.tasks)
         flooding = spawn(lambda: peer.conn.write(peer.frame(FIN | TEXT, b"x" * 100) * 40_000))

@@ -567,7 +567,7 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
 @both_transports
 @pytest.mark.parametrize("row", ENDLESS)
 def test_endless_response(row: str, way: Way) -> None:
-    """A server that never ends is told by a limit, not by a time-out; and its bytes are not kept."""
+    """A limit, not a time-out, ends a server that never stops sending; its bytes are not kept."""
     begin, more = ENDLESS[row]
 
     def answer(told: Told, peer: Peer) -> bool:
@@ -727,7 +727,7 @@ def test_response_cut_short(row: str, how: str, end: str, way: Way) -> None:
 @pytest.mark.parametrize("how", NO_FETCH)
 @pytest.mark.parametrize("first", ["HTTP/1.1 200 OK", "HTTP/1.0 200 OK"])
 def test_truncation_of_a_body_up_to_the_end(first: str, how: str, end: str, way: Way) -> None:
-    """Only an ordered end is one: close_notify on TLS, a FIN on plain TCP, where nobody can tell more."""
+    """Only a proper end counts: close_notify on TLS, a FIN on plain TCP, which tells no more."""
 
     def answer(told: Told, peer: Peer) -> bool:
         peer.send(head(first=first, body="abcde"))
@@ -809,7 +809,7 @@ def test_response_splitting(row: str, behind: str, way: Way) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
 @pytest.mark.parametrize("when", ["at-once", "noticed"])
 def test_response_splitting_while_idle(when: str, method: str, way: Way) -> None:
-    """Bytes that came while nobody had asked, and may not have left the kernel yet."""
+    """Bytes that came without a request; they may still be in the kernel."""
 
     def answer(told: Told, peer: Peer) -> None:
         peer.send(GOOD)

@@ -321,7 +321,7 @@ def test_bad_coding(framing: str, row: str, way: Way) -> None:
 @pytest.mark.parametrize("row", FAULTS)
 @pytest.mark.parametrize("how", ["read", "pieces"])
 def test_bad_coding_in_pieces(how: str, row: str) -> None:
-    """The fault is told at the end at the latest, and the connection is not used again."""
+    """The error comes at the end at the latest, and the connection is not used again."""
     coding, data = FAULTS[row]
     with origin(TCP, first_then_good(TCP, response(coding, data, "chunked"))) as server, TCP.client() as client:
         stream, _ = client.request("GET", TCP.web(server))

@@ -507,7 +507,7 @@ LOCATIONS += ["http://a b/", "http://%0d%0a/"]
 @both_transports
 @pytest.mark.parametrize("location", LOCATIONS, ids=lambda text: ascii(text[:40]))
 def test_odd_locations(location: str, way: Way) -> None:
-    """An error, or a request to the same server that is a good one: nothing raises, and nobody else is asked."""
+    """An error, or a request to the same server that is a good one: nothing raises, and no other server is asked."""
     answers = [redirect(location), GOOD]
 
     def answer(told: Told, peer: Peer) -> None:
@@ -565,7 +565,7 @@ def failing(call: Callable[[], tuple[Any, Any]], times: int = 30) -> list[str]:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port on which nobody listens, nor will meanwhile."""
+    """A port without a listener, which stays reserved."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield int(sock.getsockname()[1])

@@ -331,7 +331,7 @@ def test_cve_2026_34525_good_host(host: str, way: Way) -> None:
 
 @every_way
 def test_cve_2026_34525_absolute_target_and_host(way: Way) -> None:
-    """The target's authority goes before Host (RFC 9112, section 3.2.2), so that nobody is told two hosts."""
+    """The target's authority goes before Host (RFC 9112, section 3.2.2), so that there are never two hosts."""
     hosts = []
     seen = Seen()
 

@@ -87,7 +87,7 @@ def test_gevent_2075_expect_and_the_body_at_once(way: Way) -> None:
 @pytest.mark.parametrize("sent", ["", "half", "whole"])
 @pytest.mark.parametrize("framing", ["Content-Length: 35", "Transfer-Encoding: chunked"])
 def test_gevent_2075_expect_unread(framing: str, sent: str, way: Way, logs: Any) -> None:
-    """Nobody can tell whether a body comes behind a final answer: what comes is skipped or the connection ends."""
+    """It is not known whether a body follows a final answer: the bytes are skipped, or the connection ends."""
     logs.allow(HTTP_LOG)
     seen = Seen("unread")
     body = SMUGGLED if "Length" in framing else b"23\r\n" + SMUGGLED + b"\r\n0\r\n\r\n"

@@ -329,7 +329,7 @@ def test_response_shorter_than_its_length(how: str, way: Way, logs: Any) -> None
 @every_way
 @pytest.mark.parametrize("how", ["close", "write", "length"])
 def test_lua_head_keeps_the_length_and_sends_no_body(how: str, way: Way) -> None:
-    """Upstream dropped content-length. What a GET would get is told; no byte of it is sent."""
+    """Upstream dropped content-length. The fields are those of a GET; no byte of the body is sent."""
 
     def handler(stream: Any) -> None:
         stream.respond(200, {"content-length": 35} if how != "close" else {})

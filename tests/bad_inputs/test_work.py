@@ -188,7 +188,7 @@ def test_cve_2026_54273_frames_before_the_101_stay_in_tcp(way: Way) -> None:
 @both_transports
 @both_roles
 def test_lua_1_gib_is_not_buffered(role: Role, way: Way) -> None:
-    """A peer that sends on while nobody reads is held back by TCP."""
+    """TCP holds back a peer that keeps sending while no task reads."""
     with role(way, {**SHORT, "message": 2**30}) as (sock, peer):
         flooding = spawn(lambda: peer.conn.write(peer.frame(FIN | BINARY, b"x" * 8 * MIB, (8 * MIB).to_bytes(8, "big"))))
         turn(50)

@@ -113,7 +113,7 @@ def test_what_people_type_stays_text(open_page, chat):
     page.hears("the end", "You")
     assert page.driver.title == title == "silly chat"
     assert page.driver.find_elements("css selector", "img, #room script, #door script") == []
-    # Whoever comes later gets it from the history.
+    # Newcomers get it from the history.
     late = open_page()
     late.open(chat, "late")
     late.hears(HOSTILE, name)

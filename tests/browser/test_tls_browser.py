@@ -205,7 +205,7 @@ def test_refused_certificates(open_page, open_browser, tls_server, tmp_path):
         assert all(f"net::ERR_CERT_{code}_INVALID" in line for line in lines)
     page.driver.get(tls_server.url(server="wrong"))
     assert "NET::ERR_CERT_COMMON_NAME_INVALID" in page.find("body").text
-    # Who doesn't speak TLS is told.
+    # A client that doesn't speak TLS gets an explanation.
     page.driver.get(tls_server.url(scheme="http"))
     assert page.find("body").text == "This port speaks TLS: use https://"
     # A browser that doesn't know the authority takes none of its certificates.

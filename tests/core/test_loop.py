@@ -538,7 +538,7 @@ def test_a_turn_that_held_the_loop_counts(rig: Rig, clock: Clock, kind: str, the
     else:
         loop.post(loop.ready.append, held)
     loop.turn()
-    assert loop.lagged == 0.0, "it is told when the turn has ended"
+    assert loop.lagged == 0.0, "it is counted when the turn has ended"
     if then == "ready":
         loop.ready.append(clock.takes(0.0))
     elif then == "due":
@@ -561,7 +561,7 @@ def test_short_turns_don_t_count_however_many(rig: Rig, clock: Clock) -> None:
 
 
 def test_the_sum_is_up_to_date_before_timers_that_became_due_in_the_hold(rig: Rig, clock: Clock) -> None:
-    """So whoever waits for an answer can tell a late peer from a late look."""
+    """So a task that waits for an answer can tell a late peer from a late read."""
     loop = rig.loop
     lagged: list[float] = []
     events: list[str] = []

@@ -32,7 +32,7 @@ from ..net.support import Job, until
 
 Body = Callable[[], Any]
 ERROR, HANGUP = 8, 16
-"""Masks of epoll that nobody asks for."""
+"""Masks of epoll that are never asked for."""
 
 
 def waiting(*bodies: Body) -> list[task.Task]:
@@ -444,7 +444,7 @@ def test_tasks_that_end_and_fail_in_a_chain(logs: Logs) -> None:
 
 @pytest.mark.parametrize("pool", [0, 1, 3])
 def test_greenlets_that_don_t_return_to_the_pool(pool: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that ends for good gives control to the loop, not to whoever switched to it."""
+    """One that ends for good gives control to the loop, not to the task that switched to it."""
     monkeypatch.setattr(scheduler, "POOL", pool)
     ran: list[str] = []
     for _ in range(3):

@@ -115,7 +115,7 @@ def test_one_that_waits_again_is_behind_the_others() -> None:
     settle()
     queue.wake_all(1)
     settle()
-    assert [name for name, _ in got] == ["a", "b", "c"], "nobody is woken twice by one call"
+    assert [name for name, _ in got] == ["a", "b", "c"], "one call wakes no task twice"
     assert len(queue) == 3
     queue.wake_one(2)
     queue.wake_all(3)

@@ -1,4 +1,4 @@
-"""The watchdog: who holds the loop is told, with the line, once, and for how long in all."""
+"""The watchdog: the task that holds the loop is reported once with the line, and once with the total time."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Looks:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, logs: Logs) -> Iterator[None]:
-    """A hold is told after 20 ms. No thread from other tests before, none of ours after."""
+    """A hold is reported after 20 ms. No thread of other tests runs before, and none of ours after."""
     monkeypatch.setattr(watchdog, "IDLE", 0.02)
     monkeypatch.setattr(watchdog, "INTERVAL", 0.005)
     monkeypatch.setattr(watchdog, "FOLLOW", 0.005)

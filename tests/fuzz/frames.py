@@ -67,7 +67,7 @@ class Read(NamedTuple):
     code: int | None
 
     def like(self, other: Read) -> bool:
-        """The same messages and verdict. What is too long, and damaged right behind that, may be told as either: zlib
+        """The same messages and verdict. A message that is too long, with damage right behind, may be reported as either: zlib
         reads on until it has something to put out."""
         return self == other or (self.messages == other.messages and {self.code, other.code} == {1007, 1009})
 
@@ -121,7 +121,7 @@ def gathered(case: Case, pieces: list[bytes], limits: Limits | None = None) -> R
             partials.append((whole, held))
     data = Read(messages, None).data
     for index, held in partials:
-        assert index >= len(data) or data[index][1].startswith(held), "what is told of a message is its beginning"
+        assert index >= len(data) or data[index][1].startswith(held), "the reported part of a message is its beginning"
     return Read(messages, None)
 
 
@@ -166,7 +166,7 @@ def written(messages: list[tuple[int, Any]], masked: bool) -> list[bytes | None]
 
 
 def take_unread(reader: MessageReader, buf: bytearray, messages: list[tuple[int, Any]]) -> None:
-    """Takes what may be taken although nobody reads, as the socket does: frame by frame."""
+    """Takes what may be taken while no task reads, as the socket does: frame by frame."""
     while (size := reader.complete(buf)) >= 0:
         frame = buf[:size]
         del buf[:size]
@@ -195,7 +195,7 @@ def unread(case: Case, pieces: list[bytes], plan: list[int], whole: Read) -> Non
                     break
     except ProtocolError as exc:
         code = allowed(exc, CODES)
-    assert Read(messages, code).like(whole), "taking what nobody reads changes nothing"
+    assert Read(messages, code).like(whole), "taking it while no task reads changes nothing"
 
 
 def streamed(case: Case, pieces: list[bytes], plan: list[int]) -> None:

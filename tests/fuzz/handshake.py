@@ -99,7 +99,7 @@ def check_extensions(field: str | None, source: Source) -> None:
         parameters, answer = agreed
         check_parameters(parameters)
         assert parameters.server_max_window_bits <= options.server_max_window_bits
-        # Whoever offered that accepts this: a client of no demands reads what the server says it does.
+        # A client with that offer accepts this answer: one without demands parses it.
         said = check_answer(answer, OPTIONS[2])
         assert said == parameters or parameters.client_max_window_bits == 15
     got, _ = attempt(frozenset((101,)), check_answer, field, options)

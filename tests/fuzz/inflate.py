@@ -73,8 +73,8 @@ def inflated(inflater: Inflater, messages: list[bytes], sizes: list[int], most: 
 
 
 def same(one: Verdict, other: Verdict) -> bool:
-    """The same messages and verdict. What is too long, and damaged right behind that, may be told as either: zlib reads on
-    until it has something to put out."""
+    """The same messages and verdict. A message that is too long, with damage right behind, may be reported as either:
+    zlib reads on until it has output."""
     return one == other or (one[0] == other[0] and {one[1], other[1]} == {1007, 1009})
 
 

@@ -90,7 +90,7 @@ class _Finder(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(fullname, path)
         if spec is None or not isinstance(spec.loader, SourceFileLoader):
-            return spec  # the extension in C, or that there is none
+            return spec  # the C extension, or None
         assert spec.origin is not None
         spec.loader = _Loader(fullname, spec.origin)
         return spec

@@ -141,7 +141,7 @@ def dropping(reader: MessageReader, pieces: list[bytes]) -> None:
 
 
 def unread(reader: MessageReader, pieces: list[bytes]) -> None:
-    """Nobody reads until all is there."""
+    """No task reads until everything has arrived."""
     buf = Buffer()
     for piece in pieces:
         buf += piece
@@ -180,7 +180,7 @@ STREAMS: dict[str, Callable[[int, bool], bytes]] = {
     "compressed fragments": lambda size, server: (
         encode(RSV1 | BINARY, b"", server) + encode(CONTINUATION, b"\x00\x00\x00\xff\xff", server) * size
     ),
-    # Of these a slice of the input, a few KiB, is moved for each: so many slices.
+    # For each of these a slice of the input, a few KiB, is moved; this counts the slices.
     "final blocks": lambda size, server: encode_fast(FIN | RSV1 | BINARY, b"\x03\x00" * (10 * size) + b"\0", server),
     "a bomb": lambda size, server: encode_fast(FIN | RSV1 | BINARY, squeezed(bytes(500 * size)), server),
 }

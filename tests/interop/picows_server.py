@@ -1,4 +1,4 @@
-"""A server with ``picows``: the path says what to do, the query with what. ``id`` is told with the outcome.
+"""A server with ``picows``: the path says what to do, the query with what. ``id`` is printed with the outcome.
 
 Arguments: a certificate and its key, for a second port with TLS. The third port is of ``picows.websockets``, which only
 echoes, and compresses.

@@ -1,4 +1,4 @@
-"""A TCP relay that counts: how many bytes a connection really takes, whoever is at its ends."""
+"""A TCP relay that counts: how many bytes a connection really takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from silly.net import tcp
 
 
 class Relay:
-    """Passes connections to ``port`` on to the port ``to``. ``up``: bytes from whoever connects; ``down``: bytes to it."""
+    """Passes connections to ``port`` on to the port ``to``. ``up``: bytes from the client; ``down``: bytes to it."""
 
     def __init__(self, to: int) -> None:
         self._to = to

@@ -242,7 +242,7 @@ def test_we_close_first(client: Peer, serve_ws: Serve) -> None:
     served = serve_ws(handler, compression=True)
     for code, reason in CODES:
         client.run("be_closed", url=f"ws://{served.address}", code=code, reason=reason, before=before)
-        # aiohttp answers 1000 whatever it is told
+        # aiohttp always answers 1000
         assert served.result() == (1000 if client.name == "aiohttp_client" else code)
 
 
@@ -438,7 +438,7 @@ def test_we_close_their_server(server: Peer) -> None:
             assert conn.sock.write("x" * 1000, "text")
             assert conn.read() == ("x" * 1000, "text")
             assert conn.sock.close(code, reason)
-            # aiohttp answers 1000 whatever it is told
+            # aiohttp always answers 1000
             assert conn.sock.closecode == (1000 if server.name == "aiohttp_server" else code)
             assert conn.outcome() == [code, reason]
 

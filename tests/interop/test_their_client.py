@@ -140,7 +140,7 @@ def test_we_close_first(client: Peer, serve_ws: Serve, before: list[str]) -> Non
     served = serve_ws(handler)
     for code, reason in CODES:
         client.run("be_closed", url=f"ws://{served.address}", code=code, reason=reason, before=before)
-        # aiohttp answers 1000 whatever it is told
+        # aiohttp always answers 1000
         assert served.result() == (1000 if client.name == "aiohttp_client" else code)
 
 
@@ -248,7 +248,7 @@ def test_many_connections(client: Peer, serve_ws: Serve) -> None:
 
 
 def test_our_process_ends(client: Peer) -> None:
-    """Our server in a process of its own, by the launcher: SIGTERM is 1001 for whoever is connected, and status 0."""
+    """Our server in a process of its own, by the launcher: SIGTERM closes connections with 1001, and the status is 0."""
     script = str(HERE / "silly_server.py")
     with Peer([*python("silly_server.py")[:-1], "-m", "silly", "-l", "warn", script]) as ours:
         (port,) = ours.ports()

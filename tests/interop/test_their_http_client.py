@@ -191,7 +191,7 @@ def test_https(curl: Curl, serve: Serve, tls_files: dict[str, str], logs: Logs) 
     for version in VERSIONS:
         got = curl(version, "--cacert", tls_files["ca"], f"{url}/download").stdout
         assert hashlib.sha256(got).hexdigest() == DIGEST
-    # ALPN offers h2 first; there is none
+    # ALPN offers h2 first, which we don't have
     assert curl("--http2", "--cacert", tls_files["ca"], "-w", " %{http_version}", f"{url}/hello").stdout.endswith(b" 1.1")
     logs.expect("^INFO tls: .* handshake failed: ")
     curl(f"{url}/hello", status=60)

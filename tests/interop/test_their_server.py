@@ -116,7 +116,7 @@ def test_we_close_first(server: Peer) -> None:
     for code, reason in CODES:
         with connected(server, "echo") as conn:
             assert conn.sock.close(code, reason)
-            # aiohttp answers 1000 whatever it is told
+            # aiohttp always answers 1000
             assert conn.sock.closecode == (1000 if server.name == "aiohttp_server" else code)
             assert conn.outcome() == [code, reason]
 

@@ -101,7 +101,7 @@ def s_client(files: Files) -> Client:
 
 
 def once(conn: Any) -> None:
-    """Answers one line with who asks, and closes."""
+    """Answers one line that names the client, and closes."""
     line, _ = conn.read("\n")
     if line is not None:
         cert = conn.peercert()
@@ -275,7 +275,7 @@ def talk(port: int, **options: Any) -> tuple[Any, str | None]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_s_server(files: Files, version: str) -> None:
-    """Verified, resumed, ended in good order."""
+    """Verified, resumed, ended with close_notify."""
     identity = issue("server", intermediate(), names=["localhost"])
     with s_server(files, identity, version, "-alpn", "b,a") as port:
         for number in range(3):

@@ -1,4 +1,4 @@
-"""A server with ``websockets``: the path says what to do, the query with what. ``id`` is told with the outcome.
+"""A server with ``websockets``: the path says what to do, the query with what. ``id`` is printed with the outcome.
 
 Arguments: a certificate and its key, for a second port with TLS.
 """
@@ -163,7 +163,7 @@ def configure(ws: ServerConnection, request: Request) -> None:
 
 
 def force(ws: ServerConnection, request: Request, response: Response) -> None:
-    """Answers with a subprotocol that nobody offered, if it is to."""
+    """Answers with a subprotocol that was not offered, if asked to."""
     query = queried(request)
     if "forced" in query:
         response.headers["Sec-WebSocket-Protocol"] = query["forced"]

@@ -129,7 +129,7 @@ def root() -> Identity:
 
 @cache
 def stranger() -> Identity:
-    """An authority that nobody trusts."""
+    """An authority that is not trusted."""
     return issue("Somebody Else", authority=True, key=elliptic(1))
 
 

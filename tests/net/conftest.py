@@ -13,7 +13,7 @@ from .http_client_support import drained
 
 @pytest.fixture(autouse=True)
 def looked_through_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody reads is taken at once, so that tests of it don't wait."""
+    """Data that no task reads is taken at once, so that tests of it don't wait."""
     monkeypatch.setattr(_unread, "LOOK", 0.01)
 
 

@@ -77,7 +77,7 @@ def reset_on_close(sock: socket.socket) -> None:
 
 @contextmanager
 def never_answers(family: socket.AddressFamily = socket.AF_INET) -> Iterator[Any]:
-    """The address of a listener whose queue is full: the kernel drops whoever tries to connect."""
+    """The address of a listener whose queue is full: the kernel drops new connects."""
     with socket.socket(family) as full, socket.socket(family) as first:
         full.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
         full.listen(0)

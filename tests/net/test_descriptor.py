@@ -19,7 +19,7 @@ from silly.net import _descriptor, _gathered
 from .support import reset_on_close
 
 SMALL = 16 * 1024
-"""Up to so many bytes the code in C receives on the stack."""
+"""Up to this many bytes the C code receives on the stack."""
 SIZES = [1, 2, 100, SMALL - 1, SMALL, SMALL + 1, 100_000, 2**20]
 
 

@@ -191,7 +191,7 @@ def test_two_that_connect_before_the_task_runs() -> None:
 
 
 def test_one_that_is_ended_once_it_is_connected(hanging: Any) -> None:
-    """Nobody takes the connection: it is closed."""
+    """A connection that no task takes is closed."""
     _, (host, port) = hanging()
     connecting = Job(lambda: tcp.connect(f"{host}:{port}")).blocked()
     race = next(each for each in scheduler.loop.handlers if isinstance(each, _dial._Race))
@@ -205,7 +205,7 @@ def test_one_that_is_ended_once_it_is_connected(hanging: Any) -> None:
 
 @needs_ipv6
 def test_all_fail(names: dict[str, Any], dead: Any) -> None:
-    """The first address's error is told."""
+    """The error is that of the first address."""
     names["dead.test"] = [dead(V6), dead(), dead(V6)]
     assert tcp.connect("dead.test:80", timeout=10_000) == (None, errno.CONNREFUSED)
     names["mixed.test"] = [(V4, ("255.255.255.255", 9)), dead(V6)]

@@ -128,7 +128,7 @@ def test_a_part(pair: Pair, big: bytes, file: int, size: int) -> None:
     sending = Job(lambda: (conn.write("head"), conn._stream.sendfile(file, 12345, size), conn.write("tail")))
     assert peer.read(size + 8, 10_000) == (b"head" + big[12345 : 12345 + size] + b"tail", None)
     assert sending.result() == ((True, None), None, (True, None))
-    assert os.lseek(file, 0, os.SEEK_CUR) == 0  # whoever holds the descriptor may read on
+    assert os.lseek(file, 0, os.SEEK_CUR) == 0  # the descriptor's owner may read on
 
 
 def test_the_whole_of_a_big_file(pair: Pair, big: bytes, file: int) -> None:
@@ -308,7 +308,7 @@ def test_deadline_with_a_peer_that_keeps_up(plain: Pair, file: int, monkeypatch:
 
 
 def test_small_parts_go_out_after_a_deadline(pair: Pair, big: bytes, file: int) -> None:
-    """As ``write`` does: who has run out of time may still say so."""
+    """As ``write`` does: a task whose time is over can still report that."""
     conn, peer = pair()
 
     def send() -> str | None:

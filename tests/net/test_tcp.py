@@ -275,7 +275,7 @@ def test_exception_in_accept(logs: Any) -> None:
 
 
 def test_accept_that_hands_the_connection_on() -> None:
-    """A connection belongs to whoever holds it."""
+    """A connection stays open after ``accept`` returns if something refers to it."""
     accepted = channel.new()
     with listen("127.0.0.1:0", accepted.push) as listener:
         conn = silly.check(tcp.connect(listener.addr))

@@ -31,7 +31,7 @@ def certificate(*names: str, issuer: Identity | None = None, **options: Any) -> 
 
 
 def shown(listener: Any, hostname: str | None, *, chain: bool = False, **options: Any) -> Any:
-    """The fingerprint of the certificate that a client gets who asks for ``hostname``, without a verification."""
+    """The fingerprint of the certificate that a client gets for ``hostname``, without verification."""
     conn = connect(listener, hostname=hostname, verify=False, **options)
     with conn:
         if chain:

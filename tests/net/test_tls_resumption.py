@@ -227,7 +227,7 @@ def test_a_session_of_a_connection_that_read_nothing(listener: Any) -> None:
     ids=["hostname", "ca", "verify", "cert", "alpnprotos"],
 )
 def test_sessions_are_apart(listener: Any, other: Any, logs: Any) -> None:
-    """Whoever asks otherwise gets none of another's."""
+    """A connection with other settings gets no session of these."""
     logs.allow("verify=False")
     assert [used(listener), used(listener, **other), used(listener), used(listener, **other)] == [False, False, True, True]
 

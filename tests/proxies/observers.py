@@ -40,7 +40,7 @@ class Seen(NamedTuple):
     """A long one, as a long body, by its length and hash."""
     query: tuple[tuple[str, str], ...]
     host: str
-    """In lower case, without the port and a last dot; "" when there is none."""
+    """In lower case, without the port and a final dot; "" without a host."""
     body: str
     """Latin-1."""
 
@@ -88,8 +88,8 @@ def observed(answers: bytes) -> Observed:
 def converse(addr: str, data: bytes, dribbled: int = 0, patience: int = 0) -> bytes:
     """Sends ``data``, its first ``dribbled`` bytes one by one, and gives all that comes back up to the other side's end.
 
-    Its own direction it ends when nothing has come for ``patience`` ms: who waits for the rest of a body learns that it won't
-    come.
+    When nothing has come for ``patience`` ms it ends its own direction, so that a reader of an incomplete body learns
+    that the rest won't come.
     """
     # With this limit a write returns when the kernel has taken all of it.
     conn = check(tcp.connect(addr, limits=Limits(unsent=1)))

@@ -139,7 +139,7 @@ NGINX = [
     Difference(TAKES, "nginx takes targets of any bytes but controls", "line/high* line/utf-8"),
     Difference(TAKES, "nginx takes any scheme, and any number for a port", "line/scheme-other line/absolute-bad-port"),
     Difference(TAKES, "nginx looks at Host less closely (9112-3.2: an invalid one is refused)", "host/*"),
-    Difference(TAKES, "nginx heeds no expectation but 100-continue", "expect/*"),
+    Difference(TAKES, "nginx ignores expectations other than 100-continue", "expect/*"),
     Difference(TAKES, LIMITS, "field/too-many"),
     Difference(REFUSES, "nginx takes no tab around values that it reads itself (9110-5.6.3: OWS)", "te/tab* cl/tab* host/tab"),
     Difference(

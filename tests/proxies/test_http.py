@@ -200,7 +200,7 @@ def test_client_leaves_an_upload(front: Front, logs: Logs) -> None:
         if stream.method == "GET":
             stream.respond(200)
         else:
-            ends.push(stream.read(1000))  # so much comes
+            ends.push(stream.read(1000))  # this much arrives
             ends.push(stream.readall())
 
     with behind(front, handler):

@@ -170,7 +170,7 @@ def test_keepalive_pings(keeping_front: Front) -> None:
 
 
 def test_client_is_gone(keeping_front: Front) -> None:
-    """Whoever leaves without a word ends the socket here."""
+    """A client that leaves without a close frame ends the socket here."""
     ends = channel.new()
 
     def handler(stream: ServerStream) -> None:
@@ -191,7 +191,7 @@ def test_client_is_gone(keeping_front: Front) -> None:
 
 
 def test_drain(keeping_front: Front) -> None:
-    """Clients are told that the server goes away."""
+    """Clients get close 1001: the server goes away."""
 
     async def scenario(ws: ClientConnection) -> Any:
         await ws.send("hello")

@@ -18,7 +18,7 @@ from silly._wire.ws import MessageReader
 KEY = b"\x37\xfa\x21\x3d"
 """The masking key of the examples in RFC 6455, section 5.7."""
 TRAILING = b"\xff\x00 trailing \r\n\r\n \x81\x85"
-"""No frame, no head, no chunk: whoever looks at it fails or changes it."""
+"""Not a frame, head or chunk: a parser that looks at it fails or changes it."""
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80

@@ -60,7 +60,7 @@ def check_take(data: bytes | bytearray, masked: bool, most: int) -> int:
 
 
 def random_frame(numbers: random.Random, masked: bool, kinds: int) -> bytes:
-    """A good data frame, or of the first 5 of so many kinds, one with something wrong."""
+    """A good data frame, or a bad one of the first 5 kinds."""
     size = numbers.choice([0, 1, 5, 30, 124, 125, 126, 127, 1000, 1023, 1024, 1025, 5000])
     kind = numbers.randrange(kinds)
     first = FIN | numbers.choice([TEXT, BINARY])
@@ -261,7 +261,7 @@ class NoTruth:
 
 
 class Indexed:
-    """An integer for whoever asks ``__index__``; and it fails."""
+    """An object whose ``__index__`` returns an integer, and fails."""
 
     def __index__(self) -> int:
         raise LookupError("no index")
@@ -628,7 +628,7 @@ CALLS: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_no_reference_leaks(name: str) -> None:
     """A leak would be some bytes for each call; and these objects would be held for ever. (From 3.12 on the constants are so
-    anyway, and nobody counts who holds them.)"""
+    anyway, and their references are not counted.)"""
     held = [KEY, LONG] + (["text", "binary", None, True, ()] if sys.version_info < (3, 12) else [])
     run = CALLS[name]
     tracemalloc.start()

@@ -58,7 +58,7 @@ def test_good_bodies(data: bytes, body: bytes, trailer: list[tuple[str, list[str
 
 H = b"5\r\nhello\r\n"
 
-# (name, data, code, bytes after which it is told when they come one by one)
+# (name, data, code, bytes after which the error comes, if they come one by one)
 BAD: list[tuple[str, bytes, int, int]] = [
     ("7.1-size-0x5", b"0x5\r\nhello\r\n", 400, 2),
     ("7.1-size-+5", b"+5\r\nhello\r\n", 400, 1),

@@ -147,7 +147,7 @@ def test_deflate_has_no_members() -> None:
         ("deflate", gzipped(TEXT)),
         ("deflate", zlib.compress(TEXT)[:-1] + b"\0"),
         ("deflate", b"\xff\xff\xff"),
-        # A preset dictionary, which nobody has.
+        # A preset dictionary, which the decoder doesn't have.
         ("deflate", b"\x78\xbb\0\0\0\0" + bytes(10)),
     ],
 )

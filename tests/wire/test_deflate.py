@@ -481,7 +481,7 @@ def theirs_negotiated(field: str, options: Deflate) -> tuple[tuple[bool, bool, i
 @given(FIELDS, OPTIONS)
 @STEADY
 def test_websockets_server_agrees(field: str, options: Deflate) -> None:
-    """But for a window of 8 bits, which it cannot send and so declines, and 15 bits that nobody asked for, which it names."""
+    """But for a window of 8 bits, which it cannot send and so declines, and 15 bits that were not asked for, which it names."""
     if "server_max_window_bits=8" in field:
         return
     got, code = verdict(negotiate, field, options)

@@ -1,4 +1,4 @@
-"""Floods within the chunked transfer coding (RFC 9112, section 7.1): what is no data is bounded by what is."""
+"""Floods within the chunked transfer coding (RFC 9112, section 7.1): bytes that are not data are bounded by the data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_flood_of_extensions(size: int, extension: int, most: int, step: int) 
     assert (got.code, got.done, got.body) == (None, True, b"x" * size * most)
     got = read_chunked(pieces_of(flood(size, extension, most + 1) + END, step))
     assert (got.code, got.done) == (400, False)
-    # It is told at the size line, before the chunk.
+    # The error comes at the size line, before the chunk.
     assert got.fed <= len(flood(size, extension, most + 1)) - size - 2 + step
 
 

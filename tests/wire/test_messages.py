@@ -1,7 +1,7 @@
 """Messages taken off a buffer, and frames of messages (RFC 6455, section 5), as ``messages.py`` promises both, in C and Python.
 
-``take_messages`` may take whole, valid, unfragmented data frames alone; what else there is it leaves where it is, and
-``MessageReader.next`` then yields the same as if nobody had asked ``take_messages``. ``message_frame`` must give the frame
+``take_messages`` may take whole, valid, unfragmented data frames alone; it leaves everything else in place, and
+``MessageReader.next`` then yields the same as without ``take_messages``. ``message_frame`` must give the frame
 that the RFC asks for, or None.
 """
 

@@ -247,7 +247,7 @@ def frame(server: bool, size: int = SIZE) -> bytes:
 
 
 def begun(server: bool, come: int, limits: Limits = DEFAULT) -> tuple[MessageReader, bytearray, bytes]:
-    """A reader that has read so many bytes of the large message's payload; its buffer; and what is still to come."""
+    """A reader that has read some bytes of a large message's payload; its buffer; and what is still to come."""
     reader = MessageReader(server, limits)
     whole = frame(server)
     at = len(whole) - SIZE + come
@@ -359,7 +359,7 @@ def test_a_large_message_that_is_longer_than_its_pieces_may_be(server: bool) -> 
 
 @SERVER
 def test_a_large_message_of_which_the_rest_is_there(server: bool) -> None:
-    """It may be taken while nobody reads, and so what comes after it."""
+    """It and what comes after it may be taken while no task reads."""
     reader, buf, rest = begun(server, 10_000)
     ping = encode(FIN | PING, b"ping", server)
     buf += rest[:100]

@@ -266,7 +266,7 @@ def test_faults(fault: Fault, server: bool) -> None:
     for tail in (b"", TRAILING):
         got = read_frames([data + tail], server, fault.limits)
         assert (got.messages, got.code) == (expected, fault.code)
-    # Byte by byte it is told at the very byte, and not one before.
+    # Byte by byte the error comes at exactly that byte.
     got = read_frames(bytewise(data + TRAILING), server, fault.limits)
     assert (got.messages, got.code, got.fed) == (expected, fault.code, at)
     assert read_frames([data[: at - 1]], server, fault.limits).code is None
@@ -707,7 +707,7 @@ def test_partial_after_a_fault(frames: list[tuple[int, bytes]], expected: str | 
     ],
 )
 def test_what_is_in_the_buffer_but_not_part_of_an_unfinished_message(octets: bytes) -> None:
-    """Nobody has read it, or it is why reading failed."""
+    """It was not read, or it is why reading failed."""
     reader = MessageReader(False, Limits(message=1000), Inflater(False, 15))
     assert reader.partial(bytearray(octets)) == b""
 

@@ -1,4 +1,4 @@
-"""What may be taken off a buffer that nobody reads: ``MessageReader.complete``."""
+"""What may be taken off a buffer that no task reads: ``MessageReader.complete``."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_of_a_message_in_pieces_only_control_frames(server: bool) -> None:
 
 @pytest.mark.parametrize("server", ROLES)
 def test_a_message_that_is_dropped(server: bool) -> None:
-    """Nobody wants it, whatever its length."""
+    """It is dropped, whatever its length."""
     reader = reader_of(server)
     reader.read_pieces(10_000)
     buf = bytearray(encode(BINARY, b"one", server))
