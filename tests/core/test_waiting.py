@@ -427,7 +427,7 @@ def test_an_item_for_the_main_program_when_the_process_ends(late: bool) -> None:
 def example() -> Any:
     """The semaphore of the module's header, as it stands there."""
     _, found, rest = inspect.getdoc(waiting).partition("    class Semaphore:\n")  # type: ignore[union-attr]
-    code, _, _ = rest.partition("\nIt has no error")
+    code, _, _ = rest.partition("\nIt returns no errors")
     space: dict[str, Any] = {"Waiters": Waiters}
     exec(textwrap.dedent(found + code), space)
     return space["Semaphore"]
@@ -454,7 +454,7 @@ def test_the_header_s_example() -> None:
 
 
 def test_the_header_s_example_with_an_error_in_its_result() -> None:
-    _, _, rest = inspect.getdoc(waiting).partition("it would say:\n")  # type: ignore[union-attr]
+    _, _, rest = inspect.getdoc(waiting).partition("returns errors has:\n")  # type: ignore[union-attr]
     code, _, _ = rest.partition("\n**Memory.**")
     space: dict[str, Any] = {"Leaving": Leaving, "scheduler": scheduler, "failure": failure, "errno": errno, "OK": OK}
     exec(f"def acquire(self):\n{code}    return OK\n", space)
