@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import random
@@ -287,6 +288,7 @@ def test_nothing_leaks(code: Any, pair: Any) -> None:
         buf.clear()
 
     all_outcomes()
+    gc.collect()  # else what earlier tests left may go meanwhile, and its references with it
     counts = [sys.getrefcount(each) for each in (data, buf, None, code)]
     for _ in range(20):
         all_outcomes()
