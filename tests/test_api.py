@@ -107,7 +107,7 @@ def test_every_public_thing_has_a_docstring(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_the_names_in_all_exist_and_none_is_there_twice(name: str) -> None:
+def test_the_names_in_all_exist_and_are_unique(name: str) -> None:
     module = importlib.import_module(name)
     names = public_names(module)
     assert [each for each in names if not hasattr(module, each)] == []

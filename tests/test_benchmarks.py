@@ -126,7 +126,7 @@ def test_without_a_compiler_the_message_says_so(
         modules.load.compiled()
 
 
-def test_a_server_that_ends_is_told_with_its_last_words(modules: SimpleNamespace) -> None:
+def test_a_server_that_ends_is_reported_with_its_last_output(modules: SimpleNamespace) -> None:
     with pytest.raises(modules.processes.ServerError, match=r"status 1: .*no such thing"):
         modules.processes.Server([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
@@ -162,7 +162,7 @@ def test_a_slow_down_is_found(modules: SimpleNamespace) -> None:
     assert verdicts.count(modules.figures.SLOWER) >= 190
 
 
-def test_noise_is_no_slow_down(modules: SimpleNamespace) -> None:
+def test_noise_is_not_a_slow_down(modules: SimpleNamespace) -> None:
     source = random.Random(3)
     for noise in (0.01, 0.05, 0.3):
         verdicts = [modules.figures.verdict(pairs(source, 1.0, noise), 0.02, 0.994).what for _ in range(200)]
@@ -179,7 +179,7 @@ def test_little_noise_shows_that_nothing_is_slower_and_much_noise_is_admitted(mo
     assert figures.verdict([1.5, 1.5, 1.5], 0.02, 0.95).what == figures.UNDECIDED, "three pairs prove nothing"
 
 
-def test_the_conclusion_fails_for_a_slow_down_alone(modules: SimpleNamespace) -> None:
+def test_the_conclusion_fails_only_for_a_slow_down(modules: SimpleNamespace) -> None:
     check, figures = modules.check, modules.figures
     slower = "echo", figures.Verdict(1.1, 1.05, 1.2, figures.SLOWER)
     same = "http", figures.Verdict(1.0, 0.99, 1.01, figures.NOT_SLOWER)

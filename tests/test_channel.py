@@ -126,7 +126,7 @@ def test_many_tasks_push_and_one_pops() -> None:
     assert {task.status(t) for t in [consumer, *producers]} == {None}
 
 
-def test_what_was_pushed_before_a_close_is_popped() -> None:
+def test_items_pushed_before_a_close_are_popped() -> None:
     chan = channel.new()
 
     def body() -> None:
@@ -138,7 +138,7 @@ def test_what_was_pushed_before_a_close_is_popped() -> None:
     assert [chan.pop() for _ in range(3)] == [("first", None), ("second", None), (None, "channel closed")]
 
 
-def test_clear_drops_what_is_queued_but_not_what_was_handed_over() -> None:
+def test_clear_drops_queued_items_but_not_those_handed_over() -> None:
     chan = channel.new()
 
     def body() -> None:

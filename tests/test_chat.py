@@ -174,7 +174,7 @@ def test_people_join_and_leave(chat):
             assert cleo.welcome["people"] == ["ann", "cleo"]
 
 
-def test_who_breaks_off_has_left(chat):
+def test_a_lost_client_has_left(chat):
     with Person(chat, "ann") as ann:
         ben = Person(chat, "ben")
         assert ann.hear()["op"] == "joined"
@@ -183,7 +183,7 @@ def test_who_breaks_off_has_left(chat):
         ben.sock.close()
 
 
-def test_who_never_said_a_name_was_never_there(chat):
+def test_a_client_without_a_name_never_joined(chat):
     with Person(chat, "ann") as ann:
         with Person(chat):
             pass
@@ -239,7 +239,7 @@ def test_a_name_can_be_changed(chat):
 # ---- messages ---------------------------------------------------------------------------------------------------
 
 
-def test_everybody_hears_what_is_said(chat):
+def test_everyone_gets_each_message(chat):
     with Person(chat, "ann") as ann, Person(chat, "ben") as ben:
         assert ann.hear()["op"] == "joined"
         before = time.now()
@@ -261,7 +261,7 @@ def test_a_newcomer_gets_the_last_fifty(chat):
             assert [msg["text"] for msg in ben.welcome["history"]] == [str(n) for n in range(10, 60)]
 
 
-def test_what_is_sent_twice_is_said_once(chat):
+def test_a_message_sent_twice_appears_once(chat):
     """A page whose connection broke can't know whether its message arrived."""
     with Person(chat, "ann") as ann:
         with Person(chat, "ben") as ben:
@@ -279,7 +279,7 @@ def test_what_is_sent_twice_is_said_once(chat):
             assert ann.hear()["id"] == "two"
 
 
-def test_ping_and_pong_are_no_messages(chat):
+def test_ping_and_pong_are_not_messages(chat):
     with Person(chat, "ann") as ann:
         ann.sock.write("x", "pong")
         ann.sock.write("x", "ping")
@@ -357,7 +357,7 @@ def test_a_message_too_large_to_look_at_ends_the_connection(shared):
         assert (typ, ann.sock.closecode) == ("close", 1009)
 
 
-def test_a_flood_drops_nobody(chat):
+def test_a_flood_drops_no_reader(chat):
     """Three people send as fast as they can; each one that reads gets everything."""
     with Person(chat, "quiet") as quiet:
         noisy = [Person(chat, f"noisy {n}") for n in range(3)]
@@ -415,7 +415,7 @@ def read_to_end(sock: socket.socket, goodbye: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("where", ["in its own process", "in this process"])
-def test_one_who_stops_reading_holds_up_nobody_and_is_dropped(where, tmp_path, capsys):
+def test_a_client_that_stops_reading_delays_no_other_and_is_dropped(where, tmp_path, capsys):
     server = ChatServer(tmp_path) if where == "in its own process" else InProcess(capsys)
     ann, ben = Person(server, "ann"), Person(server, "ben")
     assert ann.hear()["op"] == "joined"
@@ -448,7 +448,7 @@ def test_one_who_stops_reading_holds_up_nobody_and_is_dropped(where, tmp_path, c
     server.stop()
 
 
-def test_a_bug_ends_one_connection_alone(capsys, logs):
+def test_a_bug_ends_only_its_connection(capsys, logs):
     def broken(client: object, msg: object) -> None:
         raise ZeroDivisionError("a bug")
 
@@ -497,7 +497,7 @@ def test_the_page(shared, method, path):
     assert response.getheader("cache-control") == "no-store"
 
 
-def test_the_policy_allows_the_page_its_own_script_and_style_alone(shared):
+def test_the_policy_allows_only_the_page_s_own_script_and_style(shared):
     response, body = fetch(shared, "/")
     header = response.getheader("content-security-policy")
     assert header is not None

@@ -113,7 +113,7 @@ def test_pop() -> None:
     assert chan.pop() == ("y", None)
 
 
-def test_the_text_tells_the_time_as_it_was_given() -> None:
+def test_the_text_has_the_time_as_given() -> None:
     chan = channel.new()
     for ms, text in ((0, "0"), (2.5, "2.5"), (1, "1")):
         with time.deadline(ms):
@@ -257,7 +257,7 @@ def test_a_deadline_around_run_does_not_keep_it() -> None:
         assert child.wait() == 0
 
 
-def test_what_only_a_deadline_can_wake_is_no_deadlock() -> None:
+def test_a_deadline_that_can_wake_a_task_prevents_deadlock() -> None:
     script = """
 import silly
 from silly import task, time
@@ -398,7 +398,7 @@ def test_not_in_a_callback_of_the_loop_nor_another_thread() -> None:
 @pytest.mark.parametrize(
     ("ms", "kind"), [(-1, ValueError), (float("nan"), ValueError), (float("inf"), ValueError), ("1", TypeError)]
 )
-def test_a_time_that_is_none(ms: Any, kind: type[Exception]) -> None:
+def test_an_invalid_time(ms: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         time.deadline(ms)
 
@@ -597,7 +597,7 @@ def test_cancelled_ones_don_t_stay_in_memory() -> None:
     assert sum(isinstance(each, Deadline) for each in gc.get_objects()) < 100
 
 
-def test_inspect_tells_it() -> None:
+def test_inspect_shows_the_deadline() -> None:
     def body() -> None:
         with time.deadline(LONG), time.deadline(LONG + 1):
             channel.new().pop()
@@ -719,7 +719,7 @@ thread.join()
         assert child.line() == "900000", child.errors()
 
 
-def test_silly_pcall_tells_it() -> None:
+def test_silly_pcall_returns_the_error() -> None:
     def body() -> None:
         with time.deadline(SOON):
             time.sleep(LONG)

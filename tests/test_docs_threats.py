@@ -38,7 +38,7 @@ def test_the_tests_exist() -> None:
     assert not missing
 
 
-def test_what_is_shown_is_a_test_or_said_to_be_none() -> None:
+def test_each_row_names_a_test_or_says_that_there_is_none() -> None:
     bad = [row[0] for row in ROWS if row[2] != "shown by" and not re.match(r"`[\w/]+\.py::test_\w+`|none", row[2])]
     assert not bad
 

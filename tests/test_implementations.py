@@ -88,7 +88,7 @@ def test_nothing_stays_on_the_other_implementation(name: str) -> None:
     assert all(binding.value is CHOSEN[binding.function] for binding in bindings())
 
 
-def test_what_using_does_not_find_is_seen() -> None:
+def test_bindings_that_using_misses_are_found() -> None:
     def default(unmask: Any = mask.unmask) -> None:
         """Nobody calls it."""
 
@@ -216,7 +216,7 @@ def test_a_limit_that_is_changed_in_python_is_changed_in_c(numbers: dict[str, in
 
 @needs_c
 @pytest.mark.parametrize("number", [0, -1])
-def test_c_takes_no_limit_that_is_none(number: int) -> None:
+def test_c_refuses_invalid_limits(number: int) -> None:
     for home, name, module in (
         ("silly._wire.messages", "BATCH", "silly._wire._speedups"),
         ("silly._wire.payload", "LEAST", "silly._wire._speedups"),

@@ -198,7 +198,7 @@ def test_a_command_line_that_cannot_run(tmp_path: Path, args: list[str], message
     ],
     ids=["syntax", "encoding", "null", "coding"],
 )
-def test_what_is_no_python_script(tmp_path: Path, source: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_python_script(tmp_path: Path, source: bytes, message: str) -> None:
     (tmp_path / "app.py").write_bytes(source)
     status, out, err = command("app.py", cwd=tmp_path)
     assert (status, out) == (2, "")
@@ -307,7 +307,7 @@ def test_a_listener_that_closes_lets_the_process_end(start: Start, plain: bool) 
 
 
 @both
-def test_a_connection_that_nobody_reads_does_not_keep_the_process_alive(start: Start, plain: bool) -> None:
+def test_an_unread_connection_does_not_keep_the_process_alive(start: Start, plain: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         child = start(f"conn = silly.check(tcp.connect('127.0.0.1:{server.getsockname()[1]}'))\nprint('done')", plain=plain)
         assert child.end() == (0, "done\n", "")
@@ -566,7 +566,7 @@ silly.exit(5)
 
 
 @both
-def test_what_is_set_going_while_the_process_ends_does_not_delay_it(start: Start, plain: bool) -> None:
+def test_tasks_and_timers_started_during_the_end_do_not_delay_it(start: Start, plain: bool) -> None:
     script = """
 def body():
     try:
@@ -899,7 +899,7 @@ def test_ctrl_c_reaches_the_waiting_main_program_and_the_loop_lives(start: Start
     assert child.end() == (0, "", "")
 
 
-def test_ctrl_c_that_nobody_catches_ends_a_plain_script(start: Start) -> None:
+def test_uncaught_ctrl_c_ends_a_plain_script(start: Start) -> None:
     script = "task.fork(print, 'waiting')\ntry:\n    time.sleep(60_000)\nfinally:\n    print('finally')\n"
     child = start(script, plain=True, run=False)
     assert child.line() == "waiting"
@@ -1001,7 +1001,7 @@ def test_exit_at_the_repl(repl: Child) -> None:
     assert (status, out) == (5, "finally\n")
 
 
-def test_leaving_the_repl_with_tasks_that_never_ran_is_no_error(repl: Child) -> None:
+def test_leaving_the_repl_with_tasks_that_never_ran_is_not_an_error(repl: Child) -> None:
     repl.type("t = task.fork(print)\n")
     status, out, err = repl.end()
     assert (status, out) == (0, "")

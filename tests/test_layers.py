@@ -187,7 +187,7 @@ def test_there_is_no_import_cycle() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_what_a_module_must_not_know(module: str) -> None:
+def test_imports_that_a_module_must_not_have(module: str) -> None:
     forbidden = {word for pattern, words in FORBIDDEN.items() if matches(pattern, module) for word in words.split()}
     if module.startswith("silly._wire"):
         used = {name for name in imports(module) if not name.startswith("silly._wire")}
@@ -208,7 +208,7 @@ def test_only_lazy_packages_import_by_name(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_nothing_outside_of_what_is_declared_is_imported(module: str) -> None:
+def test_only_declared_packages_are_imported(module: str) -> None:
     used = {name.split(".")[0] for name in imports(module)}
     assert used - sys.stdlib_module_names - {"silly"} <= {"greenlet", "OpenSSL", "service_identity", "cryptography"}
 

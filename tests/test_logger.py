@@ -111,7 +111,7 @@ def test_the_level_is_info_at_first() -> None:
 
 
 @pytest.mark.parametrize("level", [-1, 4, "info", None, 1.5])
-def test_setlevel_refuses_what_is_no_level(level: Any) -> None:
+def test_setlevel_refuses_an_invalid_level(level: Any) -> None:
     with pytest.raises(ValueError, match="log level"):
         logger.setlevel(level)
     assert logger.getlevel() == logger.INFO
@@ -177,7 +177,7 @@ def test_an_application_that_adds_a_handler_gets_the_records_instead(monkeypatch
     assert stderr.getvalue() == b""
 
 
-def test_text_that_the_terminal_cannot_show_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_that_the_terminal_cannot_show_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with plain(monkeypatch) as stderr:
         logger.info("é", "\ud800")
     assert stderr.getvalue().endswith(b"INFO \\xe9 \\ud800\n")

@@ -39,7 +39,7 @@ def found() -> dict[str, str]:
     return {f"{each.line}: {each.what}": each.apply(SOURCE).decode() for each in mutate.mutations(SOURCE)}
 
 
-def test_what_is_mutated() -> None:
+def test_the_mutations() -> None:
     assert sorted(found()) == sorted(
         [
             "8: if a < b and (not a): always True",

@@ -70,7 +70,7 @@ def test_a_pair_of_success_too() -> None:
         ("detach", "stream.detach returns a pair: conn, err = stream.detach(…)"),
     ],
 )
-def test_what_a_handler_logs_that_did_not_unpack(what: str, explanation: str, logs: Any) -> None:
+def test_the_log_line_of_a_handler_that_did_not_unpack(what: str, explanation: str, logs: Any) -> None:
     logs.expect(f"AttributeError: {explanation.replace('(', '[(]').replace(')', '[)]')}")
 
     def handler(stream: Any) -> None:

@@ -52,7 +52,7 @@ def test_pcall_lets_ends_pass(kind: type[BaseException]) -> None:
         silly.pcall(end)
 
 
-def test_pcall_of_what_cannot_be_called() -> None:
+def test_pcall_of_a_non_callable() -> None:
     ok, text = silly.pcall(5)  # type: ignore[arg-type]
     assert ok is False
     assert "TypeError" in text
@@ -157,7 +157,7 @@ def test_a_limit_can_be_set(name: str) -> None:
 
 @pytest.mark.parametrize("name", LIMITS)
 @pytest.mark.parametrize("value", [-1, None, 1.5, "1", float("inf"), True])
-def test_a_limit_that_is_no_positive_int_raises(name: str, value: Any) -> None:
+def test_a_limit_must_be_a_positive_int(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         silly.Limits(**{name: value})
 
@@ -192,13 +192,13 @@ def test_limits_cannot_be_changed_or_given_by_position() -> None:
 
 
 @pytest.mark.parametrize("status", ["0", 1.5, None, []])
-def test_exit_refuses_what_is_no_status(status: Any) -> None:
+def test_exit_refuses_an_invalid_status(status: Any) -> None:
     with pytest.raises(TypeError, match="status"):
         silly.exit(status)
 
 
 @pytest.mark.parametrize("main", [5, "main", []])
-def test_run_refuses_what_cannot_be_called(main: Any) -> None:
+def test_run_refuses_a_non_callable(main: Any) -> None:
     with pytest.raises(TypeError, match="function"):
         silly.run(main)
     assert silly.task.readycount() == 0
@@ -280,7 +280,7 @@ def test_a_module_and_its_lazy_attribute_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("module", [silly, silly.net, silly.sync])
-def test_a_name_that_is_none_raises_attributeerror(module: Any) -> None:
+def test_an_unknown_name_raises_attributeerror(module: Any) -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         module.nonsense
     assert not hasattr(module, "_nonsense")

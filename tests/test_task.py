@@ -134,7 +134,7 @@ def test_fork_as_a_decorator() -> None:
 
 
 @pytest.mark.parametrize("what", [None, 5, "main", []])
-def test_fork_refuses_what_cannot_be_called(what: Any) -> None:
+def test_fork_refuses_a_non_callable(what: Any) -> None:
     with pytest.raises(TypeError, match="function"):
         task.fork(what)
     assert task.readycount() == 0
@@ -210,7 +210,7 @@ def test_a_task_in_sleep_0_is_ready() -> None:
     assert seen == ["READY"]
 
 
-def test_status_refuses_what_is_no_task() -> None:
+def test_status_refuses_other_objects_than_tasks() -> None:
     with pytest.raises(TypeError, match="task"):
         task.status(greenlet.getcurrent())  # type: ignore[arg-type]
 
@@ -248,7 +248,7 @@ def test_readycount() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 0, "", False, (), "hello", 42, True, {"a": 1}, task.wait])
-def test_wait_returns_what_wakeup_gave(value: Any) -> None:
+def test_wait_returns_the_value_of_wakeup(value: Any) -> None:
     got: list[Any] = []
     me = task.fork(lambda: got.append(task.wait()))
     settle()
@@ -378,7 +378,7 @@ def test_wakeup_of_a_task_that_waits_in_conn_read() -> None:
 
 
 @pytest.mark.parametrize("what", [None, 1, "task", greenlet.getcurrent()])
-def test_wakeup_refuses_what_is_no_task(what: Any) -> None:
+def test_wakeup_refuses_other_objects_than_tasks(what: Any) -> None:
     with pytest.raises(TypeError, match="task"):
         task.wakeup(what)
 
@@ -411,7 +411,7 @@ def line_of(text: str) -> int:
         return min(i for i, line in enumerate(file, 1) if text in line)
 
 
-def test_inspect_tells_where_a_task_was_forked_and_where_it_waits() -> None:
+def test_inspect_shows_where_a_task_was_forked_and_where_it_waits() -> None:
     def waiter() -> None:
         task.wait()  # the waiter waits here
 
@@ -432,7 +432,7 @@ def test_inspect_tells_where_a_task_was_forked_and_where_it_waits() -> None:
     assert me not in task.inspect()
 
 
-def test_inspect_tells_the_fork_s_line_even_with_a_decorator_and_a_loop() -> None:
+def test_inspect_shows_the_fork_s_line_even_with_a_decorator_and_a_loop() -> None:
     tasks = []
     for _ in range(2):
         tasks.append(task.fork(task.wait))  # forked in a loop
@@ -489,7 +489,7 @@ def test_the_place_of_a_fork_over_several_lines() -> None:
     assert origin == f"{HERE}:{line}"
 
 
-def test_a_task_s_repr_tells_what_it_is() -> None:
+def test_a_task_s_repr() -> None:
     def worker() -> None:
         task.wait()
 
@@ -642,7 +642,7 @@ def test_the_context_is_let_go_with_the_task() -> None:
 # ---- errors -----------------------------------------------------------------------------------------------------
 
 
-def test_an_exception_is_logged_with_its_traceback_and_ends_that_task_alone(logs: Logs) -> None:
+def test_an_exception_is_logged_with_its_traceback_and_ends_only_that_task(logs: Logs) -> None:
     logs.expect(
         r"ERROR exception in <task \S*crash RUN, forked at \S*test_task.py:\d+>:[\s\S]*line \d+, in crash"
         r"[\s\S]*ValueError: this task fails"

@@ -137,12 +137,12 @@ def test_a_timer_s_function_runs_in_a_task_of_its_own_and_may_block() -> None:
     assert pop(chan) == (True, "RUN")
 
 
-def test_inspect_tells_where_a_timer_s_task_was_set() -> None:
+def test_inspect_shows_where_a_timer_s_task_was_set() -> None:
     chan = channel.new()
     time.after(1, lambda: chan.push(task.inspect()[task.running()]["forked"]))
     file, _, line = pop(chan).rpartition(":")
     assert file == __file__
-    code = test_inspect_tells_where_a_timer_s_task_was_set.__code__
+    code = test_inspect_shows_where_a_timer_s_task_was_set.__code__
     assert int(line) == code.co_firstlineno + 2
 
 
@@ -178,7 +178,7 @@ def test_after_0_fires_soon_but_not_at_once() -> None:
     assert pop(chan) == "timer"
 
 
-def test_an_exception_in_a_timer_s_function_is_logged_and_ends_it_alone(logs: Logs) -> None:
+def test_an_exception_in_a_timer_s_function_is_logged_and_ends_only_that_call(logs: Logs) -> None:
     logs.expect(r"ERROR exception in <task \S*boom RUN, forked at \S*test_time.py:\d+>:[\s\S]*ValueError: boom")
     chan = channel.new()
 
@@ -281,30 +281,30 @@ def call(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], object]]:
 
 
 @pytest.mark.parametrize("ms", [-1, -0.001, float("nan"), float("inf"), float("-inf")])
-def test_a_time_that_is_none_raises_valueerror(call: Callable[[Any], object], ms: float) -> None:
+def test_an_invalid_time_raises_valueerror(call: Callable[[Any], object], ms: float) -> None:
     with pytest.raises(ValueError, match="milliseconds"):
         call(ms)
 
 
 @pytest.mark.parametrize("ms", [None, "1", b"1", [1], 1j])
-def test_a_time_that_is_no_number_raises_typeerror(call: Callable[[Any], object], ms: Any) -> None:
+def test_a_time_must_be_a_number(call: Callable[[Any], object], ms: Any) -> None:
     with pytest.raises(TypeError, match="milliseconds"):
         call(ms)
 
 
 @pytest.mark.parametrize("func", [None, 1, "func"])
-def test_after_refuses_what_cannot_be_called(func: Any) -> None:
+def test_after_refuses_a_non_callable(func: Any) -> None:
     with pytest.raises(TypeError, match="function"):
         time.after(1, func)
 
 
 @pytest.mark.parametrize("timer", [None, 1, task.wait])
-def test_cancel_refuses_what_is_no_timer(timer: Any) -> None:
+def test_cancel_refuses_other_objects_than_timers(timer: Any) -> None:
     with pytest.raises(TypeError, match=r"time\.after"):
         time.cancel(timer)
 
 
-def test_a_timers_function_runs_in_the_context_of_who_set_it() -> None:
+def test_a_timers_function_runs_in_the_context_that_set_it() -> None:
     variable = contextvars.ContextVar("variable", default="none")
     seen = channel.new()
 

@@ -121,7 +121,7 @@ def test_a_turn_takes_a_limited_number_of_events(rig: Rig) -> None:
     assert len(set(rig.log)) == EVENTS + 10, "those that had to wait come first"
 
 
-def test_what_was_written_outside_of_tasks_is_sent_before_the_loop_waits(rig: Rig) -> None:
+def test_output_written_outside_of_tasks_is_sent_before_the_loop_waits(rig: Rig) -> None:
     rig.loop.dirty.append(Output(rig.log, "output"))
     rig.due(rig.says("timer"))
     rig.loop.turn()
@@ -352,7 +352,7 @@ def stop(*args: Any) -> None:
 
 
 @pytest.mark.parametrize("where", ["event", "timer", "post"])
-def test_what_is_no_exception_goes_to_interrupted_and_the_loop_goes_on(rig: Rig, where: str) -> None:
+def test_a_base_exception_goes_to_interrupted_and_the_loop_goes_on(rig: Rig, where: str) -> None:
     loop = rig.loop
 
     def interrupted(exc: BaseException) -> None:
@@ -381,7 +381,7 @@ def test_what_is_no_exception_goes_to_interrupted_and_the_loop_goes_on(rig: Rig,
     assert rig.log == (["timer", Stop, "post", Stop] if where == "post" else [Stop, "timer", "post", Stop])
 
 
-def test_interrupted_lets_it_out_unless_told_otherwise(rig: Rig) -> None:
+def test_interrupted_reraises_by_default(rig: Rig) -> None:
     rig.loop.post(stop)
     with pytest.raises(Stop):
         rig.loop.run()
@@ -419,7 +419,7 @@ class Watched:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_what_can_set_a_task_going(rig: Rig, seed: int) -> None:
+def test_handlers_that_can_wake_a_task(rig: Rig, seed: int) -> None:
     """As a look at all of them tells; and it asks no more of them than were watched since."""
     rng = random.Random(seed)
     loop = rig.loop
@@ -504,7 +504,7 @@ def clock(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(rig, monkeypatch)
 
 
-def test_busy_since_tells_when_the_selector_returned(rig: Rig, clock: Clock) -> None:
+def test_busy_since_is_when_the_selector_returned(rig: Rig, clock: Clock) -> None:
     loop = rig.loop
     assert loop.busy_since == 0.0
     clock.waits = 7.0

@@ -275,7 +275,7 @@ def relay() -> Iterator[list[int]]:
         turn()
 
 
-def test_tasks_that_wake_each_other_starve_nobody(relay: list[int]) -> None:
+def test_tasks_that_wake_each_other_starve_no_other(relay: list[int]) -> None:
     """I/O, timers and posted calls have their turn after a slice."""
     reads, writes = socket.socketpair()
     with reads, writes:
@@ -292,7 +292,7 @@ def test_tasks_that_wake_each_other_starve_nobody(relay: list[int]) -> None:
         scheduler.loop.unregister(reads.fileno())
 
 
-def test_a_slice_ends_after_so_many_direct_switches(relay: list[int]) -> None:
+def test_a_slice_bounds_direct_switches(relay: list[int]) -> None:
     counts = []
     for _ in range(5):
         turn()
@@ -303,7 +303,7 @@ def test_a_slice_ends_after_so_many_direct_switches(relay: list[int]) -> None:
     assert max(steps) >= SLICE - 10
 
 
-def test_what_a_cut_slice_wrote_is_sent(relay: list[int]) -> None:
+def test_output_of_a_full_slice_is_sent(relay: list[int]) -> None:
     listener, err = tcp.listen("127.0.0.1:0", lambda conn: conn.write(conn.read(5)[0]))
     assert err is None
     with listener:
@@ -553,7 +553,7 @@ def interrupt_after(name: str) -> Callable[[Any, str, Any], None]:
 
 
 @pytest.mark.parametrize("name", ["getcurrent", "popleft", "switch"])
-def test_an_interrupt_of_the_main_program_takes_nobody_from_the_queue(name: str) -> None:
+def test_an_interrupt_of_the_main_program_loses_no_ready_task(name: str) -> None:
     """It is raised there at any bytecode, so also where a task has just left the queue."""
     ran: list[int] = []
     tasks = waiting(*[lambda i=i: ran.append(i) for i in range(3)])
@@ -741,7 +741,7 @@ def test_more_active_descriptors_than_a_turn_looks_at() -> None:
             writes.close()
 
 
-def test_the_selector_of_other_systems_tells_the_same() -> None:
+def test_the_selector_of_other_systems_reports_the_same() -> None:
     poller = SelectorPoller()
     a, b = socket.socketpair()
     with a, b:
@@ -763,7 +763,7 @@ def test_the_selector_of_other_systems_tells_the_same() -> None:
     poller.close()
 
 
-def test_a_greenlet_that_is_no_task_can_t_block() -> None:
+def test_a_foreign_greenlet_can_t_block() -> None:
     """Not even while tasks are ready."""
     seen: list[bool] = []
 

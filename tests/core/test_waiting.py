@@ -123,7 +123,7 @@ def test_one_that_waits_again_is_behind_the_others() -> None:
     assert got[3:] == [("a", 2), ("b", 3), ("c", 3)]
 
 
-def test_what_it_waits_on_is_told() -> None:
+def test_inspect_shows_what_it_waits_on() -> None:
     queue: Waiters[None] = Waiters()
     each = Waiting(queue)
     assert task.inspect()[each.task]["waits"] == "a test"
@@ -514,7 +514,7 @@ def test_places_are_never_lost(seed: int) -> None:
 # ---- memory -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_it_takes() -> None:
+def test_memory_of_a_queue() -> None:
     """The header says so; an idle connection's budget is counted in bytes."""
     queue: Waiters[None] = Waiters()
     assert sys.getsizeof(queue) <= 48

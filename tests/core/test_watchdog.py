@@ -101,7 +101,7 @@ def watched(quick: None) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("watched")
-def test_a_task_that_holds_the_loop_is_told_while_it_does_and_at_the_end(logs: Logs) -> None:
+def test_a_hold_is_reported_while_it_lasts_and_at_its_end(logs: Logs) -> None:
     def handle() -> None:
         hold(lambda: found(logs, rf"WARNING task .*handle {WARNED}"))
 
@@ -117,7 +117,7 @@ def test_a_task_that_holds_the_loop_is_told_while_it_does_and_at_the_end(logs: L
 
 
 @pytest.mark.usefixtures("watched")
-def test_a_hold_is_told_once(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hold_is_reported_once(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(monkeypatch)
 
     def handle() -> None:
@@ -199,7 +199,7 @@ def test_the_thread_serves_all_watchers_and_ends_after_the_last() -> None:
     assert_no_thread()
 
 
-def test_a_watcher_who_comes_while_the_thread_ends_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watcher_added_while_the_thread_ends_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "IDLE", 0.0)
     monkeypatch.setattr(watchdog, "INTERVAL", 0.0)
     looks = Looks(monkeypatch)
@@ -209,14 +209,14 @@ def test_a_watcher_who_comes_while_the_thread_ends_is_served(monkeypatch: pytest
         watchdog.unwatch()
 
 
-def test_start_alone_ends_by_itself() -> None:
+def test_start_without_a_watcher_ends() -> None:
     watchdog.start()
     watchdog.start()
     assert len(threads()) == 1
     assert_no_thread()
 
 
-def test_no_thread_to_be_had(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_can_t_start(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     logs.expect("WARNING nothing watches the loop: can't start new thread")
 
     def refuse(self: Any) -> None:

@@ -516,7 +516,7 @@ class Suite:
             job.result()
 
     @pytest.mark.parametrize("at_once", [True, False])
-    def test_the_owner_is_told_when_the_kernel_takes_output_again(self, pair: Pair, at_once: bool) -> None:
+    def test_the_owner_is_called_when_the_kernel_takes_output_again(self, pair: Pair, at_once: bool) -> None:
         """Once; whether the kernel takes all that waits by one call, or a part after the other."""
         conn, peer = pair()
         stream = conn._stream

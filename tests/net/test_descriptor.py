@@ -83,7 +83,7 @@ def test_the_implementation_that_was_chosen() -> None:
 
 @pytest.mark.parametrize("before", [b"", b"x", b"y" * 70_000])
 @pytest.mark.parametrize("size", SIZES)
-def test_what_has_come_is_appended(code: Any, pair: Any, size: int, before: bytes) -> None:
+def test_receive_appends(code: Any, pair: Any, size: int, before: bytes) -> None:
     a, b = pair
     buf = bytearray(before)
     for data in (b"1", b"23" * 5000, b"end"):
@@ -153,7 +153,7 @@ def test_a_descriptor_that_is_closed(code: Any) -> None:
     b.close()
 
 
-def test_what_is_no_socket(accelerated: Any) -> None:
+def test_a_descriptor_that_is_not_a_socket(accelerated: Any) -> None:
     reader, writer = os.pipe()
     os.write(writer, b"x")
     with pytest.raises(OSError, match="Socket operation on non-socket"):
@@ -237,7 +237,7 @@ def test_wrong_arguments(accelerated: Any, pair: Any, number: int) -> None:
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: memoryview(b"ab" + data)[2:]])
 @pytest.mark.parametrize("size", [0, 1, 1000, 30_000])
-def test_what_is_sent(code: Any, pair: Any, size: int, kind: Callable[[bytes], Any]) -> None:
+def test_send_returns_the_size(code: Any, pair: Any, size: int, kind: Callable[[bytes], Any]) -> None:
     a, b = pair
     data = os.urandom(size)
     assert code.send(a.fileno(), kind(data)) == size
@@ -260,7 +260,7 @@ def test_the_system_takes_a_part_and_then_nothing(code: Any, pair: Any) -> None:
     assert got == sent
 
 
-def test_nobody_receives_any_more(code: Any, pair: Any) -> None:
+def test_send_to_a_closed_peer(code: Any, pair: Any) -> None:
     """An error, and no signal that ends the process."""
     a, b = pair
     b.close()
@@ -310,7 +310,7 @@ OBSTACLES: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
-def test_try_queue_takes_nothing_while_something_stands_against_it(code: Any, obstacle: str) -> None:
+def test_try_queue_takes_nothing_while_output_is_refused(code: Any, obstacle: str) -> None:
     output = code.Gathered()
     assert output.try_queue(b"taken")
     OBSTACLES[obstacle](output)
@@ -320,7 +320,7 @@ def test_try_queue_takes_nothing_while_something_stands_against_it(code: Any, ob
     assert output._all_dirty == [output]
 
 
-def test_try_queue_takes_bytes_alone(code: Any) -> None:
+def test_try_queue_takes_only_bytes(code: Any) -> None:
     """What could change before it is sent is left to who copies it."""
     output = code.Gathered()
     for data in (bytearray(b"x"), memoryview(b"x"), "x", type("Bytes", (bytes,), {})(b"x")):

@@ -264,7 +264,7 @@ def test_lookup_error(names: dict[str, Any], exc: Exception) -> None:
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 64, "x." * 200])
-def test_lookup_of_what_is_no_name(name: str) -> None:
+def test_lookup_of_an_invalid_name(name: str) -> None:
     assert tcp.connect(f"{name}:80", timeout=10_000) == (None, errno.RESOLVE)
 
 

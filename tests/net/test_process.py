@@ -17,7 +17,7 @@ from silly.sync import channel
 from ..children import Child
 
 
-def test_the_finally_blocks_of_who_exits_may_block(tmp_path: Path) -> None:
+def test_finally_blocks_may_block_after_exit(tmp_path: Path) -> None:
     script = tmp_path / "app.py"
     script.write_text(
         "import silly\nfrom silly import time, task\n"
@@ -119,7 +119,7 @@ silly.run(main)
 """
 
 
-def test_what_has_used_up_its_grace_gets_no_second_one() -> None:
+def test_there_is_no_second_grace() -> None:
     """A worker thread that is stuck, on a disk for one, delays the end of the process once."""
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")

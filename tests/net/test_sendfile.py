@@ -213,7 +213,7 @@ def test_reset_by_the_peer(pair: Pair, transport: Any, file: int) -> None:
     assert not conn.write("x")
 
 
-def test_reset_by_the_peer_that_nobody_has_noticed(plain: Pair, plain_transport: Any, file: int) -> None:
+def test_unnoticed_reset_by_the_peer(plain: Pair, plain_transport: Any, file: int) -> None:
     conn, peer = plain()
     plain_transport.reset(peer)
     assert conn._stream.sendfile(file, 0, BIG) == errno.CONNRESET
@@ -438,7 +438,7 @@ def test_many_parts_let_others_run(plain: Pair, file: int, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("size", [10, MIB])
-def test_nobody_else_may_write(pair: Pair, big: bytes, file: int, size: int) -> None:
+def test_other_tasks_may_not_write(pair: Pair, big: bytes, file: int, size: int) -> None:
     """What others try to write is refused before it is encoded, so the transfer goes on to its end, over TLS too."""
     conn, peer = pair()
     stream = conn._stream

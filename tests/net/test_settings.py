@@ -31,7 +31,7 @@ def test_ordinary_arguments_are_passed_on() -> None:
     assert sample(before="a", first="b") == ["a", "b", None, ()]
 
 
-def test_a_dict_stands_for_its_items() -> None:
+def test_a_dict_gives_the_arguments() -> None:
     given = {"first": "b", "third": (3,)}
     assert sample("a", given) == ["a", "b", None, (3,)]
     assert sample("a", first=given) == ["a", "b", None, (3,)]
@@ -41,7 +41,7 @@ def test_a_dict_stands_for_its_items() -> None:
     assert given == {"first": "b", "third": (3,)}
 
 
-def test_what_is_the_default_may_stand_beside_a_dict() -> None:
+def test_defaults_beside_a_dict_are_allowed() -> None:
     assert sample("a", {"first": "b"}, None, third=()) == ["a", "b", None, ()]
 
 
@@ -92,7 +92,7 @@ LISTEN = {"addr": "127.0.0.1:0", "handler": hello}
         ("http.newclient", lambda: http.newclient({}, limits=LIMITS)),
     ],
 )
-def test_a_dict_stands_alone(what: str, call: Callable[[], Any]) -> None:
+def test_other_settings_beside_a_dict_raise(what: str, call: Callable[[], Any]) -> None:
     """What stands beside it was dropped without a word: certificates and limits among it."""
     with pytest.raises(TypeError, match=f"^{what}: settings in a dict and as arguments: use only one of the two$"):
         call()

@@ -221,7 +221,7 @@ def test_unix_live_file_is_kept(tmp_path: Path, logs: Any) -> None:
         check_echo(listener.addr)
 
 
-def test_unix_file_that_is_no_socket_is_kept(tmp_path: Path, logs: Any) -> None:
+def test_unix_file_that_is_not_a_socket_is_kept(tmp_path: Path, logs: Any) -> None:
     logs.expect(r"ERROR tcp\.listen unix:.*: Address already in use")
     path = tmp_path / "precious"
     path.write_text("data")
@@ -545,7 +545,7 @@ def test_an_early_answer_outlives_a_failed_write(kind: str, tmp_path: Path) -> N
         conn.close()
 
 
-def test_a_reset_that_gathered_output_meets_is_told_as_one() -> None:
+def test_a_reset_met_by_gathered_output_is_reported_as_a_reset() -> None:
     peers = channel.new()
     with check(tcp.listen("127.0.0.1:0", peers.push)) as listener:
         with socket.create_connection(("127.0.0.1", listener.port)) as client:
@@ -595,7 +595,7 @@ def test_a_writer_whose_peer_keeps_up_lets_others_run(monkeypatch: pytest.Monkey
         turn()
 
 
-def test_bytes_that_another_task_took_are_no_short_read() -> None:
+def test_bytes_taken_by_another_task_do_not_shorten_a_read() -> None:
     """The reader is woken, and before its turn another task takes the bytes: a program error, told as one."""
     sent = channel.new()
     with check(tcp.listen("127.0.0.1:0", sent.push)) as listener:

@@ -139,14 +139,14 @@ def test_no_verification(logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(logs.lines) == 1
 
 
-def test_nobody_listens() -> None:
+def test_no_listener() -> None:
     with raw_server(lambda conn: None) as listener:
         pass
     assert tls.connect(listener.addr) == (None, errno.CONNREFUSED)
 
 
 @pytest.mark.parametrize("options", [{"hostname": "a..b"}, {"hostname": "x" * 64}])
-def test_hostname_that_is_none(options: Any) -> None:
+def test_invalid_hostname(options: Any) -> None:
     with listening() as listener:
         assert tls.connect(listener.addr, **options) == (None, errno.RESOLVE)
 

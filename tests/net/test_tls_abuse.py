@@ -186,7 +186,7 @@ def test_broken_records(name: str, logs: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("dribbled", [False, True])
-def test_bytes_that_are_no_record(data: bytes, dribbled: bool, logs: Any) -> None:
+def test_bytes_that_are_not_a_record(data: bytes, dribbled: bool, logs: Any) -> None:
     logs.expect(r"INFO tls: 127\.0\.0\.1:\d+: TLS: ")
     with victim() as (conn, forger):
         if dribbled:
@@ -198,7 +198,7 @@ def test_bytes_that_are_no_record(data: bytes, dribbled: bool, logs: Any) -> Non
     assert len(logs.lines) == 1
 
 
-def test_a_record_that_is_none_before_much_else(logs: Any) -> None:
+def test_an_invalid_record_before_much_data(logs: Any) -> None:
     """All of it arrives by one receive. OpenSSL gets no more of it once it has refused a record."""
     logs.expect(r"INFO tls: 127\.0\.0\.1:\d+: TLS: ")
     with victim() as (conn, forger):
@@ -279,7 +279,7 @@ def test_data_that_openssl_refuses(size: int, waits: bool, logs: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 20_000, 100_000])
-def test_what_openssl_still_has_to_send_goes_out_first(size: int) -> None:
+def test_pending_output_of_openssl_is_sent_first(size: int) -> None:
     """All of it, and what was written behind it is whole."""
     with victim() as (conn, forger):
         before = b"a" * 5_000
@@ -292,7 +292,7 @@ def test_what_openssl_still_has_to_send_goes_out_first(size: int) -> None:
 # ---- ends -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_end_in_good_order_and_reading_on() -> None:
+def test_close_notify_and_reading_on() -> None:
     """A peer that has said that it sends no more still gets what we write (RFC 8446, section 6.1)."""
     with victim() as (conn, forger):
         forger.raw.send(forger.record(b"last") + forger.record(CLOSE_NOTIFY, ALERT))
@@ -314,7 +314,7 @@ def test_data_after_the_end_is_dropped() -> None:
         assert conn.unreadbytes() == 0
 
 
-def test_an_end_in_good_order_that_a_failed_write_has_met() -> None:
+def test_close_notify_after_a_failed_write() -> None:
     """The peer has closed and is gone: what it sent arrived whole, so this is its end and no broken pipe."""
     with victim() as (conn, forger):
         forger.raw.send(forger.record(b"all") + forger.record(CLOSE_NOTIFY, ALERT))
@@ -324,7 +324,7 @@ def test_an_end_in_good_order_that_a_failed_write_has_met() -> None:
         assert conn.write("x") == (False, errno.PIPE)
 
 
-def test_what_a_client_wrote_waits_for_the_tickets() -> None:
+def test_a_client_s_close_waits_for_the_tickets() -> None:
     """Closed before the server's tickets have come: they would meet a closed socket, and its reset may destroy what was
     written. So the socket stays until the server has ended."""
     forgers = channel.new()

@@ -260,12 +260,12 @@ def test_names_that_match(hostname: str, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("hostname", [".", "a..b", "x" * 64, "\ud800.example"])
-def test_names_that_are_none(hostname: str) -> None:
+def test_invalid_names(hostname: str) -> None:
     with serve(server()) as listener:
         assert explained(listener, hostname=hostname) == errno.RESOLVE
 
 
-def test_an_authority_that_is_no_root(logs: Any) -> None:
+def test_an_authority_that_is_not_a_root(logs: Any) -> None:
     """Trust in an issuer below a root needs the root: as OpenSSL has it by default."""
     logs.allow("INFO tls: .*handshake failed")
     with serve(leaf(intermediate()), alone=True) as listener:

@@ -79,12 +79,12 @@ def test_authorities_of_clients_are_not_sent_along() -> None:
         assert len(conn._stream.ssl.get_peer_cert_chain(as_cryptography=True)) == 1
 
 
-def test_none_is_asked_for() -> None:
+def test_no_certificate_is_requested() -> None:
     with asking(None) as listener:
         assert answer(listener, cert=client().entry) == (b"None\n", None)
 
 
-def test_none_is_given_where_none_is_required() -> None:
+def test_a_requested_certificate_may_be_missing() -> None:
     with asking("request") as listener:
         assert answer(listener) == (b"None\n", None)
 

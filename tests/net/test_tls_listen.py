@@ -140,7 +140,7 @@ def test_paths(tmp_path: Any) -> None:
 # ---- versions, ciphers, protocols -----------------------------------------------------------------------------------
 
 
-def test_forward_secrecy_alone(logs: Any) -> None:
+def test_only_ciphers_with_forward_secrecy(logs: Any) -> None:
     """RFC 9325, section 4.2: neither RSA key exchange nor CBC."""
     logs.expect("INFO tls: .*: handshake failed: TLS: no cipher in common with the peer")
     with listening(certs=[certificate("localhost", key=rsa_key()).entry]) as listener:
@@ -197,7 +197,7 @@ def test_a_key_never_shows_in_an_error() -> None:
     assert body[:20] not in str(raised.value)
 
 
-def test_what_a_context_leaves_out() -> None:
+def test_options_that_a_context_turns_off() -> None:
     context = new_context(None)
     options = context.set_options(0)
     assert options & SSL.OP_NO_COMPRESSION
@@ -343,7 +343,7 @@ def test_a_bad_reload_changes_nothing(options: Any, why: str, logs: Any) -> None
         assert listener.reload() == (True, None)
 
 
-def test_reload_with_what_is_no_setting() -> None:
+def test_reload_with_an_unknown_setting() -> None:
     with listening() as listener:
         with pytest.raises(TypeError):
             listener.reload({"cert": "x", "key": "y"})
@@ -461,7 +461,7 @@ def test_the_host_of_a_unix_socket(tmp_path: Any) -> None:
     assert len(hosts) == 1
 
 
-def test_listen_admitted_names_who_listens(logs: Any) -> None:
+def test_listen_admitted_names_the_function(logs: Any) -> None:
     logs.expect("ERROR test.listen 127.0.0.1:.*Address already in use")
     with listening() as listener:
         settings = Settings([server().entry], None, None, None, None)

@@ -108,7 +108,7 @@ def test_no_session_gets_past_another_authority(version: ssl.TLSVersion, logs: A
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_session_of_before_a_reload(version: ssl.TLSVersion) -> None:
+def test_a_session_from_before_a_reload(version: ssl.TLSVersion) -> None:
     """The handshake is a whole one."""
     with listening(who) as listener:
         _, again = twice(listener, python_context(version), lambda: listener.reload([other_name.entry, server().entry]))
@@ -232,7 +232,7 @@ def test_sessions_are_apart(listener: Any, other: Any, logs: Any) -> None:
     assert [used(listener), used(listener, **other), used(listener), used(listener, **other)] == [False, False, True, True]
 
 
-def test_an_unverified_session_is_none_for_who_verifies(listener: Any, logs: Any) -> None:
+def test_an_unverified_session_is_not_used_with_verification(listener: Any, logs: Any) -> None:
     logs.allow("verify=False")
     logs.expect("INFO tls.connect .*: TLS: the certificate's issuer is not trusted")
     logs.expect("INFO tls: .*handshake failed")
@@ -288,7 +288,7 @@ def test_configurations_are_bounded(listener: Any, monkeypatch: pytest.MonkeyPat
     assert used(listener, alpnprotos=["2"])
 
 
-def test_a_configuration_is_made_anew_in_time(listener: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configuration_is_renewed_in_time(listener: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's authorities may have changed."""
     monkeypatch.setattr(_tls_client, "_FRESH", 0)
     assert not used(listener)

@@ -647,7 +647,7 @@ def test_no_reference_leaks(name: str) -> None:
     assert after - before < 5_000
 
 
-def test_the_messages_are_held_by_nobody_else() -> None:
+def test_the_messages_have_no_other_references() -> None:
     buf, rest = bytearray(b"".join(encode(FIN | BINARY, b"message %d" % i, True) for i in range(5))), []  # type: ignore[var-annotated]
     first = call("take_messages", buf, rest, True, 100)
     assert sys.getrefcount(first) == 2, "this name's, and the call's"

@@ -186,7 +186,7 @@ def test_most() -> None:
     assert buf == data[7:]
 
 
-def test_more_tells_of_the_last_call_alone() -> None:
+def test_more_is_about_the_last_call_only() -> None:
     """``more`` says that a call has stopped at its number of chunks, and not that one before it has."""
     reader, buf = ChunkedReader(DEFAULT), bytearray(b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n")
     assert not reader.more

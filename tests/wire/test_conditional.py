@@ -292,7 +292,7 @@ def test_requested_range(method: str, fields: dict[str, str], etag: str, expecte
     assert requested_range(method, Header(fields.items()), etag, EPOCH, 10, NOW) == expected
 
 
-def test_a_date_is_no_validator_within_its_own_second() -> None:
+def test_a_date_does_not_validate_within_its_own_second() -> None:
     """Section 8.8.2.2: the file may change again in it, and keep its date."""
     fields = Header({"Range": "bytes=0-1", "If-Range": SAME}.items())
     assert requested_range("GET", fields, '"a"', EPOCH, 10, EPOCH) is None

@@ -63,7 +63,7 @@ def test_not_known(coding: str | None) -> None:
     assert not known(coding)
 
 
-def test_what_is_accepted_is_known() -> None:
+def test_accepted_codings_are_known() -> None:
     assert all(known(coding) for coding in content.CODINGS.split(", "))
 
 
@@ -151,7 +151,7 @@ def test_deflate_has_no_members() -> None:
         ("deflate", b"\x78\xbb\0\0\0\0" + bytes(10)),
     ],
 )
-def test_no_such_coding(coding: str, data: bytes) -> None:
+def test_an_unknown_coding(coding: str, data: bytes) -> None:
     for pieces in segmentations(data):
         text = refused(coding, pieces)
         assert text.startswith(("bad content coding", "the content ends", "data behind"))
@@ -214,7 +214,7 @@ def test_a_member_for_each_byte() -> None:
     assert decoded("gzip", [gzipped(b"x") * 3000] * 3) == b"x" * 9000
 
 
-def test_what_waits_is_not_overhead() -> None:
+def test_waiting_data_is_not_overhead() -> None:
     """A reader that takes little may be given much."""
     noise = NOISE * 50
     assert decoded("gzip", [compressed(noise, 31, 0)], 10) == noise

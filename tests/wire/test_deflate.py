@@ -527,7 +527,7 @@ def test_websockets_client_agrees(field: str, options: Deflate) -> None:
         )
 
 
-def test_websockets_and_wsproto_take_what_we_say() -> None:
+def test_websockets_and_wsproto_accept_our_offers_and_answers() -> None:
     for bits, flags in itertools.product(range(9, 16), itertools.product((False, True), (False, True))):
         options = Deflate(
             server_no_context_takeover=flags[0],
@@ -596,7 +596,7 @@ def test_7_2_3_2_shared_window() -> None:
     assert verdict(read, inflater, [again]) == (None, 1007)
 
 
-def test_what_we_send_is_what_the_rfc_shows() -> None:
+def test_our_payloads_are_those_of_the_rfc() -> None:
     assert Deflater(True, 15, Deflate()).compress(b"Hello") == HELLO
     deflater = Deflater(False, 15, Deflate())
     assert [deflater.compress(b"Hello") for _ in range(2)] == [HELLO, bytes.fromhex("f200110000")]
@@ -667,7 +667,7 @@ def test_messages_sent_in_pieces(parts: list[bytes], no_context_takeover: bool) 
 
 @pytest.mark.parametrize("bits", range(8, 13))
 @pytest.mark.parametrize("level", [1, 6, 9])
-def test_what_we_send_keeps_within_the_window(bits: int, level: int) -> None:
+def test_our_payloads_keep_within_the_window(bits: int, level: int) -> None:
     options = Deflate(level=level, memory_level=9)
     rows = [text(3 << bits), (noise(1 << bits) + b"x") * 3, b"ab" * (1 << bits), bytes(3 << bits)]
     for size in (200, 250, 255, 256, 257, 300):

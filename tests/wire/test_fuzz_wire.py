@@ -237,7 +237,7 @@ def test_heads_we_build_are_read_back(data: Any, method: str, fields: list[tuple
 
 @STEADY
 @given(damaged(b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n"))
-def test_what_is_parsed_has_no_control_characters(stream: bytes) -> None:
+def test_parsed_values_have_no_control_characters(stream: bytes) -> None:
     got = read_head([stream])
     if got.head is None:
         assert got.code in (None, 400)

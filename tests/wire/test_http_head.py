@@ -194,7 +194,7 @@ def test_http_0_9_waits_for_a_head_that_never_comes() -> None:
 @pytest.mark.parametrize(
     "start", [b"\x16", b"\x00", b"\n", b" ", b"\t", b"\x7f", b"\x80", b"\xff", b"\r\r", b"\rG", b"\r\n\n", b"\r\n\r"]
 )
-def test_what_cannot_be_http_is_told_at_its_byte(start: bytes) -> None:
+def test_bytes_that_cannot_be_http_are_refused_at_once(start: bytes) -> None:
     got = read_head(bytewise(start + TRAILING))
     assert (got.code, got.fed) == (400, len(start))
 
@@ -417,7 +417,7 @@ def test_default_header_lines(lines: int) -> None:
         assert request is None if lines > 128 else request is not None and len(request.header) == lines
 
 
-def test_a_body_behind_a_short_head_is_no_long_head() -> None:
+def test_a_body_behind_a_short_head_does_not_count_as_head() -> None:
     data = head("Content-Length: 100000") + b"x" * 100_000
     request, code, rest = read_request([data])
     assert request is not None
@@ -603,7 +603,7 @@ def test_status_line(status: int, line: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [99, 1000, 0, -200, True, False, None, "200", 299.5, "200 OK\r\nX: y"], ids=repr)
-def test_what_is_no_status(bad: Any) -> None:
+def test_invalid_statuses(bad: Any) -> None:
     with pytest.raises(ValueError, match="HTTP status"):
         status_line(bad)
 

@@ -71,7 +71,7 @@ def test_repr_shows_what_differs_from_the_default() -> None:
 
 @pytest.mark.parametrize("bad", [-1, -(2**40), True, False, 1.0, "1", None, [1], float("inf")], ids=repr)
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_what_is_no_limit(name: str, bad: Any) -> None:
+def test_invalid_limits(name: str, bad: Any) -> None:
     with pytest.raises(ValueError, match=f"limit '{name}'"):
         Limits(**{name: bad})
 
@@ -103,7 +103,7 @@ def test_fragments_follow_the_message(message: int, fragments: int) -> None:
     assert dataclasses.replace(Limits(), message=message).most_fragments == fragments
 
 
-def test_limits_are_immutable_and_by_name_alone() -> None:
+def test_limits_are_immutable_and_keyword_only() -> None:
     limits: Any = Limits()
     with pytest.raises(dataclasses.FrozenInstanceError):
         limits.message = 1

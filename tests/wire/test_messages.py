@@ -147,7 +147,7 @@ def test_a_batch(count: int, masked: bool) -> None:
 
 
 @MASKED
-def test_what_is_taken_is_a_copy(masked: bool) -> None:
+def test_taken_messages_are_copies(masked: bool) -> None:
     buf = bytearray(encode(FIN | BINARY, b"payload", masked))
     got = take(buf, masked)
     buf += b"\xff" * 100
@@ -215,7 +215,7 @@ def test_anything_else_is_left(name: str, masked: bool) -> None:
 
 @MASKED
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 300, 65536])
-def test_a_frame_that_has_not_come_whole_is_left(length: int, masked: bool) -> None:
+def test_an_incomplete_frame_is_left(length: int, masked: bool) -> None:
     for opcode in (TEXT, BINARY):
         frame = encode(FIN | opcode, b"x" * length, masked)
         for size in {*range(min(len(frame), 320)), *range(max(0, len(frame) - 20), len(frame))}:
@@ -316,7 +316,7 @@ def runs(draw: Any, masked: bool) -> bytes:
 
 
 @pytest.mark.parametrize("server", [True, False], ids=["server", "client"])
-def test_with_the_reader_it_yields_what_the_reader_alone_does(server: bool) -> None:
+def test_with_the_reader_the_messages_are_those_of_the_reader(server: bool) -> None:
     verdicts = set()
     together = 0
 
@@ -354,7 +354,7 @@ def test_thousands_of_messages(server: bool) -> None:
 
 
 @pytest.mark.parametrize("server", [True, False], ids=["server", "client"])
-def test_the_reader_refuses_what_is_too_long_behind_messages(server: bool) -> None:
+def test_the_reader_refuses_a_message_too_long_behind_others(server: bool) -> None:
     limits = Limits(message=100)
     good = encode(FIN | TEXT, b"x" * 100, server)
     for bad, code in ((encode(FIN | TEXT, b"x" * 101, server), 1009), (encode(FIN | TEXT, b"\xff", server), 1007)):
@@ -407,7 +407,7 @@ def test_frames_of_each_length(length: int) -> None:
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["unmasked", "masked"])
 @pytest.mark.parametrize("size", [FRAGMENT, FRAGMENT + 1, 2**20])
-def test_what_goes_in_fragments_is_none(size: int, key: bytes | None) -> None:
+def test_a_message_for_fragments_gives_none(size: int, key: bytes | None) -> None:
     for data, typ in (("x" * size, "text"), ("x" * size, "binary"), (b"x" * size, "binary"), ("é" * (size // 2 + 1), "text")):
         assert accelerated.message_frame(data, typ, key) is None
 
@@ -441,7 +441,7 @@ NOT_SENT_SO: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["unmasked", "masked"])
 @pytest.mark.parametrize(("data", "typ"), NOT_SENT_SO, ids=range(len(NOT_SENT_SO)))
-def test_what_needs_a_closer_look_is_none(data: Any, typ: Any, key: bytes | None) -> None:
+def test_a_message_that_needs_checks_gives_none(data: Any, typ: Any, key: bytes | None) -> None:
     assert accelerated.message_frame(data, typ, key) is None
 
 

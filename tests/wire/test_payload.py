@@ -86,7 +86,7 @@ def test_a_payload_in_pieces_either_way(seed: int, key: bytes | None) -> None:
 
 
 @MASKED
-def test_what_is_behind_it_stays_in_the_buffer(key: bytes | None) -> None:
+def test_data_behind_it_stays_in_the_buffer(key: bytes | None) -> None:
     payload = accelerated.Payload(10_000, key)
     buf = bytearray(masked(OCTETS[:10_000], key) + b"behind")
     payload.add(buf)
@@ -97,7 +97,7 @@ def test_what_is_behind_it_stays_in_the_buffer(key: bytes | None) -> None:
     assert payload.take() == OCTETS[:10_000]
 
 
-def test_what_is_taken_is_nobody_elses() -> None:
+def test_the_taken_payload_has_no_other_references() -> None:
     payload = accelerated.Payload(5, None)
     payload.add(bytearray(b"so far"))
     copy = payload.so_far()
@@ -107,7 +107,7 @@ def test_what_is_taken_is_nobody_elses() -> None:
     assert (got, copy, other.take()) == (b"so fa", b"so fa", b"other")
 
 
-def test_what_is_only_announced_gets_no_memory() -> None:
+def test_an_announced_length_allocates_nothing() -> None:
     for size in (2**20, 2**40, 2**62):
         payload = accelerated.Payload(size, None)
         assert payload.left == size
@@ -122,7 +122,7 @@ def test_what_is_only_announced_gets_no_memory() -> None:
         assert payload.left == size - come
 
 
-def test_the_room_is_never_larger_than_what_is_to_come() -> None:
+def test_the_room_is_never_larger_than_the_rest() -> None:
     for size in (1, 100, 70_000):
         payload = accelerated.Payload(size, None)
         while payload.left:

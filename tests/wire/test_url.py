@@ -177,7 +177,7 @@ def test_no_password_shows(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://h/a@b", "http://h:80?a@b:c", "http://[::1]:80/x@y", "http://h#@", "http://h:99999/x", "h/x", "http://h:x/"]
 )
-def test_what_has_no_password_is_shown(url: str) -> None:
+def test_urls_without_a_password_are_shown(url: str) -> None:
     assert hidden(url) == url
 
 
@@ -203,7 +203,7 @@ def test_resolve(reference: str, url: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "1.2.3.4.5", "1.2.3.a", "0x7f.example", "1e3", "[::ffff:1.2.3.4]"])
-def test_hosts_that_are_no_odd_spellings(host: str) -> None:
+def test_hosts_with_ordinary_spellings(host: str) -> None:
     parsed = parse_url(f"http://{host}/", HTTP)
     assert isinstance(parsed, Url)
     assert parsed.authority == host
@@ -215,7 +215,7 @@ def test_names_that_idna_2003_and_2008_tell_apart(host: str) -> None:
 
 
 @pytest.mark.parametrize("userinfo", ["@", ":@"])
-def test_empty_credentials_are_none(userinfo: str) -> None:
+def test_empty_credentials(userinfo: str) -> None:
     parsed = parse_url(f"http://{userinfo}h/", HTTP)
     assert isinstance(parsed, Url)
     assert parsed.authorization is None

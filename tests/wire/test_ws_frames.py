@@ -542,7 +542,7 @@ BAD_UTF8 = [
 @pytest.mark.parametrize(
     ("octets", "proof"), [pytest.param(bytes.fromhex(h), n, id=f"rfc3629-{name}") for name, h, n in BAD_UTF8]
 )
-def test_bad_utf8_is_told_at_its_byte(octets: bytes, proof: int, server: bool) -> None:
+def test_bad_utf8_is_reported_at_its_byte(octets: bytes, proof: int, server: bool) -> None:
     key = 4 if server else 0
     for before in (b"", b"abc", "κόσμε".encode()):
         at = len(before) + proof
@@ -706,7 +706,7 @@ def test_partial_after_a_fault(frames: list[tuple[int, bytes]], expected: str | 
         pytest.param(encode(FIN | 0x40 | BINARY, b"abcd", False)[:-1], id="compressed"),
     ],
 )
-def test_what_is_in_the_buffer_but_not_part_of_an_unfinished_message(octets: bytes) -> None:
+def test_partial_leaves_out_other_data_in_the_buffer(octets: bytes) -> None:
     """It was not read, or it is why reading failed."""
     reader = MessageReader(False, Limits(message=1000), Inflater(False, 15))
     assert reader.partial(bytearray(octets)) == b""
@@ -828,7 +828,7 @@ def test_an_open_message_is_dropped_in_either_mode(kind: int, server: bool) -> N
             reader.next(buf)
 
 
-def test_the_limit_of_a_compressed_message_in_pieces_is_not_told_at_its_header() -> None:
+def test_the_limit_of_a_compressed_message_in_pieces_is_not_checked_at_its_header() -> None:
     """What comes before the limit is to be had."""
     payload = Deflater(False, 15, Deflate()).compress(bytes(range(256)) * 4)
     reader = MessageReader(False, DEFAULT, Inflater(False, 15))
@@ -912,7 +912,7 @@ def test_bad_codes_are_not_sent(code: Any) -> None:
         ws.close_payload(code)
 
 
-def test_a_reason_that_is_no_text_is_not_sent() -> None:
+def test_a_reason_that_is_not_text_is_not_sent() -> None:
     with pytest.raises(ValueError, match="surrogates"):
         ws.close_payload(1000, "\ud800")
 

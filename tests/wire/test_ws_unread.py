@@ -194,7 +194,7 @@ def test_only_control_frames(server: bool) -> None:
     [(FIN | 0x03, b""), (FIN | 0x0B, b""), (PING, b""), (FIN | CONT, b""), (FIN | PING, b"x" * 126)],
     ids=["opcode", "control opcode", "fragmented", "continuation", "long ping"],
 )
-def test_a_fault_is_told(first: int, payload: bytes, server: bool) -> None:
+def test_an_error_is_reported(first: int, payload: bytes, server: bool) -> None:
     with pytest.raises(ProtocolError):
         taken(reader_of(server), bytearray(encode(first, payload, server)))
     with pytest.raises(ProtocolError):
