@@ -343,9 +343,9 @@ class Socket:
         Returns ``(False, "closed")`` if it was closed before; if another task is still
         in ``close``, first waits for that. Blocks until the peer has answered, at most
         10 s (limit ``close_timeout``), and drops what the peer sends meanwhile. A task
-        that is blocked in ``read`` gets ``(None, "closed")``. A ``reason`` is cut to 123
-        bytes. Raises ValueError for a code that may not be sent, and for a reason that
-        isn't UTF-8.
+        that is blocked in ``read`` gets ``(None, "closed")``. A ``reason`` is cut to
+        123 bytes. Raises ValueError for a code that may not be sent, and for a reason
+        that isn't UTF-8.
         """
         payload = _NORMAL_CLOSE
         if code not in (None, NORMAL) or reason:
