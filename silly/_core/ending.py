@@ -320,7 +320,7 @@ def _at_exit() -> None:
 def _deliver() -> None:
     """Turns the loop, without tasks, until the closed connections have sent their
     output, for ``GRACE`` seconds at most."""
-    loop.drain = loop.ready.clear
+    loop.run_ready = loop.ready.clear
     loop.starved = lambda: False
     loop.timers.clear_users()
     for task in (main, *tasks):

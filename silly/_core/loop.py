@@ -10,12 +10,12 @@ callbacks:
   reused in the same turn, an old event may reach the new callback. So callbacks
   re-check their state, and a spurious read finds nothing.
 * ``timers.add(when, callback, arg)``, ``post(callback, *args)`` (from any thread).
-* ``ready``, the queue of tasks that ``drain()`` runs, and ``dirty``, the streams with
-  output to send.
+* ``ready``, the queue of tasks that ``run_ready()`` runs, and ``dirty``, the streams
+  with output to send.
 
 **The order of one turn** (tests check it):
 
-1. Deferred tasks become ready. A slice of the ready tasks runs (``drain``).
+1. Deferred tasks become ready. A slice of the ready tasks runs (``run_ready``).
 2. What tasks wrote, here or in the last turn, is sent.
 3. The time-out is computed, and the selector is asked.
 4. The callback of each event runs, for at most ``EVENTS`` events; then ready tasks.
@@ -26,7 +26,7 @@ callbacks:
 So a timer that a task of the same turn cancels does not fire. A turn first receives the
 data of all its events, then runs the tasks, then sends all that they wrote. That costs
 less than doing it one by one, and tasks switch to each other without coming back here
-in between. A drain is a bounded slice, and while tasks are still ready the selector is
+in between. A slice is bounded, and while tasks are still ready the selector is
 asked without waiting, so tasks can't starve I/O.
 
 **The length of a turn**, from the selector's return until it is asked again, depends
@@ -117,13 +117,13 @@ class Loop:
         "current",
         "deferred",
         "dirty",
-        "drain",
         "handlers",
         "interrupted",
         "lagged",
         "left",
         "listeners",
         "ready",
+        "run_ready",
         "starved",
         "thread",
         "timers",
@@ -145,7 +145,7 @@ class Loop:
         """The task that runs now. It and ``left`` are here for speed: setting an
         attribute of a slot is several times faster than setting a global."""
         self.left = 0
-        """How many more tasks may run in the present slice; 0 outside a drain."""
+        """How many more tasks may run in the present slice; 0 outside a slice."""
         self.dirty: list[Dirty] = []
         self.handlers: set[Handler] = set()
         self.listeners = 0
@@ -165,7 +165,7 @@ class Loop:
         armed is not measured: callers that compare two readings keep a timer of their
         own."""
         self.thread = get_ident()
-        self.drain: Callable[[], None] = _unset
+        self.run_ready: Callable[[], None] = _unset
         self.starved: Callable[[], bool] = lambda: False
         """Called before a wait without a listener or a timer of the application; True
         starts a new turn."""
@@ -278,12 +278,12 @@ class Loop:
         """Runs one turn, in the order that the module's header states."""
         self.turns += 1
         ready = self.ready
-        drain = self.drain
+        run_ready = self.run_ready
         if self.deferred:
             ready.extend(self.deferred)
             self.deferred.clear()
         if ready:
-            drain()
+            run_ready()
         if self.dirty:
             self.flush()
         timers = self.timers
@@ -323,7 +323,7 @@ class Loop:
             except Exception:
                 _report(callback)
         if ready:
-            drain()
+            run_ready()
         if when <= now and timers.heap:
             # Not unpacked into locals: they would keep the last timer's argument alive.
             while (due := timers.pop(now)) is not None:
@@ -332,7 +332,7 @@ class Loop:
                 except Exception:
                     _report(due[0])
                 if ready:
-                    drain()
+                    run_ready()
         posted = self._posted
         if posted:
             for _ in range(len(posted)):
@@ -342,7 +342,7 @@ class Loop:
                 except Exception:
                     _report(call)
                 if ready:
-                    drain()
+                    run_ready()
             del call, args
 
     def close(self) -> None:

@@ -317,7 +317,7 @@ def _worker(task: Task) -> None:
         task = _to_hub()
 
 
-def _drain() -> None:
+def _run_ready() -> None:
     """Runs at most a slice of the ready tasks. A task that blocks switches to the next
     one itself, if that has started already."""
     ready = _ready
@@ -437,6 +437,6 @@ def _in_child() -> NoReturn:
 hub = greenlet(_hub)
 _ready = loop.ready
 _to_hub: Callable[[], Any] = hub.switch
-loop.drain = _drain
+loop.run_ready = _run_ready
 loop.interrupted = interrupted
 os.register_at_fork(after_in_child=_after_fork)

@@ -30,7 +30,7 @@ _FLUSHED = b"\x00\x00\xff\xff"
 adds it again (section 7.2)."""
 _FINAL = b"\x03\x00"
 """An empty block with BFINAL=1."""
-_SLICE = 4 * 1024
+_INPUT_STEP = 4 * 1024
 """Where zlib may return some of its input, it is fed slices of this size, since it
 copies what it returns."""
 
@@ -327,7 +327,7 @@ class Deflater:
         return zlib.compressobj(options.level, zlib.DEFLATED, bits, options.memory_level, strategy)
 
 
-def _room(most: int) -> int:
+def _one_more(most: int) -> int:
     """One byte more than ``most``, for zlib: never 0, which would mean no limit."""
     return max(0, min(most, sys.maxsize - 1)) + 1
 
@@ -350,16 +350,16 @@ class Inflater:
         If the result is longer than ``most`` bytes, returns the first ``most + 1`` of
         them.
         """
-        room = _room(most)
-        out, rest = self._step(data, room)
-        if not rest or len(out) == room:
+        bound = _one_more(most)
+        out, rest = self._step(data, bound)
+        if not rest or len(out) == bound:
             return out
         gathered = bytearray(out)
-        for piece in self._outputs(rest, room):
+        for piece in self._outputs(rest, bound):
             gathered += piece
-            if len(gathered) >= room:
+            if len(gathered) >= bound:
                 break
-        return bytes(gathered[:room])
+        return bytes(gathered[:bound])
 
     def finish(self) -> None:
         """Ends the message, after ``inflate`` has returned all of it.
@@ -391,8 +391,8 @@ class Inflater:
         return probe.eof
 
     def _outputs(self, data: bytes, most: int) -> Iterator[bytes]:
-        for at in range(0, len(data), _SLICE):
-            rest = data[at : at + _SLICE]
+        for at in range(0, len(data), _INPUT_STEP):
+            rest = data[at : at + _INPUT_STEP]
             while True:
                 out, rest = self._step(rest, most)
                 if out:

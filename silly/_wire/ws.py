@@ -47,7 +47,7 @@ LARGE = 64 * 1024
 _BEGUN = 8 * 1024
 """At least this many of its bytes must have come before that: an announced length alone
 allocates nothing."""
-_SLICE = 1024
+_INFLATE_STEP = 1024
 """The most compressed bytes inflated at once, in a message that is not read whole. They
 make a megabyte at most."""
 
@@ -350,10 +350,10 @@ class MessageReader:
     def _add(self, payload: bytes) -> None:
         if self._compressed:
             assert self._inflater is not None
-            payload = self._inflater.inflate(payload, self._room())
+            payload = self._inflater.inflate(payload, self._allowance())
         self._keep(payload)
 
-    def _room(self) -> int:
+    def _allowance(self) -> int:
         """How many bytes longer the message may get."""
         return int(min(self._most - self._size, sys.maxsize - 1))
 
@@ -402,7 +402,7 @@ class MessageReader:
         whole = self.mode == WHOLE
         size = min(len(buf), self._left)
         if self._compressed and not whole:
-            size = min(size, _SLICE)
+            size = min(size, _INFLATE_STEP)
         if size:
             piece = bytes(buf[:size])
             del buf[:size]

@@ -11,7 +11,7 @@ from typing import Any
 from ._descriptor import send
 
 GATHER = 64 * 1024
-"""With this many unsent bytes, output is sent before the end of the drain."""
+"""With this many unsent bytes, output is sent before the end of the slice."""
 JOINED = 16 * 1024
 """Up to this many bytes, several pieces are joined and sent in one call."""
 

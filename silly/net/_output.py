@@ -1,6 +1,6 @@
 """The writing half of a byte stream: gathered writes, back-pressure, files.
 
-``write(data)`` queues. At the end of a drain the loop sends each stream's output in one
+``write(data)`` queues. At the end of a slice the loop sends each stream's output in one
 call. With more than the limit ``unsent`` unsent, ``write`` waits until a quarter of
 that is left. ``werr`` is the error of every write once nothing can be sent any more.
 

@@ -23,7 +23,7 @@ class Rig:
 
     def __init__(self, poller: Poller) -> None:
         self.loop = Loop(poller)
-        self.loop.drain = self.drain
+        self.loop.run_ready = self.drain
         self.log: list[Any] = []
         self.sockets: list[socket.socket] = []
 
@@ -575,7 +575,7 @@ def test_the_sum_is_up_to_date_before_timers_that_became_due_in_the_hold(rig: Ri
 
 def test_a_closed_loop_is_not_busy() -> None:
     loop = Loop()
-    loop.drain = lambda: None
+    loop.run_ready = lambda: None
     loop.post(lambda: None)
     loop.turn()
     assert loop.busy_since > 0.0

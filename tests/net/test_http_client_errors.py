@@ -433,11 +433,11 @@ def test_closed_by_another_task_while_it_connects_anew() -> None:
     with raw_server(script) as listener, using() as client:
         taken(client.get(f"http://127.0.0.1:{listener.port}/"))
         stream = taken(client.request("GET", f"http://127.0.0.1:{listener.port}/"))
-        take = client._pool.take
-        client._pool.take = lambda url, fresh: (stream.close(), take(url, fresh))[1]
+        take = client._pool.checkout
+        client._pool.checkout = lambda url, fresh: (stream.close(), take(url, fresh))[1]
         stream.closewrite()
         assert error(stream.waitresponse()) == errno.CLOSED
-        client._pool.take = take
+        client._pool.checkout = take
         assert client._pool._origins == {}
 
 

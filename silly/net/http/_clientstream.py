@@ -30,7 +30,7 @@ from ..._wire.limits import Limits
 from ..._wire.url import Url
 from ..tcp import Conn, Data, deadline_after, to_bytes
 from ._body import Incoming
-from ._pool import BUSY, Pool, look
+from ._pool import BUSY, Pool, receive_idle
 
 EXPECT = 1.0
 """Seconds that a request with ``expect: 100-continue`` waits for the 100 before it
@@ -158,7 +158,7 @@ class ClientStream(Incoming):
         """Takes a connection from the pool. Returns the error, or None."""
         try:
             with Deadline(max(0.0, min(self._bounds.connect, self._remaining()))) as own:
-                got = self._pool.take(self._url, fresh)
+                got = self._pool.checkout(self._url, fresh)
         except BaseException:
             self._err = self._err or errno.CLOSED  # for another task that uses this stream
             raise
@@ -208,7 +208,7 @@ class ClientStream(Incoming):
             conn.close()
             self._pool.leave(self._url)
         else:
-            self._pool.give(self._url, conn)
+            self._pool.checkin(self._url, conn)
 
     def close(self) -> Result:
         """Ends the request. If its response was not read to the end, the connection
@@ -266,7 +266,7 @@ class ClientStream(Incoming):
         if source is None and self._response is None:
             raise RuntimeError(f"BUG: {self}: another task is writing to it")  # and connects again
         if self._reused and not self._head_sent and self._conn is not None:
-            look(self._conn)  # again, since time may have passed
+            receive_idle(self._conn)  # again, since time may have passed
         if not self._head_sent and source is not None and (source.err is not None or (self._reused and source.buf)):
             # While it was idle, the server ended it, or sent something that would be
             # taken for our response.

@@ -48,7 +48,7 @@ class Pool:
         self._timer: Timer | None = None
         self.closed = False
 
-    def take(self, url: Url, fresh: bool = False) -> tuple[Conn, bool] | str:
+    def checkout(self, url: Url, fresh: bool = False) -> tuple[Conn, bool] | str:
         """Returns a connection to the origin of ``url`` and whether it has served
         before, or the error. ``fresh``: only a new connection will do.
 
@@ -66,7 +66,7 @@ class Pool:
         try:
             while origin.idle and not fresh:
                 conn, _ = origin.idle.pop()
-                look(conn)
+                receive_idle(conn)
                 if _usable(conn):
                     return conn, True
                 conn.close()
@@ -90,7 +90,7 @@ class Pool:
             return BUSY
         return None
 
-    def give(self, url: Url, conn: Conn) -> None:
+    def checkin(self, url: Url, conn: Conn) -> None:
         """Takes back a connection that may serve again."""
         origin = self._origins[url.origin]
         # Reading pauses when a body arrives that no task waits for. While it pauses, an
@@ -151,7 +151,7 @@ class Pool:
             self._forget(key, origin)
 
 
-def look(conn: Conn) -> None:
+def receive_idle(conn: Conn) -> None:
     """Reads whatever the kernel holds for an idle connection, its end included."""
     if not conn._stream.paused and conn.isalive():
         conn._stream.on_event(READ)
