@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ import silly
 from silly._core.result import OK, failure
 
 from .conftest import Logs
+from .test_api import PUBLIC
+from .test_layers import LAZY
 
 # ---- pcall ------------------------------------------------------------------------------------------------------
 
@@ -269,6 +273,16 @@ def test_submodules_load_on_first_use(name: str) -> None:
     out = child(code).split()
     assert out[1] == "True"
     assert out[0] == loaded or name.startswith("errno")
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name.rpartition(".")[0] in LAZY])
+def test_the_package_names_every_public_module(name: str) -> None:
+    """In ``__getattr__`` and for type checkers; else it is there only after somebody has imported it."""
+    parent, _, child = name.rpartition(".")
+    package = importlib.import_module(parent)
+    assert package.__file__ is not None
+    assert package.__getattr__(child) is importlib.import_module(name)
+    assert f"    from . import {child} as {child}\n" in Path(package.__file__).read_text()
 
 
 def test_a_module_and_its_lazy_attribute_are_the_same() -> None:
