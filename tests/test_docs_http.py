@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from silly._wire.limits import DEFAULT
 from silly.net import http
+from silly.net.http import accesslog
 
 from .helpers import Raw, serving, spawn
 
@@ -49,6 +51,13 @@ def test_pieces(guide: dict[str, Any]) -> None:
     with serving(guide["upload"]) as server:
         status, body = guide["relay"](f"http://127.0.0.1:{server.port}/", [b"x" * 100_000] * 20)
         assert (status, body) == (200, b"2000000 bytes")
+
+
+def test_the_fields_of_json() -> None:
+    """The page names those of the access log, in order."""
+    sentence = TEXT.split("A line of JSON has ", 1)[1].split("; what", 1)[0]
+    entry = accesslog.Entry(0.0, "", None, None, "", "", 200, 0, 0.0, None, None)
+    assert re.findall(r"`(\w+)`", sentence) == list(json.loads(accesslog._FORMS["json"](entry)))
 
 
 def test_shut_down(guide: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
