@@ -103,7 +103,7 @@ def test_simultaneous_close_of_both_ends(way: Way) -> None:
 def test_fault_while_we_close(first: int, role: Role, way: Way, logs: Any) -> None:
     """A second close frame may not be sent; what comes is looked at no more."""
     logs.expect(LOG)
-    with role(way, SHORT) as (sock, peer):
+    with role(way, {"close_timeout": 300}) as (sock, peer):  # the fault has to come in time
         closing = spawn(sock.close)
         assert peer.get_close() == (1000, "")
         way.deliver(peer, peer.frame(first, b"\x03\xe8"))
