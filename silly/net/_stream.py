@@ -31,7 +31,7 @@ from time import monotonic
 from .. import errno
 from .._core import scheduler
 from .._core.loop import READ, WRITE
-from .._core.scheduler import READY
+from .._core.scheduler import READY, park
 from .._core.timers import Timer
 from .._wire.accelerated import Payload
 from .._wire.limits import DEFAULT, Limits
@@ -252,8 +252,7 @@ class Stream(Output):
         """
         if self._reader is not None:
             raise RuntimeError(f"BUG: {self}: another task is already reading from it")
-        buf = self.buf
-        missing = need - len(buf)
+        missing = need - len(self.buf)
         if missing <= 0:
             return None
         if self.err is not None:
@@ -273,7 +272,7 @@ class Stream(Output):
         if self.watched is None:
             _loop.watch(self)
         try:
-            err: str | None = scheduler.park(self)
+            err: str | None = park(self)
         except BaseException as exc:
             # If the task was woken, another may be the reader by now.
             if self._reader is task:
