@@ -159,14 +159,14 @@ class Socket:
             if session.burst >= BURST:
                 session.burst = 0
                 scheduler.pause()
-                if session.err is not None and not session.taken:
+                taken = session.taken
+                if taken:
+                    return taken.pop()  # was taken while this task waited
+                if session.err is not None:
                     return None, session.over()
         messages = session.messages
         payload = messages.payload
         while True:
-            taken = session.taken
-            if taken:
-                return taken.pop()  # was taken while this task waited
             need = 1
             buf = stream.buf
             if buf or payload is not None:
@@ -176,10 +176,10 @@ class Socket:
                 message = take_messages(buf, rest, session.server, messages.fast_limit)
                 if message is not None:
                     if rest:
-                        taken = session.taken = rest
+                        session.taken = rest
                     session.controls = 0
                     if buf:
-                        session.burst = min(session.burst + len(taken), BURST - 1)
+                        session.burst = min(session.burst + len(rest), BURST - 1)
                         session.data_unread()
                     return message
                 try:
@@ -205,9 +205,12 @@ class Socket:
             if session.state is not OPEN:
                 deadline = session.sooner(deadline)
             err = stream.fill(need, deadline) if payload is None else stream.fill_into(payload, deadline)
-            if err is not None and not session.taken:
+            taken = session.taken
+            if taken:
+                return taken.pop()  # was taken while this task waited
+            if err is not None:
                 return None, session.read_failed(err, "sock.read")
-            if session.err is not None and not session.taken:
+            if session.err is not None:
                 # Another task closed the socket after the data came, and now reads.
                 return None, session.over()
 
