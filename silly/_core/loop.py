@@ -188,12 +188,14 @@ class Loop:
 
     def unwatch(self, handler: Watched) -> None:
         """Forgets a watched handler, which is closed."""
-        last = self.waking.pop()
-        if last is not handler:
-            assert handler.watched is not None
-            self.waking[handler.watched] = last
-            last.watched = handler.watched
+        waking = self.waking
+        at = handler.watched
+        assert at is not None
+        last = waking[-1]
+        waking[at] = last
+        last.watched = at
         handler.watched = None
+        waking.pop()  # last: Ctrl-C raises after a call, and must cost no other its place
 
     def can_wake(self) -> bool:
         """Whether an event of a descriptor can wake a task, or output is unsent. Called

@@ -446,6 +446,31 @@ def test_handlers_that_can_wake_a_task(rig: Rig, seed: int) -> None:
     assert sum(one.asked for one in alive) <= watches + 500
 
 
+class Interrupted(list[Any]):
+    """Ctrl-C comes in its ``pop``, and raises when that has returned, as CPython does it."""
+
+    def pop(self, *at: Any) -> Any:
+        super().pop(*at)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_ctrl_c_where_a_connection_is_closed_leaves_the_others_watched(rig: Rig, which: int) -> None:
+    loop = rig.loop
+    watched = [Watched() for _ in range(3)]
+    for each in watched:
+        loop.watch(each)
+    loop.waking = Interrupted(loop.waking)
+    with pytest.raises(KeyboardInterrupt):
+        loop.unwatch(watched.pop(which))
+    loop.waking = list(loop.waking)
+    assert sorted(loop.waking, key=id) == sorted(watched, key=id)
+    assert loop.can_wake()
+    for each in watched:
+        loop.unwatch(each)
+    assert loop.waking == []
+
+
 def test_a_loop_without_a_scheduler_says_so() -> None:
     loop = Loop()
     try:
