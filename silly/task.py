@@ -12,8 +12,8 @@ it blocks. Between two blocking calls no other task runs, so plain data needs no
 
 * These block: ``task.wait``, ``time.sleep``, ``channel.pop`` of an empty channel,
   ``read`` on any connection, ``connect``, and ``write`` when more than 1 MiB is unsent.
-  ``time.deadline`` bounds them. A ``write`` also lets others run now and then, where the
-  peer takes everything at once: 1 MiB after the last time.
+  ``time.deadline`` bounds them. A ``write`` also lets others run now and then, where
+  the peer takes everything at once: 1 MiB after the last time.
 * These never block: ``fork``, ``wakeup``, ``time.after``, ``listen``, ``channel.push``.
 
 ``fork`` and ``wakeup`` append to one queue, first in, first out. An exception ends only

@@ -7,6 +7,7 @@ import socket
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -746,9 +747,19 @@ def test_pongs_by_hand_for_many_pings_that_were_taken(pair: Any) -> None:
 # ---- a slow reader, against a model ---------------------------------------------------------------------------------
 
 
+def counting_right(self: Any, session: Any, take: Callable[..., None] = _unread.Unread.take) -> None:
+    """``Unread.take``, and what it counts, counted anew."""
+    take(self, session)
+    sizes = [(len(data) + _unread.OVERHEAD, typ) for data, typ in session.taken]
+    answered = sum(size for size, typ in sizes if typ in ("ping", "pong"))
+    if session.err is None and (self._held, self._answered) != (sum(size for size, _ in sizes), answered):
+        raise AssertionError((self._held, self._answered, sizes))
+
+
 @pytest.mark.parametrize("seed", range(12))
-def test_a_slow_reader_against_a_model(side: Side, seed: int) -> None:
+def test_a_slow_reader_against_a_model(side: Side, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the reader sees is what was sent, and each ping is answered once, in order."""
+    monkeypatch.setattr(_unread.Unread, "take", counting_right)
     rng = random.Random(seed)
     with side() as (sock, peer):
         expected: list[tuple[Any, str]] = []
@@ -839,3 +850,83 @@ def test_taking_is_linear(side: Side) -> None:
             assert looked <= sent + 200 + 2 * 200  # each time once more to find that there is nothing
         got = [read(sock)[1] for _ in range(500)]
         assert got.count("ping") == 200
+
+
+def test_taking_for_a_slow_reader_costs_what_was_read(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what is queued: peers could keep the queues of many slow readers full of tiny messages."""
+    sized = 0
+    size = _unread._size
+
+    def counted(item: Any) -> int:
+        nonlocal sized
+        sized += 1
+        return size(item)
+
+    with side() as (sock, peer):
+        peer.send(peer.frame(FIN | TEXT) * 9000)
+        session = sock._session
+        held = 64 * KIB // _unread.OVERHEAD
+        until(lambda: taken(sock) == held)
+        monkeypatch.setattr(_unread, "_size", counted)
+        for _ in range(20):
+            assert read(sock) == ("", "text")
+            queue = session.taken
+            session.take_unread()
+            assert taken(sock) == held
+            assert session.taken is queue  # a new one would be a copy
+        assert sized <= 2 * 20
+        monkeypatch.undo()
+        assert [read(sock) for _ in range(9000 - 20)] == [("", "text")] * (9000 - 20)
+
+
+def test_a_reader_that_finds_all_in_the_buffer_is_no_nobody(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has read nothing that was taken, but it does read: no ping is dropped while it is busy for a moment."""
+    monkeypatch.setattr(_unread, "LOOK", 1000.0)
+    monkeypatch.setattr(_unread, "UNREAD", 0.02)
+    sock, peer = pair
+    session = sock._session
+    frame = peer.frame(FIN | BINARY, b"x" * 90)
+    peer.send(frame[:50])
+    until(lambda: sock.conn.unreadbytes() == 50)
+    session.take_unread()  # nothing can be taken
+    begin = monotonic()
+    until(lambda: monotonic() > begin + 0.03)
+    peer.send(frame[50:])
+    assert read(sock) == (b"x" * 90, "binary")
+    count = 1500
+    peer.send(b"".join([peer.frame(FIN | PING, b"%04d" % i) for i in range(count)]))
+    until(lambda: sock.conn.unreadbytes() == count * len(peer.frame(FIN | PING, b"0000")))
+    session.take_unread()
+    assert taken(sock) == count
+    assert [read(sock) for _ in range(count)] == [(b"%04d" % i, "ping") for i in range(count)]
+
+
+def test_what_can_not_be_taken_costs_an_idle_socket_nothing(pair: Any) -> None:
+    """There is no timer while nothing that arrived can be taken, or while the queue is full and nothing else has come."""
+    sock, peer = pair
+    session = sock._session
+    peer.send(peer.frame(FIN | BINARY, b"x" * 90)[:50])
+    until(lambda: session.unread is not None and session.unread.timer is not None)
+    until(lambda: session.unread.timer is None)
+    turn(3)
+    assert session.unread.timer is None
+    assert sock.conn.unreadbytes() == 50
+    peer.send(peer.frame(FIN | BINARY, b"x" * 90)[50:])
+    peer.send(peer.frame(FIN | BINARY, b"y" * (64 * KIB - 90 - 2 * _unread.OVERHEAD)))
+    until(lambda: taken(sock) == 2)
+    assert session.unread._held == 64 * KIB
+    turn(3)
+    assert session.unread.timer is None
+
+
+def test_a_message_that_fills_all_room_is_looked_at_less_and_less_often(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_unread, "LOOK", 0.001)
+    sock, peer = pair
+    session = sock._session
+    for opcode in (BINARY, CONTINUATION, CONTINUATION):
+        peer.send(peer.frame(opcode, b"x" * 32 * KIB))
+    until(lambda: session.messages.held == 64 * KIB and session.unread.timer is not None)
+    begin = monotonic()
+    until(lambda: monotonic() > begin + 0.05)
+    session.take_unread()
+    assert session.unread.timer.when > monotonic() + 0.04

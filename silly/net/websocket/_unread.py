@@ -58,23 +58,32 @@ def _fault(session: Session, exc: ProtocolError, taken: list[Taken]) -> None:
         session.broke(exc)
 
 
-def _size(item: Taken) -> int:
-    return len(item[0]) + OVERHEAD
+def _size(item: Taken) -> tuple[int, int]:
+    """The bytes that a message in the queue counts, and those of them that count as a
+    control frame's: all or none."""
+    size = len(item[0]) + OVERHEAD
+    return size, size if item[1] in _CONTROLS else 0
+
+
+def _sums(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    return sum([size for size, _ in sizes]), sum([control for _, control in sizes])
 
 
 class Unread:
     """See the module's header. ``timer`` runs while there may be something to take."""
 
-    __slots__ = ("_answered", "_held", "_queue", "_seen", "_since", "timer")
+    __slots__ = ("_answered", "_held", "_queue", "_since", "_sizes", "timer")
 
     def __init__(self) -> None:
         self.timer: Timer | None = None
         self._queue: list[Taken] = []
-        """The queue as the last ``take`` left it. If it or its length differs now,
+        """The queue as the last ``take`` left it. If it is another one now, or shorter,
         somebody has read."""
-        self._seen = 0
-        """Its length then."""
-        self._since = monotonic()
+        self._sizes: list[tuple[int, int]] = []
+        """The ``_size`` of each message in it. So a call costs what was read since the
+        last one, not what is queued: a peer could fill the queues of many slow
+        readers."""
+        self._since = 0.0
         """When the last read was noticed."""
         self._held = 0
         """The size of the queue in bytes."""
@@ -95,6 +104,8 @@ class Unread:
         """
         stream, messages = session.stream, session.messages
         now = monotonic()
+        if not session.taken and not messages.held:
+            self._since = now  # all that came before has been read
         self._count(session.taken, now)
         taken: list[Taken] = []
         buf = stream.buf
@@ -115,20 +126,23 @@ class Unread:
                 shown = _shown(session, *got, len(taken) + len(session.taken))
                 if shown is not None:
                     taken.append(shown)
-                    self._held += _size(shown)
-                    if shown[1] in _CONTROLS:
-                        self._answered += _size(shown)
+                    held, answered = _size(shown)
+                    self._held += held
+                    self._answered += answered
         finally:
-            if not stream.closed:
+            if taken and not stream.closed:
                 taken.reverse()
-                session.taken = self._queue = taken + session.taken
-                self._seen = len(self._queue)
+                self._sizes[:0] = [_size(item) for item in taken]
+                if session.taken:
+                    session.taken[:0] = taken  # a new list would cost a copy of the queue
+                else:
+                    session.taken = self._queue = taken
         if session.err is not None:
             return
         full = self._held + messages.held >= stream.mark
         if self._answered > stream.mark >> 2 and now >= self._since + UNREAD:
             session.taken = self._queue = self._thin_out(session.taken, stream.mark >> 3)
-            self._seen = len(self._queue)
+            self._sizes = [_size(item) for item in self._queue]
         if stream.paused:
             stream.set_mark(stream.mark)  # reading may go on
         if full and buf:
@@ -147,11 +161,19 @@ class Unread:
         session.take_unread()
 
     def _count(self, queue: list[Taken], now: float) -> None:
-        """Counts the sizes again if somebody has read since the last call."""
-        if queue is not self._queue or len(queue) != self._seen:
-            self._since = now
-            self._held = sum(map(_size, queue))
-            self._answered = sum(_size(item) for item in queue if item[1] in _CONTROLS)
+        """Brings the sizes up to date if somebody has read since the last call."""
+        if queue is not self._queue:
+            self._queue, self._sizes = queue, [_size(item) for item in queue]
+            self._held, self._answered = _sums(self._sizes)
+        else:
+            read = self._sizes[len(queue) :]
+            if not read:
+                return
+            del self._sizes[len(queue) :]
+            held, answered = _sums(read)
+            self._held -= held
+            self._answered -= answered
+        self._since = now
 
     def _thin_out(self, queue: list[Taken], most: int) -> list[Taken]:
         """Drops control frames, which would fill the queue in hours, but for the newest
@@ -160,8 +182,8 @@ class Unread:
         kept = []
         self._answered = 0
         for item in queue:
-            size = _size(item)
-            if item[1] in _CONTROLS:
+            size, control = _size(item)
+            if control:
                 if self._answered + size > most:
                     most = 0
                     self._held -= size
