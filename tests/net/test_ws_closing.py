@@ -415,6 +415,21 @@ def test_close_written_by_hand_is_answered_in_time_or_not_at_all() -> None:
         assert sock.closecode == 1006
 
 
+def test_a_message_that_is_unfinished_when_our_close_frame_is_not_answered(side: Side) -> None:
+    """Once a reader was told of the end nothing comes behind that; what had arrived is ``partial``."""
+    with side({"close_timeout": 50}) as (sock, peer):
+        peer.put(TEXT, "not whole")
+        assert sock.write(b"", "close")
+        _, err = sock.read()
+        assert "close_timeout" in err
+        assert sock.partial == "not whole"
+        assert sock.read() == (None, err)
+        pieces = sock.pieces()
+        assert (list(pieces), pieces.err) == ([], err)
+        assert sock.closecode == 1006
+        assert sock.close() == (False, CLOSED)
+
+
 @pytest.mark.parametrize("reason", ["bye", b"bye", bytearray(b"bye"), None])
 def test_reasons_of_every_kind(reason: Any) -> None:
     codes = channel.new()

@@ -161,11 +161,11 @@ class Session(Sending):
         """
         if self.err is not None:
             return self.err  # another task closed the socket meanwhile
-        if err == errno.TIMEDOUT and self.close_due is not None and monotonic() >= self.close_due:
-            self.closing_over()
-            return self.told()
         self.partial = self.messages.partial(self.stream.buf)
         if err == errno.TIMEDOUT and self.stream.err is None:
+            if self.close_due is not None and monotonic() >= self.close_due:
+                self.closing_over()
+                return self.told()
             return scheduler.ran_out(what) if scheduler.expired() else err
         return self.gone(err)
 
