@@ -169,7 +169,7 @@ class Pieces:
             if typ in ("text", "binary"):
                 if self._limit != math.inf and len(to_bytes(data)) > self._limit:
                     raise too_big("limit", self._limit)
-                self.typ = "text" if typ == "text" else "binary"
+                self.typ = typ
                 self._done = True
                 return data
         return None

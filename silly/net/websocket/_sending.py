@@ -263,9 +263,8 @@ class Sending:
     def next_turn(self) -> None:
         """Hands the turn to the task that has waited longest, if no task has it."""
         if self.writing is None and self.turns is not None:
-            task = self.turns.first
-            if self.turns.wake_one(True):
-                self.writing = task
+            self.writing = self.turns.first
+            self.turns.wake_one(True)
 
     def end_turns(self) -> None:
         """Wakes every task that waits for the turn, because the connection has failed:
