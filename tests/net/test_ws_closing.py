@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from silly import check, errno
+from silly._core import scheduler
 from silly.net import websocket
 from silly.sync import channel
 
@@ -447,6 +448,20 @@ def test_reasons_of_every_kind(reason: Any) -> None:
             sock.close(1000, b"\xff")
         with pytest.raises(TypeError):
             sock.close(1000, 5)  # type: ignore[arg-type]
+
+
+def test_a_write_that_would_wait_while_the_process_ends(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing blocks then, and no deadline has run out."""
+    with side({"unsent": 64 * KIB, **SHORT}) as (sock, peer):
+        narrow(sock, peer)
+        writing = spawn(lambda: [sock.write(bytes(60 * KIB)) for _ in range(20)][-1])
+        refused(sock, 64 * KIB)
+        monkeypatch.setattr(scheduler, "exiting", True)
+        result = sock.write(b"x" * 1000)
+        monkeypatch.undo()
+        assert result == (False, CLOSED)
+        sock.conn.close()
+        assert joined(writing) == (False, CLOSED)
 
 
 @pytest.mark.parametrize("how", ["write", "close", "theirs"])

@@ -647,6 +647,43 @@ def test_a_deadline_in_a_message(side: Side, begun: bool) -> None:
         assert peer.get() == (FIN | TEXT, b"after")
 
 
+@pytest.mark.parametrize("by_pieces", [False, True])
+def test_a_deadline_while_another_task_is_in_the_middle_of_a_message(side: Side, by_pieces: bool) -> None:
+    """The turn is not taken from that task, though the peer takes everything."""
+    with side() as (sock, peer):
+
+        def late() -> Any:
+            with time.deadline(20):
+                if not by_pieces:
+                    return sock.write("late", "text")
+                with sock.message("text") as message:
+                    message.write("late")
+                return False, message.err
+
+        with sock.message("text") as message:
+            assert message.write("one ")
+            assert message.flush()
+            what = "message.write" if by_pieces else "sock.write"
+            assert joined(spawn(late)) == (False, f"{what}: the deadline of 20 ms ran out")
+            assert message.write("two")
+        assert message.err is None
+        assert sock.write("", "text")
+        assert message_of(peer)[1] == b"one two"
+        assert peer.get() == (FIN | TEXT, b"")
+
+
+def test_an_empty_message_waits_for_its_turn_too(side: Side) -> None:
+    with side() as (sock, peer):
+        with sock.message("text") as message:
+            message.write("one")
+            message.flush()
+            writing = Job(lambda: sock.write("", "text"))
+            writing.blocked()
+        assert writing.result() == (True, None)
+        assert message_of(peer)[1] == b"one"
+        assert peer.get() == (FIN | TEXT, b"")
+
+
 def test_a_deadline_at_the_end_of_a_message(side: Side) -> None:
     """What was begun goes out whole."""
     with side({"unsent": 1, **SHORT}) as (sock, peer):
