@@ -401,8 +401,7 @@ class Output(Gathered):
         if self.unsent <= self.limits.unsent >> 2:
             if self.wants_drained:
                 self._tell_drained()
-            if self._writers is not None:
-                self._wake_writers(None)
+            self._wake_writers(None)
 
     def _tell_drained(self) -> None:
         self.wants_drained = False
@@ -433,8 +432,7 @@ class Output(Gathered):
             self._unblock()
             if self.wants_drained:
                 self._tell_drained()
-        if self._writers is not None:
-            self._wake_writers(None)
+        self._wake_writers(None)
         if self.closed and self.sock is not None:
             self._delivered()
 
