@@ -182,6 +182,7 @@ class Connection:
     def _handle(self, served: ServerStream, begin: float) -> bool:
         """Runs the handler and ends its response. Whether the connection goes on."""
         service = self._service
+        log = service.log
         failed = False
         self._serving = served
         if self.closing or served.method == "CONNECT":
@@ -194,18 +195,18 @@ class Connection:
             except Exception:
                 failed = True
                 logger.error(f"exception in the handler of {served.method} {served.path}:\n{traceback.format_exc().rstrip()}")
-            took = 0.0 if service.log is None else monotonic() - begin
+            took = 0.0 if log is None else monotonic() - begin
             outcome = served._finish(failed)
         except BaseException:
             # The task is being ended.
-            if service.log is not None:
-                service.log._add(served, (monotonic() - begin) * 1000)
+            if log is not None:
+                log._add(served, (monotonic() - begin) * 1000)
             served._abandon()
             raise
         finally:
             self._serving = None
-        if service.log is not None:
-            service.log._add(served, took * 1000)
+        if log is not None:
+            log._add(served, took * 1000)
         return outcome is KEEP or self._goes_on(served, outcome)
 
     def _goes_on(self, served: ServerStream, outcome: Outcome) -> bool:
