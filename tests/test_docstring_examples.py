@@ -114,7 +114,7 @@ def sources() -> Iterator[tuple[str, ast.Module, bool]]:
 
 
 def calls() -> Iterator[tuple[str, str, list[Any], bool]]:
-    """Of each call ``receiver.name(…)``: file, receiver, the functions that it may
+    """For each call ``receiver.name(…)``: file, receiver, the functions that it may
     mean, and whether it runs."""
     for file, tree, runs in sources():
         for node in ast.walk(tree):

@@ -54,6 +54,11 @@ class Query(dict[str, str]):
         return None
 
 
+def parse_query(text: str) -> Query:
+    """The parameters in the query of a URL, decoded as HTML forms encode them."""
+    return Query(parse_qsl(text, keep_blank_values=True))
+
+
 class Hijacker(Protocol):
     """A protocol that took a connection over."""
 
@@ -114,8 +119,7 @@ class ServerStream(ServerResponse):
         """The query parameters, decoded as HTML forms encode them. A missing one is
         None; of several with one name, the last counts."""
         if self._query is None:
-            pairs = parse_qsl(self._target_query, keep_blank_values=True) if self._target_query else ()
-            self._query = Query(pairs)
+            self._query = parse_query(self._target_query)
         return self._query
 
     def _wait_for(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:

@@ -66,4 +66,4 @@ from ._pieces import MessageWriter, Pieces
 from ._socket import Socket
 from ._upgrade import upgrade
 
-__all__ = ["Handshake", "Deflate", "HandshakeError", "MessageWriter", "Pieces", "Socket", "connect", "upgrade"]
+__all__ = ["Deflate", "Handshake", "HandshakeError", "MessageWriter", "Pieces", "Socket", "connect", "upgrade"]

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 from ... import errno
 from ..._core import scheduler
@@ -26,7 +25,7 @@ from ..._wire.limits import DEFAULT, Limits, check_limits
 from ..._wire.url import WEBSOCKET, Url, hidden, parse_url
 from .._stream import Stream
 from ..http._body import Incoming
-from ..http.h1 import Query
+from ..http.h1 import Query, parse_query
 from ..tcp import Conn
 from ..tcp import connect as tcp_connect
 from ._session import Session
@@ -89,7 +88,7 @@ class Handshake:
     @property
     def query(self) -> Query:
         """The query parameters of the URL, decoded; None for one that is missing."""
-        return Query(parse_qsl(self.path.partition("?")[2], keep_blank_values=True))
+        return parse_query(self.path.partition("?")[2])
 
 
 class _Offer(NamedTuple):

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 
 from ..._core import scheduler, watchdog
 from ..._core.timers import Timer
-from ..._wire.limits import Limits
 from ..._wire.mask import MaskKeys
 from ..._wire.ws import FIN, PING
-from .._stream import Stream
 from ._sending import OPEN
 
 if TYPE_CHECKING:
@@ -28,11 +26,9 @@ _tokens = MaskKeys()
 class Keepalive:
     """See the module's header. ``latency`` is the last round trip in ms, or None."""
 
-    __slots__ = ("_count", "_lagged", "_limits", "_pinged", "_stream", "_timer", "_token", "_watched", "latency")
+    __slots__ = ("_count", "_lagged", "_pinged", "_timer", "_token", "_watched", "latency")
 
-    def __init__(self, stream: Stream, limits: Limits) -> None:
-        self._stream = stream
-        self._limits = limits
+    def __init__(self) -> None:
         self._token = b""
         """The first 4 bytes of our pings, random, so that the application's pings
         differ from them. Drawn for the first ping."""
@@ -48,8 +44,9 @@ class Keepalive:
 
     def start(self, session: Session) -> None:
         """Sets the timer for the first ping."""
-        if self._limits.ping_interval:
-            self._arm(session, monotonic() + self._limits.ping_interval / 1000)
+        interval = session.limits.ping_interval
+        if interval:
+            self._arm(session, monotonic() + interval / 1000)
 
     def _arm(self, session: Session, when: float) -> None:
         self._timer = _loop.timers.add(when, self.tick, session, internal=True)
@@ -83,11 +80,11 @@ class Keepalive:
     def tick(self, session: Session) -> None:
         """The timer's callback: sends a ping, or checks for its answer."""
         self._timer = None
-        stream = self._stream
+        stream = session.stream
         if session.state is not OPEN:
             session.closing_over()
             return
-        limits = self._limits
+        limits = session.limits
         now = monotonic()
         interval = limits.ping_interval / 1000
         if stream.werr is not None and stream.err is None:
@@ -128,6 +125,5 @@ class Keepalive:
         self._count += 1
         self._pinged = now
         self._lagged = _loop.lagged
-        stream = self._stream
-        stream.peer_alive = False
-        stream.write_nowait(session.frame(FIN | PING, self._token + self._count.to_bytes(4, "big")))
+        session.stream.peer_alive = False
+        session.stream.write_nowait(session.frame(FIN | PING, self._token + self._count.to_bytes(4, "big")))

@@ -128,7 +128,7 @@ class Session(Sending):
         """Takes what nobody reads; None until there is something."""
         stream.goodbye = _SERVER_GOODBYE if server else self.frame(FIN | CLOSE, _GOODBYE)
         stream.owner = self
-        self.keepalive = Keepalive(stream, limits)
+        self.keepalive = Keepalive()
         self.keepalive.start(self)
 
     def __repr__(self) -> str:

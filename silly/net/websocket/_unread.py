@@ -108,6 +108,7 @@ class Unread:
             self._since = now  # all that came before has been read
         self._count(session.taken, now)
         taken: list[Taken] = []
+        sizes: list[tuple[int, int]] = []
         buf = stream.buf
         try:
             while self._held < stream.mark and session.err is None:
@@ -127,12 +128,14 @@ class Unread:
                 if shown is not None:
                     taken.append(shown)
                     held, answered = _size(shown)
+                    sizes.append((held, answered))
                     self._held += held
                     self._answered += answered
         finally:
             if taken and not stream.closed:
                 taken.reverse()
-                self._sizes[:0] = [_size(item) for item in taken]
+                sizes.reverse()
+                self._sizes[:0] = sizes
                 if session.taken:
                     session.taken[:0] = taken  # a new list would cost a copy of the queue
                 else:
