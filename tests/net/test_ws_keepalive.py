@@ -231,7 +231,7 @@ def test_a_pong_behind_unread_data(side: Side) -> None:
 
 def test_output_that_the_kernel_refuses_is_not_pinged(side: Side) -> None:
     """A ping within such output can't be answered yet; the limit 'write_timeout' applies."""
-    with side({"ping_interval": 30, "pong_timeout": 60, "close_timeout": 50, "write_timeout": 60_000}) as (sock, peer):
+    with side({"ping_interval": 30, "pong_timeout": 600, "close_timeout": 50, "write_timeout": 60_000}) as (sock, peer):
         until(lambda: pings(sock) == 1)
         writing = spawn(lambda: sock.write(b"x" * 16 * MIB))
         ticks = 0
@@ -246,7 +246,7 @@ def test_output_that_the_kernel_refuses_is_not_pinged(side: Side) -> None:
             patch.setattr(type(sock._session.keepalive), "tick", counted)
             until(lambda: sock._session.stream.blocked)
             count = pings(sock)
-            until(lambda: ticks >= 10)
+            until(lambda: ticks >= 30)  # longer than ``pong_timeout``
             assert pings(sock) == count
         assert sock.cause is None
         left = 16 * MIB
