@@ -4,13 +4,17 @@ PORT ?= 8080
 BIN := .venv/bin
 EXTENSIONS := $(wildcard silly/*/*.c)
 
-.PHONY: chat test lint port-check bench bench-check cov fuzz mutate sanitize sanitized-tests clean
+.PHONY: chat test test-full lint port-check bench bench-check cov fuzz mutate sanitize sanitized-tests clean
 
 chat: .venv/installed
 	$(BIN)/python -m silly examples/chat.py --port=$(PORT)
 
 test: .venv/tested
 	$(BIN)/python -m pytest
+
+# With the tests that open thousands of connections.
+test-full: .venv/tested
+	$(BIN)/python -m pytest -m ""
 
 lint: .venv/linted
 	$(BIN)/ruff check .

@@ -19,21 +19,31 @@ callbacks:
 2. What tasks wrote, here or in the last turn, is sent.
 3. The time-out is computed, and the selector is asked.
 4. The callback of each event runs, for at most ``EVENTS`` events; then ready tasks.
-5. For each timer that was due when the selector returned, in order of time: its
-   callback, then ready tasks.
+5. If a timer was due when the selector returned, the turn *looks again*: it sends what
+   tasks wrote, asks the selector without waiting, and does step 4. This goes on until
+   nothing is ready, for at most one batch of events for each ``EVENTS`` registered
+   descriptors, and at most ``LOOKS`` batches if there are fewer descriptors.
 6. For each call that a thread posted: the call, then ready tasks.
+7. For each timer that was due when the selector returned first, in order of time: its
+   callback, then ready tasks.
 
-So a timer that a task of the same turn cancels does not fire. A turn first receives the
-data of all its events, then runs the tasks, then sends all that they wrote. That costs
-less than doing it one by one, and tasks switch to each other without coming back here
-in between. A slice is bounded, and while tasks are still ready the selector is
-asked without waiting, so tasks can't starve I/O.
+So a timer that a task of the same turn cancels does not fire, and *what came in time is
+in time*: a time-out strikes only after every descriptor, and every thread's result, was
+looked at as of the time that it was due, however long a task held the loop or the
+process was stopped. The number of batches is bounded, so load can't starve timers. At
+rest there is no timer due, and step 5 costs nothing.
+
+A turn first receives the data of all its events, then runs the tasks, then sends all
+that they wrote. That costs less than doing it one by one, and tasks switch to each
+other without coming back here in between. A slice is bounded, and while tasks are still
+ready the selector is asked without waiting, so tasks can't starve I/O.
 
 **The length of a turn**, from the selector's return until it is asked again, depends
-only on the tasks. ``busy_since`` is when the present turn began, for the watchdog's
-thread. ``lagged`` is the sum of the turns longer than ``LAG``: a peer's answer is not
-late if we only read it late. The sum is updated before the timers that came due during
-such a turn fire.
+only on the tasks. ``busy_since`` is when the present turn began or looked again: for
+the watchdog's thread, and for a timer's callback that compares times, since what came
+later was not looked at yet. ``lagged`` is the sum of the turns longer than ``LAG``: a
+peer's answer is not late if we only read it late. The sum is updated before the timers
+that came due during such a turn fire.
 """
 
 from __future__ import annotations
@@ -53,7 +63,10 @@ from .timers import FOREVER, Timers
 __all__ = ["LAG", "LONGEST", "READ", "WRITE", "Dirty", "Handler", "Loop"]
 
 EVENTS = 64
-"""The most events in one turn. Their data is held in memory until the tasks run."""
+"""The most events in one batch. Their data is held in memory until the tasks run."""
+LOOKS = 4
+"""The most batches of events that a turn looks at again, with few descriptors. One
+connection may need some: a request's head of 64 KiB arrives in four events."""
 LONGEST = 86400.0
 """The most seconds of one wait. epoll takes 31 bits of milliseconds, and raises for a
 timer that is 25 days away."""
@@ -158,8 +171,8 @@ class Loop:
         ``can_wake``."""
         self.turns = 0
         self.busy_since = 0.0
-        """When the selector last returned (``time.monotonic()``); 0.0 while it waits,
-        and before the loop runs."""
+        """When the selector was last asked without waiting, or returned
+        (``time.monotonic()``); 0.0 while it waits, and before the loop runs."""
         self.lagged = 0.0
         """The total seconds of turns longer than ``LAG``. A turn that leaves no timer
         armed is not measured: callers that compare two readings keep a timer of their
@@ -313,28 +326,32 @@ class Loop:
         if 0.0 < since < (end or now) - LAG:  # with tasks ready the selector did not wait: the turn ended just now
             self.lagged += (end or now) - since
         callbacks = self._callbacks
-        for fd, mask in events:
-            try:
-                callback = callbacks[fd]
-            except KeyError:
-                continue  # unregistered earlier in this turn
-            if mask > _BOTH:
-                mask = _BOTH
-            try:
-                callback(mask)
-            except Exception:
-                _report(callback)
-        if ready:
-            run_ready()
-        if when <= now and timers.heap:
-            # Not unpacked into locals: they would keep the last timer's argument alive.
-            while (due := timers.pop(now)) is not None:
+        looks = -1  # how many more batches there may be; -1 before the first
+        while True:
+            for fd, mask in events:
                 try:
-                    due[0](due[1])
+                    callback = callbacks[fd]
+                except KeyError:
+                    continue  # unregistered earlier in this turn
+                if mask > _BOTH:
+                    mask = _BOTH
+                try:
+                    callback(mask)
                 except Exception:
-                    _report(due[0])
-                if ready:
-                    run_ready()
+                    _report(callback)
+            if ready:
+                run_ready()
+            if when > now:
+                break
+            when = timers.next()
+            if when > now or not looks:
+                break
+            if looks < 0:
+                looks = max(LOOKS, -(-self.registered() // EVENTS))
+            looks -= 1
+            events = self._look_again()
+            if not events:
+                break
         posted = self._posted
         if posted:
             for _ in range(len(posted)):
@@ -346,6 +363,26 @@ class Loop:
                 if ready:
                     run_ready()
             del call, args
+        if when <= now:
+            # Not unpacked into locals: they would keep the last timer's argument alive.
+            while (due := timers.pop(now)) is not None:
+                try:
+                    due[0](due[1])
+                except Exception:
+                    _report(due[0])
+                if ready:
+                    run_ready()
+
+    def _look_again(self) -> list[tuple[int, int]]:
+        """Sends what tasks wrote, and asks the selector without waiting. Updates
+        ``busy_since`` and ``lagged`` as if a turn began."""
+        if self.dirty:
+            self.flush()
+        now = monotonic()
+        if now - self.busy_since > LAG:
+            self.lagged += now - self.busy_since
+        self.busy_since = now
+        return self._poller.poll(0, EVENTS)
 
     def close(self) -> None:
         """Releases the loop's own descriptors."""

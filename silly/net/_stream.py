@@ -332,7 +332,7 @@ class Stream(Output):
         self._timer = None
         if self._reader is None or self._deadline is None:
             return
-        if monotonic() < self._deadline:
+        if _loop.busy_since < self._deadline:  # what has come since was not looked at yet
             self._arm(self._deadline)
         else:
             self._wake_reader(errno.TIMEDOUT)

@@ -106,7 +106,7 @@ class Keepalive:
             # While reading is paused, the pong may be behind unread data.
             if not stream.peer_alive and not stream.paused:
                 due = self._pinged + limits.pong_timeout / 1000 + _loop.lagged - self._lagged
-                if now < due:
+                if _loop.busy_since < due:  # what has come since was not looked at yet
                     # Not only at ``due``: if the peer has sent something by then, the
                     # next ping goes out.
                     self._arm(session, min(due, now + interval))
