@@ -85,15 +85,20 @@ def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Ad
         host.encode("idna")
     except UnicodeError:
         return errno.RESOLVE
-    flags = socket.AI_NUMERICHOST if kind == 6 else socket.AI_ADDRCONFIG
-    job = worker.submit(_loop, socket.getaddrinfo, (host, port, 0, socket.SOCK_STREAM, 0, flags), done)
+    query = (host, port, 0, socket.SOCK_STREAM, 0)
+    if kind == 6:  # only its zone has to be understood, which asks no name server
+        try:
+            return [(family, sockaddr) for family, _, _, _, sockaddr in socket.getaddrinfo(*query, socket.AI_NUMERICHOST)]
+        except socket.gaierror:
+            return errno.RESOLVE
+    job = worker.lookups.submit(_loop, socket.getaddrinfo, (*query, socket.AI_ADDRCONFIG), done)
     timer = None if deadline is None else _loop.timers.add(deadline, timed_out, internal=True)
     try:
         result = waiting.wait(f"the look-up of {addr}")
     except scheduler.DeadlineOver:
         return errno.TIMEDOUT
     finally:
-        job.give_up()
+        job.give_up()  # still queued, it is never run
         if timer is not None:
             _loop.timers.cancel(timer)
     if isinstance(result, TimeoutError):

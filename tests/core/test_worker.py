@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from silly import time
 from silly._core import scheduler, worker
 from silly.sync import channel
+
+from ..net.support import until
 
 PATIENCE = 20.0
 """Seconds after which something that should have happened has failed."""
@@ -30,7 +32,7 @@ def taken(chan: channel.Channel) -> Any:
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "silly-worker"]
+    return [thread for thread in threading.enumerate() if thread.name in ("silly-worker", "silly-lookup")]
 
 
 def assert_no_threads() -> None:
@@ -71,39 +73,78 @@ def test_an_exception_comes_back_too(kind: type[BaseException]) -> None:
 
 
 def test_jobs_run_side_by_side() -> None:
-    barrier = threading.Barrier(worker.MAX_THREADS)
-    jobs = [submit(barrier.wait, PATIENCE) for _ in range(worker.MAX_THREADS)]
+    barrier = threading.Barrier(worker.files.most)
+    jobs = [submit(barrier.wait, PATIENCE) for _ in range(worker.files.most)]
     results = [taken(job) for job in jobs]
-    assert sorted(result for result, _ in results) == list(range(worker.MAX_THREADS))
+    assert sorted(result for result, _ in results) == list(range(worker.files.most))
 
 
 def test_more_jobs_than_threads_all_get_their_turn() -> None:
     gate = threading.Event()
-    jobs = [submit(lambda i=i: gate.wait(PATIENCE) and i) for i in range(3 * worker.MAX_THREADS)]
-    assert len(threads()) == worker.MAX_THREADS
+    jobs = [submit(lambda i=i: gate.wait(PATIENCE) and i) for i in range(3 * worker.files.most)]
+    assert len(threads()) == worker.files.most
     gate.set()
-    assert [taken(job) for job in jobs] == [(i, None) for i in range(3 * worker.MAX_THREADS)]
+    assert [taken(job) for job in jobs] == [(i, None) for i in range(3 * worker.files.most)]
 
 
-def test_a_job_never_waits_behind_another_while_a_thread_may_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even when the thread of the first has just taken its job, and has not yet said so."""
-    has_taken, go_on, second_ran = threading.Event(), threading.Event(), threading.Event()
-
-    class Queue(queue.Queue[Any]):
-        def get(self, block: bool = True, timeout: float | None = None) -> Any:
-            job = super().get(block, timeout)
-            if not has_taken.is_set():
-                has_taken.set()
-                go_on.wait(PATIENCE)
-            return job
-
-    monkeypatch.setattr(worker, "_jobs", Queue())
-    first = submit(second_ran.wait, 3.0)
-    assert has_taken.wait(PATIENCE)
-    second = submit(second_ran.set)
-    go_on.set()
+def test_a_job_never_waits_behind_another_while_a_thread_may_be_started() -> None:
+    """Not even when an idle thread was told of the first, and has not taken it yet."""
+    assert taken(submit(int)) == (0, None)
+    second_ran = threading.Event()
+    with worker.files._changed:  # so that the idle thread takes nothing
+        first = submit(second_ran.wait, PATIENCE)
+        second = submit(second_ran.set)
+        assert len(threads()) == 2
     assert taken(first) == (True, None)
     assert taken(second) == (None, None)
+
+
+def test_a_queued_job_that_is_given_up_never_runs() -> None:
+    gate = threading.Event()
+    before = scheduler.loop.work
+    running = [submit(gate.wait, PATIENCE) for _ in range(worker.files.most)]
+    ran: list[int] = []
+    queued = [worker.submit(scheduler.loop, ran.append, (i,), lambda result, exc: None) for i in range(100)]
+    until(lambda: worker.files.waiting() == 100)
+    for job in queued[:99]:
+        job.give_up()
+        job.give_up()
+    assert worker.files.waiting() == 1
+    assert scheduler.loop.work == before + len(running) + 1
+    gate.set()
+    assert [taken(job) for job in running] == [(True, None)] * len(running)
+    until(lambda: ran == [99])
+    until(lambda: scheduler.loop.work == before)
+
+
+def test_a_running_job_that_is_given_up_goes_on() -> None:
+    gate, done = threading.Event(), channel.new()
+    started = threading.Event()
+
+    def func() -> int:
+        started.set()
+        gate.wait(PATIENCE)
+        return 7
+
+    before = scheduler.loop.work
+    job = worker.submit(scheduler.loop, func, (), lambda result, exc: done.push(result))
+    started.wait(PATIENCE)
+    job.give_up()
+    assert scheduler.loop.work == before, "the end of the process does not wait for it"
+    gate.set()
+    with time.deadline(PATIENCE * 1000):
+        assert done.pop() == (7, None)
+    assert scheduler.loop.work == before
+
+
+def test_a_pool_s_jobs_don_t_hold_up_another_s() -> None:
+    gate = threading.Event()
+    held = [submit(gate.wait, PATIENCE) for _ in range(worker.files.most + 1)]
+    done = channel.new()
+    worker.lookups.submit(scheduler.loop, int, ("7",), lambda result, exc: done.push(result))
+    assert done.pop() == (7, None)
+    gate.set()
+    assert [taken(job) for job in held] == [(True, None)] * len(held)
 
 
 def test_idle_threads_end_and_new_ones_start() -> None:
@@ -141,13 +182,26 @@ def test_a_refused_thread_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch)
     def refuse(_self: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(worker, "_threads", 0)
-    monkeypatch.setattr(worker, "_unfinished", 0)
-    monkeypatch.setattr(worker, "_jobs", queue.SimpleQueue())
+    before = scheduler.loop.work
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="can't start"):
             worker.submit(scheduler.loop, int, (), lambda result, exc: None)
+    assert (scheduler.loop.work, worker.files.waiting(), worker.files._threads) == (before, 0, 0)
     done = channel.new()
     worker.submit(scheduler.loop, int, ("7",), lambda result, exc: done.push(result))
     assert done.pop() == (7, None)
+
+
+def test_a_job_for_which_no_thread_could_be_started_waits_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    first = submit(gate.wait, PATIENCE)
+
+    def refuse(_self: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        second = submit(str, 2)
+    gate.set()
+    assert (taken(first), taken(second)) == ((True, None), ("2", None))

@@ -7,17 +7,19 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import silly
-from silly import errno, task
-from silly._core import scheduler
-from silly.net import _dial, tcp
+from silly import errno, task, time
+from silly._core import scheduler, worker
+from silly.net import _dial, http, tcp
 from silly.net._dial import interleave
 from silly.sync import channel
 
+from ..helpers import asking
 from .support import Job, has_ipv6, never_answers, until
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -325,6 +327,58 @@ def test_lookup_cancelled(slow: Any) -> None:
     slow()
     until(lambda: scheduler.loop.work == 0)
     assert not scheduler.tasks
+
+
+def test_lookups_that_hang_hold_up_neither_others_nor_the_access_log(
+    slow: Any, names: dict[str, Any], server: Any, tmp_path: Path
+) -> None:
+    names["good.test"] = lambda: [server]
+    hanging = [Job(lambda: tcp.connect("slow.test:80", timeout=600_000)) for _ in range(worker.lookups.most - 1)]
+    until(lambda: not worker.lookups.waiting())
+    with time.deadline(20_000):
+        conn, err = tcp.connect("good.test:80")
+        assert err is None
+        assert echo(conn)
+        conn.close()
+        path = tmp_path / "access.log"
+        with http.AccessLog("json", path) as log:
+            with asking(lambda stream: stream.respond(200), accesslog=log) as client:
+                client.request("/logged")
+                assert client.response().status == 200
+            until(lambda: "/logged" in path.read_text(), 20_000)
+    for job in hanging:
+        job.kill()
+    slow()
+
+
+def test_a_queued_lookup_whose_caller_gave_up_is_dropped(slow: Any, names: dict[str, Any]) -> None:
+    """By its time-out, by a deadline, or because its task ended."""
+    asked: list[int] = []
+    names["queued.test"] = lambda: asked.append(1) or OSError()
+    hanging = [Job(lambda: tcp.connect("slow.test:80")) for _ in range(worker.lookups.most)]
+    until(lambda: scheduler.loop.work == len(hanging) and not worker.lookups.waiting())
+    assert tcp.connect("queued.test:80", timeout=20) == (None, errno.TIMEDOUT)
+    with time.deadline(20):
+        assert tcp.connect("queued.test:80") == (None, errno.TIMEDOUT)
+    ended = Job(lambda: tcp.connect("queued.test:80")).blocked()
+    assert worker.lookups.waiting() == 1
+    ended.kill()
+    assert worker.lookups.waiting() == 0
+    for job in hanging:
+        job.kill()
+    slow()
+    until(lambda: not worker.lookups._running)
+    assert asked == []
+
+
+def test_an_ipv6_address_asks_no_name_server(slow: Any) -> None:
+    hanging = [Job(lambda: tcp.connect("slow.test:80")) for _ in range(worker.lookups.most)]
+    until(lambda: scheduler.loop.work == len(hanging))
+    assert tcp.connect("[fe80::1%nowhere]:80", timeout=20_000)[1] in (errno.RESOLVE, errno.INVAL)
+    assert tcp.connect("[::1]:1", timeout=20_000)[1] not in (None, errno.TIMEDOUT)
+    for job in hanging:
+        job.kill()
+    slow()
 
 
 def test_many_lookups_at_once(names: dict[str, Any], server: Any) -> None:
