@@ -49,9 +49,11 @@ class Limits:
         The longest time without a byte of a body. After it the read fails and the
         connection is closed (a server answers 408).
     ``body_rate = 240``
-        Bytes a second that a request body must keep up while a handler waits for it,
-        after twice ``body_timeout``; 0 for any pace. Kestrel asks for as much. A slower
-        one: 408.
+        Bytes a second that a body must bring: so many times 60 in the last 60 s (twice
+        ``body_timeout``) in which a task waited for it. It is looked at every 10 s.
+        Framing counts. 0 for any pace. It holds for request bodies, and for a
+        response's while ``readall`` gathers it. Kestrel asks for as much. A slower one:
+        408.
     ``body = 16 * 2**20``
         The longest body that ``readall`` returns, decoded. A longer one: an error; a
         server answers 413.

@@ -51,6 +51,7 @@ class TlsStream(Stream):
         "_header",
         "_missing",
         "_peer_closed",
+        "_record",
         "_tickets_due",
         "_wrote",
         "keep_session",
@@ -74,6 +75,8 @@ class TlsStream(Stream):
         """The first bytes of a record whose header is not complete yet."""
         self._missing = 0
         """Bytes still to come of a record whose header is complete."""
+        self._record = 0
+        """The length of that record, its header included."""
         super().__init__(sock, remoteaddr, limits)
         self._thread = 0  # ``try_queue`` takes nothing: data must be encoded first
 
@@ -202,12 +205,17 @@ class TlsStream(Stream):
             end = at + _HEADER + length
             if end > size:
                 self._missing = end - size
+                self._record = _HEADER + length
                 good = length <= _CIPHERTEXT and data[at] in _RECORD_TYPES and data[at + 1] == 3
                 return count if good else count + 1
             count += 1
             at = end
         self._header = data[at:]
         return count
+
+    @property
+    def partial(self) -> int:  # type: ignore[override]
+        return self._record - self._missing if self._missing else len(self._header)
 
     def _decrypt(self, records: int) -> None:
         """Reads what OpenSSL has decrypted: at most ``records`` whole records.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from silly import time
 from silly._wire.http1 import ChunkedReader
 
 from ..helpers import Raw, joined, spawn, turn
@@ -526,22 +527,27 @@ def test_body_that_stalls(row: str, way: Way, logs: Any) -> None:
 
 
 @both_transports
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_body_slower_than_its_rate(framing: str, way: Way, logs: Any) -> None:
-    """A byte now and then keeps no handler for ever (slow body): past the first ``body_timeout`` a rate is due."""
+@pytest.mark.parametrize("framing", ["length", "chunked", "trailer"])
+@pytest.mark.parametrize("first", [0, 2 * MIB])
+@pytest.mark.parametrize("how", ["readall", "pieces"])
+def test_body_slower_than_its_rate(how: str, first: int, framing: str, way: Way, logs: Any) -> None:
+    """A byte now and then keeps no handler for ever (slow body), whatever came at ``first``."""
     logs.expect(HTTP_LOG)
-    seen = Seen()
-    with way.serving(seen, {"body_timeout": 40, "body_rate": 10**6}) as server, way.dial(server) as peer:
-        peer.send(post("Content-Length: 1000000") if framing == "length" else chunked(""))
+    seen = Seen(how)
+    with way.serving(seen, {"body_timeout": 40, "body_rate": 10**4}) as server, way.dial(server) as peer:
+        begin = post("Content-Length: 16000000") if framing == "length" else chunked("")
+        peer.send(begin + (bytes(first) if framing == "length" or not first else b"%x\r\n%b\r\n" % (first, bytes(first))))
+        if framing == "trailer":
+            peer.send("0\r\nX: ")
         sent = 0
-        while not peer.conn.unreadbytes() and peer.conn.write("x" if framing == "length" else "1\r\nx\r\n"):
+        while not peer.conn.unreadbytes() and peer.conn.write("1\r\nx\r\n" if framing == "chunked" else "x"):
             peer.conn._stream.flush()
-            turn()
+            time.sleep(2)
             sent += 1
         assert peer.response().status == 408
         peer.eof()
     assert sent > 1
-    assert seen.bodies[0][0] is None
+    assert "body_rate" in seen.bodies[0][1]
 
 
 @both_transports

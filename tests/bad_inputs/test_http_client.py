@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from silly import errno
+from silly import errno, time
 from silly._wire.http1 import ChunkedReader
 from silly.net import http
 
@@ -660,6 +660,72 @@ def test_a_byte_now_and_then(row: str, way: Way) -> None:
         response, err = client.get(way.web(server))
         assert response is None
         assert "60 ms" in err or "the total time-out" in err
+
+
+@both_transports
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("first", [0, 2 * MIB])
+def test_a_body_slower_than_its_rate(first: int, framing: str, way: Way) -> None:
+    """What ``readall`` holds for a server that dribbles is held no longer than a request's body: ``body_rate``."""
+
+    def answer(told: Told, peer: Peer) -> bool:
+        if framing == "length":
+            peer.send(head("Content-Length: 16000000", body=bytes(first)))
+        else:
+            peer.send(chunked("") + (b"%x\r\n%b\r\n" % (first, bytes(first)) if first else b""))
+        while peer.conn.write("x" if framing == "length" else "1\r\nx\r\n"):
+            peer.conn._stream.flush()
+            time.sleep(2)
+        return True
+
+    with origin(way, answer) as server, way.client({"body_rate": 10**4}, read_timeout=40) as client:
+        response, err = client.get(way.web(server))
+        assert response is None
+        assert "the response's body is slower than the limit 'body_rate' of 10000 bytes a second" in err
+
+
+@both_transports
+@pytest.mark.parametrize("how", ["read", "pieces"])
+def test_a_stream_of_events_may_be_slow(how: str, way: Way) -> None:
+    """What is read piece by piece isn't gathered, so only silence ends it. And then ``readall`` may take the rest."""
+
+    def answer(told: Told, peer: Peer) -> bool:
+        peer.send(chunked(""))
+        for _ in range(40):
+            peer.send("1\r\nx\r\n")
+            time.sleep(10)
+        peer.send("2\r\nyz\r\n0\r\n\r\n")
+        return True
+
+    with origin(way, answer) as server, way.client({"body_rate": 10**6}, read_timeout=100) as client:
+        stream, _ = client.request("GET", way.web(server))
+        with stream:
+            stream.closewrite()
+            if how == "read":
+                for _ in range(40):
+                    assert stream.read(1) == (b"x", None)
+                assert stream.readall() == (b"yz", None)
+            else:
+                pieces = stream.pieces()
+                assert b"".join(pieces) == b"x" * 40 + b"yz"
+                assert pieces.err is None
+
+
+@both_transports
+def test_a_time_out_that_allows_silence_allows_slowness(way: Way) -> None:
+    """A caller who waits for a minute of silence isn't told of slowness after less."""
+
+    def answer(told: Told, peer: Peer) -> bool:
+        peer.send(head("Content-Length: 2", body="x"))
+        time.sleep(200)
+        peer.send("y")
+        return True
+
+    with origin(way, answer) as server, way.client({"body_rate": 10**6}, read_timeout=20) as client:
+        stream, _ = client.request("GET", way.web(server))
+        with stream:
+            stream.closewrite()
+            assert stream.readall(timeout=60_000) == (b"xy", None)
 
 
 # ---- early ends -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from silly import Limits, errno, task, time
 from silly._core import scheduler
 from silly._wire.http1 import ChunkedReader
 from silly.net import http
+from silly.net.http import _body
 from silly.sync import channel
 
 from ..conftest import Logs
@@ -250,54 +251,92 @@ def test_a_stall_after_the_response_began(field: str, sent: bytes, logs: Any) ->
 # ---- how fast a body must come --------------------------------------------------------------------------------------
 
 
-def paced(client: Raw, stream: Any, seconds: int, part: bytes) -> int:
-    """Sends ``part`` once a second (as it seems to the reader); after how many seconds the reader is refused, or 0."""
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock of the peer's time, which the test moves on."""
+    now = [1000.0]
+    monkeypatch.setattr(_body, "peers_clock", lambda: now[0])
+    return now
+
+
+def paced(clock: list[float], client: Raw, stream: Any, seconds: int, part: bytes) -> int:
+    """Sends ``part`` once a second; after how many seconds the reader is refused, or 0."""
     pieces = stream.pieces()
     for second in range(seconds):
         reading = spawn(lambda: next(pieces, None))
-        turn(3)  # a time that is over is seen before what comes next
+        turn()  # it waits now, or is refused
         if not len(reading):
-            stream._waited += 1
+            clock[0] += 1
             client.send(part)
         if joined(reading) is None:
             return second
     return 0
 
 
+SLOW = "the request's body is slower than the limit 'body_rate' of 240 bytes a second"
+
+
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_byte_now_and_then_is_too_slow(chunked: bool, logs: Any) -> None:
-    text = "the request's body is slower than the limit 'body_rate' of 240 bytes a second"
-    logs.expect(re.escape(text))
+def test_a_byte_now_and_then_is_too_slow(chunked: bool, clock: list[float], logs: Any) -> None:
+    logs.expect(re.escape(SLOW))
     with held() as (client, hold):
         client.request("/", "POST", CHUNKED if chunked else LENGTH.format(10_000))
         stream = hold.pop()
-        cut = paced(client, stream, 100, b"1\r\nx\r\n" if chunked else b"x")
-        assert 60 <= cut <= 62
-        assert stream.read(1) == (None, text)
+        assert paced(clock, client, stream, 100, b"1\r\nx\r\n" if chunked else b"x") == 60
+        assert stream.read(1) == (None, SLOW)
         assert client.response().status == 408
         hold.release()
         client.eof()
 
 
-@pytest.mark.parametrize("rate", [240, 100, 5000])
-def test_a_body_at_the_rate_is_never_too_slow(rate: int) -> None:
-    with held({"body_rate": rate}) as (client, hold):
-        client.request("/", "POST", LENGTH.format(10**7))
-        assert paced(client, hold.pop(), 200, b"x" * rate) == 0
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_comes_at_first_pays_for_a_minute_and_no_more(chunked: bool, scheme: str, clock: list[float], logs: Any) -> None:
+    """4 MiB at once, then a byte now and then: that was held for five hours."""
+    logs.expect(re.escape(SLOW))
+    first = b"x" * (4 * MIB)
+    with held(**({"certs": certs()} if scheme == "https" else {})) as (client, hold):
+        client.request("/", "POST", CHUNKED if chunked else LENGTH.format(10**9))
+        stream = hold.pop()
+        sending = spawn(lambda: client.send(b"%x\r\n%b\r\n" % (len(first), first) if chunked else first))
+        assert stream.read(len(first)) == (first, None)
+        joined(sending)
+        assert 60 <= paced(clock, client, stream, 100, b"1\r\nx\r\n" if chunked else b"x") <= 70
+        assert client.response().status == 408
+        hold.release()
+        client.eof()
+
+
+@pytest.mark.parametrize(("part", "cut"), [(b"1\r\nx\r\n" * 39, 60), (b"1\r\nx\r\n" * 40, 0)])
+def test_the_framing_of_chunks_counts(part: bytes, cut: int, clock: list[float], logs: Any) -> None:
+    """The rate is that of the wire: six bytes for each of these chunks."""
+    logs.allow(re.escape(SLOW))
+    with held() as (client, hold):
+        client.request("/", "POST", CHUNKED)
+        assert paced(clock, client, hold.pop(), 200, part) == cut
         client.close()
         hold.release()
 
 
-def test_any_rate_if_so_set() -> None:
+@pytest.mark.parametrize("rate", [240, 100, 5000])
+def test_a_body_at_the_rate_is_never_too_slow(rate: int, clock: list[float]) -> None:
+    with held({"body_rate": rate}) as (client, hold):
+        client.request("/", "POST", LENGTH.format(10**7))
+        assert paced(clock, client, hold.pop(), 200, b"x" * rate) == 0
+        client.close()
+        hold.release()
+
+
+def test_any_rate_if_so_set(clock: list[float]) -> None:
     with held({"body_rate": 0}) as (client, hold):
         client.request("/", "POST", LENGTH.format(10**7))
-        assert paced(client, hold.pop(), 200, b"x") == 0
+        assert paced(clock, client, hold.pop(), 200, b"x") == 0
         client.close()
         hold.release()
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_what_comes_while_the_handler_is_busy_counts_too(chunked: bool) -> None:
+def test_what_comes_while_the_handler_is_busy_counts_too(chunked: bool, clock: list[float]) -> None:
     """Each second 1,000 bytes, of which the reader meets only the first: the peer is four times as fast as it must be."""
     with held() as (client, hold):
         client.request("/", "POST", CHUNKED if chunked else LENGTH.format(10**7))
@@ -306,7 +345,7 @@ def test_what_comes_while_the_handler_is_busy_counts_too(chunked: bool) -> None:
         for _ in range(200):
             reading = spawn(lambda: stream.read(1))
             until(lambda: stream.conn._stream._reader is not None)
-            stream._waited += 1
+            clock[0] += 1
             client.send(chunks(first, 1)[:-5] if chunked else first)
             assert joined(reading) == (first, None)
             client.send(chunks(rest, 999)[:-5] if chunked else rest)
@@ -314,6 +353,71 @@ def test_what_comes_while_the_handler_is_busy_counts_too(chunked: bool) -> None:
             assert stream.read(999) == (rest, None)
         client.close()
         hold.release()
+
+
+def test_a_handler_that_does_not_read_blames_nobody(clock: list[float]) -> None:
+    """An hour passes between two reads, and nothing comes meanwhile."""
+    with held() as (client, hold):
+        client.request("/", "POST", LENGTH.format(10**7))
+        stream = hold.pop()
+        for _ in range(100):
+            clock[0] += 3600
+            reading = spawn(lambda: stream.read(1))
+            until(lambda: stream.conn._stream._reader is not None)
+            client.send("x")
+            assert joined(reading) == (b"x", None)
+        client.close()
+        hold.release()
+
+
+@pytest.mark.parametrize("way", READS)
+def test_a_slow_body_is_found_out_while_a_read_waits_for_much(way: str, logs: Any) -> None:
+    """The reader of a long body isn't woken by each segment; the rate is looked at all the same."""
+    logs.expect("slower than the limit 'body_rate' of 100000 bytes a second")
+    reads = {**READS, "read": lambda stream: stream.read(10**6)}
+    with held({"body_timeout": 100, "body_rate": 100_000}) as (client, hold):
+        client.request("/", "POST", LENGTH.format(10**6))
+        stream = hold.pop()
+        reading = spawn(lambda: reads[way](stream))
+        while not len(reading):
+            client.send("x")
+            time.sleep(5)
+        assert "body_rate" in joined(reading)[1]
+        assert client.response().status == 408
+        hold.release()
+
+
+def test_a_body_with_a_long_time_out_of_its_own(logs: Any) -> None:
+    """The rate is looked at before the time-out; what has come by then counts."""
+    with held({"body_timeout": 20, "body_rate": 1000}) as (client, hold):
+        client.request("/", "POST", LENGTH.format(10**6))
+        stream = hold.pop()
+        reading = spawn(lambda: stream.read(10**6, 60_000))
+        for _ in range(20):
+            client.send("x" * 1000)
+            time.sleep(5)
+        assert not len(reading)
+        client.send("x" * (10**6 - 20_000))
+        assert len(joined(reading)[0]) == 10**6
+
+
+def test_a_record_that_is_not_whole_is_something(logs: Any) -> None:
+    """A long TLS record that comes slowly: OpenSSL gives nothing of it before its end, but it is no silence."""
+    body = b"x" * 16_000
+    with held({"body_timeout": 100, "body_rate": 1000}, certs=certs()) as (client, hold):
+        client.request("/", "POST", LENGTH.format(len(body)))
+        stream = hold.pop()
+        client.conn._stream.flush()
+        reading = spawn(stream.readall)
+        record = client.conn._stream._encode([body])[0]
+        sock = client.conn._stream.sock
+        for at in range(0, len(record), 400):
+            sock.send(record[at : at + 400])
+            time.sleep(10)
+        assert joined(reading) == (body, None)
+        hello(stream)
+        hold.go()
+        assert client.response().status == 200
 
 
 # ---- limits of what is gathered -------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ..._wire.error import ProtocolError
 from ..._wire.header import Header
 from ..._wire.http1 import CHUNKED, UNTIL_CLOSE, ChunkedReader
 from ..._wire.limits import Limits
+from .._rate import RateMeter, peers_clock
 from .._stream import Stream
 from ..tcp import deadline_after
 
@@ -79,8 +80,10 @@ class Incoming:
     """When everything must be done, as a time of ``time.monotonic()``."""
     _taken = 0
     """Bytes of the body, as sent, that were taken from the stream."""
-    _waited = 0.0
-    """Seconds that tasks have waited for the body."""
+    _rated = False
+    """Whether the peer must keep up the limit ``body_rate``."""
+    _meter: RateMeter | None = None
+    """Set when a task first waits for a body that has a rate."""
     _reads = 0
 
     def _expect_body(self, length: int, coding: str | None = None) -> None:
@@ -102,9 +105,10 @@ class Incoming:
         server answers. Returns the error for the reader."""
         raise NotImplementedError
 
-    def _rate(self) -> int:
-        """Bytes a second that the peer must send at least; 0: any rate."""
-        return 0
+    def _window(self, timeout: float | None) -> float:
+        """The seconds over which the limit ``body_rate`` is measured. ``timeout``: that
+        of the call, in ms."""
+        return self.limits.body_timeout / 500
 
     @property
     def trailer(self) -> Header:
@@ -301,33 +305,43 @@ class Incoming:
         more = min(missing, self._left - have, AT_ONCE) if self._decoded is None and self._left > 0 else 1
         if until is None:
             until = deadline_after(limits.body_timeout if timeout is None else timeout)
-        begin = monotonic()
-        slowest = inf
-        rate = self._rate()
-        if rate:
-            # Else a peer that sends a byte now and then could hold the connection
-            # forever. All bytes count, but only the time in which a task waited: a
-            # handler may be busy.
-            slowest = begin + limits.body_timeout / 500 + (self._taken + have) / rate - self._waited
-        err = source.fill(have + more, min(until, slowest, self._last))
-        now = monotonic()
-        self._waited += now - begin
-        if err is None:
-            return None
-        if err is errno.TIMEDOUT and source.err is None:
+        partial = source.partial
+        meter = self._meter
+        if meter is None and self._rated and limits.body_rate:
+            meter = self._meter = RateMeter(limits.body_rate, self._window(timeout))
+        while True:
+            bound = min(until, self._last)
+            if meter is None:
+                err = source.fill(have + more, bound)
+            else:
+                # Else a peer that sends a byte now and then could hold the connection
+                # forever. All bytes count, the framing's too, but only the time in
+                # which a task waited: a handler may be busy.
+                if meter.too_slow:
+                    slow = f"slower than the limit 'body_rate' of {limits.body_rate} bytes a second"
+                    return self._broken(ProtocolError(f"the {self._whose}'s body is {slow}", 408))
+                meter.start(peers_clock())
+                try:
+                    err = source.fill(have + more, min(bound, monotonic() + meter.left))
+                finally:
+                    meter.stop(peers_clock(), self._taken + len(source.buf) + source.partial)
+            if err is None:
+                return None
+            if err is not errno.TIMEDOUT or source.err is not None:
+                break
+            now = monotonic()
             if scheduler.expired():
                 return scheduler.ran_out("stream.read")
             if self._last <= now:
                 return self._broken(ProtocolError("the total time-out has passed", 408))
-            if slowest < until:
-                slow = f"the {self._whose}'s body is slower than the limit 'body_rate' of {rate} bytes a second"
-                return self._broken(ProtocolError(slow, 408))
-            if len(source.buf) > have:
+            if now < until or (meter is not None and meter.too_slow):
+                continue  # it was time to look at the rate
+            if len(source.buf) > have or source.partial != partial:
                 return None  # the peer has sent something, only less than the wait was for
             if timeout is not None:
                 return err
-            bound = f"the limit 'body_timeout' of {limits.body_timeout} ms"
-            return self._broken(ProtocolError(f"the {self._whose}'s body stalled: nothing within {bound}", 408))
+            stalled = f"nothing within the limit 'body_timeout' of {limits.body_timeout} ms"
+            return self._broken(ProtocolError(f"the {self._whose}'s body stalled: {stalled}", 408))
         if self._left == UNTIL_CLOSE and err is errno.EOF:
             self._left = len(source.buf)
             return None

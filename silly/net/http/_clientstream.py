@@ -567,14 +567,25 @@ class ClientStream(Incoming):
                 print("no response:", err)
 
         ``limit``: how many bytes it may have, decoded (default: the limit ``body``).
-        ``timeout``: how many ms the server may send nothing. Returns ``(body, None)``;
-        ``(None, err)`` if it is longer, or as ``read`` does.
+        ``timeout``: how many ms the server may send nothing. The limit ``body_rate``
+        holds too, over twice that time. Returns ``(body, None)``; ``(None, err)`` if
+        the body is longer or slower, or as ``read`` does.
         """
         if self._response is None:
             ok, err = self.waitresponse(timeout)
             if not ok:
                 return None, str(err)
-        return super().readall(limit, timeout)
+        # ``read`` and ``pieces`` have no rate: a response may be a stream of events,
+        # which has little to say for hours.
+        self._rated = True
+        try:
+            return super().readall(limit, timeout)
+        finally:
+            self._rated = False
+
+    def _window(self, timeout: float | None) -> float:
+        # A time-out that the caller allows for silence is silence, not slowness.
+        return max(super()._window(timeout), (timeout or 0) / 500)
 
     def _take(self, size: int) -> bytes:
         data = super()._take(size)

@@ -400,8 +400,8 @@ def newclient(
     * ``decode``: ask for gzip and deflate, and decode them
     * ``alpnprotos``: if given, it must contain ``"http/1.1"``
     * ``ca``, ``cert``, ``verify``: as for ``silly.net.tls.connect``
-    * ``limits``: uses ``body``, the limits of heads, and those that ``tcp.connect``
-      uses
+    * ``limits``: uses ``body``, ``body_rate``, the limits of heads, and those that
+      ``tcp.connect`` uses
 
     A dict with these keys may be given instead. Raises TypeError or ValueError for bad
     arguments.

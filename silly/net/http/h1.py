@@ -94,6 +94,7 @@ class ServerStream(ServerResponse):
 
     # Class attributes: an instance sets them only if its request needs them.
     _whose = "request"
+    _rated = True
     _query: Query | None = None
     _hijacker: Hijacker | None = None
     _drains = False
@@ -131,9 +132,6 @@ class ServerStream(ServerResponse):
         if self._continue and self._state in (UNANSWERED, ANSWERED):
             self._continue = False
             self.conn._stream.write(_CONTINUE)
-
-    def _rate(self) -> int:
-        return self.limits.body_rate
 
     def _broken(self, error: ProtocolError) -> str:
         """Answers that the request is bad, unless it was answered before. The
