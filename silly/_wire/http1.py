@@ -76,6 +76,24 @@ class ResponseHead(NamedTuple):
     header: Header
 
 
+_CONTROL = "control character, bare CR or bare LF in the head"
+
+
+def _check_begun(buf: bytearray, begin: int, searched: int, end: int) -> None:
+    """Checks what has come of a head that is not complete: ``buf[searched:end]``.
+    Raises ProtocolError at the byte that proves a bare CR or LF, or another control
+    character. Else whoever ends its lines by LF alone would wait for the time-out.
+
+    ``begin`` is where the head begins. A CR at the end may be half of a line's end.
+    """
+    if searched > begin and buf[searched - 1] == 13:
+        searched -= 1  # the other half of a line's end
+    part = buf[searched:end]
+    due = b"\r\n" * part.count(b"\r\n")
+    if part.translate(None, _ALLOWED) != (due + b"\r" if part.endswith(b"\r") else due):
+        raise ProtocolError(_CONTROL, 400)
+
+
 class HeadReader:
     """Finds the end of a head in a growing buffer, in time linear in its length,
     however it arrives."""
@@ -113,15 +131,19 @@ class HeadReader:
                 raise ProtocolError(f"a message can't start with byte 0x{buf[0]:02x}", 400)
         # The verdict is the same whether the head comes whole or in pieces: a piece is
         # too long only if no line end that may follow could bring it within the limit,
-        # and the limit of the first line is checked before that of the head.
+        # the limit of the first line is checked before that of the head, and before
+        # each the bytes that come before those which exceed it.
         limit = self._limits.line
         if self._searched < limit <= len(buf) - 2 and buf.find(b"\r\n", 0, limit + 2) < 0:
+            _check_begun(buf, 0, self._searched, limit + 2)
             raise ProtocolError(f"first line longer than the limit 'line' of {limit} bytes", 414)
         end = buf.find(b"\r\n\r\n", self._searched)
         limit = self._limits.head
         if (end if end >= 0 else len(buf) - 3) > limit:
+            _check_begun(buf, 0, self._searched, limit + 4)
             raise ProtocolError(f"head longer than the limit 'head' of {limit} bytes", 431)
         if end < 0:
+            _check_begun(buf, 0, self._searched, len(buf))
             self._searched = max(1, len(buf) - 3)
             return None
         head = bytes(buf[:end])
@@ -134,7 +156,7 @@ class HeadReader:
 def _lines(head: bytes, limits: Limits) -> list[str]:
     lines = head.decode("latin-1").split("\r\n")
     if head.translate(None, _ALLOWED) != b"\r\n" * (len(lines) - 1):
-        raise ProtocolError("control character, bare CR or bare LF in the head", 400)
+        raise ProtocolError(_CONTROL, 400)
     if len(lines) - 1 > limits.header_lines:
         raise ProtocolError(f"more header lines than the limit 'header_lines' of {limits.header_lines}", 431)
     if len(head) > limits.line and max(map(len, lines)) > limits.line:
@@ -456,11 +478,14 @@ class ChunkedReader:
         if buf.startswith(b"\r\n", at):
             self.done = True
             return 2
-        end = buf.find(b"\r\n\r\n", max(at, self._searched))
+        searched = max(at, self._searched)
+        end = buf.find(b"\r\n\r\n", searched)
         limit = self._limits.head
         if (end if end >= 0 else len(buf) - 3) - at > limit:
+            _check_begun(buf, at, searched, at + limit + 4)
             raise ProtocolError(f"trailers longer than the limit 'head' of {limit} bytes", 431)
         if end < 0:
+            _check_begun(buf, at, searched, len(buf))
             # What precedes the trailers is deleted after this call.
             self._searched = max(0, len(buf) - at - 3)
             return 0

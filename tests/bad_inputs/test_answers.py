@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import silly
 from silly.net import websocket
 
 from ..helpers import BINARY, CLOSE, FIN, PONG, ServerPeer, turn
@@ -129,6 +130,21 @@ def test_refused(row: str, way: Way) -> None:
     assert isinstance(err, str)
     assert err.startswith("websocket.connect ws")
     assert "127.0.0.1" in err
+
+
+@every_way
+@pytest.mark.parametrize("row", ["all", "last-line", "interim", "by-cr"])
+def test_an_answer_by_bare_lf_is_refused_at_once(row: str, way: Way) -> None:
+    """At the byte that proves it: the server keeps TCP open, and no time-out is near."""
+    replies: dict[str, Reply] = {
+        "all": lambda head: answer(head).replace(b"\r\n", b"\n"),
+        "last-line": lambda head: answer(head)[:-2] + b"\n",
+        "interim": lambda _: b"HTTP/1.1 100 Continue\n\n",
+        "by-cr": lambda head: answer(head).replace(b"\r\n", b"\r"),
+    }
+    sock, err, _ = connecting(way, replies[row], stays=True, limits=silly.Limits(handshake_timeout=10**6))
+    assert sock is None
+    assert "bare LF" in err
 
 
 ACCEPTED: dict[str, Reply] = {

@@ -662,6 +662,30 @@ def test_a_byte_now_and_then(row: str, way: Way) -> None:
         assert "60 ms" in err or "the total time-out" in err
 
 
+NEVER_ENDING = {
+    "all": b"HTTP/1.1 200 OK\nContent-Length: 5\n\nabcde",
+    "all-by-cr": b"HTTP/1.1 200 OK\rContent-Length: 5\r\r",
+    "last-line": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\nabcde",
+    "interim": b"HTTP/1.1 100 Continue\n\n",
+    "behind-interim": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\n\n",
+    "trailers": chunked("0\r\nX: y\n\n"),
+}
+
+
+@every_way
+@pytest.mark.parametrize("row", NEVER_ENDING)
+def test_a_head_by_bare_lf_is_refused_at_once(row: str, way: Way) -> None:
+    """At the byte that proves it: the server keeps the connection open, and no time-out is near."""
+
+    def answer(told: Told, peer: Peer) -> None:
+        way.deliver(peer, NEVER_ENDING[row])
+
+    with origin(way, answer) as server, way.client(head_timeout=10**6, read_timeout=10**6) as client:
+        response, err = client.get(way.web(server))
+        assert response is None
+        assert "bare LF" in err
+
+
 @both_transports
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("first", [0, 2 * MIB])

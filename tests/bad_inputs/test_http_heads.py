@@ -504,3 +504,34 @@ def test_refusals_leave_no_memory(logs: Any, monkeypatch: pytest.MonkeyPatch) ->
                 ask(server)
             gc.collect()
     assert memory.held < 64 * KIB
+
+
+# ---- line ends that are none ------------------------------------------------------------------------------------------
+
+NEVER_ENDING = {
+    "get": "GET /first HTTP/1.1\nHost: x\n\n",
+    "0.9": "GET /first\n",
+    "post": "POST /first HTTP/1.1\nHost: x\nContent-Length: 5\n\nabcde",
+    "last-line": "GET /first HTTP/1.1\r\nHost: x\r\n\n",
+    "by-cr": "GET /first HTTP/1.1\rHost: x\r\r",
+    "leading": "\nGET /first HTTP/1.1\r\n",
+    "upgrade": get("Upgrade: websocket", "Connection: Upgrade").decode().replace("\r\n", "\n"),
+}
+
+
+@every_way
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("row", NEVER_ENDING)
+def test_a_head_by_bare_lf_is_refused_at_once(row: str, behind: bool, way: Way, logs: Any) -> None:
+    """400 at the byte that proves it: such a head has no end, and waited 10 s for ``head_timeout``."""
+    logs.expect(HTTP_LOG)
+    seen = Seen("unread")
+    with way.serving(seen, {"head_timeout": 10**6, "idle_timeout": 10**6}) as server, way.dial(server) as peer:
+        if behind:
+            peer.send(get())
+            assert peer.response().status == 200
+        way.deliver(peer, NEVER_ENDING[row])
+        assert peer.response().status == 400
+        peer.eof()
+    assert len(seen.requests) == behind
+    assert len(logs.lines) == 1

@@ -38,6 +38,7 @@ OPTIONS = [
         server_no_context_takeover=True, client_no_context_takeover=True, server_max_window_bits=8, client_max_window_bits=8
     ),
 ]
+CONTROL = re.compile(rb"\r(?!\n)|(?<!\r)\n|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def attempt(codes: frozenset[int], call: Callable[..., Any], *args: Any) -> tuple[Any, int | None]:
@@ -60,6 +61,8 @@ def read_head(pieces: list[bytes], limits: Limits) -> tuple[bytes | None, int | 
         if code is not None:
             return None, code
     assert head is None or len(head) <= limits.head
+    if head is not None and CONTROL.search(head):
+        return None, 400  # the parsers say so of a head that comes whole, its reader of one in pieces
     return head, None
 
 

@@ -285,7 +285,7 @@ CHUNKS: dict[str, Callable[[int], bytes]] = {
     "long extensions": lambda size: (b"7a;" + b"e" * 240 + b"\r\n" + b"x" * 122 + b"\r\n") * (size // 20) + b"0\r\n\r\n",
     "a chunk": lambda size: b"%x\r\n%b\r\n0\r\n\r\n" % (8 * size, bytes(8 * size)),
     "trailers": lambda size: b"0\r\n" + b"A: b\r\n" * size + b"\r\n",
-    "a trailer of line ends": lambda size: b"0\r\nA: " + b"\r" * size + b"\r\n\r\n",
+    "a long trailer": lambda size: b"0\r\nA: " + b"x" * size + b"\r\n\r\n",
 }
 
 

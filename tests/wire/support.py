@@ -217,9 +217,15 @@ def read_chunked(pieces: Iterable[bytes], limits: Limits = DEFAULT, most: int = 
 
 
 class CountingBuffer(bytearray):
-    """A buffer that counts the bytes its searches may have looked at."""
+    """A buffer that counts the bytes its searches may have looked at, and those that are taken out of it."""
 
     looked = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        got = super().__getitem__(key)
+        if isinstance(key, slice):
+            self.looked += len(got)
+        return got
 
     def find(self, sub: Any, start: Any = 0, end: Any = None, /) -> int:  # type: ignore[override]
         stop = len(self) if end is None else min(end, len(self))

@@ -96,9 +96,13 @@ BAD: list[tuple[str, bytes, int, int]] = [
     ("7.1.2-request-line-as-trailer", b"0\r\nGET /evil HTTP/1.1\r\nHost: x\r\n\r\n", 400, 34),
     ("7.1.2-trailer-folded", b"0\r\nA: b\r\n c\r\n\r\n", 400, 15),
     ("7.1.2-trailer-space-before-colon", b"0\r\nA : b\r\n\r\n", 400, 12),
-    ("7.1.2-trailer-bare-lf", b"0\r\nA: b\nC: d\r\n\r\n", 400, 16),
-    ("7.1.2-trailer-bare-cr", b"0\r\n\rA: b\r\n\r\n", 400, 12),
-    ("7.1.2-trailer-nul", b"0\r\nA: \0\r\n\r\n", 400, 11),
+    ("7.1.2-trailer-bare-lf", b"0\r\nA: b\nC: d\r\n\r\n", 400, 8),
+    ("7.1.2-trailer-bare-cr", b"0\r\n\rA: b\r\n\r\n", 400, 5),
+    ("7.1.2-trailers-by-lf", b"0\r\nA: b\n\n", 400, 8),
+    ("7.1.2-trailer-begins-by-lf", b"0\r\n\n", 400, 4),
+    ("7.1.2-second-trailer-bare-lf", b"0\r\nA: b\r\nC: d\n\r\n", 400, 14),
+    ("7.1.2-second-trailer-bare-cr", b"0\r\nA: b\r\nC: d\r\r\n", 400, 15),
+    ("7.1.2-trailer-nul", b"0\r\nA: \0\r\n\r\n", 400, 7),
     ("7.1.2-trailer-no-colon", b"0\r\nA\r\n\r\n", 400, 8),
     ("7.1.2-trailer-empty-name", b"0\r\n: b\r\n\r\n", 400, 10),
     *[
@@ -239,7 +243,7 @@ def test_tiny_chunks_take_few_steps() -> None:
             assert buf.looked < 2 * len(body)
 
 
-@pytest.mark.parametrize("tail", [b"A: b\r\n" * 10_000, b"A: " + b"\r" * 60_000], ids=["lines", "crs"])
+@pytest.mark.parametrize("tail", [b"A: b\r\n" * 10_000, b"A: " + b"x" * 60_000], ids=["lines", "line"])
 def test_dribbled_trailers_are_searched_once(tail: bytes) -> None:
     buf = CountingBuffer()
     reader = ChunkedReader(DEFAULT)
@@ -247,7 +251,7 @@ def test_dribbled_trailers_are_searched_once(tail: bytes) -> None:
         buf += byte
         reader.read(buf, 10)
     assert not reader.done
-    assert buf.looked < 5 * len(tail)
+    assert buf.looked < 10 * len(tail)
 
 
 def test_a_big_chunk_is_not_waited_for() -> None:

@@ -432,7 +432,6 @@ def test_a_body_behind_a_short_head_does_not_count_as_head() -> None:
         pytest.param(head(long_field(5000), long_field(4000), line=long_line(8000)), id="both"),
         pytest.param(b"GET / HTTP/1.1\r\n" + b"a: \r\n" * 10_000, id="short-lines"),
         pytest.param(b"GET /" + b"a" * 70_000, id="endless-line"),
-        pytest.param(b"GET / HTTP/1.1\r\nA: " + b"\r" * 70_000, id="endless-crs"),
     ],
 )
 def test_work_is_linear_under_dribbling(data: bytes) -> None:
@@ -448,9 +447,58 @@ def test_work_is_linear_under_dribbling(data: bytes) -> None:
                 break
     except ProtocolError:
         pass
-    # Each byte is looked at when it comes, with the three before it, and the first line a few times more.
+    # Each byte is looked at when it comes, with the four before it, by the search for the end and by that for a control
+    # character, and the first line a few times more.
     assert fed > 8000
-    assert buf.looked < 4 * fed + 10 * DEFAULT.line
+    assert buf.looked < 9 * fed + 10 * DEFAULT.line
+
+
+# Each ends with the byte that proves it: nothing that follows could mend it.
+PROVEN = [
+    pytest.param(b"GET / HTTP/1.1\n", id="first-line"),
+    pytest.param(b"GET / HTTP/1.1\r\n\n", id="empty-line"),
+    pytest.param(b"GET / HTTP/1.1\r\nHost: x\n", id="field"),
+    pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\n", id="last-line"),
+    pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 8000 + b"\n", id="long-field"),
+    pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 1000 + b"\n", id="many-fields"),
+    pytest.param(b"GET / HTTP/1.1\rH", id="cr-in-the-first-line"),
+    pytest.param(b"GET / HTTP/1.1\r\r", id="two-crs"),
+    pytest.param(b"GET / HTTP/1.1\r\nHost: x\rA", id="cr-in-a-field"),
+    pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\rA", id="cr-in-the-last-line"),
+    pytest.param(b"GET / HTTP/1.1\r\nHost: \0", id="nul"),
+    pytest.param(b"GET / HTTP/1.1\r\nHost: \x7f", id="del"),
+    pytest.param(b"G\n", id="second-byte"),
+    pytest.param(b"GET\n", id="fourth-byte"),
+    pytest.param(b"GET /\n", id="0.9"),
+    pytest.param(b"\n", id="leading-lf"),
+    pytest.param(b"\rG", id="leading-cr"),
+    pytest.param(b"\r\n\n", id="lf-behind-the-empty-line"),
+    pytest.param(b"\r\nGET / HTTP/1.1\n", id="first-line-behind-the-empty-line"),
+]
+
+
+@pytest.mark.parametrize("data", PROVEN)
+def test_a_bare_line_end_is_refused_at_the_byte_that_proves_it(data: bytes) -> None:
+    """RFC 9112, section 2.2, lets a recipient take it; proxies disagree. The head has no other end, so it would hang."""
+    for more in (b"", b"\n\n", b"A: b\r\n\r\n", b"x" * 70_000 + b"\r\n\r\n"):
+        for pieces in segmentations(data + more, short=40):
+            assert read_request(pieces)[1] == 400
+    assert read_head(bytewise(data + b"\r\n\r\n"))[:3] == (None, 400, len(data))
+    assert read_head(bytewise(data[:-1]))[:2] == (None, None)
+
+
+@pytest.mark.parametrize("bad", [b"\n", b"\0", b"\rx"])
+@pytest.mark.parametrize("at", [*range(36, 46), *range(96, 108)])
+def test_a_control_character_where_a_limit_is_exceeded(at: int, bad: bytes) -> None:
+    """What comes first decides, whole or in pieces."""
+    limits = Limits(line=40, head=100)
+    for line in (b"GET /" + b"a" * 200, b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 40):
+        data = line[:at] + bad + line[at:]
+        codes = set()
+        for pieces in segmentations(data):
+            codes.add(read_head(pieces, limits).code)
+        assert len(codes) == 1
+        assert codes <= {400, 414, 431}
 
 
 # ---- Header -----------------------------------------------------------------------------------------------------------
@@ -704,9 +752,27 @@ BAD_RESPONSES = [
 def test_bad_responses(data: bytes) -> None:
     for pieces in segmentations(data):
         got = read_head(pieces)
-        assert got.head is not None
+        if got.head is None:
+            assert got.code == 400
+            continue
         with pytest.raises(ProtocolError):
             parse_response(got.head, DEFAULT)
+
+
+def test_bare_line_ends_of_a_response() -> None:
+    """For a client too, at the byte that proves it; behind an interim response as well."""
+    for begin in (b"", CONTINUE):
+        for data in (b"HTTP/1.1 200 OK\n", b"HTTP/1.1 200 OK\r\nA: b\n", b"HTTP/1.1 200 OK\rA", b"HTTP/1.1 200 OK\r\n\n"):
+            buf = bytearray()
+            reader = ResponseReader(DEFAULT)
+            for byte in bytewise(begin + data[:-1]):
+                buf += byte
+                assert reader.next(buf) is None
+            buf += data[-1:]
+            with pytest.raises(ProtocolError, match="bare LF"):
+                reader.next(buf)
+            with pytest.raises(ProtocolError, match="bare LF"):
+                ResponseReader(DEFAULT).next(bytearray(begin + data))
 
 
 FINAL = b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n"
