@@ -64,6 +64,14 @@ def to_bytes(data: object) -> bytes:
     raise TypeError(f"data to send is str, bytes, bytearray or memoryview, not {type(data).__name__}")
 
 
+def forgotten(stream: Stream) -> None:
+    """Closes a connection that nothing holds any more. A protocol above it, which may
+    be forgotten too, first sends its goodbye.
+    """
+    stream.shutdown()
+    stream.close()
+
+
 class Conn:
     """A connection. ``remoteaddr`` is the peer's address as text.
 
@@ -246,24 +254,18 @@ class Conn:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    # What a finalizer needs is in its defaults: at the interpreter's exit the module's
+    # names may be gone before the connection.
+    def __del__(self, post: Callable[..., object] = _loop.post, call: Callable[[Stream], object] = forgotten) -> None:
         # A finalizer may run anywhere, in another thread or within the loop's own code,
         # so it only leaves a note.
         stream: Stream | None = getattr(self, "_stream", None)
         if stream is not None and not stream.closed:
-            _loop.post(forgotten, stream)
+            post(call, stream)
 
     def __repr__(self) -> str:
         state = "closed" if self._stream.closed else self._stream.err or "open"
         return f"<{type(self).__module__.rpartition('.')[2]} connection with {self.remoteaddr}, {state}>"
-
-
-def forgotten(stream: Stream) -> None:
-    """Closes a connection that nothing holds any more. A protocol above it, which may
-    be forgotten too, first sends its goodbye.
-    """
-    stream.shutdown()
-    stream.close()
 
 
 def deadline_after(timeout: float) -> float:

@@ -124,3 +124,54 @@ def test_there_is_no_second_grace() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "0\n"
+
+
+KEPT = """
+import sys
+import silly
+from silly import task, time
+from silly.net import http, tcp, websocket
+
+def reset(conn):
+    conn.read("\\n")
+    conn._stream.reset()
+
+def serve(stream):
+    if stream.path == "/ws":
+        sock, err = websocket.upgrade(stream)
+        sock.read()
+        sock.conn._stream.reset()
+    else:
+        stream.respond(200)
+        stream.conn._stream.reset()
+
+listener = silly.check(tcp.listen("127.0.0.1:0", reset))
+server = silly.check(http.listen(addr="127.0.0.1:0", handler=serve))
+if sys.argv[1] == "conn":
+    kept = conn = silly.check(tcp.connect(listener.addr))
+    conn.write("end\\n")
+elif sys.argv[1] == "socket":
+    kept = silly.check(websocket.connect(f"ws://{server.addr}/ws"))
+    kept.write("end")
+    conn = kept.conn
+else:
+    kept = silly.check(http.newclient().request("GET", f"http://{server.addr}/"))
+    kept.closewrite()
+    conn = kept._conn
+while conn.isalive():
+    time.sleep(1)
+del conn
+# A task that waits for ever holds this module: it outlives those of silly.
+task.fork(lambda me: task.wait(), sys.modules["__main__"])
+time.sleep(0)
+print("broken", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kept", ["conn", "socket", "stream"])
+def test_a_script_that_ends_with_a_broken_connection_in_a_global_is_silent(kept: str) -> None:
+    """The finalizer runs when the names of silly's modules are gone already."""
+    with Child("-X", "dev", "-c", KEPT, kept) as child:
+        assert child.line() == "broken"
+        assert child.wait() == 0
+        assert child.errors() == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import NamedTuple
@@ -230,11 +231,11 @@ class ClientStream(Incoming):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, post: Callable[..., object] = scheduler.loop.post) -> None:  # as in ``tcp.Conn``
         # A finalizer may run anywhere, so it only schedules a call. The connection's
         # own finalizer closes the connection.
         if getattr(self, "_conn", None) is not None:
-            scheduler.loop.post(self._pool.leave, self._url)
+            post(self._pool.leave, self._url)
 
     # ---- the request -----------------------------------------------------------------
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..._core import scheduler
@@ -364,12 +365,12 @@ class Socket:
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         self.close(INTERNAL if kind is not None and issubclass(kind, Exception) else NORMAL)
 
-    def __del__(self) -> None:
+    def __del__(self, post: Callable[..., object] = _loop.post, closed: object = CLOSED) -> None:  # as in ``tcp.Conn``
         # A finalizer may run anywhere, in another thread or within the loop's own code,
         # so it only leaves a note.
         session: Session | None = getattr(self, "_session", None)
-        if session is not None and session.state is not CLOSED:
-            _loop.post(session.forget)
+        if session is not None and session.state is not closed:
+            post(session.forget)
 
     def __repr__(self) -> str:
         return repr(self._session)
