@@ -19,7 +19,7 @@ JOINED = 16 * 1024
 class Gathered:
     """The base of ``Output``, which sets the attributes. Made in the loop's thread."""
 
-    __slots__ = ("_all_dirty", "_blocked", "_dirty", "_out", "_thread", "fd", "file_sender", "unsent", "werr")
+    __slots__ = ("_all_dirty", "_blocked", "_dirty", "_out", "_thread", "fd", "file_sender", "unsent", "werr", "wrote")
 
     _flush: Callable[[int, OSError | None], None]
     """Defined by ``Output``: continues where ``flush`` can't. Its arguments: how many
@@ -40,6 +40,8 @@ class Gathered:
         """Whether the kernel refused output and has not taken any since."""
         self.file_sender: object = None
         """The task that sends a file, or None."""
+        self.wrote = False
+        """Whether the kernel has ever taken any output."""
         self._thread = get_ident()
         """The only thread whose data ``try_queue`` takes. With 0, which is no thread's
         number, it takes none."""
@@ -79,6 +81,7 @@ class Gathered:
             self._flush(0, exc)
             return
         if sent == self.unsent:
+            self.wrote = True
             out.clear()
             self.unsent = 0
         else:

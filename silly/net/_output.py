@@ -274,6 +274,7 @@ class Output(Gathered):
                 return self.werr
             if not sent:
                 return _shortened(end - offset)
+            self.wrote = True
             offset += sent
             self.filed += sent
             self._since_pause += sent
@@ -323,6 +324,7 @@ class Output(Gathered):
             self._write_failed(errno.from_oserror(failure))
             return
         if sent:
+            self.wrote = True
             self._progress = monotonic()
             self._sent(sent)
         self._transmit()
@@ -358,12 +360,13 @@ class Output(Gathered):
             except OSError as exc:
                 self._write_failed(errno.from_oserror(exc))
                 return
+            if sent < 0:
+                self._block()
+                return
+            self.wrote = True
             if sent == self.unsent:
                 out.clear()
                 self.unsent = 0
-            elif sent < 0:
-                self._block()
-                return
             else:
                 self._progress = monotonic()
                 self._sent(sent)

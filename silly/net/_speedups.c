@@ -140,6 +140,7 @@ typedef struct {
     unsigned long thread;
     char dirty;
     char blocked;
+    char wrote;
 } Gathered;
 
 static PyObject *
@@ -330,6 +331,7 @@ gathered_flush(PyObject *object, PyObject *unused)
     if (sent < 0) {
         return flush_rest(object, 0, errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : errno);
     }
+    self->wrote = 1;
     if (sent < size) {
         return flush_rest(object, sent, 0);
     }
@@ -357,6 +359,7 @@ static PyMemberDef gathered_members[] = {
     MEMBER("unsent", T_PYSSIZET, unsent),
     MEMBER("_dirty", T_BOOL, dirty),
     MEMBER("_blocked", T_BOOL, blocked),
+    MEMBER("wrote", T_BOOL, wrote),
     MEMBER("_thread", T_ULONG, thread),
     {NULL, 0, 0, 0, NULL},
 };

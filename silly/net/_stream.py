@@ -15,7 +15,8 @@ Errors: ``err`` is the error of a read that the buffer can't satisfy, ``werr`` t
 write. The end of the peer's data (EOF) sets only ``err``. A local ``close`` sets both,
 wakes all waiting tasks, and still delivers what was written, within the limit
 ``linger``. If the peer's data is unread, ``close`` awaits its end too: closing a socket
-with unread data sends a reset, which can destroy what was written.
+with unread data sends a reset, which can destroy what was written. If nothing was
+written, the connection is gone at once.
 
 The read and write timers are lazy. Each stream has one timer of a kind, which checks
 the deadline when it fires, so a read with a time-out adds no entry to the heap.
@@ -68,6 +69,7 @@ class Stream(Output):
         "_deadline",
         "_discarded",
         "_events",
+        "_fragile",
         "_paused",
         "_payload",
         "_reader",
@@ -105,6 +107,8 @@ class Stream(Output):
         self._deadline: float | None = None
         self._timer: Timer | None = None
         self._shut = False
+        self._fragile = False
+        """Whether a reset after ``close`` could destroy what was written."""
         self._discarded = 0
         self._released: Callable[[], object] | None = None
         self._events = READ
@@ -371,7 +375,9 @@ class Stream(Output):
         ``await_end`` says that the peer is still sending. Then only our direction ends
         at first, and received data is dropped until the peer ends too. Data that
         arrives at a closed socket is answered with a reset, which may destroy what was
-        written before the peer has read it (RFC 9112, section 9.6).
+        written before the peer has read it (RFC 9112, section 9.6). The same is done if
+        data is unread, unless nothing was written: then the connection is gone at once,
+        and the peer's next write fails.
         """
         if self.closed:
             return errno.CLOSED
@@ -386,6 +392,7 @@ class Stream(Output):
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
         self._timer = _loop.timers.add(monotonic() + self.limits.linger / 1000, self._linger_over, internal=True)
+        self._fragile = await_end or self._written()
         if self.buf or self._paused or await_end:
             self._discarded = 1
         self._paused = False
@@ -397,12 +404,16 @@ class Stream(Output):
             self._interest()
         return None
 
+    def _written(self) -> bool:
+        """Whether anything was written."""
+        return self.wrote or self.unsent > 0
+
     def _delivered(self) -> None:
         """The stream is closed and the kernel has taken all output: releases it, or
         waits for the end of the peer's data."""
         sock = self.sock
         assert sock is not None
-        if not self._eof:
+        if self._fragile and not self._eof:
             try:
                 data = sock.recv(RECV)
             except (BlockingIOError, InterruptedError):

@@ -333,6 +333,12 @@ class TlsStream(Stream):
                 at += self.ssl.send(view[at : at + _RECORD])
                 yield self._cipher(_RECORD + 1024)
 
+    def _written(self) -> bool:
+        """Whether the application wrote anything. The handshake and the close_notify,
+        which are all that a reset could destroy then, mean nothing to a peer that gets
+        no data; a caller that sent an alert asks to ``await_end``."""
+        return self._wrote
+
     def close(self, await_end: bool = False) -> str | None:
         if not self.closed and self.werr is None and not self._handshaking:
             if self.keep_session is not None:

@@ -198,8 +198,9 @@ class Conn:
             conn.close()                        # -> (True, None)
 
         What was written is still delivered, within 10 s (limit ``linger``); after that
-        the connection is reset. A task that is blocked in ``read`` gets
-        ``errno.CLOSED``.
+        the connection is reset. Without anything written it is gone at once, even if
+        data of the peer is unread; then the peer's next write fails. A task that is
+        blocked in ``read`` gets ``errno.CLOSED``.
         """
         scheduler.check_thread("conn.close")
         err = self._stream.close()

@@ -866,10 +866,42 @@ class Suite:
         conn._stream.limits = Limits(linger=50)
         peer.write("unread")
         until(conn.unreadbytes)
+        conn.write("x")
         conn.close()
         assert conn._stream.sock is not None
         until(lambda: conn._stream.sock is None)
+        assert peer.read(1) == (b"x", None)
         assert peer.read(1) == (None, errno.EOF)
+
+    @pytest.mark.parametrize("paused", [False, True])
+    def test_close_with_unread_data_where_nothing_was_written(self, pair: Pair, paused: bool) -> None:
+        """The connection is gone at once, and the peer's writes fail: a reset can destroy nothing."""
+        conn, peer = pair()
+        if paused:
+            conn.limit(1)
+        peer.write("unread")
+        until(conn.unreadbytes)
+        peer.write("in the kernel, if reading pauses")
+        turns()
+        conn.close()
+        assert conn._stream.sock is None
+        until(lambda: not peer.write("more"))
+
+    @pytest.mark.parametrize("size", [1, 3 * MIB])
+    def test_close_with_unread_data_after_an_answer_that_has_gone_out(self, pair: Pair, size: int) -> None:
+        """The kernel has all of it. It may not have reached the peer, so the peer's end is awaited."""
+        conn, peer = pair()
+        answer = Job(lambda: conn.write(b"x" * size))
+        assert peer.read(size) == (b"x" * size, None)
+        assert answer.result() == (True, None)
+        peer.write("unread")
+        until(conn.unreadbytes)
+        assert conn.unsentbytes() == 0
+        conn.close()
+        assert conn._stream.sock is not None
+        assert peer.read(1) == (None, errno.EOF)
+        peer.close()
+        until(lambda: conn._stream.sock is None)
 
     def test_peer_that_goes_on_sending(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_stream, "DISCARD_AFTER_CLOSE", MIB)
@@ -886,6 +918,7 @@ class Suite:
 
         flooding = Job(flood)
         until(conn.unreadbytes)
+        conn.write("x")
         conn.close()
         assert flooding.result() in (errno.CONNRESET, errno.PIPE)
         assert sent > MIB
@@ -895,6 +928,7 @@ class Suite:
         """A closed connection throws away what the peer sends, so that the peer's own writes end."""
         conn, peer = pair()
         writing = Job(lambda: peer.write(b"x" * (4 * MIB))).blocked()
+        conn.write("x")
         conn.close()
         assert writing.result() == (True, None)
         peer.close()

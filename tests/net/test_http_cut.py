@@ -61,6 +61,22 @@ def test_an_early_answer_before_the_upload_has_begun(fields: list[str]) -> None:
         client.half_close()
 
 
+@pytest.mark.parametrize("upgrade", [False, True], ids=["http", "websocket"])
+def test_a_handler_that_closes_before_it_answers(upgrade: bool, logs: Any) -> None:
+    """With the body unread. Nothing was written, so the connection is gone at once, and the client's writes fail."""
+    logs.expect("the handler did not respond")
+    fields = ["Upgrade: websocket", "Connection: Upgrade"] if upgrade else []
+
+    def handler(stream: Any) -> None:
+        until(stream.conn.unreadbytes)
+        stream.conn.close()
+
+    with serving(handler) as server, Raw.connect(server) as client:
+        client.request("/", "POST", "Content-Length: 10000000", *fields)
+        client.send(bytes(1000))
+        until(lambda: not client.conn.write("more"))
+
+
 @pytest.mark.parametrize("asked", [False, True], ids=["keep-alive", "close"])
 def test_how_long_a_connection_outlives_its_last_response(asked: bool) -> None:
     """A client that did not ask for the end may be sending its next request, which must not

@@ -174,6 +174,7 @@ def test_closed_and_waiting_for_the_end_of_the_peer(conn: Any) -> None:
     conn, raw = conn
     raw.sendall(b"unread")
     until(conn.unreadbytes)
+    conn.write("answer")
     conn.close()
     assert quiet()
     raw.sendall(b"more")
