@@ -4,7 +4,7 @@ PORT ?= 8080
 BIN := .venv/bin
 EXTENSIONS := $(wildcard silly/*/*.c)
 
-.PHONY: chat test test-full lint port-check bench bench-check cov fuzz mutate sanitize sanitized-tests clean
+.PHONY: chat test test-full lint port-check bench bench-check cov fuzz mutate sanitize sanitized-tests soak clean
 
 chat: .venv/installed
 	$(BIN)/python -m silly examples/chat.py --port=$(PORT)
@@ -71,6 +71,11 @@ sanitized-tests: .venv/tested
 			-o $(SANITIZED)/$${source%.c}.abi3.so || exit 1; \
 	done
 	$(WITH_SANITIZER) $(CURDIR)/$(BIN)/python -m pytest -q --capture=sys -k accelerated $(SANITIZED_TESTS)
+
+# Slow readers at their real pace, through the real programs: curl, nginx, HAProxy. Takes 13 minutes, nearly idle. Without the
+# programs it says so, and fails. ARGS="nginx 60": only what has these words in its name.
+soak: .venv/tested
+	$(BIN)/python -m tests.soak $(ARGS)
 
 # Compares our servers and parsers with others; takes 15 to 20 minutes. ARGS="echo --runs 9": one suite, more turns.
 bench: .venv/benched

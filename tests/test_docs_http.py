@@ -94,6 +94,6 @@ def test_files_and_routes(guide: dict[str, Any], tmp_path: Path, monkeypatch: py
 
 def test_the_table_names_the_defaults() -> None:
     named = [name for row in re.findall(r"^\| (`.*?) \|", TEXT, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
-    assert len(named) == 15
+    assert len(named) == 16
     for name in named:
         assert hasattr(DEFAULT, name), name

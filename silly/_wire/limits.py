@@ -81,8 +81,13 @@ class Limits:
         Unsent bytes of a connection above which a writer waits, until a quarter of this
         is left.
     ``write_timeout = 30_000``
-        The longest time without progress in sending. After it the connection is given
-        up.
+        The longest time without progress in sending: the peer acknowledges nothing.
+        After it the connection is given up. A peer that takes large steps has longer
+        between them, as long as 5 KB/s need for what it took, at most 10 times this.
+    ``write_rate = 240``
+        Bytes a second that the peer must take while output waits for it, over twice
+        ``write_timeout``; 0 for any pace. As much as ``body_rate``. A slower one: the
+        connection is given up.
     ``linger = 10_000``
         The time that a closed connection has to deliver what was written. After it the
         connection is cut off.
@@ -112,6 +117,7 @@ class Limits:
     receive_mark: int = 64 * 1024
     unsent: int = 2**20
     write_timeout: int = 30_000
+    write_rate: int = 240
     linger: int = 10_000
     connections: int = 0
     address_connections: int = 0
@@ -119,7 +125,7 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.default == 0 or field.name in ("ping_interval", "body_rate") else 1
+            least = 0 if field.default == 0 or field.name in ("ping_interval", "body_rate", "write_rate") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"the limit {field.name!r} is a positive int, not {value!r}")
 

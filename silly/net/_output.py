@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from errno import EINVAL, ENOSYS, EOPNOTSUPP
 from threading import get_ident
@@ -26,6 +27,7 @@ from .._core.waiting import Leaving, Waiters
 from .._wire.limits import Limits
 from ._accelerated import Gathered, send
 from ._gathered import GATHER
+from ._pace import LOOKS, Pace, taken
 
 FAIR_SHARE = 1024 * 1024
 """A task that has sent this many bytes without waiting lets others run."""
@@ -34,6 +36,9 @@ IOV = 1024
 _NO_SENDFILE = frozenset((EINVAL, ENOSYS, EOPNOTSUPP))
 """The errors of ``os.sendfile`` for a file that it can't send, as on some file
 systems."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""A ``struct linger`` that makes ``close`` drop unsent data and send a reset."""
 
 _loop = scheduler.loop
 
@@ -60,6 +65,14 @@ def _shortened(missing: int) -> str:
     return f"the file ended {amount(missing)} too early"
 
 
+def end_by_reset(sock: socket.socket) -> None:
+    """Makes the ``close`` of ``sock`` send a reset instead of a normal end."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    except OSError:
+        pass  # some systems refuse it after a reset by the peer
+
+
 def amount(size: int) -> str:
     """Formats a number of bytes for a text: ``"1.2 MB"``."""
     if size < 1000:
@@ -74,8 +87,9 @@ class Output(Gathered):
     """Whether the socket carries the data itself; False for TLS."""
 
     __slots__ = (
+        "_accepted",
         "_eof",
-        "_progress",
+        "_pace",
         "_since_pause",
         "_writers",
         "_wtimer",
@@ -108,7 +122,11 @@ class Output(Gathered):
         """The tasks that wait for the kernel to take output, or None."""
         self.filed = 0
         """How many bytes of the last file were sent."""
-        self._progress = 0.0
+        self._accepted = 0
+        """How many bytes the kernel has accepted, without most of the short writes. It
+        has more than that where the difference between two values matters."""
+        self._pace: Pace | None = None
+        """How fast the peer takes output; None until it was first looked at."""
         self._since_pause = 0
         """Bytes sent without waiting since the writer last let others run."""
         self._wtimer: Timer | None = None
@@ -277,6 +295,7 @@ class Output(Gathered):
             self.wrote = True
             offset += sent
             self.filed += sent
+            self._accepted += sent
             self._since_pause += sent
             if self._since_pause >= FAIR_SHARE:
                 # The peer keeps up, as in ``_write_more``.
@@ -325,7 +344,7 @@ class Output(Gathered):
             return
         if sent:
             self.wrote = True
-            self._progress = monotonic()
+            self._accepted += sent
             self._sent(sent)
         self._transmit()
 
@@ -364,11 +383,11 @@ class Output(Gathered):
                 self._block()
                 return
             self.wrote = True
+            self._accepted += sent
             if sent == self.unsent:
                 out.clear()
                 self.unsent = 0
             else:
-                self._progress = monotonic()
                 self._sent(sent)
         if self._blocked or self.closed or self._writers is not None:
             self._all_sent()
@@ -412,19 +431,20 @@ class Output(Gathered):
             self.owner.drained()
 
     def _block(self) -> None:
-        """The kernel refuses output: watches for it to take more, with
-        ``write_timeout`` as the limit without progress."""
+        """The kernel refuses output: watches for it to accept more, and looks now and
+        then whether the peer takes what was accepted."""
         if not self._blocked:
             self._blocked = True
-            self._progress = monotonic()
             if self._wtimer is None:
-                self._wtimer = _loop.timers.add(self._progress + self._stall(), self._on_stall, internal=True)
+                self._look_later()
             self._interest()
 
     def _unblock(self) -> None:
         """Output no longer waits for the kernel."""
         self._blocked = False
         self._interest()
+        if self._pace is not None:
+            self._pace.resume()
         if self._wtimer is not None:
             _loop.timers.cancel(self._wtimer)
             self._wtimer = None
@@ -439,16 +459,23 @@ class Output(Gathered):
         if self.closed and self.sock is not None:
             self._delivered()
 
-    def _stall(self) -> float:
-        return self.limits.write_timeout / 1000
+    def _look_later(self) -> None:
+        when = monotonic() + self.limits.write_timeout / (1000 * LOOKS)
+        self._wtimer = _loop.timers.add(when, self._look, internal=True)
 
-    def _on_stall(self, _: None) -> None:
+    def _look(self, _: None) -> None:
+        """Gives the connection up if the peer takes too little."""
         self._wtimer = None
-        if monotonic() < self._progress + self._stall():
-            self._wtimer = _loop.timers.add(self._progress + self._stall(), self._on_stall, internal=True)
+        sock = self.sock
+        assert sock is not None
+        if self._pace is None:
+            self._pace = Pace()
+        why = self._pace.look(monotonic(), taken(sock, self._accepted), self.limits)
+        if why is None:
+            self._look_later()
         else:
-            limit = self.limits.write_timeout
-            self.why = f"no progress in sending {amount(self.unsent)} within the limit 'write_timeout' of {limit} ms"
+            self.why = why.format(amount(self.unsent))
+            end_by_reset(sock)  # else the kernel goes on holding megabytes for the peer
             self.fail(errno.TIMEDOUT)
 
     def _wake_writers(self, value: str | None) -> None:

@@ -25,7 +25,6 @@ the deadline when it fires, so a read with a time-out adds no entry to the heap.
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Callable
 from time import monotonic
 
@@ -37,7 +36,7 @@ from .._core.timers import Timer
 from .._wire.accelerated import Payload
 from .._wire.limits import DEFAULT, Limits
 from ._accelerated import receive
-from ._output import Output
+from ._output import Output, end_by_reset
 
 RECV = 16 * 1024
 RECV_LARGE = 1024 * 1024
@@ -49,9 +48,6 @@ DISCARD_AFTER_CLOSE = 1024 * 1024 * 1024
 """After ``close``, reset a peer that sends more bytes than this. It is more than most
 send within the limit ``linger``: a client reads the answer only after its upload, and a
 reset would destroy the answer."""
-
-_RESET = struct.pack("ii", 1, 0)
-"""A ``struct linger`` that makes ``close`` drop unsent data and send a reset."""
 
 _loop = scheduler.loop
 _ready = _loop.ready
@@ -461,7 +457,7 @@ class Stream(Output):
         """As ``abort``, but the peer sees an error: it could take the end of the
         connection for the end of the data."""
         if self.sock is not None:
-            _end_by_reset(self.sock)
+            end_by_reset(self.sock)
         self.abort()
 
     def _release(self) -> None:
@@ -484,7 +480,7 @@ class Stream(Output):
                 _loop.timers.cancel(timer)
         self._timer = self._wtimer = None
         if self.unsent and self.plain:
-            _end_by_reset(sock)  # the peer must not take the part for the whole; over TLS it sees that
+            end_by_reset(sock)  # the peer must not take the part for the whole; over TLS it sees that
         self._out.clear()
         self.unsent = 0
         self._blocked = False
@@ -503,11 +499,3 @@ class Stream(Output):
 
     def __repr__(self) -> str:
         return f"the connection with {self.remoteaddr}"
-
-
-def _end_by_reset(sock: socket.socket) -> None:
-    """Makes the ``close`` of ``sock`` send a reset instead of a normal end."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    except OSError:
-        pass  # some systems refuse it after a reset by the peer

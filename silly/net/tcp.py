@@ -173,8 +173,8 @@ class Conn:
 
         What a task writes is collected, and sent when the task blocks. With more than 1
         MiB unsent (limit ``unsent``) the call blocks until the peer has taken most of
-        it. No progress for 30 s (limit ``write_timeout``) closes the connection with
-        ``errno.TIMEDOUT``.
+        it. A peer that takes nothing for 30 s (limit ``write_timeout``), or less than
+        240 bytes a second (limit ``write_rate``), is cut off: ``errno.TIMEDOUT``.
 
         If a ``time.deadline`` runs out, the call stops blocking and returns
         ``errno.TIMEDOUT``. The connection stays open, and ``data`` is still sent. A
@@ -302,7 +302,8 @@ def listen(
     something holds it. ``backlog`` is how many connections the kernel queues. A dict
     with these keys may be given in place of ``addr``.
 
-    Uses the limits ``receive_mark``, ``unsent``, ``write_timeout`` and ``linger``.
+    Uses the limits ``receive_mark``, ``unsent``, ``write_timeout``, ``write_rate`` and
+    ``linger``.
     Raises TypeError or ValueError for invalid arguments.
     """
     assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart

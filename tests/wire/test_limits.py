@@ -32,11 +32,12 @@ DEFAULTS = {
     "receive_mark": 64 * 1024,
     "unsent": 2**20,
     "write_timeout": 30_000,
+    "write_rate": 240,
     "linger": 10_000,
     "connections": 0,
     "address_connections": 0,
 }
-MAY_BE_ZERO = {"fragments", "body_rate", "connections", "address_connections", "ping_interval"}
+MAY_BE_ZERO = {"fragments", "body_rate", "write_rate", "connections", "address_connections", "ping_interval"}
 
 
 @pytest.mark.parametrize(("name", "value"), DEFAULTS.items())

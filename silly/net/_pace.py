@@ -1,0 +1,124 @@
+"""Whether a peer takes our output fast enough: what it has acknowledged, and when.
+
+What the kernel accepts from us tells little. Once its buffer is full, a third of it
+must be free before it accepts more: up to two minutes pass with a peer that steadily
+reads 30 KB/s. So what counts is what the peer acknowledges. Only a timer asks for it,
+and only while output waits.
+
+A peer with a large receive buffer acknowledges in steps too. It closes its window, and
+opens it when much of the buffer is free: with ``curl --limit-rate 30k`` over loopback,
+3 MB at a time, every 100 s. In between nothing tells it from a peer that does not read.
+So a peer whose window is closed has as long as what it took before lasts at ``SLOW``
+bytes a second. A peer that does not acknowledge what is on the way to it has not.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from typing import NamedTuple
+
+from .._wire.limits import Limits
+
+LOOKS = 8
+"""How many times in ``write_timeout`` a stalled connection is looked at."""
+SLOW = 5000
+"""Bytes a second. A reader of this pace is served, in however large steps its kernel
+acknowledges. With a large ``write_rate`` it is ``FACTOR`` times that."""
+FACTOR = 20
+MOST = 10
+"""What a peer took buys it at most this many times ``write_timeout``."""
+
+_INFO_SIZE = 128
+_UNACKED = struct.Struct("24xI")
+_BYTES_ACKED = struct.Struct("120xQ")
+"""The places of ``tcpi_unacked`` and ``tcpi_bytes_acked`` in Linux's ``struct
+tcp_info``. Other systems have other structures."""
+_COUNT = struct.Struct("i")
+
+if sys.platform == "linux":
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+
+    def _unsent(sock: socket.socket) -> int:
+        return int(_COUNT.unpack(ioctl(sock.fileno(), TIOCOUTQ, bytes(_COUNT.size)))[0])
+
+    def taken(sock: socket.socket, accepted: int) -> Taken:
+        """Returns how much the peer has taken. ``accepted`` is how many bytes the
+        kernel has taken of us; it is used where the kernel can't tell more."""
+        try:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
+            return Taken(_BYTES_ACKED.unpack_from(info)[0], not _UNACKED.unpack_from(info)[0])
+        except (OSError, struct.error):
+            pass  # a Unix socket, or a kernel before 4.1
+        try:
+            return Taken(accepted - _unsent(sock), True)
+        except OSError:
+            return Taken(accepted, True)
+
+else:
+
+    def taken(sock: socket.socket, accepted: int) -> Taken:
+        """See above."""
+        return Taken(accepted, True)
+
+
+class Taken(NamedTuple):
+    """How much of our output a peer has taken."""
+
+    size: int
+    """Bytes since some moment of the connection."""
+    closed: bool
+    """Whether nothing is on the way: the peer has acknowledged all that its window let
+    the kernel send."""
+
+
+class Pace:
+    """How fast one peer has taken output, as seen by the looks at it so far."""
+
+    __slots__ = ("_clock", "_credit", "_grown", "_looked", "_marks", "_size")
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._looked = 0.0
+        """When the last look was, in seconds of ``monotonic()``."""
+        self._credit = 0.0
+        """The seconds that what was taken still lasts, at ``SLOW``."""
+        self._clock = 0.0
+        """The seconds that count: those in which a peer with a closed window has credit
+        don't."""
+        self._grown = 0.0
+        """The clock at the last look that saw more taken than before."""
+        self._marks: list[tuple[float, int]] = []
+        """The clock and the size at each look of this stall, over twice
+        ``write_timeout``."""
+
+    def resume(self) -> None:
+        """Forgets the stall, which is over: the kernel has accepted all output."""
+        self._marks.clear()
+
+    def look(self, now: float, taken: Taken, limits: Limits) -> str | None:
+        """Takes note of what the peer has taken until ``now``, in seconds of
+        ``monotonic()``. Returns why the connection is to be given up, or None."""
+        timeout = limits.write_timeout / 1000
+        marks = self._marks
+        passed = now - self._looked
+        self._looked = now
+        self._clock += max(0.0, passed - self._credit) if taken.closed else passed
+        self._credit = max(0.0, self._credit - passed)
+        if taken.size > self._size or not marks:  # the first look can't tell
+            slow = max(SLOW, FACTOR * limits.write_rate)
+            self._credit = min(self._credit + max(0, taken.size - self._size) / slow, MOST * timeout)
+            self._grown = self._clock
+        self._size = taken.size
+        marks.append((self._clock, taken.size))
+        while len(marks) > 1 and marks[1][0] <= self._clock - 2 * timeout:
+            del marks[0]
+        if self._clock - self._grown >= timeout:
+            return f"no progress in sending {{}} within the limit 'write_timeout' of {limits.write_timeout} ms"
+        since, before = marks[0]
+        span = self._clock - since
+        if span >= 2 * timeout and taken.size - before < limits.write_rate * span:
+            return f"sending {{}} was slower than the limit 'write_rate' of {limits.write_rate} bytes a second"
+        return None

@@ -1,0 +1,1 @@
+"""Slow readers at their real pace, with the real programs: `make soak`."""
