@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -29,16 +30,55 @@ def in_thread(func: Callable[..., Any], *args: Any) -> Any:
     return result
 
 
+class Pipe:
+    """A pipe that nobody reads before ``until``. It is full from the start, unless ``fill`` is false."""
+
+    def __init__(self, fill: bool = True) -> None:
+        self.reads, self.writes = os.pipe()
+        self._filling = 0
+        poll = select.poll()
+        poll.register(self.writes, select.POLLOUT)
+        while fill and poll.poll(0):
+            self._filling += os.write(self.writes, b"x" * select.PIPE_BUF)
+        self._got = b""
+
+    def until(self, end: bytes) -> str:
+        """Reads up to ``end``, and returns what came after what the pipe was filled with. Blocks the thread."""
+        poll = select.poll()
+        poll.register(self.reads, select.POLLIN)
+        while end not in self._got[self._filling :]:
+            if not poll.poll(LIMIT):
+                raise AssertionError(f"{end!r} doesn't come: {self._got[self._filling :]!r}")
+            self._got += os.read(self.reads, 1 << 20)
+        return self.take().decode()
+
+    def take(self) -> bytes:
+        """What was read, but not returned yet."""
+        got = self._got[self._filling :]
+        self._got, self._filling = b"", 0
+        return got
+
+    def free(self) -> None:
+        """Reads what there is."""
+        self._got += os.read(self.reads, 1 << 20)
+        self.take()
+
+    def close(self) -> None:
+        for fd in (self.reads, self.writes):
+            if fd >= 0:
+                os.close(fd)
+
+
 class Child:
     """A running Python child. A context manager that ends it."""
 
-    def __init__(self, *args: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *args: str, env: dict[str, str] | None = None, stderr: int | None = None) -> None:
         self._errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [sys.executable, *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=self._errors if stderr is None else stderr,
             text=True,
             env={**os.environ, **(env or {})},
         )
@@ -64,7 +104,7 @@ class Child:
         return int(self._bounded(self.process.wait))
 
     def errors(self) -> str:
-        """What it wrote to stderr."""
+        """What it wrote to stderr, unless that was given."""
         self._errors.seek(0)
         return self._errors.read()
 

@@ -26,7 +26,7 @@ pytest.register_assert_rewrite(
 )
 pytest.register_assert_rewrite("tests.fuzz.source", "tests.fuzz.messages", *[f"tests.fuzz.{name}" for name in TARGETS])
 
-from silly import time  # noqa: E402
+from silly import logger, time  # noqa: E402
 from silly._core import deadline, ending, scheduler  # noqa: E402
 
 ending.strict = True
@@ -111,6 +111,10 @@ class Logs(logging.Handler):
         """A line that matches ``pattern`` may come."""
         self._expected.append((pattern, False))
 
+    def count(self) -> int:
+        """How many lines came, with those that were held back and counted."""
+        return len(self.lines) + sum(int(n) for line in self.lines for n in re.findall(r"\(… (\d+) more lines like it\)", line))
+
     def problems(self) -> list[str]:
         found = [f"unexpected: {line}" for line in self.lines if not any(re.search(p, line) for p, _ in self._expected)]
         missing = [
@@ -125,6 +129,7 @@ def logs() -> Iterator[Logs]:
     handler = Logs()
     log = logging.getLogger("silly")
     log.addHandler(handler)
+    logger._kinds.clear()  # a test's lines are not held back for those of the tests before it
     yield handler
     log.removeHandler(handler)
     problems = handler.problems()

@@ -7,14 +7,18 @@ import io
 import logging
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from silly import logger
+from silly import logger, task, time
+from silly._core import scheduler
 
 from .conftest import Logs
+from .helpers import turn
+from .net.support import until
 
 LEVELS = {"debug": logger.DEBUG, "info": logger.INFO, "warn": logger.WARN, "error": logger.ERROR}
 NAMES = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR"}
@@ -181,3 +185,270 @@ def test_text_that_the_terminal_cannot_show_is_not_an_error(monkeypatch: pytest.
     with plain(monkeypatch) as stderr:
         logger.info("é", "\ud800")
     assert stderr.getvalue().endswith(b"INFO \\xe9 \\ud800\n")
+
+
+# ---- an application's handler that raises ---------------------------------------------------------------------------
+
+
+class Broken(BaseException):
+    """Neither an Exception nor an end, as ``asyncio.CancelledError``."""
+
+
+class Raising(logging.Handler):
+    """An application's handler with a bug."""
+
+    def __init__(self, what: type[BaseException] = Broken) -> None:
+        super().__init__()
+        self.what = what
+        self.calls = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.calls += 1
+        raise self.what("no room")
+
+
+@contextlib.contextmanager
+def raising(monkeypatch: pytest.MonkeyPatch, handler: logging.Handler) -> Iterator[io.StringIO]:
+    """With this handler; gives stderr."""
+    out = io.StringIO()
+    log = logging.getLogger("silly")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", out)
+        log.addHandler(handler)
+        yield out
+        log.removeHandler(handler)
+
+
+class Finalized:
+    def __del__(self) -> None:
+        logger.error("from a finalizer")
+
+
+def in_thread() -> None:
+    thread = threading.Thread(target=logger.warn, args=("from a thread",))
+    thread.start()
+    thread.join()
+
+
+def fail(*_: Any) -> None:
+    raise ZeroDivisionError
+
+
+class Unspeakable:
+    """A callback of which not even the name can be told."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Broken
+
+    def __repr__(self) -> str:
+        raise Broken
+
+    def __call__(self, *_: Any) -> None:
+        fail()
+
+
+PLACES: dict[str, Callable[[], object]] = {
+    "the program": lambda: logger.info("line"),
+    "a callback": lambda: scheduler.loop.post(fail),
+    "a timer": lambda: time.after(0, fail),
+    "a task": lambda: task.fork(fail),
+    "a thread": in_thread,
+    "a finalizer": Finalized,
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("what", [RuntimeError, Broken, RecursionError])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_handler_that_raises_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, place: str, what: type[BaseException]
+) -> None:
+    handler = Raising(what)
+    with raising(monkeypatch, handler) as stderr:
+        PLACES[place]()
+        until(lambda: handler.calls)
+        turn(2)
+    text = stderr.getvalue()
+    assert "ERROR a handler of log lines failed at: " in text
+    assert f"{what.__name__}: no room" in text
+    assert text.count("failed at") == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_line_about_an_object_that_cannot_be_shown_ends_nothing(logs: Logs) -> None:
+    time.after(0, Unspeakable())
+    scheduler.loop.post(Unspeakable())
+    task.fork(Unspeakable())
+    until(lambda: len(logs.lines) == 3)
+    assert all("<Unspeakable, which can't be shown: Broken>" in line for line in logs.lines)
+
+
+@pytest.mark.parametrize("what", [KeyboardInterrupt, SystemExit, scheduler.GreenletExit])
+def test_a_handler_may_end_the_task(monkeypatch: pytest.MonkeyPatch, what: type[BaseException]) -> None:
+    with raising(monkeypatch, Raising(what)) as stderr:
+        with pytest.raises(what):
+            logger.info("line")
+        with pytest.raises(what):
+            logger.info("line")
+    assert stderr.getvalue() == ""
+
+
+def test_a_handler_that_keeps_raising_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And how often it happened. Without a clock: no second passes."""
+    monkeypatch.setattr(logger, "monotonic", lambda: 1.0)
+    monkeypatch.setattr(logger, "_REST", 0.0)
+    with raising(monkeypatch, Raising()) as stderr:
+        for i in range(20):
+            logger.info("line", i)
+        assert stderr.getvalue().count("failed at: line 0") == 1
+        assert stderr.getvalue().count("Traceback") == 1
+        until(lambda: "more" in stderr.getvalue())
+    assert stderr.getvalue().count("Traceback") == 2
+    assert stderr.getvalue().endswith("Broken: no room (… 18 more lines like it)\n")
+
+
+def test_a_handler_that_raises_while_nobody_wants_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    with raising(monkeypatch, Raising()) as stderr:
+        logger.info("line")
+    assert stderr.getvalue() == ""
+
+
+def test_a_handler_that_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own lines go to stderr: given to itself they would lead to more and more of them."""
+
+    class Logging(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logger.error("one", record.getMessage())
+            logger.error("two")
+            raise Broken
+
+    with raising(monkeypatch, Logging()) as stderr:
+        logger.info("line")
+    lines = stderr.getvalue().splitlines()
+    assert lines[0].endswith("ERROR one line")
+    assert lines[1].endswith("ERROR two")
+    assert lines[2].endswith("ERROR a handler of log lines failed at: line")
+
+
+def test_a_handler_that_blocks_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tasks log meanwhile."""
+    got = []
+
+    class Blocking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            time.sleep(0)
+            got.append(record.getMessage())
+
+    with raising(monkeypatch, Blocking()) as stderr:
+        for i in range(3):
+            task.fork(lambda i=i: logger.info(i))
+        until(lambda: len(got) == 3)
+    assert got == ["0", "1", "2"]
+    assert stderr.getvalue() == ""
+
+
+def test_a_stack_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line is lost, and counted. What the program has to tell comes through."""
+    depths = []
+
+    def deeper(depth: int) -> None:
+        logger.info(depth)
+        depths.append(depth)
+        deeper(depth + 1)
+
+    with plain(monkeypatch) as stderr:
+        with pytest.raises(RecursionError):
+            deeper(0)
+        logger.info("after")
+    lines = stderr.getvalue().decode().splitlines()
+    assert lines[-1].endswith("INFO after")
+    assert depths
+
+
+def test_a_record_tells_who_logged(lines: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    monkeypatch.setattr(Lines, "emit", lambda self, record: found.append((record.filename, record.funcName)))
+    logger.info("line")
+    logger.errorf("%s", 1)
+    assert found == [("test_logger.py", "test_a_record_tells_who_logged")] * 2
+
+
+# ---- lines that peers can cause -------------------------------------------------------------------------------------
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(logger, "monotonic", found)
+    monkeypatch.setattr(logger, "_armed", True)  # nothing is told by a timer
+    return found
+
+
+def test_a_burst_goes_through_and_the_rest_is_counted(lines: list[tuple[str, str]], clock: Clock) -> None:
+    for i in range(1000):
+        logger._limited("a", f"line {i}")
+    assert [text for _, text in lines] == [f"line {i}" for i in range(100)]
+    logger._limited("b", "of another kind", logger.ERROR)
+    assert lines.pop() == ("ERROR", "of another kind")
+    del lines[:]
+    clock.now += 0.1
+    for _ in range(10):
+        logger._limited("a", "one more")
+    assert lines.pop(0) == ("INFO", "one more (… 900 more lines like it)")
+    assert lines == []
+    clock.now += 0.35
+    for i in range(5):
+        logger._limited("a", f"now {i}")
+    assert [text for _, text in lines] == ["now 0 (… 9 more lines like it)", "now 1", "now 2"]
+    clock.now += 3600
+    del lines[:]
+    for _ in range(200):
+        logger._limited("a", "later")
+    assert len(lines) == 100
+
+
+def test_what_was_held_back_is_told_after_a_while(lines: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logger, "_REST", 0.0)
+    for i in range(103):
+        logger._limited("a", f"line {i}")
+    logger._limited("b", "told", burst=1)
+    logger._limited("b", "held back", burst=1)
+    assert len(lines) == 101
+    before = len(scheduler.loop.timers)
+    until(lambda: len(lines) == 103)
+    assert lines[-2:] == [("INFO", "line 102 (… 2 more lines like it)"), ("INFO", "held back")]
+    assert len(scheduler.loop.timers) == before
+
+
+def test_a_limited_line_that_is_dropped_is_not_counted(lines: list[tuple[str, str]], clock: Clock) -> None:
+    logger.setlevel(logger.WARN)
+    for _ in range(1000):
+        logger._limited("a", "line")
+    logger.setlevel(logger.INFO)
+    logger._limited("a", "line")
+    assert lines == [("INFO", "line")]
+
+
+def test_a_limited_line_is_escaped(lines: list[tuple[str, str]]) -> None:
+    logger._limited("a", "x\x1b\ny")
+    assert lines == [("INFO", "x\\x1b\n  y")]
+
+
+def test_lines_are_limited_from_any_thread(lines: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer is set in the loop's thread all the same."""
+    monkeypatch.setattr(logger, "_REST", 0.0)
+    before = scheduler.loop.timers._sequence
+    thread = threading.Thread(target=lambda: [logger._limited("a", "line", burst=1) for _ in range(5)])
+    thread.start()
+    thread.join()
+    assert scheduler.loop.timers._sequence == before
+    until(lambda: len(lines) == 2)
+    assert lines[-1] == ("INFO", "line (… 3 more lines like it)")

@@ -184,7 +184,7 @@ def _system_exit(exc: SystemExit) -> None:
     elif isinstance(exc.code, int):
         status = exc.code
     else:
-        print(exc.code, file=sys.stderr)
+        logger._say(exc.code)
     loop.post(begin_exit, status)
 
 
@@ -307,13 +307,12 @@ def _at_exit() -> None:
     if not never_ran or hasattr(sys, "ps1") or sys.flags.interactive or getattr(sys, "last_value", None) is not None:
         return
     names = "\n".join(f"  {task.name()}, forked at {task.origin()}" for task in never_ran)
-    print(
+    logger._say(
         f"silly: the script ended, but tasks that it forked never ran:\n{names}\n"
-        "Either end the script with silly.run(), or start it with: python -m silly SCRIPT",
-        file=sys.stderr,
+        "Either end the script with silly.run(), or start it with: python -m silly SCRIPT"
     )
     sys.stdout.flush()
-    sys.stderr.flush()
+    logger._end()
     os._exit(1)  # nothing gentler can change the exit status this late
 
 

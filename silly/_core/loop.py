@@ -397,4 +397,4 @@ def _reraise(exc: BaseException) -> None:
 
 
 def _report(callback: Callable[..., object]) -> None:
-    logger.error(f"exception in {getattr(callback, '__qualname__', callback)}:\n{traceback.format_exc().rstrip()}")
+    logger.error(f"exception in {logger._name(callback)}:\n{traceback.format_exc().rstrip()}")

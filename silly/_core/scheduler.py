@@ -34,6 +34,7 @@ import traceback
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from threading import get_ident
+from time import monotonic
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -92,7 +93,7 @@ class Task:
     def name(self) -> str:
         """Returns the function's qualified name, or ``main``."""
         func = self._func
-        return str(getattr(func, "__qualname__", func)) if func is not None else "finished"
+        return logger._name(func) if func is not None else "finished"
 
     def origin(self) -> str:
         """Returns where it was forked, as ``file:line``."""
@@ -419,6 +420,10 @@ def _hub() -> None:
     loop.run()
 
 
+def _set_internal(seconds: float, call: Callable[[Any], None]) -> None:
+    loop.timers.add(monotonic() + seconds, call, internal=True)
+
+
 def _after_fork() -> None:
     """Makes the loop unusable in a child of ``os.fork``: the parent uses its
     descriptors."""
@@ -439,4 +444,5 @@ _ready = loop.ready
 _to_hub: Callable[[], Any] = hub.switch
 loop.run_ready = _run_ready
 loop.interrupted = interrupted
+logger._later = lambda seconds, call: loop.post(_set_internal, seconds, call)
 os.register_at_fork(after_in_child=_after_fork)
