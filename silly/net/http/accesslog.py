@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ... import logger
 from ..._core import scheduler, worker
+from ..._stderr import write_all, write_through
 from ..._wire.date import MONTHS
 from .._listener import host_of
 
@@ -180,18 +181,16 @@ class AccessLog:
         line = self._line
         lines = "".join([line(entry) for entry in entries])
         if isinstance(file, FileIO):
-            data = memoryview(lines.encode("ascii"))
-            while data:
-                data = data[file.write(data) :]
+            write_all(file.fileno(), lines.encode("ascii"))
+        elif file is None or file is sys.stderr:
+            logger._say_waiting(lines)
         else:
-            file = file or sys.stderr
-            file.write(lines)
-            file.flush()
+            write_through(file, lines)
 
     def _written(self, _: None, exc: BaseException | None) -> None:
         self._writing = False
         if exc is not None:
-            logger.error(f"access log: lines were lost: {exc}")
+            logger.error(f"access log: lines were lost: {logger._shown(exc)}")
         if self._entries:
             _loop.timers.add(monotonic() + FLUSH, self._flush, internal=True)
         else:
