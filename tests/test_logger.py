@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import logging
@@ -9,10 +10,12 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import silly
 from silly import logger, task, time
 from silly._core import scheduler
 
@@ -440,6 +443,30 @@ def test_a_limited_line_that_is_dropped_is_not_counted(lines: list[tuple[str, st
 def test_a_limited_line_is_escaped(lines: list[tuple[str, str]]) -> None:
     logger._limited("a", "x\x1b\ny")
     assert lines == [("INFO", "x\\x1b\n  y")]
+
+
+NOT_BY_PEERS = {
+    "reload",  # the application has called it
+    "{what} {addr}: {why}",  # listen
+    "exception in the handler",
+    "is not verified",  # once
+    "access log: ",  # at most once for each write, 5 in a second
+}
+
+
+def test_every_line_that_a_peer_can_cause_is_limited() -> None:
+    """Each kind has a name of its own, and one level."""
+    kinds, direct = [], []
+    for path in (Path(silly.__file__).parent / "net").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "logger._limited":
+                assert isinstance(node.args[0], ast.Constant)
+                kinds.append(node.args[0].value)
+            elif isinstance(node, ast.Call) and re.fullmatch(r"logger\.[a-z]+", ast.unparse(node.func)):
+                direct.append(ast.unparse(node))
+    assert len(kinds) >= 15
+    assert len(set(kinds)) == len(kinds)
+    assert [line for line in direct if not any(text in line for text in NOT_BY_PEERS)] == []
 
 
 def test_lines_are_limited_from_any_thread(lines: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:

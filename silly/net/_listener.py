@@ -167,7 +167,8 @@ class Listener:
                 else:
                     # accept(2) reports network errors of the new connection here; the
                     # listener is fine.
-                    logger.info(f"listener {self.addr}: a connection broke before it was accepted: {exc.strerror}")
+                    text = f"listener {self.addr}: a connection broke before it was accepted: {exc.strerror}"
+                    logger._limited("listener broken", text)
                 return
             self._exhausted = False
             try:
@@ -185,7 +186,8 @@ class Listener:
         assert self._sock is not None
         if not self._exhausted:
             self._exhausted = True
-            logger.error(f"listener {self.addr}: {exc.strerror}: accepting pauses until descriptors are free")
+            text = f"listener {self.addr}: {exc.strerror}: accepting pauses until descriptors are free"
+            logger._limited("listener full", text, logger.ERROR)
         self._paused = True
         _loop.unregister(self._sock.fileno())
         _loop.timers.add(monotonic() + PAUSE, self._resume, internal=True)

@@ -242,7 +242,8 @@ class TlsStream(Stream):
         if silent:
             self._send_pending()
             if self._answers > _ANSWERS:
-                logger.info(f"tls: {self.remoteaddr}: a flood of key updates from a peer that doesn't read")
+                text = f"tls: {self.remoteaddr}: a flood of key updates from a peer that doesn't read"
+                logger._limited("tls key updates", text)
                 self.fail(errno.TLS)
                 return
         plain = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -262,7 +263,7 @@ class TlsStream(Stream):
     def _refused(self, exc: SSL.Error, pieces: list[bytes]) -> None:
         """Fails the connection: the peer sent invalid TLS, or an alert."""
         why = reason(exc)
-        logger.info(f"tls: {self.remoteaddr}: {why}")
+        logger._limited("tls broken", f"tls: {self.remoteaddr}: {why}")
         self.why = self.why or why
         self.buf += b"".join(pieces)  # data before the bad record is good
         self.keep_session = None
@@ -322,7 +323,7 @@ class TlsStream(Stream):
             record = self.ssl.bio_read(room)
             return [record if len(record) < room else record + self._cipher()]
         except SSL.Error as exc:
-            logger.info(f"tls: {self.remoteaddr}: {reason(exc)}")
+            logger._limited("tls write", f"tls: {self.remoteaddr}: {reason(exc)}")
             self.fail(errno.TLS)
             return None
 
@@ -349,6 +350,6 @@ class TlsStream(Stream):
             try:
                 self.ssl.shutdown()
             except SSL.Error as exc:
-                logger.debug(f"tls: {self.remoteaddr}: close_notify: {reason(exc)}")
+                logger._limited("tls close", f"tls: {self.remoteaddr}: close_notify: {reason(exc)}", logger.DEBUG)
             self._send_pending()
         return super().close(await_end)

@@ -38,9 +38,6 @@ from ._tls_words import Verification
 
 __all__ = ["Certificate", "Conn", "Listener", "connect", "listen"]
 
-SILENCE = 1.0
-"""Seconds between two lines about refused connections."""
-
 
 class Conn(tcp.Conn):
     """A TLS connection: a ``silly.net.tcp.Conn``, and what TLS adds."""
@@ -126,8 +123,6 @@ class Acceptor:
         self._code = getattr(accept, "__code__", None)
         self._limits = limits
         self._admission = admission
-        self._silent_until = 0.0
-        self._untold = 0
 
     def configure(self, settings: Settings) -> None:
         """Uses ``settings`` for new connections. Raises TypeError or ValueError, and
@@ -138,7 +133,8 @@ class Acceptor:
     def __call__(self, sock: socket.socket, remoteaddr: str) -> None:
         if self._admission is not None and not self._admission.enter(host_of(remoteaddr)):
             sock.close()
-            self._tell_refused(remoteaddr)
+            text = f"tls: {remoteaddr}: too many connections: closed before the handshake"
+            logger._limited("tls refused", text, burst=1, rate=1.0)  # these come in floods
             return
         configuration = self._configuration
         try:
@@ -150,19 +146,6 @@ class Acceptor:
                 self._admission.leave(host_of(remoteaddr))
             raise
         scheduler.fork(self._serve, (stream, configuration, verification), self._code, 0)
-
-    def _tell_refused(self, remoteaddr: str) -> None:
-        """Logs at most one line in ``SILENCE`` seconds, because refusals come in
-        floods.
-        """
-        now = monotonic()
-        if now < self._silent_until:
-            self._untold += 1
-            return
-        others = f"; {self._untold} others since the last such line" if self._untold else ""
-        logger.info(f"tls: {remoteaddr}: too many connections: closed before the handshake{others}")
-        self._silent_until = now + SILENCE
-        self._untold = 0
 
     def _serve(self, new: tuple[TlsStream, ServerConfiguration, Verification]) -> None:
         stream = new[0]
@@ -177,13 +160,13 @@ class Acceptor:
     def _shake_hands(self, stream: TlsStream, configuration: ServerConfiguration, verification: Verification) -> bool:
         deadline = monotonic() + self._limits.handshake_timeout / 1000
         if stream.speaks_http(deadline):
-            logger.info(f"tls: {stream.remoteaddr}: plain HTTP on a port that speaks TLS: answered 400")
+            logger._limited("tls plain", f"tls: {stream.remoteaddr}: plain HTTP on a port that speaks TLS: answered 400")
             stream.refuse_http()
             return False
         err = stream.handshake(deadline)
         err = verification.why or err if err is not None else configuration.client_refused(stream.ssl)
         if err is not None:
-            logger.info(f"tls: {stream.remoteaddr}: handshake failed: {err}")
+            logger._limited("tls handshake", f"tls: {stream.remoteaddr}: handshake failed: {err}")
             # The client may still be sending. It must get the alert, not a reset.
             stream.close(await_end=err.startswith("TLS: "))
         return err is None
@@ -292,7 +275,7 @@ def connect(
     assert err is not None
     if err in _ERRNOS:
         return None, err
-    logger.info(f"tls.connect {addr}: {err}")
+    logger._limited("tls.connect", f"tls.connect {addr}: {err}")
     return None, errno.TLS
 
 

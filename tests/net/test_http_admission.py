@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from silly import logger
 from silly._core import scheduler
-from silly.net import tls
 from silly.net._tls_server import ServerConfiguration
 
 from ..helpers import WITHIN, Raw, serving
@@ -61,18 +61,17 @@ def test_a_connection_counts_until_its_descriptor_is_free(options: Any, logs: An
 
 
 def test_refused_connections_are_few_lines_of_the_log(monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
-    monkeypatch.setattr(tls, "SILENCE", 3600.0)
     logs.expect("too many connections: closed before the handshake$")
+    logs.expect(r"too many connections: closed before the handshake \(… 3 more lines like it\)")
+    monkeypatch.setattr(logger, "_REST", 0.05)
+    monkeypatch.setattr(logger, "monotonic", lambda: 1.0)  # no second passes
     with serving(hello, limits={"connections": 1}, certs=certs()) as server, connected(server) as first:
         first.request("/a")
         assert first.response().status == 200
         for _ in range(5):
             with Raw.connect(server) as client:
                 client.eof()
-        server._listener._accepted._silent_until = 0.0
-        logs.expect("too many connections: closed before the handshake; 4 others since the last such line")
-        with Raw.connect(server) as client:
-            client.eof()
+        until(lambda: len(logs.lines) == 2)
 
 
 def test_refused_connections_linger_in_small_numbers() -> None:

@@ -129,7 +129,7 @@ class Connection:
             if expect is not None and request.version == "HTTP/1.1" and expect.lower() != "100-continue":
                 raise ProtocolError("unknown expectation", 417)
         except ProtocolError as exc:
-            logger.info(f"http: {stream.remoteaddr}: {exc.text}")
+            logger._limited("http refused", f"http: {stream.remoteaddr}: {exc.text}")
             answer = error_response(exc)
             stream.write(answer)
             if service.log is not None:
@@ -173,7 +173,8 @@ class Connection:
                 raise ProtocolError(f"head not complete within the limit 'head_timeout' of {limits.head_timeout} ms", 408)
             if err is not None:
                 if buf:
-                    logger.info(f"http: {stream.remoteaddr}: the connection ended within a request's head: {err}")
+                    text = f"http: {stream.remoteaddr}: the connection ended within a request's head: {err}"
+                    logger._limited("http broken", text)
                 return None
             head = heads.next(buf)
             if head is not None:

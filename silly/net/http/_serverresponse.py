@@ -250,7 +250,8 @@ class ServerResponse(Incoming):
             self._close = True
             self._send(head, piece[: max(0, expected - self._written)])
             self._written = min(total, expected)
-            logger.error(f"http: {self.method} {self.path[:200]!r}: body of {total} bytes, content-length {expected}")
+            text = f"http: {self.method} {self.path[:200]!r}: body of {total} bytes, content-length {expected}"
+            logger._limited("http length", text, logger.ERROR)
             return failure(f"a body of {total} bytes, but a content-length of {expected}")
         self._written = total
         return self._send(head, piece, last)

@@ -139,7 +139,7 @@ class ServerStream(ServerResponse):
         self._err = error.text
         self._close = True
         if not self.conn._stream.closed:  # else we have ended it ourselves
-            logger.info(f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: {error.text}")
+            logger._limited("http body", f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: {error.text}")
         if self._state is UNANSWERED:
             self._state, self._status = ENDED, error.code
             answer = error_response(error)
@@ -211,7 +211,8 @@ class ServerStream(ServerResponse):
         if failed:
             self._fail()
         elif self._state is UNANSWERED:
-            logger.info(f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: the handler did not respond")
+            text = f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: the handler did not respond"
+            logger._limited("http unanswered", text)
             self.answer(500, "Internal Server Error")
         elif self._state in (ANSWERED, STREAMING):
             self.closewrite()

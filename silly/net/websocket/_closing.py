@@ -65,4 +65,4 @@ def _await_end(session: Session, deadline: float) -> None:
 
 
 def _log(session: Session, exc: ProtocolError) -> None:
-    logger.info(f"websocket: {session.stream.remoteaddr}: {exc.text} (while closing)")
+    logger._limited("websocket closing", f"websocket: {session.stream.remoteaddr}: {exc.text} (while closing)")

@@ -87,7 +87,7 @@ def _refuse(stream: ServerStream, exc: ProtocolError) -> str:
     """Answers a request that isn't a valid upgrade, and ends the connection, since
     frames may follow. Returns the error.
     """
-    logger.info(f"websocket: {stream.remoteaddr}: upgrade refused: {exc.text}")
+    logger._limited("websocket refused", f"websocket: {stream.remoteaddr}: upgrade refused: {exc.text}")
     header = {"content-type": "text/plain"}
     if exc.code == 426:
         header |= {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": handshake.VERSION}
