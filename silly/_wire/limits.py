@@ -77,6 +77,10 @@ class Limits:
     ``receive_mark = 64 * 1024``
         Unread bytes of a connection at which we stop receiving, so that TCP makes the
         peer wait.
+    ``delimited = 2**20``
+        The longest piece, delimiter included, that ``conn.read`` takes up to a
+        delimiter. What comes is kept until the delimiter is found, so this is memory
+        that a peer can take. A longer one: ``errno.MSGSIZE``, and nothing is lost.
     ``unsent = 2**20``
         Unsent bytes of a connection above which a writer waits, until a quarter of this
         is left.
@@ -115,6 +119,7 @@ class Limits:
     pong_timeout: int = 20_000
 
     receive_mark: int = 64 * 1024
+    delimited: int = 2**20
     unsent: int = 2**20
     write_timeout: int = 30_000
     write_rate: int = 240

@@ -23,7 +23,7 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-from .. import errno
+from .. import errno, logger
 from .._core import scheduler
 from .._core.result import OK, Result, failure, returns_pair
 from .._wire.limits import DEFAULT, Limits, check_limits
@@ -35,9 +35,6 @@ from ._stream import Stream
 
 __all__ = ["Conn", "Listener", "connect", "listen"]
 
-DELIMITED = 1024 * 1024
-"""The most bytes that a read by delimiter looks through. A peer that never sends the
-delimiter can't fill the memory."""
 BURST = 64
 """After this many reads in a row that didn't wait, the task lets others run."""
 
@@ -94,9 +91,11 @@ class Conn:
             line, err = conn.read("\\n", 1000)   # -> (b"hello\\n", None)
 
         Returns ``(bytes, None)``, or ``(None, err)``: ``errno.EOF`` if the peer has
-        ended and sent less, ``errno.TIMEDOUT``, ``errno.MSGSIZE`` if 1 MiB holds no
-        delimiter, ``errno.CLOSED`` after ``close``, or why the connection broke. After
-        an error what has arrived stays, for the next read.
+        ended and sent less, ``errno.TIMEDOUT``, ``errno.MSGSIZE`` if 1 MiB (limit
+        ``delimited``) has come without the delimiter, which is logged too,
+        ``errno.CLOSED`` after ``close``, or why the connection broke. After an error
+        what has arrived stays, for the next read. A length may be any: it is the
+        program's own.
 
         Raises ValueError for a negative length or time-out and for an empty delimiter,
         TypeError for an ``n`` of any other type, and RuntimeError if another task is
@@ -139,18 +138,21 @@ class Conn:
             at = buf.find(delimiter, searched)
             if at >= 0:
                 break
-            if len(buf) >= DELIMITED:
-                return None, errno.MSGSIZE
+            if len(buf) >= stream.limits.delimited:
+                return _too_long(stream)
             searched = max(0, len(buf) - len(delimiter) + 1)
             self._burst = 0
             err = stream.fill(len(buf) + 1, deadline)
             if err is not None:
                 return None, err
+        end = at + len(delimiter)
+        if end > stream.limits.delimited:
+            return _too_long(stream)  # not searched for only so far: that costs each line more
         if stream._reader is not None:
             stream.fill(len(buf) + 1)  # raises: another task reads
         if searched == 0 and self._breathe():
             return self.read(delimiter, timeout)
-        return stream.take(at + len(delimiter)), None
+        return stream.take(end), None
 
     def _breathe(self) -> bool:
         """Lets other tasks run now and then, while the buffer holds thousands of small
@@ -212,6 +214,9 @@ class Conn:
 
             conn.limit(32 * 1024)
 
+        A read that waits for more goes past it: for a length up to that, for a
+        delimiter up to the limit ``delimited``, which this call doesn't change.
+
         Raises ValueError for less than 1.
         """
         if size is not None and size < 1:
@@ -269,6 +274,14 @@ class Conn:
         return f"<{type(self).__module__.rpartition('.')[2]} connection with {self.remoteaddr}, {state}>"
 
 
+def _too_long(stream: Stream) -> tuple[None, str]:
+    """The answer of a read whose delimiter does not come in time."""
+    what = "tcp" if stream.plain else "tls"
+    most = stream.limits.delimited
+    logger._limited("delimited", f"{what}: {stream.remoteaddr}: no delimiter within the limit 'delimited' of {most} bytes")
+    return None, errno.MSGSIZE
+
+
 def deadline_after(timeout: float) -> float:
     """Returns the time of ``time.monotonic()``, in seconds, that is ``timeout`` ms
     ahead. Raises ValueError for a negative or infinite time-out.
@@ -302,8 +315,8 @@ def listen(
     something holds it. ``backlog`` is how many connections the kernel queues. A dict
     with these keys may be given in place of ``addr``.
 
-    Uses the limits ``receive_mark``, ``unsent``, ``write_timeout``, ``write_rate`` and
-    ``linger``.
+    Uses the limits ``receive_mark``, ``delimited``, ``unsent``, ``write_timeout``,
+    ``write_rate`` and ``linger``.
     Raises TypeError or ValueError for invalid arguments.
     """
     assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart

@@ -11,6 +11,7 @@ import socket
 import threading
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,7 @@ from silly._wire.limits import DEFAULT, Limits
 from silly.net import _output, _stream, tcp
 from silly.sync import channel
 
+from ..conftest import Logs
 from .support import Job, reset_on_close, turns, until
 
 KIB = 1024
@@ -178,7 +180,8 @@ class Suite:
         assert conn.read("\n") == (line, None)
         assert conn.read("\n") == (b"next\n", None)
 
-    def test_read_delimiter_that_never_comes(self, pair: Pair) -> None:
+    def test_read_delimiter_that_never_comes(self, pair: Pair, logs: Logs) -> None:
+        logs.expect("INFO (tcp|tls): .*: no delimiter within the limit 'delimited' of 1048576 bytes")
         conn, peer = pair()
         data = b"x" * (MIB + 1)
         writing = Job(lambda: peer.write(data))
@@ -188,6 +191,37 @@ class Suite:
         writing.result()
         peer.write("line\n")
         assert conn.read("\n") == (b"line\n", None)
+
+    @pytest.mark.parametrize("mark", [None, 1, 100, 64 * MIB])
+    @pytest.mark.parametrize("limit", [1, 2, 1000, 3 * MIB])
+    def test_the_limit_of_a_delimited_read(self, limit: int, mark: int | None, pair: Pair, logs: Logs) -> None:
+        """It alone counts, delimiter included, and not ``conn.limit``; a length may be longer."""
+        logs.expect(f"INFO (tcp|tls): .*: no delimiter within the limit 'delimited' of {limit} bytes")
+        conn, peer = pair()
+        conn._stream.limits = replace(DEFAULT, delimited=limit)
+        conn.limit(mark)
+        for delimiter in (b"\n", b"\r\n") if limit > 1 else (b"\n",):
+            longest = b"x" * (limit - len(delimiter)) + delimiter
+            sending = Job(lambda longest=longest: peer.write(longest + b"y" + longest))
+            assert conn.read(delimiter) == (longest, None)
+            for _ in range(2):
+                assert conn.read(delimiter) == (None, errno.MSGSIZE)
+            assert conn.read(limit + 1) == (b"y" + longest, None)
+            assert sending.result() == (True, None)
+        peer.write("\n")
+        assert conn.read("\n") == (b"\n", None)
+
+    def test_the_limit_of_a_delimited_read_that_dribbles(self, pair: Pair, logs: Logs) -> None:
+        """The verdict is that of a line that comes whole: the byte that is one too many decides."""
+        logs.expect("no delimiter within the limit 'delimited' of 5 bytes")
+        conn, peer = pair()
+        conn._stream.limits = replace(DEFAULT, delimited=5)
+        for line, due in ((b"abc\r\n", (b"abc\r\n", None)), (b"abcd\r\n", (None, errno.MSGSIZE))):
+            reading = Job(lambda: conn.read("\r\n"))
+            for at in range(len(line)):
+                peer.write(line[at : at + 1])
+                turns(2)
+            assert reading.result() == due
 
     def test_read_leaves_the_mark_as_it_was(self, pair: Pair) -> None:
         conn, peer = pair()

@@ -18,10 +18,12 @@ import pytest
 import silly
 from silly import check, errno, task, time
 from silly._core import scheduler
-from silly.net import _listener, _output, tcp
+from silly.net import _listener, _output, tcp, tls
 from silly.sync import channel
 
 from ..helpers import ahead_of_reader, joined, spawn, turn
+from . import authorities
+from .http_support import certs
 from .support import Job, has_ipv6, never_answers, reset_on_close, turns, until
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="THIS MACHINE HAS NO IPv6 LOOPBACK: listening on IPv6 is not tested")
@@ -618,3 +620,28 @@ def test_bytes_taken_by_another_task_do_not_shorten_a_read() -> None:
         assert "another task has read" in str(outcome[0])
         peer.close()
         conn.close()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_the_limit_of_a_delimited_read(transport: str, logs: Any) -> None:
+    """For the connections of a listener, and for one that we make; each has its own."""
+    logs.expect(f"INFO {transport}: .*: no delimiter within the limit 'delimited' of 10 bytes")
+    logs.expect(f"INFO {transport}: .*: no delimiter within the limit 'delimited' of {2**21} bytes")
+    listening: dict[str, Any] = {} if transport == "tcp" else {"certs": certs()}
+    connecting: dict[str, Any] = {} if transport == "tcp" else {"ca": authorities.root().pem}
+    module = tcp if transport == "tcp" else tls
+    accepted = channel.new()
+    with check(
+        module.listen(addr="127.0.0.1:0", accept=accepted.push, limits=silly.Limits(delimited=10), **listening)
+    ) as listener:
+        ours = check(module.connect(listener.addr, limits=silly.Limits(delimited=2**21), **connecting))
+        theirs, _ = accepted.pop()
+        for conn, peer, most in ((theirs, ours, 10), (ours, theirs, 2**21)):
+            line = b"x" * (most - 1) + b"\n"
+            sending = spawn(lambda peer=peer, line=line: peer.write(line + b"x" + line))
+            assert conn.read("\n", 10_000) == (line, None)
+            assert conn.read("\n", 10_000) == (None, errno.MSGSIZE)
+            assert conn.read(most + 1, 10_000) == (b"x" + line, None)
+            assert joined(sending)
+        ours.close()
+        theirs.close()

@@ -30,6 +30,7 @@ DEFAULTS = {
     "ping_interval": 20_000,
     "pong_timeout": 20_000,
     "receive_mark": 64 * 1024,
+    "delimited": 2**20,
     "unsent": 2**20,
     "write_timeout": 30_000,
     "write_rate": 240,
