@@ -183,11 +183,12 @@ class Stderr:
     def flush(self) -> None:
         """Waits until everything is written, for at most ``END`` seconds."""
         until = monotonic() + END if self._until is None else self._until
-        thread = self._thread
-        if thread is None:
-            with self._guard:
+        with self._guard:
+            thread = self._thread
+            if thread is None:
                 self._drain(until)
-        elif thread is not threading.current_thread() and (self._put != self._done or self._lost):
+                return
+        if thread is not threading.current_thread() and (self._put != self._done or self._lost):
             written = threading.Event()
             self._lines.append(written)
             self._calls.put(None)

@@ -341,6 +341,33 @@ def test_flush_waits_until_all_is_written(empty: Pipe) -> None:
         assert os.read(empty.reads, 100) == f"{i}\n".encode()
 
 
+def test_flush_while_the_thread_starts(empty: Pipe) -> None:
+    """Another thread's line starts it, just before ``flush`` looks: two must not write."""
+    out = empty.queue()
+    real = out._guard
+
+    class Late:
+        """The guard, which another has first."""
+
+        def __enter__(self) -> None:
+            real.acquire()
+            if out._guard is self:
+                out._guard = real
+                out.write("a line\n", INFO)
+
+        def __exit__(self, *exc: object) -> None:
+            real.release()
+
+    drained: list[float] = []
+    late: Any = Late()
+    with empty.monkeypatch.context() as patch:
+        patch.setattr(out, "_drain", drained.append)
+        out._guard = late
+        out.flush()
+    assert drained == []
+    assert empty.until(b"\n") == "a line\n"
+
+
 FORKING = """
 import logging, os, sys
 from silly import logger
