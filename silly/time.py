@@ -133,7 +133,7 @@ def cancel(timer: Timer) -> bool:
     """Cancels a timer that ``after`` returned. Returns False if it had fired, or had
     been cancelled before. Raises TypeError for anything but a timer.
     """
-    scheduler.check_thread("time.cancel")
+    scheduler.check_thread("time.cancel", closes=True)
     if not isinstance(timer, Timer):
         raise TypeError(f"time.cancel needs what time.after returned, not {type(timer).__name__}")
     return _loop.timers.cancel(timer)

@@ -31,7 +31,7 @@ LAYERS: list[list[str]] = [
     ["silly", "silly.__main__"],
 ]
 
-WITHIN_CORE = ["result timers poller", "loop", "signals worker", "scheduler", "deadline waiting watchdog", "ending"]
+WITHIN_CORE = ["result timers poller", "loop", "signals worker", "scheduler", "deadline waiting watchdog child", "ending"]
 """The order within ``_core``, from the bottom up."""
 
 FORBIDDEN = {
@@ -47,6 +47,7 @@ FORBIDDEN = {
     "silly._core.scheduler": "socket ssl OpenSSL selectors",
     "silly._core.deadline": "socket ssl OpenSSL selectors",
     "silly._core.waiting": "socket ssl OpenSSL selectors",
+    "silly._core.child": "socket ssl OpenSSL selectors",
     "silly._core.ending": "socket ssl OpenSSL selectors",
     "silly.task": "socket ssl OpenSSL selectors",
     "silly.time": "socket ssl OpenSSL selectors",

@@ -41,6 +41,7 @@ from greenlet import GreenletExit, getcurrent
 
 from .. import logger
 from . import deadline, scheduler
+from .child import exit_status
 from .result import Error
 from .scheduler import READY, WAIT, Task, loop, main, tasks
 from .signals import Signals, interrupt_safely
@@ -165,6 +166,8 @@ def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
 
 def exit(status: int) -> NoReturn:
     """See ``silly.exit``."""
+    if scheduler.in_child:
+        raise SystemExit(status)  # nothing of the parent's is ended
     scheduler.check_thread("silly.exit")
     if not scheduler.leaving():
         loop.post(begin_exit, status)
@@ -176,16 +179,8 @@ def exit(status: int) -> NoReturn:
 
 
 def _system_exit(exc: SystemExit) -> None:
-    """``sys.exit(x)`` in a task. The status is 0 for None and x for a number; anything
-    else is printed, and the status is 1."""
-    status = 1
-    if exc.code is None:
-        status = 0
-    elif isinstance(exc.code, int):
-        status = exc.code
-    else:
-        logger._say(exc.code)
-    loop.post(begin_exit, status)
+    """``sys.exit`` in a task."""
+    loop.post(begin_exit, exit_status(exc))
 
 
 def begin_exit(status: int) -> None:

@@ -57,7 +57,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from .. import logger
-from .poller import READ, WRITE, Poller, new_poller
+from .poller import READ, WRITE, NoPoller, Poller, new_poller
 from .timers import FOREVER, Timers
 
 __all__ = ["LAG", "LONGEST", "READ", "WRITE", "Dirty", "Handler", "Loop"]
@@ -101,6 +101,10 @@ class Handler(Protocol):
 
     def abort(self) -> None:
         """Close at once."""
+
+    def disown(self) -> None:
+        """In a child of ``os.fork``: close this process's copy of the descriptor, and
+        do nothing else. The other copy is the parent's."""
 
 
 class Watched(Protocol):
@@ -384,12 +388,32 @@ class Loop:
         self.busy_since = now
         return self._poller.poll(0, EVENTS)
 
+    def disown(self) -> None:
+        """Leaves everything to the parent, in a child of ``os.fork``: nothing here is
+        called any more."""
+        self.thread = -1
+        self.current = None
+        self.close()
+        # Its set is shared with the parent, so nothing is unregistered.
+        self._poller = NoPoller()
+        self._signalled = True  # the other end of ``wakeup_fd`` is the parent's
+        for handler in self.handlers:
+            handler.disown()
+        for kept in (self.handlers, self.ready, self.deferred, self.dirty, self.waking, self._callbacks, self.timers.heap):
+            kept.clear()
+        for at in range(len(self._posted)):  # ``turn`` may be counting them
+            self._posted[at] = _nothing, ()
+
     def close(self) -> None:
         """Releases the loop's own descriptors."""
         self.busy_since = 0.0
         self._poller.close()
         self._waker.close()
         self.wakeup_fd.close()
+
+
+def _nothing() -> None:
+    """A call that was posted by the parent."""
 
 
 def _reraise(exc: BaseException) -> None:

@@ -7,8 +7,10 @@ costs as much for each event as receiving its data.
 
 from __future__ import annotations
 
+import os
 import select
 import selectors
+from errno import EBADF
 from typing import Protocol
 
 READ = 1
@@ -52,6 +54,19 @@ class SelectorPoller:
 
     def close(self) -> None:
         self._selector.close()
+
+
+class NoPoller:
+    """A ``Poller`` that has nothing to wait for. Its ``poll`` raises OSError, as for a
+    closed descriptor."""
+
+    def register(self, fd: int, eventmask: int) -> None: ...
+    def modify(self, fd: int, eventmask: int) -> None: ...
+    def unregister(self, fd: int) -> None: ...
+    def close(self) -> None: ...
+
+    def poll(self, timeout: float | None, maxevents: int) -> list[tuple[int, int]]:
+        raise OSError(EBADF, os.strerror(EBADF))
 
 
 def _events(mask: int) -> int:

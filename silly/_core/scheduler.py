@@ -29,20 +29,19 @@ Deadlines are in ``deadline.py``, the start and the end of the process in ``endi
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from threading import get_ident
 from time import monotonic
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from .. import logger
 from .loop import Loop
-from .signals import forget_signals, interrupt_safely
+from .signals import interrupt_safely
 
 if TYPE_CHECKING:
     from .deadline import Deadline
@@ -133,6 +132,9 @@ in_child = False
 """Whether this is a child of ``os.fork``, where silly does not work."""
 system_exit: Callable[[SystemExit], object] = loop.interrupted
 """Called with the SystemExit of a task. ``ending`` sets it."""
+leave_child: Callable[..., object] = loop.interrupted
+"""Called in a child of ``os.fork`` with what has ended the task that forked it.
+``child`` sets it."""
 _pool: list[greenlet] = []
 _on_create: Callable[[Task], object] | None = None
 _on_term: Callable[[Task], object] | None = None
@@ -176,9 +178,11 @@ def not_here(verb: str, what: Any) -> str:
     return f"BUG: {what}: {verb} in a greenlet that silly did not start"
 
 
-def check_thread(what: str) -> None:
-    """Raises RuntimeError outside the loop's thread."""
-    if get_ident() != loop.thread:
+def check_thread(what: str, closes: bool = False) -> None:
+    """Raises RuntimeError outside the loop's thread. ``closes``: the call only closes
+    something. In a child of ``os.fork`` that does nothing, so that the child's ``with``
+    and ``finally`` blocks don't hide how it ends."""
+    if get_ident() != loop.thread and not (closes and in_child):
         raise RuntimeError(not_here("", what))
 
 
@@ -284,6 +288,18 @@ def finished(task: Task) -> None:
     tasks.pop(task, None)
 
 
+def _raised(task: Task, exc: BaseException) -> None:
+    """``task`` has raised ``exc``."""
+    if in_child:
+        leave_child(exc)
+    elif isinstance(exc, SystemExit):
+        system_exit(exc)
+    elif isinstance(exc, Exception):
+        logger.error(f"exception in {task}:\n{traceback.format_exc().rstrip()}")
+    else:
+        loop.post(interrupted, exc)
+
+
 def _worker(task: Task) -> None:
     """Runs one task after another in a pooled greenlet."""
     me = getcurrent()
@@ -297,18 +313,16 @@ def _worker(task: Task) -> None:
                 func(task._userdata)
         except GreenletExit:
             pass
-        except SystemExit as exc:
-            system_exit(exc)
-        except Exception:
-            logger.error(f"exception in {task}:\n{traceback.format_exc().rstrip()}")
         except BaseException as exc:
-            loop.post(interrupted, exc)
+            _raised(task, exc)
         func = None
         if _on_term is not None:
             try:
                 _on_term(task)
             except Exception:
                 logger.error(f"exception in the hook at the end of {task}:\n{traceback.format_exc().rstrip()}")
+        if in_child:
+            leave_child(None)
         finished(task)
         if len(_pool) >= POOL:
             return
@@ -424,25 +438,9 @@ def _set_internal(seconds: float, call: Callable[[Any], None]) -> None:
     loop.timers.add(monotonic() + seconds, call, internal=True)
 
 
-def _after_fork() -> None:
-    """Makes the loop unusable in a child of ``os.fork``: the parent uses its
-    descriptors."""
-    global in_child, _to_hub
-    in_child = True
-    loop.current = None
-    _to_hub = _in_child
-    loop.thread = -1
-    forget_signals()
-
-
-def _in_child() -> NoReturn:
-    raise RuntimeError(not_here("", "blocking"))
-
-
 hub = greenlet(_hub)
 _ready = loop.ready
 _to_hub: Callable[[], Any] = hub.switch
 loop.run_ready = _run_ready
 loop.interrupted = interrupted
 logger._later = lambda seconds, call: loop.post(_set_internal, seconds, call)
-os.register_at_fork(after_in_child=_after_fork)

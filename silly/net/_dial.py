@@ -257,3 +257,10 @@ class _Race:
     def abort(self) -> None:
         """For the loop: close at once."""
         self._end()
+
+    def disown(self) -> None:
+        """For the loop, in a child of ``os.fork``: the attempts are the parent's."""
+        for sock in self._attempts:
+            sock.close()
+        self._attempts.clear()
+        self.watched = None

@@ -125,6 +125,12 @@ class _Ending:
 
     shutdown = abort = close
 
+    def disown(self) -> None:
+        """In a child of ``os.fork`` the parent goes on listening."""
+        sock, self._listener._sock = self._listener._sock, None
+        assert sock is not None
+        sock.close()
+
     def __repr__(self) -> str:
         return repr(self._listener)
 
@@ -203,7 +209,7 @@ class Listener:
 
             listener.close()                    # -> (True, None)
         """
-        scheduler.check_thread("listener.close")
+        scheduler.check_thread("listener.close", closes=True)
         sock = self._sock
         if sock is None:
             return failure(errno.CLOSED)

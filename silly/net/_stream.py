@@ -460,6 +460,19 @@ class Stream(Output):
             end_by_reset(self.sock)
         self.abort()
 
+    def disown(self) -> None:
+        """For the loop, in a child of ``os.fork``: the connection is the parent's."""
+        sock, self.sock = self.sock, None
+        assert sock is not None
+        self.fd = -1
+        self.closed = True
+        self.err = self.werr = errno.CLOSED
+        self.buf = bytearray()
+        self._out.clear()
+        self.unsent = 0
+        self._reader = self._payload = self._timer = self._wtimer = self.goodbye = None
+        sock.close()
+
     def _release(self) -> None:
         """Frees the descriptor and the timers."""
         sock = self.sock

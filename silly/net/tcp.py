@@ -204,7 +204,7 @@ class Conn:
         data of the peer is unread; then the peer's next write fails. A task that is
         blocked in ``read`` gets ``errno.CLOSED``.
         """
-        scheduler.check_thread("conn.close")
+        scheduler.check_thread("conn.close", closes=True)
         err = self._stream.close()
         return OK if err is None else failure(err)
 

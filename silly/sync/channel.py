@@ -118,7 +118,7 @@ class Channel(Generic[_T]):
 
         If a channel is closed twice, the first reason stays.
         """
-        scheduler.check_thread("channel.close")
+        scheduler.check_thread("channel.close", closes=True)
         if self.reason is None:
             self.reason = "channel closed" if reason is None else reason
         self._readers.wake_all(_CLOSED)

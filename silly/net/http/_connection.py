@@ -194,6 +194,8 @@ class Connection:
             try:
                 service.handler(served)
             except Exception:
+                if scheduler.in_child:
+                    raise
                 failed = True
                 logger.error(f"exception in the handler of {served.method} {served.path}:\n{traceback.format_exc().rstrip()}")
             took = 0.0 if log is None else monotonic() - begin

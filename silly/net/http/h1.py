@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl
 
 from ... import errno, logger
+from ..._core import scheduler
 from ..._core.result import returns_pair
 from ..._wire.error import ProtocolError
 from ..._wire.header import Outgoing, compose
@@ -211,8 +212,9 @@ class ServerStream(ServerResponse):
         if failed:
             self._fail()
         elif self._state is UNANSWERED:
-            text = f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: the handler did not respond"
-            logger._limited("http unanswered", text)
+            if not scheduler.in_child:
+                text = f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: the handler did not respond"
+                logger._limited("http unanswered", text)
             self.answer(500, "Internal Server Error")
         elif self._state in (ANSWERED, STREAMING):
             self.closewrite()

@@ -356,7 +356,7 @@ class Socket:
             text = to_bytes(reason or b"")
             _check_utf8(text)
             payload = close_payload(NORMAL if code is None else code, text.decode())
-        scheduler.check_thread("sock.close")
+        scheduler.check_thread("sock.close", closes=True)
         return self._session.close(code or NORMAL, payload)
 
     def __enter__(self) -> Socket:
