@@ -1,4 +1,4 @@
-"""Time. Every time is in milliseconds, with a resolution of 1 ms.
+"""Time. Every time is in milliseconds, at most 100 years, with a resolution of 1 ms.
 
 The function of a timer runs in a task of its own. Timers that are due together fire in
 the order in which they were set.
@@ -24,6 +24,7 @@ from typing import Any
 from ._core import scheduler
 from ._core.deadline import Deadline
 from ._core.timers import Timer
+from ._wire.numbers import check_ms
 
 __all__ = ["after", "cancel", "deadline", "monotonic", "now", "sleep"]
 
@@ -56,10 +57,10 @@ def sleep(ms: float) -> None:
             time.sleep(10)
 
     ``sleep(0)`` lets every other ready task run once; no deadline ends it. If the
-    process is ending, ``sleep`` returns at once. Raises ValueError for a negative or
-    infinite time, and TimeoutError when a ``deadline`` runs out.
+    process is ending, ``sleep`` returns at once. Raises ValueError for a time that is
+    negative or longer than 100 years, and TimeoutError when a ``deadline`` runs out.
     """
-    _check(ms)
+    check_ms("time.sleep: the time", ms)
     if scheduler.leaving():
         return
     if ms == 0:
@@ -95,10 +96,10 @@ def deadline(ms: float) -> Deadline:
     Blocks nest, and the deadline that ends first counts. It does not bound tasks that
     are forked in the block.
 
-    Raises ValueError for a negative or infinite time. Entering the block raises
-    RuntimeError if there is no task to bound.
+    Raises ValueError for a time that is negative or longer than 100 years. Entering the
+    block raises RuntimeError if there is no task to bound.
     """
-    _check(ms)
+    check_ms("time.deadline: the time", ms)
     return Deadline(ms)
 
 
@@ -111,10 +112,10 @@ def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer
     ``func`` is called with ``userdata``, or without arguments if that is None. A timer
     keeps the process alive until it has fired or is cancelled.
 
-    Raises ValueError for a negative or infinite time, TypeError if ``func`` can't be
-    called, and RuntimeError in a thread that is not the loop's.
+    Raises ValueError for a time that is negative or longer than 100 years, TypeError if
+    ``func`` can't be called, and RuntimeError in a thread that is not the loop's.
     """
-    _check(ms)
+    check_ms("time.after: the time", ms)
     if not callable(func):
         raise TypeError(f"time.after needs a function, not {type(func).__name__}")
     scheduler.check_thread("time.after")
@@ -137,10 +138,3 @@ def cancel(timer: Timer) -> bool:
     if not isinstance(timer, Timer):
         raise TypeError(f"time.cancel needs what time.after returned, not {type(timer).__name__}")
     return _loop.timers.cancel(timer)
-
-
-def _check(ms: float) -> None:
-    if not isinstance(ms, (int, float)):
-        raise TypeError(f"a time in milliseconds is a number, not {type(ms).__name__}")
-    if not 0 <= ms < float("inf"):
-        raise ValueError(f"a time in milliseconds is finite and not negative, not {ms}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from .numbers import MOST, MOST_MS, check_int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Limits:
@@ -22,7 +24,8 @@ class Limits:
 
     Sizes are in bytes, times in milliseconds. A ``Limits`` is immutable;
     ``dataclasses.replace`` makes a changed copy. Raises ValueError for a value that
-    isn't a positive int; 0 is allowed where it has a meaning of its own, given below.
+    isn't a positive int, a size or count above 2**63 - 1, and a time of more than 100
+    years; 0 is allowed where it has a meaning of its own, given below.
 
     Messages, requests and responses:
 
@@ -131,8 +134,8 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             least = 0 if field.default == 0 or field.name in ("ping_interval", "body_rate", "write_rate") else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"the limit {field.name!r} is a positive int, not {value!r}")
+            most = MOST_MS if field.name.endswith(("_timeout", "_interval")) or field.name == "linger" else MOST
+            check_int(f"the limit {field.name!r}", value, least, most)
 
     @property
     def most_fragments(self) -> int:

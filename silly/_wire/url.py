@@ -17,7 +17,7 @@ HTTP = {"http": 80, "https": 443}
 WEBSOCKET = {"ws": 80, "wss": 443}
 """Schemes and their default ports."""
 
-_HOST_PORT = re.compile(r"(?:\[[^\[\]]*:[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
+_HOST_PORT = re.compile(r"(?:\[[^\[\]]*:[^\[\]]*\]|[^:\[\]]*)(?::[0-9]{0,9})?")
 _NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}\.?")
 """What systems accept as an IPv4 address (RFC 3986, section 7.4): 0x7f.1 is 127.0.0.1,
 and slips past a filter that looks for that."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno as os_errno
 import socket
-from math import inf
 from time import monotonic
 from typing import Any
 
@@ -19,6 +18,7 @@ from .._core import scheduler, worker
 from .._core.loop import WRITE
 from .._core.timers import Timer
 from .._core.waiting import Waiters
+from .._wire.numbers import check_ms
 from . import addr as address
 
 STAGGER = 0.25
@@ -39,8 +39,8 @@ def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple
     path = address.socketpath(addr, what)
     host, port = (path, 0) if path is not None else address.endpoint(addr, what)
     local = None if bind is None else _local(bind, what)
-    if timeout is not None and not 0 <= timeout < inf:
-        raise ValueError(f"{what}: a time-out is in ms, finite and not negative, not {timeout!r}")
+    if timeout is not None:
+        check_ms(f"{what}: a time-out", timeout)
     if scheduler.leaving():
         return None, errno.CLOSED
     deadline = None if timeout is None else monotonic() + timeout / 1000

@@ -14,9 +14,12 @@ from .. import errno, logger
 from .._core import scheduler
 from .._core.loop import READ
 from .._core.result import OK, Result, failure
+from .._wire.numbers import check_int
 from . import addr as address
 
 BACKLOG = 1024
+MOST_BACKLOG = 2**31 - 1
+"""The system takes an int of C, and lowers it to what it allows."""
 ACCEPTS = 64
 """The most connections accepted in one event, so that a flood of them can't starve
 others."""
@@ -257,6 +260,8 @@ def listen_as(
 ) -> tuple[L, None] | tuple[None, str]:
     """As ``listen``, but makes a listener of class ``kind``."""
     scheduler.check_thread(what)
+    if backlog is not None:
+        check_int(f"{what}: the backlog", backlog, 0, MOST_BACKLOG)
     if scheduler.exiting:
         return None, errno.CLOSED
     try:

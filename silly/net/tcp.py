@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from math import inf
 from time import monotonic
 from typing import Any
 
@@ -27,6 +26,7 @@ from .. import errno, logger
 from .._core import scheduler
 from .._core.result import OK, Result, failure, returns_pair
 from .._wire.limits import DEFAULT, Limits, check_limits
+from .._wire.numbers import MOST, MOST_MS, bad_ms, check_int, shown
 from ._dial import dial
 from ._listener import Listener
 from ._listener import listen as _listen
@@ -97,9 +97,9 @@ class Conn:
         what has arrived stays, for the next read. A length may be any: it is the
         program's own.
 
-        Raises ValueError for a negative length or time-out and for an empty delimiter,
-        TypeError for an ``n`` of any other type, and RuntimeError if another task is
-        reading.
+        Raises ValueError for a length or time-out that is negative or too large (more
+        than 2**63 - 1 bytes, more than 100 years) and for an empty delimiter, TypeError
+        for an ``n`` of any other type, and RuntimeError if another task is reading.
         """
         stream = self._stream
         if stream.closed:
@@ -111,6 +111,8 @@ class Conn:
             raise ValueError(f"conn.read needs a length that isn't negative, not {n}")
         if len(stream.buf) < n:
             self._burst = 0
+            if n > MOST:
+                raise ValueError(f"conn.read needs a length of at most {MOST}, not {shown(n)}")
             err = stream.fill(n, deadline)
             if err is not None:
                 return None, err
@@ -217,10 +219,10 @@ class Conn:
         A read that waits for more goes past it: for a length up to that, for a
         delimiter up to the limit ``delimited``, which this call doesn't change.
 
-        Raises ValueError for less than 1.
+        Raises ValueError for anything but an int from 1 to 2**63 - 1.
         """
-        if size is not None and size < 1:
-            raise ValueError(f"conn.limit needs a positive size in bytes, not {size}")
+        if size is not None:
+            check_int("conn.limit: the size in bytes", size, 1)
         self._stream.set_mark(self._stream.limits.receive_mark if size is None else size)
 
     def unreadbytes(self) -> int:
@@ -284,10 +286,10 @@ def _too_long(stream: Stream) -> tuple[None, str]:
 
 def deadline_after(timeout: float) -> float:
     """Returns the time of ``time.monotonic()``, in seconds, that is ``timeout`` ms
-    ahead. Raises ValueError for a negative or infinite time-out.
+    ahead. Raises ValueError for a time-out that is negative or longer than 100 years.
     """
-    if not 0 <= timeout < inf:
-        raise ValueError(f"a time-out is in ms, finite and not negative, not {timeout!r}")
+    if not 0 <= timeout <= MOST_MS:
+        raise bad_ms("a time-out", timeout)
     return monotonic() + timeout / 1000
 
 

@@ -168,7 +168,7 @@ def test_an_announced_length_allocates_nothing(any_side: Side) -> None:
         assert len(sock.partial) == 20_000
 
 
-@pytest.mark.parametrize("most", [2**63 - 1, 2**63, 2**70])
+@pytest.mark.parametrize("most", [2**63 - 2, 2**63 - 1])
 def test_a_limit_beyond_any_size(side: Side, most: int) -> None:
     with side({"message": most}) as (sock, peer):
         for size in (5, LARGE, 3 * LARGE):

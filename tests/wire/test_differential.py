@@ -26,7 +26,7 @@ from .test_http_head import GOOD, HOSTILE
 
 # ---- WebSocket frames: wsproto ----------------------------------------------------------------------------------------
 
-NO_LIMITS = Limits(message=2**70, fragments=2**40)
+NO_LIMITS = Limits(message=2**63 - 1, fragments=2**40)
 """wsproto has none."""
 
 

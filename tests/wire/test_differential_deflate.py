@@ -53,7 +53,7 @@ TWO_FAULTS = "the first of two faults"
 
 RSV1 = 0x40
 TAIL = b"\0\0\xff\xff"
-NO_LIMITS = Limits(message=2**70, fragments=2**40)
+NO_LIMITS = Limits(message=2**63 - 1, fragments=2**40)
 """The others are given none."""
 HELLO = bytes.fromhex("f248cdc9c90700")
 AGAIN = bytes.fromhex("f200110000")

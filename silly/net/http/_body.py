@@ -16,6 +16,7 @@ from ..._wire.error import ProtocolError
 from ..._wire.header import Header
 from ..._wire.http1 import CHUNKED, UNTIL_CLOSE, ChunkedReader
 from ..._wire.limits import Limits
+from ..._wire.numbers import MOST, check_int, shown
 from .._rate import RateMeter, peers_clock
 from .._stream import Stream
 from ..tcp import deadline_after
@@ -126,12 +127,14 @@ class Incoming:
         Returns ``(None, err)`` if the body ends before that (``errno.EOF``; ``readall``
         still returns the rest), or if the peer sends nothing for ``timeout`` ms
         (default: the limit ``body_timeout``), breaks the framing, or is gone. Raises
-        TypeError or ValueError if ``n`` is not an int, or negative.
+        TypeError or ValueError for a bad ``n`` or ``timeout``.
         """
         if not isinstance(n, int):
             raise TypeError(f"stream.read needs a length, not {type(n).__name__}")
-        if n < 0:
-            raise ValueError(f"stream.read needs a length of 0 or more, not {n}")
+        if not 0 <= n <= MOST:
+            raise ValueError(f"stream.read needs a length of 0 or more, not {shown(n)}")
+        if timeout is not None:
+            deadline_after(timeout)  # raises if it is invalid, also when nothing has to be waited for
         self._reads += 1
         if self._reads > READS:
             self._reads = 0
@@ -152,15 +155,17 @@ class Incoming:
         ``timeout``: how many ms the peer may send nothing (default: the limit
         ``body_timeout``). Returns ``(body, None)``; ``(None, err)`` if it is longer,
         which a server answers 413, or as ``read`` does. Raises TypeError or ValueError
-        for a bad ``limit``.
+        for a bad ``limit`` or ``timeout``.
         """
         name = "the limit 'body' of " if limit is None else ""
         if limit is None:
             limit = self.limits.body
         elif not isinstance(limit, int) or isinstance(limit, bool):
             raise TypeError(f"stream.readall: the limit is an int, not {type(limit).__name__}")
-        elif limit < 0:
-            raise ValueError(f"stream.readall: the limit is 0 or more, not {limit}")
+        else:
+            check_int("stream.readall: the limit", limit)
+        if timeout is not None:
+            deadline_after(timeout)
         if self._left > limit and self._decoder is None and self._err is None:
             return None, self._broken(ProtocolError(f"body longer than {name}{limit} bytes", 413))
         err = self._wait_for(limit + 1, timeout)
@@ -181,8 +186,11 @@ class Incoming:
 
         Only one piece at a time is in memory; if the reader is slow, the peer has to
         wait. ``timeout``: how many ms the peer may send nothing (default: the limit
-        ``body_timeout``). An error ends the loop; ``err`` has it afterwards.
+        ``body_timeout``). An error ends the loop; ``err`` has it afterwards. Raises
+        ValueError for a bad ``timeout``.
         """
+        if timeout is not None:
+            deadline_after(timeout)
         return BodyPieces(self, timeout)
 
     def _at_end(self) -> bool:

@@ -10,6 +10,7 @@ from ... import logger
 from ..._core.result import OK, Result, failure
 from ..._wire.header import Outgoing
 from ..._wire.http1 import CHUNKED, LAST_CHUNK, date_line, field_lines, last_chunk, status_line
+from ..._wire.numbers import check_int
 from ..tcp import Conn, Data, to_bytes
 from ._body import Incoming
 
@@ -282,8 +283,11 @@ class ServerResponse(Incoming):
 
         ``respond`` must have announced a Content-Length of ``size``. Blocks until the
         file is sent. Returns ``(False, err)`` as ``write`` does, and if the file is
-        shorter; then the connection ends, since the body is incomplete.
+        shorter; then the connection ends, since the body is incomplete. Raises
+        ValueError for an ``offset`` or ``size`` that is no int of 0 or more.
         """
+        check_int("stream.sendfile: the offset", offset)
+        check_int("stream.sendfile: the size", size)
         if self._state not in (ANSWERED, STREAMING):
             return self._refused("sendfile")
         if self._state is STREAMING or self._expected != size:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import inf
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +26,7 @@ from ..._version import version
 from ..._wire import content
 from ..._wire.header import Outgoing, check_name, compose
 from ..._wire.limits import DEFAULT, Limits, check_limits
+from ..._wire.numbers import check_int, check_ms
 from ..._wire.url import HTTP, Url, hidden, parse_url, resolve
 from .._settings import settings
 from ..tcp import Conn, Data, to_bytes
@@ -79,10 +79,7 @@ class Client:
         ):
             if ms is None and name == "timeout":
                 continue
-            if isinstance(ms, bool) or not isinstance(ms, (int, float)):
-                raise TypeError(f"http.newclient: {name} is a number of ms, not {type(ms).__name__}")
-            if not 0 < ms < inf:
-                raise ValueError(f"http.newclient: {name} is a positive, finite number of ms, not {ms!r}")
+            check_ms(f"http.newclient: {name}", ms, positive=True)
         for name, count in (
             ("max_idle_per_host", max_idle_per_host),
             ("max_per_host", max_per_host),
@@ -339,8 +336,7 @@ class Client:
 
 
 def _counted(what: str, count: int) -> int:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise ValueError(f"{what} is an int of 0 or more, not {count!r}")
+    check_int(what, count)
     return count
 
 

@@ -14,6 +14,7 @@ from ..._wire.accelerated import message_frame, take_messages
 from ..._wire.deflate import Parameters
 from ..._wire.error import ProtocolError
 from ..._wire.messages import FRAGMENT, FrameType, Taken
+from ..._wire.numbers import check_int
 from ..._wire.ws import (
     BINARY,
     CLOSE,
@@ -249,11 +250,11 @@ class Socket:
         and ``fragments`` don't apply.) Pings and pongs are answered, but not shown. The
         next ``read`` or ``pieces`` drops what was not read of the message.
 
-        Raises ValueError for a negative ``timeout`` or ``limit``. The iterator raises
-        RuntimeError if another task is reading.
+        Raises ValueError for a ``timeout`` or ``limit`` out of range. The iterator
+        raises RuntimeError if another task is reading.
         """
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-            raise ValueError(f"limit is a number of bytes, not {limit!r}")
+        if limit is not None:
+            check_int("sock.pieces: the limit in bytes", limit)
         if timeout is not None:
             deadline_after(timeout)
         return Pieces(self, self._session, timeout, math.inf if limit is None else limit)
