@@ -286,6 +286,7 @@ def test_a_close_frame(clock: Clock) -> None:
         jobs = [Job(sock.close) for sock in socks]
         for peer in peers:
             assert peer.get()[0] == FIN | CLOSE
+            peer.put(FIN | BINARY, b"behind it comes the close frame")
             peer.put_close(1001)
         clock.jump()
         assert [job.result() for job in jobs] == [(True, None)] * count

@@ -54,8 +54,8 @@ def _await_close(session: Session, deadline: float) -> None:
         if session.burst >= BURST:
             session.burst = 0
             scheduler.pause()
-        if monotonic() > deadline:
-            return
+            if monotonic() > deadline:  # not sooner: the close frame may be among what came in time
+                return
 
 
 def _await_end(session: Session, deadline: float) -> None:
