@@ -73,7 +73,8 @@ class Limits:
         the default of ``websockets``.
     ``pong_timeout = 20_000``
         The time until the peer sends any byte after a keepalive ping. After it: close
-        1011.
+        1011. While the ping waits behind output, ``write_timeout`` and ``write_rate``
+        apply.
 
     Connections:
 

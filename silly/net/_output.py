@@ -478,6 +478,22 @@ class Output(Gathered):
             end_by_reset(sock)  # else the kernel goes on holding megabytes for the peer
             self.fail(errno.TIMEDOUT)
 
+    def held_back(self, pace: Pace | None) -> Pace | None:
+        """Returns None, unless the peer can't have read all that the kernel accepted:
+        its window is closed, and it takes enough all the same. Then returns how fast it
+        takes output, for the next call of a row. In the first ``pace`` is None."""
+        sock = self.sock
+        assert sock is not None
+        now = taken(sock, self._accepted)
+        if pace is None:
+            if not now.closed or not now.waiting:
+                return None
+            pace = Pace()
+        slow = pace.look(monotonic(), now, self.limits) is not None
+        # Its kernel may hold as much unread data as it has just taken.
+        arrived = now.closed and not now.waiting and not pace.credit
+        return None if slow or arrived else pace
+
     def _wake_writers(self, value: str | None) -> None:
         writers, self._writers = self._writers, None
         if writers is not None:

@@ -30,10 +30,8 @@ FACTOR = 20
 MOST = 10
 """What a peer took buys it at most this many times ``write_timeout``."""
 
-_INFO_SIZE = 128
-_UNACKED = struct.Struct("24xI")
-_BYTES_ACKED = struct.Struct("120xQ")
-"""The places of ``tcpi_unacked`` and ``tcpi_bytes_acked`` in Linux's ``struct
+_INFO = struct.Struct("24xI92xQ16xI")
+"""``tcpi_unacked``, ``tcpi_bytes_acked`` and ``tcpi_notsent_bytes`` in Linux's ``struct
 tcp_info``. Other systems have other structures."""
 _COUNT = struct.Struct("i")
 
@@ -48,20 +46,22 @@ if sys.platform == "linux":
         """Returns how much the peer has taken. ``accepted`` is how many bytes the
         kernel has taken of us; it is used where the kernel can't tell more."""
         try:
-            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
-            return Taken(_BYTES_ACKED.unpack_from(info)[0], not _UNACKED.unpack_from(info)[0])
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+            unacked, size, notsent = _INFO.unpack(info)
+            return Taken(size, not unacked, notsent > 0)
         except (OSError, struct.error):
-            pass  # a Unix socket, or a kernel before 4.1
+            pass  # a Unix socket, or a kernel before 4.6
         try:
-            return Taken(accepted - _unsent(sock), True)
+            unsent = _unsent(sock)
+            return Taken(accepted - unsent, True, unsent > 0)
         except OSError:
-            return Taken(accepted, True)
+            return Taken(accepted, True, False)
 
 else:
 
     def taken(sock: socket.socket, accepted: int) -> Taken:
         """See above."""
-        return Taken(accepted, True)
+        return Taken(accepted, True, False)
 
 
 class Taken(NamedTuple):
@@ -72,18 +72,20 @@ class Taken(NamedTuple):
     closed: bool
     """Whether nothing is on the way: the peer has acknowledged all that its window let
     the kernel send."""
+    waiting: bool
+    """Whether the kernel is known to hold output that it could not send yet."""
 
 
 class Pace:
     """How fast one peer has taken output, as seen by the looks at it so far."""
 
-    __slots__ = ("_clock", "_credit", "_grown", "_looked", "_marks", "_size")
+    __slots__ = ("_clock", "_grown", "_looked", "_marks", "_size", "credit")
 
     def __init__(self) -> None:
         self._size = 0
         self._looked = 0.0
         """When the last look was, in seconds of ``monotonic()``."""
-        self._credit = 0.0
+        self.credit = 0.0
         """The seconds that what was taken still lasts, at ``SLOW``."""
         self._clock = 0.0
         """The seconds that count: those in which a peer with a closed window has credit
@@ -105,11 +107,11 @@ class Pace:
         marks = self._marks
         passed = now - self._looked
         self._looked = now
-        self._clock += max(0.0, passed - self._credit) if taken.closed else passed
-        self._credit = max(0.0, self._credit - passed)
+        self._clock += max(0.0, passed - self.credit) if taken.closed else passed
+        self.credit = max(0.0, self.credit - passed)
         if taken.size > self._size or not marks:  # the first look can't tell
             slow = max(SLOW, FACTOR * limits.write_rate)
-            self._credit = min(self._credit + max(0, taken.size - self._size) / slow, MOST * timeout)
+            self.credit = min(self.credit + max(0, taken.size - self._size) / slow, MOST * timeout)
             self._grown = self._clock
         self._size = taken.size
         marks.append((self._clock, taken.size))

@@ -32,7 +32,7 @@ def given_up(size: Callable[[float], float], closed: Callable[[float], bool] = l
     """When a peer that has taken ``size(seconds)`` is given up, and why; None if it isn't within an hour."""
     pace = Pace()
     for at in looks():
-        why = pace.look(1000.0 + at, Taken(int(size(at)), closed(at)), Limits(**limits))
+        why = pace.look(1000.0 + at, Taken(int(size(at)), closed(at), True), Limits(**limits))
         if why is not None:
             return at, why.format("all")
     return None
@@ -133,17 +133,17 @@ def test_a_stall_begins_anew() -> None:
     pace = Pace()
     for round in range(5):
         for at in looks(0.9 * TIMEOUT):
-            assert pace.look(round * HOUR + at, Taken(0, True), DEFAULT) is None
+            assert pace.look(round * HOUR + at, Taken(0, True, True), DEFAULT) is None
         pace.resume()
 
 
 def test_less_than_before() -> None:
     """Where the kernel can't count what is acknowledged, short writes between two stalls are missing in the figures."""
     pace = Pace()
-    assert pace.look(1.0, Taken(1000, True), DEFAULT) is None
+    assert pace.look(1.0, Taken(1000, True, True), DEFAULT) is None
     pace.resume()
-    assert pace.look(100.0, Taken(-1000, True), DEFAULT) is None
-    assert pace.look(100.0 + TIMEOUT, Taken(-1000, True), DEFAULT) == STALLED.replace("all", "{}")
+    assert pace.look(100.0, Taken(-1000, True, True), DEFAULT) is None
+    assert pace.look(100.0 + TIMEOUT, Taken(-1000, True, True), DEFAULT) == STALLED.replace("all", "{}")
 
 
 # ---- what the kernel tells --------------------------------------------------------------------------------------------
@@ -198,6 +198,7 @@ def test_what_is_acknowledged(which: str, request: pytest.FixtureRequest) -> Non
     accepted = filled(writer)
     before = settled(writer, accepted, lambda got: got.closed)
     assert before.size < accepted
+    assert before.waiting
     got = 0
     while got < 70_000:  # more than the largest step of a Unix socket
         got += len(reader.recv(1000))
@@ -214,9 +215,9 @@ def test_what_is_on_the_way(tcp_pair: Any) -> None:
 
     class Odd:
         def getsockopt(self, *args: int) -> bytes:
-            return struct.pack("24xI92xQ", 3, 1234)
+            return struct.pack("24xI92xQ16xI", 3, 1234, 0)
 
-    assert taken(Odd(), accepted) == (1234, False)  # type: ignore[arg-type]
+    assert taken(Odd(), accepted) == (1234, False, False)  # type: ignore[arg-type]
 
 
 @linux
@@ -230,7 +231,7 @@ def test_a_kernel_that_tells_nothing(tcp_pair: Any, monkeypatch: pytest.MonkeyPa
         def getsockopt(self, *args: int) -> bytes:
             return bytes(104)
 
-    assert taken(Old(), 5000) == (5000, True)  # type: ignore[arg-type]
+    assert taken(Old(), 5000) == (5000, True, False)  # type: ignore[arg-type]
 
     def refuse(*args: object) -> bytes:
         raise OSError
@@ -238,4 +239,4 @@ def test_a_kernel_that_tells_nothing(tcp_pair: Any, monkeypatch: pytest.MonkeyPa
     filled(writer)
     assert taken(Old(), 5000).size < 5000  # type: ignore[arg-type]
     monkeypatch.setattr(_pace, "ioctl", refuse)
-    assert taken(Old(), 5000) == (5000, True)  # type: ignore[arg-type]
+    assert taken(Old(), 5000) == (5000, True, False)  # type: ignore[arg-type]

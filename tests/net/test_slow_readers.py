@@ -23,10 +23,10 @@ from silly import check, errno, time
 from silly.net import http, tcp, tls
 from silly.sync import channel
 
-from ..helpers import WITHIN, joined, raw_server, serving, spawn, xor
+from ..helpers import FIN, PING, PONG, WITHIN, joined, raw_server, serving, spawn
 from . import authorities, tls_support
 from .http_support import certs, connected
-from .support import Job
+from .support import Job, until
 from .ws_support import SIDES, Side
 
 SIZE = 2 * 2**20
@@ -230,11 +230,31 @@ def side(request: pytest.FixtureRequest) -> Side:
     return SIDES[request.param]
 
 
+def paced(peer: Any, pieces: int = PIECES) -> None:
+    """Makes a peer of a WebSocket read ``pieces`` slowly, and then hurry."""
+    bucket = Bucket()
+    fast = peer.read
+    left = pieces
+    peer.conn.limit(1)
+
+    def read(size: int) -> bytes:
+        nonlocal left
+        got = bytearray()
+        while left > 0 and len(got) < size:
+            piece = min(PIECE, size - len(got))
+            bucket.take(piece)
+            left -= piece == PIECE
+            got += fast(piece)
+        return bytes(got + (fast(size - len(got)) if len(got) < size else b""))
+
+    peer.read = read
+
+
 @pytest.mark.parametrize("how", ["message", "fragments"])
 def test_a_slow_peer_gets_its_messages(side: Side, how: str) -> None:
     with side({**LIMITS, "ping_interval": 0}) as (sock, peer):
         roomy(sock.conn._stream)
-        peer.conn.limit(1)
+        paced(peer)
 
         def send() -> Any:
             if how == "message":
@@ -245,25 +265,44 @@ def test_a_slow_peer_gets_its_messages(side: Side, how: str) -> None:
             return True, None
 
         sending = spawn(send)
-        bucket = Bucket()
         got = bytearray()
         while len(got) < SIZE:
-            first, second = peer.read(2)
-            size = second & 127
-            if size == 126:
-                size = int.from_bytes(peer.read(2), "big")
-            elif size == 127:
-                size = int.from_bytes(peer.read(8), "big")
-            key = peer.read(4) if second & 128 else bytes(4)
-            payload = bytearray()
-            while len(payload) < size:
-                piece = min(PIECE, size - len(payload))
-                if len(got) + len(payload) < PIECES * PIECE:
-                    bucket.take(piece)
-                payload += peer.read(piece)
-            if first & 8:
-                continue
-            got += xor(bytes(payload), key)
+            got += peer.get()[1]
         assert bytes(got) == DATA
         assert joined(sending) == (True, None)
         assert sock.cause is None
+
+
+PARKED = 1024 * 1024
+PINGS = {"ping_interval": 30, "pong_timeout": 60, "close_timeout": 50}
+
+
+def park(sock: Any) -> None:
+    """Writes what the kernel accepts at once, for a peer that reads little."""
+    sock.conn._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PARKED)
+    for at in range(0, PARKED, 64 * 1024):
+        assert sock.write(DATA[at : at + 64 * 1024]) == (True, None)
+    sock.conn._stream.flush()
+    until(lambda: not sock.conn._stream.unsent)
+
+
+def test_a_ping_behind_output_that_the_kernel_holds(side: Side) -> None:
+    """A peer that reads slowly has not come to it, so no pong is due."""
+    with side({**PINGS, "write_timeout": 400}) as (sock, peer):
+        peer.conn.limit(1)
+        park(sock)
+        paced(peer)
+        for _ in range(3):
+            while (frame := peer.get())[0] != FIN | PING:
+                pass
+            peer.put(FIN | PONG, frame[1])
+        assert sock.cause is None
+
+
+def test_a_peer_that_reads_nothing_is_given_up_all_the_same(side: Side, logs: Any) -> None:
+    logs.expect("no pong for 0.06 s")
+    with side({**PINGS, "write_timeout": 100}) as (sock, peer):
+        peer.conn.limit(1)
+        park(sock)
+        until(lambda: sock.cause is not None)
+        assert "'pong_timeout'" in sock.cause

@@ -14,6 +14,7 @@ from ..._core import scheduler, watchdog
 from ..._core.timers import Timer
 from ..._wire.mask import MaskKeys
 from ..._wire.ws import FIN, PING
+from .._pace import Pace
 from ._sending import OPEN
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _tokens = MaskKeys()
 class Keepalive:
     """See the module's header. ``latency`` is the last round trip in ms, or None."""
 
-    __slots__ = ("_count", "_lagged", "_pinged", "_timer", "_token", "_watched", "latency")
+    __slots__ = ("_count", "_held", "_lagged", "_pace", "_pinged", "_timer", "_token", "_watched", "latency")
 
     def __init__(self) -> None:
         self._token = b""
@@ -37,6 +38,10 @@ class Keepalive:
         """When the last ping was sent; 0 before the first."""
         self._lagged = 0.0
         """The loop's ``lagged`` at that time."""
+        self._held = 0.0
+        """Until when the last ping was behind output that the peer was taking."""
+        self._pace: Pace | None = None
+        """How fast the peer takes that output, or None."""
         self.latency: float | None = None
         self._timer: Timer | None = None
         self._watched = True
@@ -105,14 +110,20 @@ class Keepalive:
         if self._pinged:
             # While reading is paused, the pong may be behind unread data.
             if not stream.peer_alive and not stream.paused:
-                due = self._pinged + limits.pong_timeout / 1000 + _loop.lagged - self._lagged
+                due = max(self._pinged, self._held) + limits.pong_timeout / 1000 + _loop.lagged - self._lagged
                 if _loop.busy_since < due:  # what has come since was not looked at yet
                     # Not only at ``due``: if the peer has sent something by then, the
                     # next ping goes out.
                     self._arm(session, min(due, now + interval))
-                else:
+                    return
+                self._pace = stream.held_back(self._pace)
+                if self._pace is None:
                     session.no_pong()
+                else:
+                    self._held = now
+                    self._arm(session, now + min(limits.ping_interval, limits.pong_timeout) / 1000)
                 return
+            self._pace = None
             if now < self._pinged + interval:
                 self._arm(session, self._pinged + interval)
                 return
