@@ -30,9 +30,9 @@ FACTOR = 20
 MOST = 10
 """What a peer took buys it at most this many times ``write_timeout``."""
 
-_INFO = struct.Struct("24xI92xQ16xI")
-"""``tcpi_unacked``, ``tcpi_bytes_acked`` and ``tcpi_notsent_bytes`` in Linux's ``struct
-tcp_info``. Other systems have other structures."""
+_INFO = struct.Struct("24xI92xQ16xI80xI")
+"""``tcpi_unacked``, ``tcpi_bytes_acked``, ``tcpi_notsent_bytes`` and ``tcpi_snd_wnd``
+in Linux's ``struct tcp_info``. Other systems have other structures."""
 _COUNT = struct.Struct("i")
 
 if sys.platform == "linux":
@@ -47,10 +47,11 @@ if sys.platform == "linux":
         kernel has taken of us; it is used where the kernel can't tell more."""
         try:
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
-            unacked, size, notsent = _INFO.unpack(info)
-            return Taken(size, not unacked, notsent > 0)
+            unacked, size, notsent, window = _INFO.unpack(info)
+            # A receiver may close its window and drop what is on the way.
+            return Taken(size, not unacked or not window, notsent > 0)
         except (OSError, struct.error):
-            pass  # a Unix socket, or a kernel before 4.6
+            pass  # a Unix socket, or a kernel before 5.4
         try:
             unsent = _unsent(sock)
             return Taken(accepted - unsent, True, unsent > 0)
@@ -70,8 +71,8 @@ class Taken(NamedTuple):
     size: int
     """Bytes since some moment of the connection."""
     closed: bool
-    """Whether nothing is on the way: the peer has acknowledged all that its window let
-    the kernel send."""
+    """Whether the peer holds us back: its window is closed, or nothing is on the way to
+    it."""
     waiting: bool
     """Whether the kernel is known to hold output that it could not send yet."""
 

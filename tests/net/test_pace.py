@@ -215,9 +215,12 @@ def test_what_is_on_the_way(tcp_pair: Any) -> None:
 
     class Odd:
         def getsockopt(self, *args: int) -> bytes:
-            return struct.pack("24xI92xQ16xI", 3, 1234, 0)
+            return struct.pack("24xI92xQ16xI80xI", 3, 1234, 0, window)
 
+    window = 1
     assert taken(Odd(), accepted) == (1234, False, False)  # type: ignore[arg-type]
+    window = 0
+    assert taken(Odd(), accepted) == (1234, True, False)  # type: ignore[arg-type]
 
 
 @linux

@@ -64,11 +64,11 @@ def roomy(stream: Any) -> None:
     stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
 
 
-def slowly(conn: Any, size: int) -> bytes:
+def slowly(conn: Any, size: int, pieces: int = PIECES) -> bytes:
     """Reads ``size`` bytes, slowly at first."""
     bucket = Bucket()
     got = bytearray()
-    for _ in range(PIECES):
+    for _ in range(pieces):
         bucket.take(PIECE)
         got += check(conn.read(PIECE, WITHIN))
     return bytes(got + check(conn.read(size - len(got), WITHIN)))
@@ -197,6 +197,20 @@ def test_a_slow_client_gets_its_response(how: str, scheme: str, tmp_path: Path) 
         client.eof()
 
 
+@contextmanager
+def uploading(scheme: str, script: Callable[[Any], object], **options: Any) -> Iterator[tuple[Any, str]]:
+    """A client, and the URL of a server that runs ``script(conn)``."""
+    with ExitStack() as stack:
+        if scheme == "http":
+            listener = stack.enter_context(raw_server(script))
+        else:
+            listener = check(tls.listen("127.0.0.1:0", [authorities.server().entry], script))
+            stack.callback(listener.close)
+        client = http.newclient(ca=authorities.root().pem, **options)
+        stack.callback(client.close)
+        yield client, f"{scheme}://localhost:{listener.port}/"
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_an_upload_to_a_slow_server(scheme: str) -> None:
     upload = DATA * 5  # more than the kernel holds for a client
@@ -208,18 +222,44 @@ def test_an_upload_to_a_slow_server(scheme: str) -> None:
         got.append(slowly(conn, len(upload)))
         conn.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
-    with ExitStack() as stack:
-        if scheme == "http":
-            listener = stack.enter_context(raw_server(script))
-        else:
-            listener = check(tls.listen("127.0.0.1:0", [authorities.server().entry], script))
-            stack.callback(listener.close)
-        client = http.newclient(limits=silly.Limits(**LIMITS), ca=authorities.root().pem)
-        stack.callback(client.close)
-        response, err = client.post(f"{scheme}://localhost:{listener.port}/", None, upload)
+    with uploading(scheme, script, limits=silly.Limits(**LIMITS)) as (client, url):
+        response, err = client.post(url, None, upload)
         assert err is None
         assert response.body == b"ok"
         assert got == [upload]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_answer_to_an_upload_that_the_kernel_holds(scheme: str) -> None:
+    """The time for the answer begins when the server can have the end of the request. It is longer here than a server takes
+    to tell that it drops what it can't hold."""
+
+    def script(conn: Any) -> None:
+        conn.limit(1)
+        conn.read("\r\n\r\n", WITHIN)
+        if slowly(conn, SIZE, 2 * PIECES) == DATA:
+            conn.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with uploading(scheme, script, head_timeout=1000) as (client, url):
+        response, err = client.post(url, None, DATA)
+        assert err is None
+        assert response.body == b"ok"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_takes_no_more_of_an_upload(scheme: str) -> None:
+    """It has as long as any reader, not more."""
+    hold = channel.new()
+
+    def script(conn: Any) -> None:
+        conn.limit(1)
+        hold.pop()
+
+    with uploading(scheme, script, head_timeout=50, limits=silly.Limits(write_timeout=50)) as (client, url):
+        response, err = client.post(url, None, DATA)
+        hold.close()
+        assert response is None
+        assert errno.TIMEDOUT in err or "'write_timeout'" in err
 
 
 # ---- WebSocket -------------------------------------------------------------------------------------------------------

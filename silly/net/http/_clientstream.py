@@ -29,6 +29,7 @@ from ..._wire.http1 import (
 )
 from ..._wire.limits import Limits
 from ..._wire.url import Url
+from .._pace import Pace
 from ..tcp import Conn, Data, deadline_after, to_bytes
 from ._body import Incoming
 from ._pool import BUSY, Pool, receive_idle
@@ -448,8 +449,7 @@ class ClientStream(Incoming):
             return failure(self._err)
         if not self._head_sent:
             return failure("closewrite() comes before waitresponse()")
-        deadline = deadline_after(self._bounds.head if timeout is None else timeout)
-        err = self._read_head(min(deadline, self._last), False)
+        err = self._await_head(self._bounds.head if timeout is None else timeout, timeout is None)
         if err is not None and self._err is None:
             # The time is up, or a deadline's: only the caller's own time-outs leave it
             # as it was.
@@ -457,6 +457,22 @@ class ClientStream(Incoming):
                 return failure(scheduler.ran_out("stream.waitresponse") if scheduler.expired() else err)
             err = self._failed("waiting for the response", self._bound(err, self._bounds.head))
         return OK if err is None else failure(self._err or err)
+
+    def _await_head(self, ms: float, extends: bool) -> str | None:
+        """Waits ``ms`` for the response's head; with ``extends`` longer, if the server
+        has not got the end of the request, and still takes it. Returns None or the
+        error."""
+        pace: Pace | None = None
+        while True:
+            err = self._read_head(min(deadline_after(ms), self._last), False)
+            source = self._source
+            if err is not errno.TIMEDOUT or not extends or source is None or source.err is not None:
+                return err
+            if scheduler.expired() or self._last <= monotonic():
+                return err
+            pace = source.held_back(pace)
+            if pace is None:
+                return err
 
     def _bound(self, err: str, ms: float) -> str:
         """``err`` with the time-out that has passed: ``ms``, or the total."""

@@ -386,7 +386,8 @@ def newclient(
 
     * ``connect_timeout``: ms to connect, with the TLS handshake and the wait for a
       place among ``max_per_host``
-    * ``head_timeout``: ms from the end of the request to the end of the response's head
+    * ``head_timeout``: ms from the end of the request to the end of the response's
+      head; a server that takes the request slowly has not got its end
     * ``read_timeout``: ms without a byte of the response's body
     * ``timeout``: ms for a whole request; None: no limit
     * ``idle_timeout``: ms that an idle connection is kept
