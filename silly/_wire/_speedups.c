@@ -275,7 +275,7 @@ take_messages(PyObject *module, PyObject *const *args, Py_ssize_t count)
         goto end;
     }
     const Py_ssize_t have = buf.len;
-    while (most >= 0 && taken < state->batch) {
+    while (most >= 0 && taken < state->batch && at < state->fragment) {
         Frame frame;
         const Py_ssize_t size = read_frame((const unsigned char *)buf.buf + at, have - at, masked, most, &frame);
         PyObject *message = size ? make_message(state, &frame) : NULL;

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import zlib
 
+from .deflate import SHARE, START, Work
 from .error import ProtocolError
 
 CODINGS = "gzip, deflate"
@@ -37,12 +38,13 @@ def known(coding: str | None) -> bool:
     return coding is not None and coding.strip(" \t").lower() in _NAMES
 
 
-class ContentDecoder:
+class ContentDecoder(Work):
     """Decodes one message's content."""
 
     __slots__ = ("_allowed", "_bits", "_full", "_inflate", "_rest", "_started")
 
     def __init__(self, coding: str) -> None:
+        super().__init__()
         self._bits = _NAMES[coding.strip(" \t").lower()]
         self._rest = b""
         self._inflate = zlib.decompressobj(self._bits)
@@ -59,7 +61,8 @@ class ContentDecoder:
         return self._full or (self._started and bool(self._rest))
 
     def decode(self, data: bytes, most: int) -> bytes:
-        """Feeds ``data``, and returns the next bytes of the content, at most ``most``.
+        """Feeds ``data``, and returns the next bytes of the content: at most ``most``,
+        and fewer after ``SHARE`` bytes of work.
 
         ``most`` is at least 1. Raises ProtocolError if the data isn't in this coding.
         """
@@ -69,18 +72,22 @@ class ContentDecoder:
         if rest and not self._started and not self._start(rest):
             self._rest = rest
             return out
-        while (rest or self._full) and len(out) < most:
+        most = min(most, SHARE)
+        end = self.work + SHARE
+        while (rest or self._full) and len(out) < most and self.work < end:
             if self._inflate.eof:
                 # Only another gzip member may follow.
                 if self._bits != _GZIP:
                     raise ProtocolError("data behind the end of the content's coding", 502)
                 self._inflate = zlib.decompressobj(_GZIP)
+                self.work += START
             room = most - len(out)
             try:
                 piece = self._inflate.decompress(rest, room)
             except zlib.error as exc:
                 raise ProtocolError(f"bad content coding: {str(exc).rpartition(': ')[2][:80]}", 502) from None
             out += piece
+            self.work += len(piece)
             self._full = len(piece) == room and not self._inflate.eof
             rest = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
         self._rest = rest

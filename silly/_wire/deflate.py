@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,12 @@ _FINAL = b"\x03\x00"
 _INPUT_STEP = 4 * 1024
 """Where zlib may return some of its input, it is fed slices of this size, since it
 copies what it returns."""
+SHARE = 256 * 1024
+"""After so many bytes that were inflated or compressed, which take some milliseconds,
+other tasks and I/O go first."""
+START = 1024
+"""The bytes that a new zlib stream counts as work: a message may have one for each two
+of its bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -280,12 +286,31 @@ def check_answer(field: str | None, options: Deflate | None) -> Parameters | Non
 # ---- messages ------------------------------------------------------------------------
 
 
-class Deflater:
+class Work:
+    """Counts what a coder does: a few bytes on the wire can be much work."""
+
+    __slots__ = ("work",)
+
+    def __init__(self) -> None:
+        self.work = 0
+        """The work done since ``rest_due`` was True, in bytes."""
+
+    def rest_due(self) -> bool:
+        """Returns whether ``SHARE`` bytes of work were done, and begins to count anew:
+        others go first now."""
+        if self.work < SHARE:
+            return False
+        self.work = 0
+        return True
+
+
+class Deflater(Work):
     """Compresses the messages of one direction."""
 
     __slots__ = ("_forgets", "_options", "_stream", "_window_bits")
 
     def __init__(self, no_context_takeover: bool, window_bits: int, options: Deflate) -> None:
+        super().__init__()
         self._forgets = no_context_takeover
         self._window_bits = window_bits
         self._options = options
@@ -298,10 +323,6 @@ class Deflater:
         """
         self._stream = None
 
-    def compress(self, payload: bytes) -> bytes:
-        """A whole message as it is sent."""
-        return self.piece(payload, True)
-
     def piece(self, payload: bytes, final: bool) -> bytes:
         """The next piece of a message, flushed. ``final``: it is the last one."""
         out = b""
@@ -310,6 +331,7 @@ class Deflater:
             if stream is None:
                 stream = self._stream = self._start()
             out = stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH)
+            self.work += len(payload)
         if not final:
             return out
         if self._forgets:
@@ -332,34 +354,59 @@ def _one_more(most: int) -> int:
     return max(0, min(most, sys.maxsize - 1)) + 1
 
 
-class Inflater:
-    """Inflates the messages of one direction. It can't be used after an error, or after
-    a message longer than allowed."""
+class Inflater(Work):
+    """Inflates the messages of one direction. It can't be used after an error."""
 
-    __slots__ = ("_bits", "_forgets", "_stream")
+    __slots__ = ("_behind", "_bits", "_forgets", "_stream", "_tail", "more")
 
     def __init__(self, no_context_takeover: bool, window_bits: int) -> None:
+        super().__init__()
         self._forgets = no_context_takeover
         # A peer whose zlib turns 8 into 9 doesn't know that.
         self._bits = -max(9, window_bits)
         self._stream: _Decompress | None = None
+        self.more = False
+        """Whether something is left: a further call of ``inflate`` may return more."""
+        self._tail = b""
+        """What zlib gets next; then comes ``_behind``."""
+        self._behind = bytearray()
 
     def inflate(self, data: bytes, most: int) -> bytes:
-        """Inflates ``data``, a part of a message.
+        """Inflates what earlier calls have left, and ``data``, a part of a message.
 
         If the result is longer than ``most`` bytes, returns the first ``most + 1`` of
-        them.
+        them. Returns less if it has done ``SHARE`` bytes of work. ``more`` says whether
+        something is left then.
         """
         bound = _one_more(most)
+        end = self.work + SHARE
+        behind = self._behind
+        if self.more or len(data) > _INPUT_STEP:
+            behind += data
+            data, self._tail = self._tail, b""
         out, rest = self._step(data, bound)
-        if not rest or len(out) == bound:
-            return out
+        if not rest and not behind and len(out) < bound:
+            self.more = False
+            return out  # nearly always
         gathered = bytearray(out)
-        for piece in self._outputs(rest, bound):
-            gathered += piece
-            if len(gathered) >= bound:
-                break
-        return bytes(gathered[:bound])
+        while len(gathered) < bound and self.work < end:
+            if not rest:
+                if not behind:
+                    break
+                rest = bytes(behind[:_INPUT_STEP])
+                del behind[:_INPUT_STEP]
+            out, rest = self._step(rest, bound - len(gathered))
+            gathered += out
+        self._tail = rest
+        # After as much as it was allowed zlib may still hold some of a match, though it
+        # has taken all of the input.
+        self.more = bool(rest or behind) or len(gathered) == bound
+        return bytes(gathered)
+
+    def hold(self, data: bytes) -> None:
+        """Keeps ``data``, a part of a message, for a later ``inflate``."""
+        self._behind += data
+        self.more = True
 
     def finish(self) -> None:
         """Ends the message, after ``inflate`` has returned all of it.
@@ -390,27 +437,19 @@ class Inflater:
             return False
         return probe.eof
 
-    def _outputs(self, data: bytes, most: int) -> Iterator[bytes]:
-        for at in range(0, len(data), _INPUT_STEP):
-            rest = data[at : at + _INPUT_STEP]
-            while True:
-                out, rest = self._step(rest, most)
-                if out:
-                    yield out
-                # After a full piece zlib may still hold some of a match, though it has
-                # taken all of the input.
-                if not rest and len(out) < most:
-                    break
-
     def _step(self, data: bytes, most: int) -> tuple[bytes, bytes]:
         """Feeds ``data``; returns up to ``most`` bytes, and what is to be fed again."""
         stream = self._stream
         if stream is None:
+            if not data:
+                return b"", b""
+            self.work += START
             stream = self._stream = zlib.decompressobj(self._bits)
         try:
             out = stream.decompress(data, most)
         except zlib.error as exc:
             raise ProtocolError(f"bad compressed data: {str(exc).rpartition(': ')[2][:80]}", BAD_DATA) from None
+        self.work += len(out)
         if stream.eof:
             # A block with BFINAL=1 ends a stream, not the message (section 7.2.3.4).
             self._stream = None

@@ -25,16 +25,17 @@ Taken = tuple[str | bytes, FrameType]
 def take_messages(buf: bytearray, rest: list[Taken], masked: bool, most: int) -> Taken | None:
     """Takes whole, valid, unfragmented data frames off the front of ``buf``.
 
-    Each has at most ``most`` bytes; at most ``BATCH`` are taken. Returns the first
-    message, and appends the others to ``rest``, in reverse order: ``rest.pop()`` is the
-    next one. Returns None if there is no such frame at the front: then nothing has
-    changed, and ``MessageReader.next`` has to read what is there.
+    Each has at most ``most`` bytes; at most ``BATCH`` are taken, and none that begins
+    behind the first ``FRAGMENT`` bytes of ``buf``. Returns the first message, and
+    appends the others to ``rest``, in reverse order: ``rest.pop()`` is the next one.
+    Returns None if there is no such frame at the front: then nothing has changed, and
+    ``MessageReader.next`` has to read what is there.
     """
     taken: list[Taken] = []
     have = len(buf)
     at = 0
     flag = MASKED if masked else 0
-    while len(taken) < BATCH and have - at >= 2:
+    while len(taken) < BATCH and at < FRAGMENT and have - at >= 2:
         first, second = buf[at], buf[at + 1]
         if (first not in (FIN_TEXT, FIN_BINARY)) or second & MASKED != flag:
             break

@@ -21,7 +21,7 @@ import sys
 from typing import Any
 
 from .accelerated import Payload, apply_mask, unmask
-from .deflate import Inflater
+from .deflate import SHARE, Inflater
 from .error import ProtocolError
 from .limits import Limits
 
@@ -47,9 +47,16 @@ LARGE = 64 * 1024
 _BEGUN = 8 * 1024
 """At least this many of its bytes must have come before that: an announced length alone
 allocates nothing."""
-_INFLATE_STEP = 1024
-"""The most compressed bytes inflated at once, in a message that is not read whole. They
-make a megabyte at most."""
+_SHORT = 512
+"""A compressed message of at most this many bytes, in one frame, is inflated at once.
+They make half a megabyte at most."""
+_SLICE = 4 * 1024
+"""The most compressed bytes taken at once of a message that is not read whole."""
+AHEAD = 16 * 1024
+"""So many bytes of a compressed message that is not complete are inflated, ..."""
+RATIO = 32
+"""... and so many for each byte that has come. Few messages shrink to less. The rest
+stays compressed until the message is complete: a thousand bytes can make a million."""
 
 _NO_DATA = bytearray()
 """The data while no message is open. Shared; never mutated."""
@@ -77,6 +84,7 @@ class MessageReader:
 
     __slots__ = (
         "_between",
+        "_came",
         "_compressed",
         "_data",
         "_decoder",
@@ -121,6 +129,8 @@ class MessageReader:
         open."""
         self._compressed = False
         self._fragments = 0
+        self._came = 0
+        """If it is compressed: how many bytes of its payload were taken."""
         self._size = 0
         self._data = _NO_DATA
         """Its payload. Text is kept as bytes too: one character can make every
@@ -141,13 +151,13 @@ class MessageReader:
 
     def next(self, buf: bytearray) -> Message | int:
         """Takes the next message or control frame off the front of ``buf`` and returns
-        it, or returns the size (bytes) that ``buf`` must reach first. Raises
-        ProtocolError."""
+        it, or returns the size (bytes) that ``buf`` must reach first. The size is 0
+        when much was inflated: then other tasks go first. Raises ProtocolError."""
         if self.payload is not None:
             return self._take_payload(buf, self.payload) if self.mode == WHOLE else self._split_payload(self.payload)
-        if self._in_frame:
+        if self._in_frame or (self.mode != WHOLE and self.waiting):
             got = self._take_more(buf)
-            if got != 0:
+            if got is not None:
                 return got
         while True:
             have = len(buf)
@@ -178,7 +188,18 @@ class MessageReader:
             if length > self.fast_limit and not first & 0x08:
                 self._check_size(length, first)
                 if self.mode != WHOLE:
-                    return self._take_frame(buf, first, at, length)
+                    got = self._take_frame(buf, first, at, length)
+                    assert got is not None  # which asks a reader of whole messages to go on
+                    return got
+            if (first & RSV1 or self._compressed) and not first & 0x08:
+                assert self._inflater is not None
+                if self._compressed or not first & FIN or length > _SHORT:
+                    got = self._take_frame(buf, first, at, length)
+                    if got is not None:
+                        return got
+                    continue
+                if self._inflater.rest_due():
+                    return 0
             if self._masked:
                 at += 4
             end = at + length
@@ -187,8 +208,10 @@ class MessageReader:
                     return end if first != FIN | CLOSE else self._close_arrives(buf, at, end)
                 if have < at:
                     return at
-                if first & (RSV1 | TEXT) or self._compressed or self._decoder is not None:
-                    return self._take_frame(buf, first, at - 4 if self._masked else at, length)
+                if first & (RSV1 | TEXT) or self._decoder is not None:
+                    got = self._take_frame(buf, first, at - 4 if self._masked else at, length)
+                    assert got is not None  # since some of the frame is missing
+                    return got
                 if first != FIN | BINARY or length < LARGE:
                     return end
                 if have < at + _BEGUN:
@@ -250,14 +273,16 @@ class MessageReader:
         """Checks a data frame's header against the limits, before any of its payload is
         kept."""
         whole = self.mode == WHOLE
+        fragments = 1
         if self.opcode:
+            fragments += self._fragments
             if whole and self._fragments >= self._limits.most_fragments:
                 raise ProtocolError(f"more fragments than the limit 'fragments' of {self._limits.most_fragments}", POLICY)
-            length += self._size
+            length += max(self._size, self._came)
         if self._compressed or first & RSV1:
             # The limit is on the inflated size. But deflate adds less than a seventh to
-            # data that it can't compress.
-            length = length - length // 7 - 64 if whole else 0
+            # data that it can't compress, and some bytes to each fragment.
+            length = length - length // 7 - 64 * fragments if whole else 0
         if length > self._most:
             raise self._too_big()
 
@@ -291,18 +316,21 @@ class MessageReader:
         self._data = bytearray()
         self._compressed = bool(first & RSV1)
         self._fragments = 1
+        self._came = 0
         self._size = 0
         if opcode == TEXT:
             self._decoder = _utf8_decoder("strict")
 
-    def _take_frame(self, buf: bytearray, first: int, at: int, length: int) -> Message | int:
+    def _take_frame(self, buf: bytearray, first: int, at: int, length: int) -> Message | int | None:
         """Begins to take a data frame's payload as it arrives. The masking key, or the
-        payload if there is no key, starts at ``at``."""
+        payload if there is no key, starts at ``at``. Returns as ``_take_more`` does."""
         if self._masked:
             at += 4
             if len(buf) < at:
                 return at
             self._key = bytes(buf[at - 4 : at])
+        if not length and first & FIN and self._compressed and self.mode == WHOLE and not self._inflate_rest():
+            return 0
         self._open(first)
         self._final = bool(first & FIN)
         self._in_frame = True
@@ -348,10 +376,15 @@ class MessageReader:
         return self._finish() if first & FIN else None
 
     def _add(self, payload: bytes) -> None:
-        if self._compressed:
-            assert self._inflater is not None
-            payload = self._inflater.inflate(payload, self._allowance())
-        self._keep(payload)
+        """Adds a part of the payload to the open message."""
+        if not self._compressed:
+            self._keep(payload)
+            return
+        inflater = self._inflater
+        assert inflater is not None
+        self._inflate(payload)
+        while inflater.more:
+            self._inflate(b"")
 
     def _allowance(self) -> int:
         """How many bytes longer the message may get."""
@@ -396,28 +429,92 @@ class MessageReader:
         self._decoder = None
         return message
 
-    def _take_more(self, buf: bytearray) -> Message | int:
+    def _take_more(self, buf: bytearray) -> Message | int | None:
         """Takes the part of a frame's payload that has come. Returns a message, the
-        size that ``buf`` must reach, or 0 to continue with the next frame."""
+        size that ``buf`` must reach, or None to continue with the next frame."""
+        if self._compressed:
+            return self._take_compressed(buf)
         whole = self.mode == WHOLE
         size = min(len(buf), self._left)
-        if self._compressed and not whole:
-            size = min(size, _INFLATE_STEP)
         if size:
-            piece = bytes(buf[:size])
-            del buf[:size]
-            if self._masked:
-                piece = apply_mask(piece, self._key)
-                turn = size & 3
-                self._key = self._key[turn:] + self._key[:turn]
-            self._left -= size
-            self._add(piece)
+            self._keep(self._payload(buf, size))
         if self._left:
             return 1 if whole or not size else _MORE
         self._in_frame = False
         if self._final:
             return self._finish()
-        return 0 if whole else _MORE
+        return None if whole else _MORE
+
+    def _payload(self, buf: bytearray, size: int) -> bytes:
+        """Takes ``size`` bytes of a frame's payload off ``buf``."""
+        if not size:
+            return b""
+        piece = bytes(buf[:size])
+        del buf[:size]
+        self._left -= size
+        self._came += size
+        if self._masked:
+            piece = apply_mask(piece, self._key)
+            turn = size & 3
+            self._key = self._key[turn:] + self._key[:turn]
+        return piece
+
+    def _take_compressed(self, buf: bytearray) -> Message | int | None:
+        """``_take_more`` for a compressed message."""
+        inflater = self._inflater
+        assert inflater is not None
+        size = min(len(buf), self._left)
+        if (size or inflater.more) and inflater.rest_due():
+            return 0
+        if self.mode != WHOLE:
+            had_more = inflater.more
+            self._inflate(b"" if had_more else self._payload(buf, min(size, _SLICE)))
+            if inflater.more or self._left:
+                return _MORE if had_more or size else 1
+        elif not self._final or size < self._left:
+            room = AHEAD + RATIO * (self._came + size) - self._size
+            payload = self._payload(buf, size)
+            if room > 0:
+                self._inflate(payload, room)
+            else:
+                inflater.hold(payload)
+            if self._left:
+                return 1
+        elif size:
+            # The last byte stays until all before it was inflated. So the buffer isn't
+            # empty as long as there is something to do.
+            if size > 1:
+                inflater.hold(self._payload(buf, size - 1))
+            if not self._inflate_rest():
+                return 0
+            self._add(self._payload(buf, 1))
+        self._in_frame = False
+        if self._final:
+            return self._finish()
+        return None if self.mode == WHOLE else _MORE
+
+    def _inflate(self, payload: bytes, room: int = sys.maxsize) -> None:
+        """Inflates some more of the open message: at most about ``room`` bytes, and no
+        more than ``SHARE`` of work."""
+        assert self._inflater is not None
+        self._keep(self._inflater.inflate(payload, min(room, self._allowance(), SHARE)))
+
+    def _inflate_rest(self) -> bool:
+        """Inflates all that has come of the open message. Returns False if others must
+        go first."""
+        inflater = self._inflater
+        assert inflater is not None
+        while inflater.more:
+            if inflater.rest_due():
+                return False
+            self._inflate(b"")
+        return True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some of a message was taken off the buffer and is not inflated yet:
+        ``next`` may return more, even if the buffer is empty."""
+        return self._inflater is not None and self._inflater.more
 
     def read_pieces(self, most: float) -> None:
         """Reads the open message, or else the next one, in pieces; it may have at most

@@ -37,6 +37,8 @@ __all__ = ["Conn", "Listener", "connect", "listen"]
 
 BURST = 64
 """After this many reads in a row that didn't wait, the task lets others run."""
+STEP = 16 * 1024
+"""Each so many bytes of a read count as one more read."""
 
 Data = str | bytes | bytearray | memoryview
 """What every call that sends accepts; ``str`` goes out as UTF-8."""
@@ -120,7 +122,7 @@ class Conn:
                 raise RuntimeError(f"BUG: {self}: another task has read what this one waited for")
         elif stream._reader is not None:
             stream.fill(n)  # raises: another task reads
-        elif self._breathe():
+        elif self._breathe(n):
             return self.read(n, timeout)
         return stream.take(n), None
 
@@ -152,16 +154,16 @@ class Conn:
             return _too_long(stream)  # not searched for only so far: that costs each line more
         if stream._reader is not None:
             stream.fill(len(buf) + 1)  # raises: another task reads
-        if searched == 0 and self._breathe():
+        if searched == 0 and self._breathe(at):
             return self.read(delimiter, timeout)
         return stream.take(end), None
 
-    def _breathe(self) -> bool:
+    def _breathe(self, size: int) -> bool:
         """Lets other tasks run now and then, while the buffer holds thousands of small
-        pieces. Returns True if it did: another task may have read or closed meanwhile,
-        so the read starts again.
+        pieces, or much data: ``size`` bytes are to be read. Returns True if it did:
+        another task may have read or closed meanwhile, so the read starts again.
         """
-        self._burst += 1
+        self._burst += 1 + size // STEP
         if self._burst < BURST:
             return False
         self._burst = 0

@@ -221,6 +221,9 @@ def test_inflate(block: bytes, segment: int) -> None:
                 gathered.inflate(piece, 2**20)
                 for at in range(0, len(piece), 1024):
                     in_slices.inflate(piece[at : at + 1024], 2**20)
+            for inflater in (gathered, in_slices):
+                while inflater.more:
+                    inflater.inflate(b"", 2**20)
 
         return run
 

@@ -335,7 +335,7 @@ def test_an_interrupt_within_a_compressed_write(where: str, monkeypatch: pytest.
         assert sock.write("first " * 100, "text")
         assert one(other) == ("first " * 100, "text")
         session = sock._session
-        owner, name = (type(session.deflater), "compress") if where == "compress" else (type(session), "_send_frames")
+        owner, name = (type(session.deflater), "piece") if where == "compress" else (type(session), "_send_frames")
         real = getattr(owner, name)
 
         def interrupted(*args: Any) -> Any:

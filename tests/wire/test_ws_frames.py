@@ -830,7 +830,7 @@ def test_an_open_message_is_dropped_in_either_mode(kind: int, server: bool) -> N
 
 def test_the_limit_of_a_compressed_message_in_pieces_is_not_checked_at_its_header() -> None:
     """What comes before the limit is to be had."""
-    payload = Deflater(False, 15, Deflate()).compress(bytes(range(256)) * 4)
+    payload = Deflater(False, 15, Deflate()).piece(bytes(range(256)) * 4, True)
     reader = MessageReader(False, DEFAULT, Inflater(False, 15))
     reader.read_pieces(100)
     buf = bytearray(encode(FIN | 0x40 | BINARY, payload, False)[:20])
@@ -844,7 +844,7 @@ def test_the_limit_of_a_compressed_message_in_pieces_is_not_checked_at_its_heade
 def test_a_compressed_message_that_is_read_whole_is_taken_as_far_as_it_is_there() -> None:
     """It has a limit, so it needs no slices; the reader asks for more than there is."""
     payload = bytes(range(256)) * 40
-    frame = encode(FIN | 0x40 | BINARY, Deflater(False, 15, Deflate(level=0)).compress(payload), False)
+    frame = encode(FIN | 0x40 | BINARY, Deflater(False, 15, Deflate(level=0)).piece(payload, True), False)
     reader = MessageReader(False, DEFAULT, Inflater(False, 15))
     buf = bytearray(frame[:-1])
     assert reader.next(buf) == 1

@@ -22,7 +22,9 @@ from .._stream import Stream
 from ..tcp import deadline_after
 
 DECODE_AHEAD = 64 * 1024
-"""Bytes of a compressed body that are decoded at a time."""
+"""Bytes of a compressed body that are decoded ahead of the reader."""
+DECODED = 16 * 1024
+"""Bytes of a compressed body, as sent, that are decoded at a time."""
 AT_ONCE = 256 * 1024
 """Bytes that the reader of a long body waits for: with less each segment would wake
 it."""
@@ -227,14 +229,18 @@ class Incoming:
 
     def _advance(self, size: int) -> bool:
         """Decodes what has arrived until ``size`` bytes are decoded or nothing is left.
-        Returns True if it stopped after ``CHUNKS`` chunks. Raises ProtocolError."""
+        Returns True if it stopped since other tasks go first, after ``CHUNKS`` chunks
+        or much decoding. Raises ProtocolError."""
         decoded, decoder = self._decoded, self._decoder
         assert decoded is not None
         while (room := size - len(decoded)) > 0:
-            if decoder is not None and decoder.waiting:
-                decoded += decoder.decode(b"", room)
-                continue
-            raw = self._raw(room if decoder is None else DECODE_AHEAD)
+            if decoder is not None:
+                if decoder.rest_due():
+                    return True
+                if decoder.waiting:
+                    decoded += decoder.decode(b"", room)
+                    continue
+            raw = self._raw(room if decoder is None else DECODED)
             if not raw:
                 if decoder is not None and not self._finished and self._raw_ended():
                     decoder.finish()
@@ -280,9 +286,9 @@ class Incoming:
         ``time.monotonic()``, bounds the whole wait instead. ``ahead``: how many bytes
         to decode if they have arrived.
         """
-        if self._err is not None:
-            return self._err
         while True:
+            if self._err is not None:
+                return self._err
             more = False
             if self._decoded is not None:
                 try:
@@ -294,12 +300,12 @@ class Incoming:
             available = self._available()
             if available >= size:
                 return None
+            if more:
+                continue
             if self._at_end():
                 return errno.EOF
             if self._source is None:
                 return errno.CLOSED
-            if more:
-                continue
             self._before_wait()
             err = self._wait(self._source, size - available, timeout, until)
             if err is not None:

@@ -41,14 +41,16 @@ def _await_close(session: Session, deadline: float) -> None:
         except ProtocolError as exc:
             _log(session, exc)
             return
-        if isinstance(got, int):
+        if not got:
+            session.burst = BURST  # much was inflated
+        elif isinstance(got, int):
             if stream.fill(got, deadline) is not None:
                 return
             continue
-        if messages.close is not None:
+        elif messages.close is not None:
             session.closecode, session.closereason = messages.close
             return
-        if got[0] == CONTINUATION:
+        elif got[0] == CONTINUATION:
             messages.take_piece()
         session.burst += 1
         if session.burst >= BURST:

@@ -126,12 +126,16 @@ class Pieces:
                 session.taken.pop()
                 self.typ = "close"
             return self._fail(session.over())
-        if not session.stream.buf and messages.payload is None:
+        if not session.stream.buf and messages.payload is None and not messages.waiting:
             return 1
         # Each time, because a message that is dropped may come before ours.
         messages.read_pieces(self._limit)
         got = messages.next(session.stream.buf)
-        return got if isinstance(got, int) else self._piece_of(*got)
+        if not isinstance(got, int):
+            return self._piece_of(*got)
+        if not got:
+            scheduler.pause()  # much was inflated
+        return got
 
     def _piece_of(self, opcode: int, data: Any) -> Any:
         """Handles what was taken off the buffer. Returns like ``_arrived``."""

@@ -14,7 +14,7 @@ from itertools import chain
 from ... import errno
 from ..._core import scheduler
 from ..._core.waiting import Leaving, Waiters
-from ..._wire.deflate import Deflater
+from ..._wire.deflate import SHARE, Deflater
 from ..._wire.limits import Limits
 from ..._wire.mask import MaskKeys
 from ..._wire.messages import FRAGMENT
@@ -177,7 +177,7 @@ class Sending:
             deflater = self.deflater
             first = opcode
             if deflater is not None and (len(payload) >= self.threshold if compress is None else compress):
-                payload = deflater.compress(payload)
+                payload = _squeezed(deflater, payload)
                 first |= RSV1
             return self._send_frames(self._frames(first, payload), "sock.write")
         except BaseException:
@@ -195,6 +195,10 @@ class Sending:
             return self.told()
         if compress:
             assert self.deflater is not None
+            if self.deflater.rest_due():
+                scheduler.pause()
+                if self.state is not OPEN:
+                    return self.told()
             payload = self.deflater.piece(payload, final)
         first = (opcode | (RSV1 if compress else 0)) if begin else CONTINUATION
         frames = iter([self._parts(first | (FIN if final else 0), payload)])
@@ -272,3 +276,13 @@ class Sending:
         """
         if self.turns is not None:
             self.turns.wake_all(False)
+
+
+def _squeezed(deflater: Deflater, payload: bytes) -> bytes:
+    """Compresses a message, and lets other tasks run now and then."""
+    pieces = []
+    for at in range(0, len(payload) or 1, SHARE):
+        if deflater.rest_due():
+            scheduler.pause()
+        pieces.append(deflater.piece(payload[at : at + SHARE], at + SHARE >= len(payload)))
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

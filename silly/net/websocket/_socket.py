@@ -29,7 +29,7 @@ from ..._wire.ws import (
     parse_close,
 )
 from ..http.h1 import ServerStream
-from ..tcp import BURST, Conn, Data, deadline_after, to_bytes
+from ..tcp import BURST, STEP, Conn, Data, deadline_after, to_bytes
 from ._pieces import MessageWriter, Pieces
 from ._sending import CLOSED, OPEN, keys
 from ._session import Session
@@ -181,7 +181,9 @@ class Socket:
                         session.taken = rest
                     session.controls = 0
                     if buf:
-                        session.burst = min(session.burst + len(rest), BURST - 1)
+                        # The last one taken is the only one that may be large.
+                        large = len((rest[0] if rest else message)[0]) // STEP
+                        session.burst = min(session.burst + len(rest) + large, BURST - 1)
                         session.data_unread()
                     return message
                 try:
@@ -202,6 +204,8 @@ class Socket:
                     payload = None
                     continue
                 need = got
+                if not need:
+                    scheduler.pause()  # much was inflated
                 payload = messages.payload
             session.burst = 0
             if session.state is not OPEN:
