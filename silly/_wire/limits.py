@@ -11,6 +11,8 @@ from typing import Any
 
 from .numbers import MOST, MOST_MS, check_int
 
+_MAY_BE_ZERO = frozenset(("ping_interval", "message_rate", "body_rate", "write_rate"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Limits:
@@ -35,6 +37,10 @@ class Limits:
     ``fragments = 0``
         The most fragments of a WebSocket message, empty ones included; 0 means
         max(1024, message / 256). More: close 1008.
+    ``message_rate = 240``
+        Bytes a second that an unfinished WebSocket message must bring: so many times 60
+        in the last 60 s. It is looked at every 10 s. Only its payload counts, as sent.
+        0 for any pace. A slower one: close 1008.
     ``head = 64 * 1024``
         The longest head of a request or response. nginx takes 32 KiB, Node 16, Tomcat
         8. A longer one: 431.
@@ -108,6 +114,7 @@ class Limits:
 
     message: int = 2**20
     fragments: int = 0
+    message_rate: int = 240
     head: int = 64 * 1024
     header_lines: int = 128
     line: int = 8 * 1024
@@ -134,7 +141,7 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.default == 0 or field.name in ("ping_interval", "body_rate", "write_rate") else 1
+            least = 0 if field.default == 0 or field.name in _MAY_BE_ZERO else 1
             most = MOST_MS if field.name.endswith(("_timeout", "_interval")) or field.name == "linger" else MOST
             check_int(f"the limit {field.name!r}", value, least, most)
 

@@ -88,6 +88,7 @@ class MessageReader:
         "_compressed",
         "_data",
         "_decoder",
+        "_fast",
         "_final",
         "_first",
         "_fragments",
@@ -100,6 +101,7 @@ class MessageReader:
         "_most",
         "_size",
         "close",
+        "ended",
         "fast_limit",
         "mode",
         "opcode",
@@ -119,10 +121,12 @@ class MessageReader:
         self.mode = WHOLE
         self._most: float = limits.message
         """The longest message, in bytes."""
-        self.fast_limit = min(limits.message, sys.maxsize)
+        self._fast = self.fast_limit = min(limits.message, sys.maxsize)
         """The longest frame, in bytes, that ``next`` and ``take_messages`` may take as
         a whole message without more checks; -1 (not even an empty one) while a message
-        is open or is to be read in pieces."""
+        is open or is to be read in pieces, and after ``watch``."""
+        self.ended = 0
+        """How many messages have ended, without those of ``take_messages``."""
         # The open message: some of it was taken, but not all.
         self.opcode = 0
         """TEXT or BINARY; 0 if no message is open. A message in ``payload`` is not
@@ -130,7 +134,7 @@ class MessageReader:
         self._compressed = False
         self._fragments = 0
         self._came = 0
-        """If it is compressed: how many bytes of its payload were taken."""
+        """How many bytes of its payload were taken, as sent."""
         self._size = 0
         self._data = _NO_DATA
         """Its payload. Text is kept as bytes too: one character can make every
@@ -229,13 +233,17 @@ class MessageReader:
             else:
                 del buf[:end]
             if first == FIN | TEXT:
+                self._end()
                 try:
                     return TEXT, payload.decode()
                 except UnicodeDecodeError as exc:
                     raise _bad_utf8(exc) from None
             if first == FIN | BINARY:
+                self._end()
                 return BINARY, payload
             if first & 0x08:
+                if self.mode == WHOLE and not self.opcode:
+                    self._end()
                 if first == FIN | CLOSE:
                     self.close = parse_close(payload)
                 return first & 0x0F, payload
@@ -342,6 +350,7 @@ class MessageReader:
         """Begins to take the payload of a large message as it arrives."""
         self._key = bytes(buf[at - 4 : at]) if self._masked else b""
         self.payload = Payload(length, self._key or None)
+        self._left = length
         self.fast_limit = -1
         del buf[:at]
         return self._take_payload(buf, self.payload)
@@ -351,7 +360,7 @@ class MessageReader:
         if payload.left:
             return 1
         self.payload = None
-        self.fast_limit = min(self._limits.message, sys.maxsize)
+        self._end()
         return BINARY, payload.take()
 
     def _split_payload(self, payload: Payload) -> Message:
@@ -362,6 +371,7 @@ class MessageReader:
         self._open(FIN | BINARY)
         self._final = True
         self._in_frame = True
+        self._came = len(data)
         self._left = payload.left
         turn = len(data) & 3
         self._key = self._key[turn:] + self._key[:turn]
@@ -372,6 +382,7 @@ class MessageReader:
         """Adds a whole frame to a fragmented message. Returns the message if that was
         its last frame."""
         self._open(first)
+        self._came += len(payload)
         self._add(payload)
         return self._finish() if first & FIN else None
 
@@ -403,6 +414,11 @@ class MessageReader:
         if self.mode == DROP:
             self.take_piece()
 
+    def _end(self) -> None:
+        """A message has ended, or a control frame between messages."""
+        self.ended += 1
+        self.fast_limit = self._fast
+
     def _finish(self) -> Message:
         """Ends the open message, and returns it or its last piece."""
         message: Message
@@ -421,7 +437,7 @@ class MessageReader:
             message = _MORE if self.mode == DROP else (_ENDS[message[0]], message[1])
             self.mode = WHOLE
             self._most = self._limits.message
-        self.fast_limit = min(self._limits.message, sys.maxsize)
+        self._end()
         self.opcode = 0
         self._compressed = False
         self._first = self._between
@@ -540,7 +556,7 @@ class MessageReader:
             self.mode = WHOLE
             self._most = self._limits.message
             if self.payload is None:
-                self.fast_limit = min(self._limits.message, sys.maxsize)
+                self.fast_limit = self._fast
 
     def take_piece(self) -> Any:
         """Removes and returns the part of the open message that has arrived; text up to
@@ -591,6 +607,37 @@ class MessageReader:
                     return -1
         end = at + length + (4 if self._masked else 0)
         return end if have >= end else -1
+
+    def watch(self) -> None:
+        """Makes the end of the message that is unfinished now count in ``ended``, which
+        ``take_messages`` would not."""
+        self.fast_limit = -1
+
+    def unfinished(self, buf: bytearray) -> int | None:
+        """Returns how many bytes, as sent, have come of the payload of a message that
+        the peer has to go on with. Returns None if it hasn't begun one, or if there is
+        something to take first. A control frame of which some is missing counts as a
+        message of no bytes."""
+        have = len(buf)
+        payload = self.payload
+        if payload is not None:
+            return None if have >= payload.left else self._left - payload.left + have
+        came = self._came if self.opcode else 0
+        if self._in_frame:
+            return None if have >= self._left else came + have
+        if have < 2:
+            return came if have or self.opcode else None
+        length = buf[1] & 0x7F
+        at = 2 if length < 126 else 4 if length == 126 else 10
+        if have < at:
+            return came
+        if at > 2:
+            length = int.from_bytes(buf[2:at], "big")
+        if self._masked:
+            at += 4
+        if have >= at + length:
+            return None
+        return came if buf[0] & 0x08 else came + max(0, have - at)
 
     @property
     def held(self) -> int:

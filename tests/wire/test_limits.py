@@ -16,6 +16,7 @@ from .support import described
 DEFAULTS = {
     "message": 2**20,
     "fragments": 0,
+    "message_rate": 240,
     "head": 64 * 1024,
     "header_lines": 128,
     "line": 8 * 1024,
@@ -38,7 +39,15 @@ DEFAULTS = {
     "connections": 0,
     "address_connections": 0,
 }
-MAY_BE_ZERO = {"fragments", "body_rate", "write_rate", "connections", "address_connections", "ping_interval"}
+MAY_BE_ZERO = {
+    "fragments",
+    "message_rate",
+    "body_rate",
+    "write_rate",
+    "connections",
+    "address_connections",
+    "ping_interval",
+}
 
 
 @pytest.mark.parametrize(("name", "value"), DEFAULTS.items())

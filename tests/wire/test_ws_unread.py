@@ -206,3 +206,76 @@ def test_a_length_is_waited_for(server: bool) -> None:
     data = head(FIN | BINARY, 70_000, server)
     for size in range(2, len(data) + 1):
         assert reader_of(server).complete(bytearray(data[:size])) == -1
+
+
+# ---- what the peer has to go on with ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", ROLES)
+def test_unfinished(server: bool) -> None:
+    """How many bytes of its payload have come; None as long as nothing is begun, or there is something to take."""
+    for first, payload in ((FIN | BINARY, b"x" * 200), (FIN | TEXT, b"y" * 70_000), (FIN | BINARY, b"z" * 5)):
+        whole = encode(first, payload, server)
+        head = len(whole) - len(payload)
+        reader = reader_of(server, Limits())
+        assert reader.unfinished(bytearray()) is None
+        for size in (1, 2, 3, head, head + 1, len(whole) - 1):
+            assert reader.unfinished(bytearray(whole[:size])) == max(0, size - head)
+        assert reader.unfinished(bytearray(whole)) is None
+
+
+@pytest.mark.parametrize("server", ROLES)
+def test_unfinished_fragments(server: bool) -> None:
+    reader = reader_of(server, Limits())
+    buf = bytearray(encode(BINARY, b"x" * 300, server))
+    assert reader.next(buf) == 1
+    assert reader.unfinished(buf) == 300
+    ping = encode(FIN | PING, b"ping", server)
+    assert reader.unfinished(bytearray(ping[:-1])) == 300
+    assert reader.unfinished(bytearray(ping)) is None
+    buf += ping
+    assert reader.next(buf) == (PING, b"ping")
+    assert reader.ended == 0
+    more = encode(FIN | CONT, b"y" * 200, server)
+    assert reader.unfinished(bytearray(more[:-50])) == 450
+    buf += more
+    assert reader.next(buf) == (BINARY, b"x" * 300 + b"y" * 200)
+    assert reader.ended == 1
+    assert reader.unfinished(buf) is None
+
+
+@pytest.mark.parametrize("server", ROLES)
+def test_unfinished_frames_that_are_taken_as_they_come(server: bool) -> None:
+    reader = reader_of(server, Limits())
+    whole = encode(FIN | TEXT, b"x" * 300, server)
+    buf = bytearray(whole[:-100])
+    assert reader.next(buf) == 1
+    assert reader.unfinished(buf) == 200
+    buf += whole[-100:-50]
+    assert reader.unfinished(buf) == 250
+    buf += whole[-50:]
+    assert reader.unfinished(buf) is None
+    assert reader.next(buf) == (TEXT, "x" * 300)
+    whole = encode(FIN | BINARY, b"x" * 100_000, server)
+    buf = bytearray(whole[:-50_000])
+    assert reader.next(buf) == 1
+    buf += b"x" * 10_000
+    assert reader.unfinished(buf) == 60_000
+    assert reader.unfinished(bytearray(50_000)) is None
+    reader.read_pieces(200_000)
+    assert reader.next(buf) == (CONT, b"")
+    assert reader.unfinished(bytearray()) in (50_000, 60_000)
+
+
+@pytest.mark.parametrize("server", ROLES)
+def test_the_end_of_a_watched_message_counts(server: bool) -> None:
+    """Else another that is unfinished at the next look would be taken for the same."""
+    reader = reader_of(server, Limits())
+    fast = reader.fast_limit
+    for count, (first, payload) in enumerate(
+        [(FIN | TEXT, b"a"), (FIN | BINARY, b"b"), (FIN | PING, b"c"), (FIN | BINARY, b"")], 1
+    ):
+        reader.watch()
+        assert reader.fast_limit == -1
+        reader.next(bytearray(encode(first, payload, server)))
+        assert (reader.ended, reader.fast_limit) == (count, fast)

@@ -102,6 +102,8 @@ class Pieces:
                 return self._fail(session.broke(exc))
             if not isinstance(piece, int):
                 return piece
+            if piece > 1 or session.messages.opcode:
+                session.unfinished()
             err = stream.fill(piece, deadline if session.state is OPEN else session.sooner(deadline))
             if err is not None and not session.taken:
                 return self._fail(session.read_failed(err, "sock.pieces"), session.err is not None)

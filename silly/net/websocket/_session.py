@@ -46,8 +46,9 @@ from .._stream import Stream
 from ..tcp import BURST, forgotten
 from ._closing import finish_handshake
 from ._keepalive import Keepalive
+from ._message_pace import MessagePace
 from ._sending import CLOSED, CLOSED_HERE, CLOSING, OPEN, Sending
-from ._unread import Unread
+from ._unread import Unread, end_by_fault
 
 SHOWN_PINGS = 16
 """A pong that the application writes is not sent, if it answers one of so many pings
@@ -74,6 +75,7 @@ class Session(Sending):
         "held_pong",
         "keepalive",
         "messages",
+        "pace",
         "partial",
         "pieces",
         "pings",
@@ -126,6 +128,8 @@ class Session(Sending):
         """The number of control frames since a message was read or output drained."""
         self.unread: Unread | None = None
         """Takes what nobody reads; None until there is something."""
+        self.pace: MessagePace | None = None
+        """Watches the unfinished message; None if there is none, or no rate."""
         stream.goodbye = _SERVER_GOODBYE if server else self.frame(FIN | CLOSE, _GOODBYE)
         stream.owner = self
         self.keepalive = Keepalive()
@@ -314,9 +318,7 @@ class Session(Sending):
             self.taken = _NONE_TAKEN
             if self.fault is not None:
                 self.fault = self.err = None
-            self.keepalive.stop()
-            if self.unread is not None:
-                self.unread.stop()
+            self._stop_timers()
 
     def said_goodbye(self) -> None:
         """Notes that the ending process has sent our close frame."""
@@ -333,8 +335,27 @@ class Session(Sending):
         self.unread.stop()
         self.unread.take(self)
         self.queued = len(self.taken) > BURST
+        if self.messages.unfinished(stream.buf) is not None:
+            self.unfinished()
 
     # ---- giving up -------------------------------------------------------------------
+
+    @property
+    def open(self) -> bool:
+        """Whether the peer's messages are still wanted."""
+        return self.state is OPEN and self.err is None
+
+    def unfinished(self) -> None:
+        """Begins to watch the message of which some has come and some is missing."""
+        if self.limits.message_rate and self.open:
+            self.messages.watch()
+            if self.pace is None:
+                self.pace = MessagePace(self)
+
+    def too_slow(self) -> None:
+        """The peer doesn't go on with its message: ends the connection."""
+        text = f"message slower than the limit 'message_rate' of {self.limits.message_rate} bytes a second"
+        end_by_fault(self, ProtocolError(text, POLICY), [], held=False)
 
     def no_pong(self) -> None:
         """Gives the connection up, because the peer doesn't answer our pings."""
@@ -344,6 +365,14 @@ class Session(Sending):
         self.send_close(close_payload(INTERNAL, text))
         self.closecode, self.closereason = INTERNAL, text
         self._give_up(text, f"the connection with {self.stream.remoteaddr} was given up: {text}")
+
+    def _stop_timers(self) -> None:
+        self.keepalive.stop()
+        if self.unread is not None:
+            self.unread.stop()
+        if self.pace is not None:
+            self.pace.stop()
+            self.pace = None
 
     def closing_over(self) -> None:
         """Ends the connection ``close_timeout`` after our close frame, if no ``close``
@@ -375,7 +404,7 @@ class Session(Sending):
             self.closecode = ABNORMAL
         self.cause = cause
         self.given_up = err
-        self.keepalive.stop()
+        self._stop_timers()
         self.stream.flush()
         self.stream.fail(errno.TIMEDOUT)
 
@@ -421,7 +450,7 @@ class Session(Sending):
         self.state = CLOSED
         if self.closecode is None:
             self.closecode, self.closereason = code, reason
-        self.keepalive.stop()
+        self._stop_timers()
         self.stream.close(await_end)
         if self.closers is not None:
             self.closers.wake_all()

@@ -204,9 +204,11 @@ class Socket:
                     payload = None
                     continue
                 need = got
+                payload = messages.payload
                 if not need:
                     scheduler.pause()  # much was inflated
-                payload = messages.payload
+                elif need > 1 or messages.opcode or payload is not None:
+                    session.unfinished()
             session.burst = 0
             if session.state is not OPEN:
                 deadline = session.sooner(deadline)

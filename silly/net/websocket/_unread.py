@@ -47,11 +47,12 @@ def _shown(session: Session, opcode: int, data: Any, queued: int) -> Taken | Non
     return data, typ
 
 
-def _fault(session: Session, exc: ProtocolError, taken: list[Taken]) -> None:
+def end_by_fault(session: Session, exc: ProtocolError, taken: list[Taken], held: bool) -> None:
     """Handles a fault of the peer behind what was ``taken``. If there is data before
-    it, a reader gets the data first; else the connection ends now.
+    it, a reader gets the data first; else the connection ends now. ``held`` says
+    whether some of the open message is held, which may be read in pieces.
     """
-    if session.messages.held or any(typ not in _CONTROLS for _, typ in chain(taken, session.taken)):
+    if held or any(typ not in _CONTROLS for _, typ in chain(taken, session.taken)):
         session.fault = exc
         session.err = session.blame(exc)
     else:
@@ -120,7 +121,7 @@ class Unread:
                 try:
                     got = messages.next(frame)
                 except ProtocolError as exc:
-                    _fault(session, exc, taken)
+                    end_by_fault(session, exc, taken, messages.held > 0)
                     break
                 if isinstance(got, int):
                     continue
