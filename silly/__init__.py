@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._core import ending
 from ._core.result import Error, Result, check
+from ._ends import ENDS
 from ._version import version
 from ._wire.limits import Limits
 
@@ -64,9 +65,10 @@ def run(main: Callable[[], object] | None = None) -> None:
     at once, so the same script works under ``python -m silly``.
 
     The first SIGINT or SIGTERM ends the process gracefully, as ``exit`` does:
-    ``SystemExit(0)`` comes out of ``run``. A second signal ends the process at once. If
-    nothing can ever wake the tasks that are left, they are logged, and the process ends
-    with status 1.
+    ``SystemExit(0)`` comes out of ``run``. A second signal ends the process at once,
+    and an end that a task holds off is forced after 3 s, with status 128 + the signal's
+    number. If nothing can ever wake the tasks that are left, they are logged, and the
+    process ends with status 1.
 
     Raises TypeError if ``main`` can't be called.
     """
@@ -86,7 +88,9 @@ def exit(status: int = 0) -> NoReturn:
 
     Listeners close, and open WebSockets send close 1001. Waiting tasks get
     ``GreenletExit`` where they wait, so their ``with`` and ``finally`` blocks run.
-    Output is flushed for at most 3 s. Raises TypeError if ``status`` is not an int.
+    Output is flushed for at most 3 s. In a signal handler that interrupts a task or the
+    loop it returns, and that goes on until the end begins. Raises TypeError if
+    ``status`` is not an int.
     """
     if not isinstance(status, int):
         raise TypeError(f"an exit status is an int, not {type(status).__name__}")
@@ -101,12 +105,14 @@ def pcall(func: Callable[..., Any], *args: Any) -> tuple[bool, Any]:
         ok                                  # -> False
 
     Returns ``(True, result)``, or ``(False, traceback)`` with the traceback as text if
-    ``func`` raised an ``Exception``. GreenletExit and KeyboardInterrupt pass through,
+    ``func`` raised. KeyboardInterrupt, SystemExit and GreenletExit pass through,
     because they are ends and not errors.
     """
     try:
         return True, func(*args)
-    except Exception:
+    except ENDS:
+        raise
+    except BaseException:
         return False, traceback.format_exc()
 
 

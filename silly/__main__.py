@@ -16,6 +16,7 @@ import types
 
 from . import env, logger
 from ._core import ending
+from ._ends import ENDS
 from ._version import version
 
 USAGE = """\
@@ -104,7 +105,9 @@ def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never r
     def script() -> None:
         try:
             exec(code, module.__dict__)
-        except Exception:
+        except ENDS:
+            raise
+        except BaseException:
             # Without the launcher's frames, which say nothing to the script's author.
             kind, exc, tb = sys.exc_info()
             logger.error(f"{path}:\n" + "".join(traceback.format_exception(kind, exc, tb and tb.tb_next)).rstrip())

@@ -34,7 +34,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import Any, NamedTuple
 
-from greenlet import GreenletExit
+from ._ends import ENDS
 
 MOST = 1024 * 1024
 """Bytes that may wait: some ten thousand lines."""
@@ -43,8 +43,6 @@ CHUNK = 64 * 1024
 thread run once in 5 ms; with a write for each line it could not keep up."""
 END = 0.5
 """The most seconds for which the process's end waits for the lines that are left."""
-ENDS = (KeyboardInterrupt, SystemExit, GreenletExit)
-"""What ends a task or the process, and is no error."""
 
 
 def descriptor(stream: Any) -> int | None:

@@ -36,6 +36,7 @@ from typing import Any
 from greenlet import getcurrent
 
 from . import _stderr
+from ._ends import ENDS
 
 DEBUG = 0
 INFO = 1
@@ -92,7 +93,7 @@ def _write(level: int, text: str) -> None:
     _inside.add(me)
     try:
         _log.log(level, "%s", text, stacklevel=3)
-    except _stderr.ENDS:
+    except ENDS:
         raise
     except BaseException:
         if logging.raiseExceptions:
@@ -106,7 +107,7 @@ def _failed(level: int, text: str) -> None:
     try:
         why = traceback.format_exc().rstrip()
         _kind("handlers", ERROR, 1, 0.1).add(_text(f"a handler of log lines failed at: {text}\n{why}"))
-    except _stderr.ENDS:
+    except ENDS:
         raise
     except BaseException:
         _default.queue.lose()  # the stack is nearly full, for one
@@ -244,7 +245,7 @@ def _shown(value: Any, show: Callable[[Any], object] = lambda value: value) -> s
     objects of the application, which must not end what they tell of."""
     try:
         return str(show(value))
-    except _stderr.ENDS:
+    except ENDS:
         raise
     except BaseException as exc:
         return f"<{type(value).__qualname__}, which can't be shown: {type(exc).__qualname__}>"

@@ -19,7 +19,7 @@ ROOT = Path(silly.__file__).parent
 
 LAYERS: list[list[str]] = [
     # From the bottom up (docs/design.md, "The picture"). The longest prefix of a name decides; "x._" means x's private ones.
-    ["silly._version", "silly.errno", "silly._stderr", "silly.logger", "silly.env"],
+    ["silly._version", "silly.errno", "silly._ends", "silly._stderr", "silly.logger", "silly.env"],
     ["silly._core.*", "silly._wire.*"],
     # The rest of the top folder: task, time, sync, and whatever upstream has beside them.
     ["silly.*", "silly.sync.*"],
@@ -31,7 +31,15 @@ LAYERS: list[list[str]] = [
     ["silly", "silly.__main__"],
 ]
 
-WITHIN_CORE = ["result timers poller", "loop", "signals worker", "scheduler", "deadline waiting watchdog child", "ending"]
+WITHIN_CORE = [
+    "result timers poller",
+    "loop",
+    "signals worker",
+    "scheduler",
+    "deadline waiting watchdog child",
+    "guard",
+    "ending",
+]
 """The order within ``_core``, from the bottom up."""
 
 FORBIDDEN = {

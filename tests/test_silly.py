@@ -47,7 +47,7 @@ def test_pcall_gives_the_traceback_of_an_exception() -> None:
     assert text.rstrip().endswith("ValueError: what went wrong")
 
 
-@pytest.mark.parametrize("kind", [GreenletExit, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("kind", [GreenletExit, KeyboardInterrupt, SystemExit, type("Leaves", (GreenletExit,), {})])
 def test_pcall_lets_ends_pass(kind: type[BaseException]) -> None:
     def end() -> None:
         raise kind

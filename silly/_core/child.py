@@ -39,7 +39,7 @@ def _after_fork() -> None:
         # ``leave`` runs what the child registers. (The main program's child ends as
         # Python has it.)
         atexit._clear()
-    forget_signals()
+    forget_signals(scheduler._wakeup)
     scheduler.in_child = True
     scheduler._to_hub = _no_loop
     scheduler.leave_child = leave

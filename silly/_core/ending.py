@@ -31,6 +31,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from enum import Enum
 from time import monotonic
@@ -40,11 +41,12 @@ from typing import Any, NamedTuple, NoReturn
 from greenlet import GreenletExit, getcurrent
 
 from .. import logger
-from . import deadline, scheduler
+from .._ends import ENDS
+from . import deadline, guard, scheduler
 from .child import exit_status
 from .result import Error
 from .scheduler import READY, WAIT, Task, loop, main, tasks
-from .signals import Signals, interrupt_safely
+from .signals import Signals, awaited, handled, interrupt_safely
 from .timers import Timer
 
 GRACE = 3.0
@@ -95,12 +97,15 @@ worse than one that ends out of order."""
 class _State:
     """The state of the end."""
 
-    __slots__ = ("grace", "joining", "overdue", "phase", "status")
+    __slots__ = ("grace", "joining", "overdue", "phase", "signal", "status")
 
     def __init__(self) -> None:
         self.phase = Phase.RUNNING
         self.status = 0
         """The exit status of the process."""
+        self.signal = 0
+        """The signal that began the end, or 0. An end that it begins and that is forced
+        has the status 128 + this."""
         self.joining = False
         """Whether the main program is in ``silly.run``."""
         self.grace: Timer | None = None
@@ -127,9 +132,12 @@ def enter(then: Phase) -> None:
         logger.error(text)
     _state.phase = then
     scheduler.exiting = not TABLE[then].works
-    if then is Phase.OVER and _state.grace is not None:
-        loop.timers.cancel(_state.grace)
-        _state.grace = None
+    if then is Phase.OVER:
+        guard.over()
+        _state.signal = 0
+        if _state.grace is not None:
+            loop.timers.cancel(_state.grace)
+            _state.grace = None
 
 
 class _Held:
@@ -155,8 +163,8 @@ def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
         scheduler.fork(main_func, None, frame.f_code, frame.f_lasti)
     if getcurrent() is not scheduler.main_greenlet:
         return
-    interrupt_safely(loop, scheduler.in_main, scheduler.interrupted)
-    with Signals(loop, lambda: loop.post(begin_exit, 0)):
+    interrupt_safely(loop, scheduler.in_main, scheduler.interrupted, scheduler.interrupt_posted)
+    with Signals(lambda number: _signalled(number, 0)):
         _state.joining = True
         try:
             scheduler.park("silly.run")
@@ -169,6 +177,9 @@ def exit(status: int) -> NoReturn:
     if scheduler.in_child:
         raise SystemExit(status)  # nothing of the parent's is ended
     scheduler.check_thread("silly.exit")
+    if not scheduler.in_main() and (number := handled(sys._getframe(1))):
+        # What the handler has interrupted goes on: it may be a request, or the loop.
+        return _signalled(number, status)  # type: ignore[misc]
     if not scheduler.leaving():
         loop.post(begin_exit, status)
         while not scheduler.exiting:
@@ -176,6 +187,33 @@ def exit(status: int) -> NoReturn:
             # No deadline ends the wait.
             scheduler.pause()
     raise GreenletExit
+
+
+def _signalled(number: int, status: int) -> None:
+    """Signal ``number`` ends the process. Called in its handler."""
+    guard.begin(number, GRACE)
+    if TABLE[_state.phase].ends:
+        _state.signal = number
+        loop.post(begin_exit, status)
+
+
+def _interrupted(exc: BaseException) -> None:
+    """Acts on what a turn of the loop raised."""
+    if isinstance(exc, SystemExit):
+        _system_exit(exc)
+    elif isinstance(exc, ENDS) or not (_state.joining or scheduler.exiting) or _of_the_loop(exc):
+        scheduler.interrupted(exc)
+    else:
+        # In a script that blocks by itself the main program gets it, as always in
+        # Python. Here nothing could catch it.
+        lines = traceback.format_exception(exc)
+        logger.error(f"exception in a signal handler:\n{''.join(lines).rstrip()}")
+
+
+def _of_the_loop(exc: BaseException) -> bool:
+    """Whether the loop itself raised ``exc``, and no signal handler did."""
+    names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    return all(name.partition(".")[0] in ("silly", "selectors") for name in names)
 
 
 def _system_exit(exc: SystemExit) -> None:
@@ -190,7 +228,7 @@ def begin_exit(status: int) -> None:
     enter(Phase.ENDING)
     _state.status = status
     loop.timers.clear_users()
-    _state.grace = loop.timers.add(monotonic() + GRACE, _grace_over, internal=True)
+    _state.grace = loop.timers.add(guard.until(GRACE), _grace_over, internal=True)
     for handler in list(loop.handlers):
         handler.shutdown()
     ready = loop.ready
@@ -226,7 +264,7 @@ def _starved() -> bool:
             return False
         if not tasks and _state.joining:
             scheduler.wake(main)
-        elif deadline.active:
+        elif deadline.active or awaited():
             return False
         else:
             _deadlock()
@@ -246,6 +284,8 @@ def _starved() -> bool:
 
 def _grace_over(_: None) -> None:
     _state.overdue = True
+    if _state.signal:
+        _state.status = 128 + _state.signal
     for task in tasks:
         logger.warn(f"{task} did not end within {GRACE:g} s of the process's end")
     loop.ready.clear()
@@ -330,5 +370,7 @@ def _deliver() -> None:
 
 
 loop.starved = _starved
+loop.interrupted = _interrupted
 scheduler.system_exit = _system_exit
+scheduler.interrupt_posted = lambda: guard.interrupted(GRACE)
 atexit.register(_at_exit)

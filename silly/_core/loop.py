@@ -48,6 +48,7 @@ that came due during such a turn fire.
 
 from __future__ import annotations
 
+import os
 import socket
 import traceback
 from collections import deque
@@ -57,6 +58,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from .. import logger
+from .._ends import ENDS
 from .poller import READ, WRITE, NoPoller, Poller, new_poller
 from .timers import FOREVER, Timers
 
@@ -141,6 +143,7 @@ class Loop:
         "listeners",
         "ready",
         "run_ready",
+        "signals_to",
         "starved",
         "thread",
         "timers",
@@ -187,15 +190,18 @@ class Loop:
         """Called before a wait without a listener or a timer of the application; True
         starts a new turn."""
         self.interrupted: Callable[[BaseException], None] = _reraise
-        """Called with what a turn raises that isn't an Exception, such as
-        KeyboardInterrupt; the loop then goes on."""
+        """Called with what a turn raises: an end such as KeyboardInterrupt, or what a
+        signal handler raised while the selector waited. The loop then goes on."""
         self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._signalled = False
         self._waker, waker = socket.socketpair()
         self._waker.setblocking(False)
         waker.setblocking(False)
         self.wakeup_fd = waker
-        self.register(self._waker.fileno(), READ, self._woken)
+        self.signals_to = -1
+        """The descriptor that gets the numbers of signals that woke the loop: the
+        application's own one for this, or -1."""
+        self.register(self._waker.fileno(), READ, self.woken)
 
     def watch(self, handler: Watched) -> None:
         """Notes that ``handler`` can wake a task from now on: a task reads, the kernel
@@ -264,11 +270,14 @@ class Loop:
             except OSError:
                 pass  # full of earlier wake-ups, which is enough; or closed, at the end of the process
 
-    def _woken(self, mask: int) -> None:
+    def woken(self, mask: int = READ) -> None:
+        """Takes what woke the loop, and hands the numbers of signals on."""
         try:
-            self._waker.recv(4096)
-        except (BlockingIOError, InterruptedError):
-            pass
+            data = self._waker.recv(4096)
+            if self.signals_to >= 0 and (numbers := data.replace(b"\0", b"")):
+                os.write(self.signals_to, numbers)
+        except OSError:
+            pass  # nothing has come, or the application's descriptor is full or closed
         # Not where the queue is read: a thread may be suspended between queueing its
         # call and sending its wake-up. The queue is read later in this turn, and a call
         # posted from now on sends its own wake-up.
@@ -280,7 +289,9 @@ class Loop:
         for stream in dirty:  # it may grow meanwhile
             try:
                 stream.flush()
-            except Exception:
+            except ENDS:
+                raise
+            except BaseException:
                 _report(stream.flush)
         dirty.clear()
 
@@ -299,8 +310,10 @@ class Loop:
         ready = self.ready
         run_ready = self.run_ready
         if self.deferred:
-            ready.extend(self.deferred)
-            self.deferred.clear()
+            # Apart first: if a signal handler raises, no task must be ready twice.
+            deferred, self.deferred = self.deferred, []
+            ready.extend(deferred)
+            del deferred
         if ready:
             run_ready()
         if self.dirty:
@@ -341,7 +354,9 @@ class Loop:
                     mask = _BOTH
                 try:
                     callback(mask)
-                except Exception:
+                except ENDS:
+                    raise
+                except BaseException:
                     _report(callback)
             if ready:
                 run_ready()
@@ -362,7 +377,9 @@ class Loop:
                 call, args = posted.popleft()
                 try:
                     call(*args)
-                except Exception:
+                except ENDS:
+                    raise
+                except BaseException:
                     _report(call)
                 if ready:
                     run_ready()
@@ -372,7 +389,9 @@ class Loop:
             while (due := timers.pop(now)) is not None:
                 try:
                     due[0](due[1])
-                except Exception:
+                except ENDS:
+                    raise
+                except BaseException:
                     _report(due[0])
                 if ready:
                     run_ready()
@@ -399,8 +418,9 @@ class Loop:
         self._signalled = True  # the other end of ``wakeup_fd`` is the parent's
         for handler in self.handlers:
             handler.disown()
-        for kept in (self.handlers, self.ready, self.deferred, self.dirty, self.waking, self._callbacks, self.timers.heap):
+        for kept in (self.handlers, self.ready, self.deferred, self.dirty, self.waking, self._callbacks):
             kept.clear()
+        self.timers.clear()
         for at in range(len(self._posted)):  # ``turn`` may be counting them
             self._posted[at] = _nothing, ()
 

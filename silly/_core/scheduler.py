@@ -40,8 +40,9 @@ from typing import TYPE_CHECKING, Any
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from .. import logger
+from .._ends import ENDS
 from .loop import Loop
-from .signals import interrupt_safely
+from .signals import Wakeup, interrupt_safely
 
 if TYPE_CHECKING:
     from .deadline import Deadline
@@ -122,6 +123,10 @@ def when_of(deadline: Deadline) -> float:
     return deadline.when
 
 
+def _nothing() -> None:
+    """What ``interrupt_posted`` does until it is set."""
+
+
 loop = Loop()
 tasks: dict[Task, None] = {}
 """Every forked task that hasn't finished, in the order of forking: an ordered set."""
@@ -135,6 +140,9 @@ system_exit: Callable[[SystemExit], object] = loop.interrupted
 leave_child: Callable[..., object] = loop.interrupted
 """Called in a child of ``os.fork`` with what has ended the task that forked it.
 ``child`` sets it."""
+interrupt_posted: Callable[[], object] = _nothing
+"""Called when Ctrl-C is on its way to the main program. ``ending`` sets it."""
+_wakeup = Wakeup(loop)
 _pool: list[greenlet] = []
 _on_create: Callable[[Task], object] | None = None
 _on_term: Callable[[Task], object] | None = None
@@ -196,21 +204,42 @@ def park(what: Any, status: str = WAIT) -> Any:
         raise DeadlineOver(ran_out(what))
     task._what = what
     task._status = status
-    if loop.left and _ready and not exiting and task is not main:
+    if task is main:
+        return _main_to_hub()
+    if loop.left and _ready and not exiting:
         # Another task is ready: switching to it directly saves the switch to the hub.
-        # Not from the main program: Ctrl-C raises there at any bytecode, and the task
-        # that has just left the queue would be lost.
+        # Not from the main program, which signals are to wake.
         following = _ready[0]
         green = following._greenlet
         if green is not None:
-            _ready.popleft()
             loop.left -= 1
             loop.current = following
-            following._status = RUN
-            value = following._value
-            following._value = None
-            return green.switch(value)
+            try:
+                _ready.popleft()
+                following._status = RUN
+                value = following._value
+                following._value = None
+                return green.switch(value)
+            except BaseException:
+                if loop.current is following and following is not task:
+                    _put_back(following)
+                    loop.current = task
+                    task._status = RUN
+                raise
     return _to_hub()
+
+
+def _main_to_hub() -> Any:
+    """Blocks the main program. Signals wake the loop until it goes on."""
+    with _wakeup:
+        return _to_hub()
+
+
+def _put_back(task: Task) -> None:
+    """A signal handler has raised where ``task`` left the queue, and before it ran."""
+    task._status = READY
+    if not _ready or _ready[0] is not task:
+        _ready.appendleft(task)
 
 
 def wake(task: Task, value: Any = None) -> None:
@@ -228,7 +257,10 @@ def pause() -> None:
     loop.deferred.append(task)
     task._what = "its turn"
     task._status = READY
-    _to_hub()
+    if task is main:
+        _main_to_hub()
+    else:
+        _to_hub()
 
 
 def leaving() -> bool:
@@ -261,8 +293,11 @@ def fork(
     if _on_create is not None:
         try:
             _on_create(task)
-        except Exception:
-            logger.error(f"exception in the hook at the fork of {task}:\n{traceback.format_exc().rstrip()}")
+        except ENDS:
+            finished(task)
+            raise
+        except BaseException as exc:
+            _raised("the hook at the fork of ", task, exc)
     _ready.append(task)
     return task
 
@@ -288,18 +323,6 @@ def finished(task: Task) -> None:
     tasks.pop(task, None)
 
 
-def _raised(task: Task, exc: BaseException) -> None:
-    """``task`` has raised ``exc``."""
-    if in_child:
-        leave_child(exc)
-    elif isinstance(exc, SystemExit):
-        system_exit(exc)
-    elif isinstance(exc, Exception):
-        logger.error(f"exception in {task}:\n{traceback.format_exc().rstrip()}")
-    else:
-        loop.post(interrupted, exc)
-
-
 def _worker(task: Task) -> None:
     """Runs one task after another in a pooled greenlet."""
     me = getcurrent()
@@ -311,16 +334,14 @@ def _worker(task: Task) -> None:
                 func()
             else:
                 func(task._userdata)
-        except GreenletExit:
-            pass
         except BaseException as exc:
-            _raised(task, exc)
+            _raised("", task, exc)
         func = None
         if _on_term is not None:
             try:
                 _on_term(task)
-            except Exception:
-                logger.error(f"exception in the hook at the end of {task}:\n{traceback.format_exc().rstrip()}")
+            except BaseException as exc:
+                _raised("the hook at the end of ", task, exc)
         if in_child:
             leave_child(None)
         finished(task)
@@ -332,6 +353,20 @@ def _worker(task: Task) -> None:
         task = _to_hub()
 
 
+def _raised(where: str, task: Task, exc: BaseException) -> None:
+    """Acts on what came out of a task, or out of a hook: an end, or an error."""
+    if isinstance(exc, GreenletExit):
+        return
+    if in_child:
+        leave_child(exc)
+    elif isinstance(exc, SystemExit):
+        system_exit(exc)
+    elif isinstance(exc, KeyboardInterrupt):
+        loop.post(interrupted, exc)
+    else:
+        logger.error(f"exception in {where}{task}:\n{traceback.format_exc().rstrip()}")
+
+
 def _run_ready() -> None:
     """Runs at most a slice of the ready tasks. A task that blocks switches to the next
     one itself, if that has started already."""
@@ -340,9 +375,9 @@ def _run_ready() -> None:
     try:
         while ready and loop.left:
             loop.left -= 1
-            task = ready.popleft()
-            loop.current = task
+            task = loop.current = ready[0]
             task._status = RUN
+            ready.popleft()
             green = task._greenlet
             if green is None:
                 green = task._greenlet = _pool.pop() if _pool else greenlet(_worker, hub)
@@ -352,6 +387,12 @@ def _run_ready() -> None:
                 value = task._value
                 task._value = None
                 green.switch(value)
+    except BaseException:
+        task = loop.current
+        # A signal handler raised. A task that has run since is not RUN any more.
+        if task is not None and task._status == RUN and not (task._greenlet is not None and task._greenlet.dead):
+            _put_back(task)
+        raise
     finally:
         loop.left = 0
         loop.current = None
@@ -430,7 +471,7 @@ def in_main() -> bool:
 
 def _hub() -> None:
     loop.current = None
-    interrupt_safely(loop, in_main, interrupted)
+    interrupt_safely(loop, in_main, interrupted, interrupt_posted)
     loop.run()
 
 

@@ -1,13 +1,20 @@
-"""Signals: Ctrl-C while the main program is blocked, and the graceful end of
-``silly.run``.
+"""Signals: what wakes the loop, Ctrl-C while the main program is blocked, and the
+graceful end of ``silly.run``.
 
 While ``silly.run`` runs, the first SIGINT or SIGTERM ends the process gracefully, and
 the second ends it at once. Elsewhere, in a plain script or at the REPL, Ctrl-C raises
 KeyboardInterrupt in the main program, as usual.
+
+A signal handler in Python runs between two bytecodes of whatever the main thread runs:
+of a task, of the main program, or of the loop. While the main program is blocked, each
+signal wakes the loop, so what its handler forks, wakes or sets a timer for needs no
+other event (``Wakeup``).
 """
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import signal
 import threading
 from collections.abc import Callable
@@ -16,15 +23,97 @@ from typing import Any
 
 from .loop import Loop
 
-_interrupts: list[Callable[[int, FrameType | None], None]] = []
+_own: list[Callable[[int, FrameType | None], None]] = []
+"""Our own handlers: those of ``interrupt_safely`` and ``Signals``."""
+
+_WAKING = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM")
+    if hasattr(signal, name)
+]
+"""The signals whose handlers count in ``awaited``. SIGCHLD is not one of them:
+libraries set a handler for it that wakes nothing."""
 
 
-def interrupt_safely(loop: Loop, in_main: Callable[[], bool], deliver: Callable[[BaseException], object]) -> None:
+def awaited() -> bool:
+    """Whether the application has a handler of its own for a signal, which could wake a
+    task."""
+    return any(_is_applications(signal.getsignal(number)) for number in _WAKING)
+
+
+def _is_applications(handler: Any) -> bool:
+    return callable(handler) and handler is not signal.default_int_handler and handler not in _own
+
+
+def handled(frame: FrameType | None) -> int:
+    """Returns the number of the signal whose handler has called, directly or not, the
+    code of ``frame``; 0 if none has.
+
+    Python gives a handler the number and the frame that it interrupts. So a frame whose
+    arguments are a signal's number and the frame behind it is a handler's.
+    """
+    while frame is not None:
+        code = frame.f_code
+        names = code.co_varnames[: code.co_argcount]
+        if code.co_flags & inspect.CO_NEWLOCALS:
+            values = [frame.f_locals.get(name) for name in names]
+            if code.co_flags & inspect.CO_VARARGS:
+                values += frame.f_locals.get(code.co_varnames[code.co_argcount + code.co_kwonlyargcount], ())
+            for number, behind in itertools.pairwise(values):
+                if behind is frame.f_back and behind is not None and number in signal.valid_signals():
+                    return int(number)
+        frame = frame.f_back
+    return 0
+
+
+class Wakeup:
+    """A context in which each signal wakes the loop, so that its handler runs now and
+    what that does is seen. The main program is in it while it is blocked.
+
+    The descriptor that the application has set (``signal.set_wakeup_fd``) is set again
+    afterwards, and meanwhile gets the same bytes from the loop.
+    """
+
+    __slots__ = ("_before", "_fd", "_loop")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        # Python lets only the main thread handle signals.
+        main = threading.current_thread() is threading.main_thread()
+        self._fd = loop.wakeup_fd.fileno() if main else -1
+        self._before = -1
+
+    def __enter__(self) -> None:
+        if self._fd >= 0:
+            self._before = self._loop.signals_to = signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+
+    def __exit__(self, *exc: object) -> None:
+        if self._fd >= 0:
+            if self._before >= 0:
+                self._loop.woken()
+            self.restore()
+
+    def restore(self) -> None:
+        """Sets the application's descriptor again, unless it has set another one."""
+        before, self._before = self._before, -1
+        self._loop.signals_to = -1
+        try:
+            now = signal.set_wakeup_fd(before)
+        except (OSError, ValueError):
+            now = signal.set_wakeup_fd(-1)  # the application has closed it
+        if now != self._fd:
+            signal.set_wakeup_fd(now)
+
+
+def interrupt_safely(
+    loop: Loop, in_main: Callable[[], bool], deliver: Callable[[BaseException], object], posted: Callable[[], object]
+) -> None:
     """Makes Ctrl-C reach the blocked main program between two callbacks of the loop.
 
     Python's own handler raises at any bytecode. Inside the scheduler that could lose a
-    task that has just left the queue, so the exception is posted to the loop. Only a
-    second Ctrl-C raises at once, for when something keeps the loop from turning.
+    task that has just left the queue, so the exception is posted to the loop, and
+    ``posted()`` is called. Only a second Ctrl-C raises at once, for when something
+    keeps the loop from turning.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -44,8 +133,9 @@ def interrupt_safely(loop: Loop, in_main: Callable[[], bool], deliver: Callable[
             raise KeyboardInterrupt
         pending = True
         loop.post(delivered)
+        posted()
 
-    _interrupts.append(caught)
+    _own.append(caught)
     signal.signal(signal.SIGINT, caught)
 
 
@@ -53,49 +143,45 @@ _replaced: dict[int, Any] = {}
 """The original handlers of the signals that ``Signals`` handles now."""
 
 
-def forget_signals() -> None:
-    """Restores the original handlers in a forked child, where no loop turns."""
-    if _replaced:
-        signal.set_wakeup_fd(-1)
+def forget_signals(wakeup: Wakeup) -> None:
+    """Restores what the application had set in a forked child, where no loop turns."""
+    if wakeup._fd >= 0:
+        wakeup.restore()
     for number, handler in _replaced.items():
         signal.signal(number, handler)
-    if signal.getsignal(signal.SIGINT) in _interrupts:
+    if signal.getsignal(signal.SIGINT) in _own:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Signals:
-    """A context in which SIGINT and SIGTERM call ``graceful()``, unless the application
-    has its own handlers.
+    """A context in which SIGINT and SIGTERM call ``graceful(number)``, unless the
+    application has its own handlers.
 
     The first signal restores the default action, so a second one always ends the
     process.
     """
 
-    def __init__(self, loop: Loop, graceful: Callable[[], object]) -> None:
-        self._loop = loop
+    def __init__(self, graceful: Callable[[int], object]) -> None:
         self._graceful = graceful
-        self._saved_fd = -1
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
-            return  # Python lets only the main thread handle signals
-        # A Python signal handler runs between bytecodes, so a signal must wake the
-        # selector.
-        self._saved_fd = signal.set_wakeup_fd(self._loop.wakeup_fd.fileno(), warn_on_full_buffer=False)
+            return
+        _own.append(self._caught)
         for number in (signal.SIGINT, signal.SIGTERM):
             handler = signal.getsignal(number)
-            if handler in (signal.SIG_DFL, signal.default_int_handler, *_interrupts):
+            if handler in (signal.SIG_DFL, signal.default_int_handler, *_own):
                 _replaced[number] = handler
                 signal.signal(number, self._caught)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         for each in _replaced:
             signal.signal(each, signal.SIG_DFL)
-        self._graceful()
+        self._graceful(number)
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.set_wakeup_fd(self._saved_fd)
             for number, handler in _replaced.items():
                 signal.signal(number, handler)
             _replaced.clear()
+            _own.remove(self._caught)

@@ -133,3 +133,8 @@ class Timers:
         """Disarms every timer that the application set: the process is ending."""
         for timer in list(self.users):
             self.cancel(timer)
+
+    def clear(self) -> None:
+        """Forgets every timer, in a child of ``os.fork``."""
+        for kept in (self.heap, self.users, self._internal):
+            kept.clear()

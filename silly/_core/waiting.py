@@ -89,12 +89,16 @@ class Waiters(Generic[V]):
         """How many tasks wait."""
         return 0 if self.first is None else 1 + len(self._more or ())
 
-    def wait(self, what: Any, give_back: Callable[[V], object] | None = None) -> V:
+    def wait(
+        self, what: Any, give_back: Callable[[V], object] | None = None, missed: Callable[[], object] | None = None
+    ) -> V:
         """Blocks the current task until it is woken, and returns the wake-up value.
 
         ``what`` describes in reports what it waits on: a text, or an object whose
         ``str`` is that text. ``give_back(value)`` is called in a task that is
         interrupted after it was woken with ``value``; without it the value is dropped.
+        ``missed()`` is called once the task is in the queue: it wakes the task if a
+        signal handler has done what the task waits for after the caller had looked.
 
         Raises ``Leaving`` and ``DeadlineOver`` (see the module's header), any exception
         thrown where the task waits, and RuntimeError where no task runs.
@@ -110,6 +114,8 @@ class Waiters(Generic[V]):
                 self._more = OrderedDict()
             self._more[task] = None
         try:
+            if missed is not None:
+                missed()
             value: V = park(what)
         except BaseException:
             if not self._remove(task):

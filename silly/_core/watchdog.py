@@ -117,18 +117,27 @@ def _look(told: _Hold | None, now: float) -> _Hold | None:
         logger.warn(f"{told.who} held the loop for {now - told.since:.1f} s in all")
     if not since or now - since < HELD:
         return None
-    task = _loop.current
-    if task is scheduler.main:
-        if hasattr(sys, "ps1"):
-            return None
-        who = "the main program"
-    else:
-        who = "a callback" if task is None else f"task {task.name()}"
+    if _loop.current is scheduler.main and hasattr(sys, "ps1"):
+        return None
+    who = _who()
     where = _where()
     if _loop.busy_since != since:
         return None  # it has just ended: the frame may be another turn's
     logger.warn(f"{who} held the loop for {now - since:.1f} s{where}")
     return _Hold(since, who)
+
+
+def holder() -> str:
+    """Returns who holds the loop now, and where, in words. May be called in any
+    thread."""
+    return f"{_who()}, which holds the loop{_where()}"
+
+
+def _who() -> str:
+    task = _loop.current
+    if task is scheduler.main:
+        return "the main program"
+    return "a callback" if task is None else f"task {task.name()}"
 
 
 def _where() -> str:

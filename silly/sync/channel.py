@@ -64,9 +64,8 @@ class Channel(Generic[_T]):
             return failure("Nil data")
         if self.reason is not None:
             return failure(self.reason)
-        if self._readers.first is not None:
-            self._readers.wake_one(item)
-        else:
+        # A signal handler that pushes may have woken the reader since it was looked at.
+        if self._readers.first is None or not self._readers.wake_one(item):
             self._items.append(item)
         return OK
 
@@ -91,7 +90,7 @@ class Channel(Generic[_T]):
         if self._readers.first is not None:
             return None, "Channel is mpsc"
         try:
-            item = self._readers.wait(_WAIT, self._put_back)
+            item = self._readers.wait(_WAIT, self._put_back, self._missed)
         except Leaving:
             return None, errno.CLOSED
         except scheduler.DeadlineOver:
@@ -108,6 +107,14 @@ class Channel(Generic[_T]):
         """
         if item is not _CLOSED and not self._readers.wake_one(item):
             self._items.appendleft(item)
+
+    def _missed(self) -> None:
+        """Wakes ``pop`` if a signal handler has pushed or closed since it looked."""
+        if self._items:
+            if self._readers.first is not None:  # no task waits in a callback of the loop
+                self._readers.wake_one(self._items.popleft())
+        elif self.reason is not None:
+            self._readers.wake_all(_CLOSED)
 
     def close(self, reason: Any = None) -> None:
         """Ends the channel. ``push`` and ``pop`` return ``reason`` as their error from

@@ -461,7 +461,37 @@ def test_an_exception_while_output_is_sent_is_logged_and_the_rest_is_sent(rig: R
     assert rig.log == ["output", "post"]
 
 
-class Stop(BaseException):
+class Odd(BaseException):
+    """No Exception, and no end: as ``asyncio.CancelledError``."""
+
+
+def odd(*args: Any) -> None:
+    raise Odd
+
+
+def test_what_is_no_end_is_logged_whatever_it_derives_from(rig: Rig, logs: Logs) -> None:
+    logs.expect("ERROR exception in .*odd:[\\s\\S]*Odd")
+    logs.expect("ERROR exception in .*flush:[\\s\\S]*Odd")
+
+    class Bad:
+        def flush(self) -> None:
+            raise Odd
+
+    loop = rig.loop
+    a, b = rig.readable(), rig.readable()
+    loop.register(a.fileno(), READ, odd)
+    loop.register(b.fileno(), READ, rig.says("event"))
+    rig.due(odd)
+    rig.due(rig.says("timer"))
+    loop.post(odd)
+    loop.post(rig.says("post"))
+    loop.dirty += [Bad(), Output(rig.log, "output")]
+    loop.turn()
+    assert rig.log == ["output", "event", "timer", "post"]
+    assert len(logs.lines) == 4
+
+
+class Stop(SystemExit):
     pass
 
 
@@ -470,7 +500,7 @@ def stop(*args: Any) -> None:
 
 
 @pytest.mark.parametrize("where", ["event", "timer", "post"])
-def test_a_base_exception_goes_to_interrupted_and_the_loop_goes_on(rig: Rig, where: str) -> None:
+def test_an_end_goes_to_interrupted_and_the_loop_goes_on(rig: Rig, where: str) -> None:
     loop = rig.loop
 
     def interrupted(exc: BaseException) -> None:

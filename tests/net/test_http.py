@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import select
 import socket
@@ -507,7 +508,12 @@ def test_handler_that_does_not_close(written: bool) -> None:
             assert client.response().body == (b"abc" if written else b"")
 
 
-def test_handler_raises(logs: Any) -> None:
+class Odd(BaseException):
+    """No Exception, as the panic of a module in Rust is none."""
+
+
+@pytest.mark.parametrize("kind", [KeyError, asyncio.CancelledError, Odd])
+def test_handler_raises(kind: type[BaseException], logs: Any) -> None:
     logs.expect(r"ERROR exception in the handler of GET /\w+:\n(.*\n)+.*secret")
 
     def handler(stream: Any) -> None:
@@ -519,7 +525,7 @@ def test_handler_raises(logs: Any) -> None:
             stream.flush()
         if stream.path == "/close":
             stream.close("whole")
-        raise KeyError("secret")
+        raise kind("secret")
 
     with serving(handler) as server:
         for path in ("/first", "/respond", "/write", "/flush", "/close"):

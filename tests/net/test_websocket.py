@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -935,7 +936,7 @@ def test_close_reason_is_cut(side: Side) -> None:
 
 
 def test_with_statement(side: Side) -> None:
-    for exc, code in ((None, 1000), (KeyError, 1011), (GreenletExit, 1000)):
+    for exc, code in ((None, 1000), (KeyError, 1011), (CancelledError, 1011), (GreenletExit, 1000), (KeyboardInterrupt, 1000)):
         with side(SHORT) as (sock, peer):
             with pytest.raises(exc) if exc else nullcontext(), sock as inner:
                 assert inner is sock
@@ -971,9 +972,9 @@ def test_close_while_others_write(side: Side) -> None:
 # ---- the end of the handler -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("raises", [None, KeyError, CancelledError])
 @pytest.mark.parametrize("kept", [False, True])
-def test_handler_ends(raises: bool, kept: bool, logs: Any) -> None:
+def test_handler_ends(raises: type[BaseException] | None, kept: bool, logs: Any) -> None:
     socks = []
 
     def handler(stream: Any) -> None:
@@ -981,10 +982,10 @@ def test_handler_ends(raises: bool, kept: bool, logs: Any) -> None:
         if kept:
             socks.append(sock)
         sock.write("hi", "text")
-        if raises:
-            raise KeyError("secret")
+        if raises is not None:
+            raise raises("secret")
 
-    if raises:
+    if raises is not None:
         logs.expect(r"ERROR exception in the handler of GET /chat:\n(.*\n)*.*secret")
     with serving(handler) as server, Peer.connect(server) as peer:
         peer.send(peer.upgrade_request())
@@ -993,7 +994,7 @@ def test_handler_ends(raises: bool, kept: bool, logs: Any) -> None:
         assert peer.get_close() == (1011 if raises else 1000, "")
         peer.put_close()
         peer.eof()
-    assert len(logs.lines) == raises
+    assert len(logs.lines) == (raises is not None)
 
 
 def test_handler_that_closed_then_raises(logs: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from ... import errno, logger
 from ..._core import scheduler
+from ..._ends import ENDS
 from ..._wire.error import ProtocolError
 from ..._wire.http1 import HeadReader, Request, error_response, parse_request
 from ..._wire.limits import Limits
@@ -193,7 +194,9 @@ class Connection:
         try:
             try:
                 service.handler(served)
-            except Exception:
+            except ENDS:
+                raise
+            except BaseException:
                 if scheduler.in_child:
                     raise
                 failed = True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..._core import scheduler
 from ..._core.result import OK, Result, failure
+from ..._ends import ENDS
 from ..._wire.accelerated import message_frame, take_messages
 from ..._wire.deflate import Parameters
 from ..._wire.error import ProtocolError
@@ -370,7 +371,7 @@ class Socket:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        self.close(INTERNAL if kind is not None and issubclass(kind, Exception) else NORMAL)
+        self.close(NORMAL if kind is None or issubclass(kind, ENDS) else INTERNAL)
 
     def __del__(self, post: Callable[..., object] = _loop.post, closed: object = CLOSED) -> None:  # as in ``tcp.Conn``
         # A finalizer may run anywhere, in another thread or within the loop's own code,

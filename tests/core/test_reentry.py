@@ -1,0 +1,190 @@
+"""A signal handler runs between two bytecodes of whatever runs. Here one runs before each bytecode of the scheduler, of
+the timers and of what waits, one bytecode in each run: nothing that it forks, sets, cancels or wakes may be lost, and
+nothing that it interrupts. By tracing, so that no timing decides."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from silly import task, time
+from silly._core import loop, scheduler, timers, waiting
+from silly._core.timers import FOREVER, Timer, Timers
+from silly.sync import channel
+
+from ..net.support import until
+
+
+class Tracer:
+    """Runs ``handler`` before the bytecode number ``at`` of the functions of ``modules``, counted from ``__enter__``."""
+
+    def __init__(self, at: int, handler: Callable[[], object], modules: tuple[Any, ...]) -> None:
+        self._files = {module.__file__ for module in modules}
+        self._left = at
+        self._handler = handler
+        self.ran = False
+
+    def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if frame.f_code.co_filename not in self._files:
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        if event == "opcode" and not self.ran:
+            self._left -= 1
+            if self._left < 0:
+                self.ran = True
+                self._handler()
+        return self._trace
+
+    def __enter__(self) -> Tracer:
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        sys.settrace(None)
+
+
+@pytest.fixture(autouse=True)
+def no_other_tracer() -> Any:
+    before = sys.gettrace()
+    yield
+    sys.settrace(before)
+
+
+@pytest.mark.parametrize("internal", [False, True])
+@pytest.mark.parametrize("act", ["add the first", "add the last", "cancel", "cancel many", "cancel all and add"])
+def test_timers_at_every_bytecode(act: str, internal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a model: each timer fires once, in order, unless its ``cancel`` said that it was in time."""
+    monkeypatch.setattr(timers, "_COMPACT_FROM", 2)
+
+    def run(at: int) -> bool:
+        heap = Timers()
+        fired: list[Any] = []
+        wanted: dict[Timer, Any] = {}
+        seen: dict[Timer, float] = {}
+
+        def add(when: float, inner: bool = False) -> Timer:
+            timer = heap.add(when, fired.append, when, internal=inner)
+            wanted[timer] = seen[timer] = when
+            return timer
+
+        def cancel(timer: Timer) -> None:
+            if heap.cancel(timer):
+                del wanted[timer]
+
+        def handler() -> None:
+            match act:
+                case "add the first":
+                    add(0.5, internal)
+                case "add the last":
+                    add(99.0, internal)
+                case "cancel":
+                    cancel(armed[0])
+                case "cancel many":
+                    for timer in armed[2:7]:
+                        cancel(timer)
+                case _:
+                    for timer in [*seen]:
+                        cancel(timer)
+                    add(0.25, internal)
+
+        armed = [add(float(when), when % 2 == 0) for when in range(3, 12)]
+        with Tracer(at, handler, (timers,)) as tracer:
+            add(1.0)
+            add(2.0, True)
+            for timer in armed[3:8]:
+                cancel(timer)
+            for now in (0.75, 1.5, 4.0):
+                heap.next()
+                while (due := heap.pop(now)) is not None:
+                    due[0](due[1])
+        assert len(heap) == len(wanted) - len(fired), at
+        while (due := heap.pop(100.0)) is not None:
+            due[0](due[1])
+        assert sorted(fired) == sorted(wanted.values()), at
+        assert (len(heap), heap.users, heap.next(), heap.heap) == (0, {}, FOREVER, []), at
+        return tracer.ran
+
+    at = 0
+    while run(at):
+        at += 1
+    assert at > 500
+
+
+@pytest.mark.parametrize("act", ["fork", "after", "cancel", "wakeup", "push"])
+def test_the_scheduler_at_every_bytecode(act: str) -> None:
+    """Two tasks that hand items to each other, with a third that waits for the handler."""
+    main = task.running()
+
+    def run(at: int) -> bool:
+        done: list[str] = []
+        mine: channel.Channel[str] = channel.new()
+        ping: channel.Channel[int] = channel.new()
+        pong: channel.Channel[int] = channel.new()
+        late = time.after(60_000, done.append, "late")
+
+        def waiter() -> None:
+            if act == "push":
+                done.append(str(mine.pop()[0]))
+            elif act == "wakeup":
+                done.append(str(task.wait()))
+
+        def one() -> None:
+            tracer.__enter__()
+            for i in range(2):
+                ping.push(i)
+                pong.pop()
+            done.append("one")
+
+        def two() -> None:
+            tracer.__enter__()
+            for _ in range(2):
+                ping.pop()
+                pong.push(1)
+            time.sleep(1)
+            done.append("two")
+            task.wakeup(main)
+
+        def handler() -> None:
+            match act:
+                case "fork":
+                    task.fork(done.append, "handler")
+                case "after":
+                    time.after(0, done.append, "handler")
+                case "cancel":
+                    assert time.cancel(late)
+                    done.append("handler")
+                case "wakeup":
+                    if task.status(waits) == "WAIT":
+                        task.wakeup(waits, "handler")
+                    else:
+                        done.append("handler")
+                case _:
+                    mine.push("handler")
+
+        tracer = Tracer(at, handler, (scheduler, loop, timers, waiting, channel, time, task))
+        waits = task.fork(waiter)
+        if act == "wakeup":
+            time.sleep(0)
+        scheduler.loop.post(tracer.__enter__)  # each greenlet has a tracer of its own: the loop, the tasks, and this one
+        tasks = [task.fork(one), task.fork(two)]
+        with tracer:
+            task.wait()
+        reached, tracer.ran = tracer.ran, True  # the tracers of the other greenlets stay
+        until(lambda: "one" in done)
+        if not reached:
+            handler()
+        until(lambda: done.count("handler") == 1)
+        time.cancel(late)
+        until(lambda: all(task.status(each) is None for each in [waits, *tasks]))
+        assert sorted(done) == ["handler", "one", "two"], at
+        return reached
+
+    at = 0
+    while run(at):
+        at += 1
+    assert at > 300
