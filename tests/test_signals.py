@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -411,6 +412,24 @@ task.fork(stubborn)
     status, _, errors = rest(child)
     assert status == 128 + signal.SIGTERM
     assert "stubborn" in errors
+
+
+@runs
+def test_a_peer_that_takes_nothing_changes_no_status(start: Start, way: str) -> None:
+    script = f"""{SHORT}
+from silly.net import tcp
+def accept(conn):
+    conn._stream.write_nowait(bytes(64 * 1024 * 1024))
+    say("written")
+    task.wait()
+listener = silly.check(tcp.listen("127.0.0.1:0", accept))
+say(listener.port)
+"""
+    child = start(script, way)
+    with socket.create_connection(("127.0.0.1", int(child.line()))):
+        assert child.line() == "written"
+        child.process.send_signal(signal.SIGTERM)
+        assert rest(child)[:2] == (0, [])
 
 
 @pytest.mark.parametrize("held", [0.15, 0.0])

@@ -284,7 +284,7 @@ def _starved() -> bool:
 
 def _grace_over(_: None) -> None:
     _state.overdue = True
-    if _state.signal:
+    if _state.signal and tasks:  # peers that don't take their output change no status
         _state.status = 128 + _state.signal
     for task in tasks:
         logger.warn(f"{task} did not end within {GRACE:g} s of the process's end")

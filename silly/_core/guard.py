@@ -44,9 +44,9 @@ _WORDS = 0.25
 _STDERR = 2
 
 _loop = scheduler.loop
-_over = threading.Event()
-"""Whether the end is over. Cleared while a guard is on."""
-_over.set()
+_over: threading.Event | None = None
+"""Set when the guarded end is over; None while there is none. A new one for each: to
+clear an event takes its lock, which the code that the signal interrupts may hold."""
 _until = 0.0
 """When the grace of the present end is over."""
 
@@ -54,25 +54,27 @@ _until = 0.0
 def until(grace: float) -> float:
     """Returns when the grace of an end that begins now is over: it counts from the
     signal, if one began the end."""
-    return monotonic() + grace if _over.is_set() else _until
+    return monotonic() + grace if _over is None else _until
 
 
 def begin(number: int, grace: float) -> None:
     """Begins to guard the end that signal ``number`` begins, and that may take
     ``grace`` seconds. Called in a signal handler."""
-    global _until
-    if not _over.is_set():
+    global _over, _until
+    if _over is not None:
         return
-    _over.clear()
+    _over = threading.Event()
     _until = monotonic() + grace
     _arm()
-    _start(_keep, number, grace)
+    _start(_keep, _over, number, grace)
 
 
 def over() -> None:
     """The end is over."""
-    if not _over.is_set():
-        _over.set()
+    global _over
+    event, _over = _over, None
+    if event is not None:
+        event.set()
         faulthandler.cancel_dump_traceback_later()
 
 
@@ -91,16 +93,19 @@ def _start(func: Callable[..., object], *args: object) -> None:
 
 
 def _arm() -> None:
-    faulthandler.dump_traceback_later(max(0.001, _until + LAST - monotonic()), exit=True, file=_STDERR)
+    try:
+        faulthandler.dump_traceback_later(max(0.001, _until + LAST - monotonic()), exit=True, file=_STDERR)
+    except RuntimeError as exc:  # no thread
+        logger.warn(f"nothing guards the end against code in C: {exc}")
 
 
-def _keep(number: int, grace: float) -> None:
+def _keep(over: threading.Event, number: int, grace: float) -> None:
     """Runs in the thread."""
     name = signal.Signals(number).name
     since = _loop.busy_since
-    if not _over.wait(SOON) and 0.0 < since == _loop.busy_since:
+    if not over.wait(SOON) and 0.0 < since == _loop.busy_since:
         _tell(logger.warn, f"{name}: the end waits for {watchdog.holder()}")
-    if not _over.wait(max(0.0, _until + MARGIN - monotonic())):
+    if not over.wait(max(0.0, _until + MARGIN - monotonic())):
         status = 128 + number
         text = f"{name}: the end took more than {grace:g} s, and is forced with status {status}; {watchdog.holder()}"
         _tell(logger.error, text, last=True)
@@ -141,19 +146,18 @@ def _tell(log: Callable[[str], None], text: str, last: bool = False) -> None:
 def _before_fork() -> None:
     """The timer of ``faulthandler`` must not be on in a child: it has no such thread,
     and would wait for it at its exit."""
-    if not _over.is_set():
+    if _over is not None:
         faulthandler.cancel_dump_traceback_later()
 
 
 def _after_fork_in_parent() -> None:
-    if not _over.is_set():
+    if _over is not None:
         _arm()
 
 
 def _after_fork_in_child() -> None:
     global _over
-    _over = threading.Event()
-    _over.set()
+    _over = None
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -573,6 +573,56 @@ def test_an_interrupt_of_the_main_program_loses_no_ready_task(name: str) -> None
     assert ran == [0, 1, 2]
 
 
+class Raised(BaseException):
+    """What a signal handler of the application raises."""
+
+
+def raise_after(name: str, function: Callable[..., Any]) -> Callable[[Any, str, Any], None]:
+    """A profiler that raises where a signal handler may: when ``function`` has called ``name``."""
+
+    def profile(frame: Any, event: str, arg: Any) -> None:
+        if event == "c_return" and frame.f_code is function.__code__ and getattr(arg, "__name__", "") == name:
+            sys.setprofile(None)
+            raise Raised
+
+    return profile
+
+
+@pytest.mark.parametrize("name", ["extend", "popleft", "switch"])
+def test_what_a_signal_handler_raises_in_the_loop_loses_no_ready_task(name: str) -> None:
+    ran: list[int] = []
+    tasks = waiting(*[lambda i=i: [time.sleep(0), ran.append(i)] for i in range(3)])
+
+    def begin() -> None:
+        wake(tasks)
+        tasks.append(task.fork(ran.append, 3))
+
+    function = scheduler.loop.turn if name == "extend" else scheduler._run_ready
+    scheduler.loop.post(sys.setprofile, raise_after(name, function))  # the hub's own
+    scheduler.loop.post(begin)
+    try:
+        with pytest.raises(Raised):
+            time.sleep(10_000)
+    finally:
+        scheduler.loop.post(sys.setprofile, None)
+    until(lambda: finished(tasks))
+    assert sorted(ran) == [0, 1, 2, 3]
+
+
+def test_what_a_signal_handler_raises_where_a_task_blocks_loses_no_ready_task(logs: Logs) -> None:
+    logs.expect(r"ERROR exception in <task .*>:[\s\S]*Raised")
+    ran: list[int] = []
+
+    def first() -> None:
+        sys.setprofile(raise_after("popleft", scheduler.park))
+        task.wait()
+
+    tasks = waiting(first, *[lambda i=i: ran.append(i) for i in range(3)])
+    wake(tasks)
+    until(lambda: finished(tasks))
+    assert ran == [0, 1, 2]
+
+
 def test_an_interrupt_while_tasks_run_in_a_chain() -> None:
     """It reaches the main program where it waits, and every task goes on."""
     ran: list[Any] = []
