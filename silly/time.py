@@ -17,8 +17,7 @@ from __future__ import annotations
 import sys
 import time as _time
 from collections.abc import Callable
-from contextvars import Context, copy_context
-from types import CodeType
+from contextvars import copy_context
 from typing import Any
 
 from ._core import scheduler
@@ -56,9 +55,10 @@ def sleep(ms: float) -> None:
             print(count)
             time.sleep(10)
 
-    ``sleep(0)`` lets every other ready task run once; no deadline ends it. If the
-    process is ending, ``sleep`` returns at once. Raises ValueError for a time that is
-    negative or longer than 100 years, and TimeoutError when a ``deadline`` runs out.
+    ``sleep(0)`` lets every other ready task run once; no deadline ends it. When the 3 s
+    of the process's end are over, ``sleep`` returns at once. Raises ValueError for a
+    time that is negative or longer than 100 years, and TimeoutError when a ``deadline``
+    runs out.
     """
     check_ms("time.sleep: the time", ms)
     if scheduler.leaving():
@@ -69,6 +69,8 @@ def sleep(ms: float) -> None:
     timer = _loop.timers.add(_time.monotonic() + ms / 1000, scheduler.wake, scheduler.current())
     try:
         scheduler.park("time.sleep", scheduler.SLEEP)
+    except scheduler.Leaving:
+        pass
     finally:
         _loop.timers.cancel(timer)
 
@@ -110,7 +112,8 @@ def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer
         timer = time.after(10, lambda: print("10 ms later"))
 
     ``func`` is called with ``userdata``, or without arguments if that is None. A timer
-    keeps the process alive until it has fired or is cancelled.
+    keeps the process alive until it has fired or is cancelled. It does not delay the
+    end of the process: a timer that was set before that begins never fires.
 
     Raises ValueError for a time that is negative or longer than 100 years, TypeError if
     ``func`` can't be called, and RuntimeError in a thread that is not the loop's.
@@ -121,13 +124,8 @@ def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer
     scheduler.check_thread("time.after")
     frame = sys._getframe(1)
     call = func, userdata, frame.f_code, frame.f_lasti, copy_context()
-    # A timer that is set while the process is ending never fires, so it must not delay
-    # the end either.
-    return _loop.timers.add(_time.monotonic() + ms / 1000, _fire, call, internal=scheduler.exiting)
-
-
-def _fire(call: tuple[Callable[..., object], Any, CodeType, int, Context]) -> None:
-    scheduler.fork(*call)
+    # A timer whose task would not start must not delay the end of the process.
+    return _loop.timers.add(_time.monotonic() + ms / 1000, scheduler.fork_due, call, internal=not scheduler.starts)
 
 
 def cancel(timer: Timer) -> bool:

@@ -65,6 +65,13 @@ def test_the_phases() -> None:
     }
 
 
+def test_what_can_happen_in_each_phase() -> None:
+    """The columns between are those of ``Rules``."""
+    rows = TEXT.split("\n| phase |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    said = {row[0]: [cell.startswith("yes") for cell in row[2:5]] for row in (line.strip("| ").split(" | ") for line in rows)}
+    assert said == {phase.value: [rules.blocks, rules.starts, rules.begins] for phase, rules in TABLE.items()}
+
+
 def test_the_states() -> None:
     states = [response.UNANSWERED, response.ANSWERED, response.STREAMING, response.ENDED, response.CUT, response.HIJACKED]
     tables = TEXT.split("\n| state |")[1:]

@@ -94,6 +94,5 @@ def _strike(deadline: Deadline) -> None:
     deadline._over = True
     if task._over is None:
         task._over = deadline
-    # While the process is ending no task blocks, and the main greenlet is held.
-    if task._status in (WAIT, SLEEP) and not scheduler.exiting:
+    if task._status in (WAIT, SLEEP):
         scheduler.throw(task, DeadlineOver(task._over.text(task._what)))

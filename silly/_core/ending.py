@@ -2,28 +2,37 @@
 
 The process is in one *phase*:
 
-    running ──> draining ──> ending ──> closing ──> over
-       │                        ^  │                 ^ │
-       ├────────────────────────┘  └─────────────────┤ │  after the grace
-       └── the script came to its end ───────────────┘ └──> ending: main program went on
+    running ──> draining ──> ending ──> closing ──> over ──> draining …
+       │                        │          ^         ^
+       │                        └> leaving ┘         │   at once: when no task is left
+       └── the script came to its end ───────────────┘
 
 * *Running*: everything works.
-* *Draining*: not used yet.
-* *Ending* begins with ``begin_exit(status)``, by ``silly.exit``, ``sys.exit`` in a
-  task, a signal, or because nothing can wake the remaining tasks. Listeners close, open
-  WebSockets send close 1001, and each waiting task gets GreenletExit where it waits. A
-  task that was woken but has not run counts as waiting; its wake-up value is dropped.
-  From here on nothing blocks and no task starts. The main greenlet is held: it does not
-  run again before the phase is *over*.
-* *Closing*: no task is left. Every connection sends what was written, then closes.
-* *Over*: the main greenlet gets SystemExit(status), once everything is sent or
-  ``GRACE`` seconds after the end began. Connections that are still open are cut off.
-  After that the main program can block and start tasks again, in its ``finally`` blocks
-  for example. A script that ends without ``silly.exit`` gets here too; its output is
-  delivered at the interpreter's exit.
+* *Draining* begins with ``begin_exit(status)``, by ``silly.exit``, ``sys.exit`` in a
+  task, a signal, or because nothing can wake the remaining tasks. A task that had not
+  run and a timer of ``time.after`` that was set before never start. Listeners close,
+  peers are told (HTTP by ``Connection: close``, WebSockets by close 1001), and HTTP
+  connections that wait for a request or a part of its head end. The tasks that *serve*,
+  which run the handler of a connection, go on until the last has ended, for ``DRAIN``
+  seconds at most. The other tasks may run meanwhile, but are not waited for. The main
+  greenlet is held: it does not run again before the phase is *over*.
+* *Ending*: each waiting task gets GreenletExit where it waits. A task that was woken
+  but has not run counts as waiting; its wake-up value is dropped. The ``finally``
+  blocks may block, so they can use the network. What they fork is not started.
+* *Leaving*: ``GRACE`` seconds after the end began, or when nothing can wake the tasks
+  that are left, nothing blocks any more. Waiting tasks get ``Leaving``, and calls that
+  would block return ``errno.CLOSED``. ``LAST`` seconds after the grace a task that
+  still goes on is cut off.
+* *Closing*: no task is left. Every connection sends what was written, then closes. A
+  peer that got everything is given up after ``QUIET`` seconds in which it sent nothing.
+* *Over*: the main greenlet gets SystemExit(status), once everything is sent or the time
+  is over. Connections that are still open are cut off. After that the main program can
+  block and start tasks again, in its ``finally`` blocks for example. A script that ends
+  without ``silly.exit`` gets here too; its output is delivered at the interpreter's
+  exit.
 
-``TABLE`` says what can happen in each phase. ``scheduler.exiting`` is the opposite of
-its column ``works``, as a flag for code that checks it for each message.
+``TABLE`` says what can happen in each phase. Its first three columns are copied to
+``scheduler``, for code that asks for each message.
 """
 
 from __future__ import annotations
@@ -45,12 +54,20 @@ from .._ends import ENDS
 from . import deadline, guard, scheduler
 from .child import exit_status
 from .result import Error
-from .scheduler import READY, WAIT, Task, loop, main, tasks
+from .scheduler import READY, SLEEP, WAIT, Leaving, Task, loop, main, tasks
 from .signals import Signals, awaited, handled, interrupt_safely
 from .timers import Timer
 
 GRACE = 3.0
 """The most seconds that a graceful end may take."""
+DRAIN = 2.0
+"""The most seconds of it that handlers of connections may go on. The rest is for
+``finally`` blocks."""
+QUIET = 0.25
+"""Seconds without a sign of life after which a peer's end is not awaited any more, if
+the peer got everything. Four times as long if it goes on sending."""
+LAST = 0.1
+"""Seconds after ``GRACE`` in which tasks may end whose calls don't block any more."""
 
 
 class Phase(Enum):
@@ -59,6 +76,7 @@ class Phase(Enum):
     RUNNING = "running"
     DRAINING = "draining"
     ENDING = "ending"
+    LEAVING = "leaving"
     CLOSING = "closing"
     OVER = "over"
 
@@ -66,12 +84,13 @@ class Phase(Enum):
 class Rules(NamedTuple):
     """What can happen in a phase."""
 
-    works: bool
-    """Whether forked tasks start, tasks may block, and the application's timers
-    fire."""
-    ends: bool
-    """Whether ``silly.exit`` or a signal begins an end. If not, one is already under
-    way, and its status counts."""
+    blocks: bool
+    """Whether tasks may block: wait for the network, for each other, for a time."""
+    starts: bool
+    """Whether tasks that the application forks start, and its timers fire."""
+    begins: bool
+    """Whether ``listen`` works, and ``silly.exit`` or a signal begins an end. If not,
+    an end is under way, and its status counts."""
     then: frozenset[Phase]
     """The phases that may follow."""
 
@@ -81,11 +100,12 @@ def _phases(*phases: Phase) -> frozenset[Phase]:
 
 
 TABLE: dict[Phase, Rules] = {
-    Phase.RUNNING: Rules(True, True, _phases(Phase.DRAINING, Phase.ENDING, Phase.OVER)),
-    Phase.DRAINING: Rules(True, True, _phases(Phase.ENDING, Phase.OVER)),
-    Phase.ENDING: Rules(False, False, _phases(Phase.CLOSING, Phase.OVER)),
-    Phase.CLOSING: Rules(False, False, _phases(Phase.OVER)),
-    Phase.OVER: Rules(True, True, _phases(Phase.DRAINING, Phase.ENDING)),
+    Phase.RUNNING: Rules(True, True, True, _phases(Phase.DRAINING, Phase.OVER)),
+    Phase.DRAINING: Rules(True, True, False, _phases(Phase.ENDING, Phase.OVER)),
+    Phase.ENDING: Rules(True, False, False, _phases(Phase.LEAVING, Phase.CLOSING, Phase.OVER)),
+    Phase.LEAVING: Rules(False, False, False, _phases(Phase.CLOSING, Phase.OVER)),
+    Phase.CLOSING: Rules(False, False, False, _phases(Phase.OVER)),
+    Phase.OVER: Rules(True, True, True, _phases(Phase.DRAINING)),
 }
 
 strict = False
@@ -97,7 +117,20 @@ worse than one that ends out of order."""
 class _State:
     """The state of the end."""
 
-    __slots__ = ("grace", "joining", "overdue", "phase", "signal", "status")
+    __slots__ = (
+        "began",
+        "drain",
+        "ended",
+        "grace",
+        "joining",
+        "overdue",
+        "phase",
+        "quiet",
+        "serving",
+        "signal",
+        "status",
+        "told",
+    )
 
     def __init__(self) -> None:
         self.phase = Phase.RUNNING
@@ -108,8 +141,21 @@ class _State:
         has the status 128 + this."""
         self.joining = False
         """Whether the main program is in ``silly.run``."""
+        self.began = 0.0
+        """When the end began."""
+        self.told = False
+        """Whether listeners and peers were told that the end has begun."""
+        self.serving = 0
+        """How many tasks that serve the phase draining waits for."""
+        self.ended: set[Task] = set()
+        """The tasks that have got their GreenletExit already, by calling
+        ``silly.exit``."""
+        self.drain: Timer | None = None
+        """The timer that ends the phase draining."""
         self.grace: Timer | None = None
         """The timer that cuts the graceful end short."""
+        self.quiet: Timer | None = None
+        """The timer of ``_hurry``, in the phase closing."""
         self.overdue = False
         """Whether the graceful end took longer than ``GRACE``."""
 
@@ -131,23 +177,34 @@ def enter(then: Phase) -> None:
             raise RuntimeError(text)
         logger.error(text)
     _state.phase = then
-    scheduler.exiting = not TABLE[then].works
+    rules = TABLE[then]
+    scheduler.exiting, scheduler.starts, scheduler.begins = not rules.blocks, rules.starts, rules.begins
+    scheduler.serving_ended = _serving_ended if then is Phase.DRAINING else None
     if then is Phase.OVER:
         guard.over()
         _state.signal = 0
-        if _state.grace is not None:
-            loop.timers.cancel(_state.grace)
-            _state.grace = None
+        for timer in (_state.drain, _state.grace, _state.quiet):
+            if timer is not None:
+                loop.timers.cancel(timer)
+        _state.drain = _state.grace = _state.quiet = None
+        _state.ended.clear()
 
 
 class _Held:
-    """Stands in for the main greenlet while it is held, so that waking the main program
-    does not run it."""
+    """Stands in for the main greenlet while it is held, so that nothing runs the main
+    program: neither waking it nor a deadline."""
 
     gr_frame = None
 
-    def switch(self, value: Any) -> None:
-        main._value = value  # ``Waiters.wait`` gives it back when main is interrupted
+    def switch(self, value: Any) -> Any:
+        """Keeps ``value``: ``Waiters.wait`` gives it back when main is interrupted. If
+        a task that blocks has switched here, the hub goes on."""
+        main._value = value
+        main._status = READY
+        return None if getcurrent() is scheduler.hub else scheduler._to_hub()
+
+    def throw(self, exc: BaseException) -> None:
+        """Drops a deadline's exception."""
 
 
 _held: Any = _Held()
@@ -180,28 +237,33 @@ def exit(status: int) -> NoReturn:
     if not scheduler.in_main() and (number := handled(sys._getframe(1))):
         # What the handler has interrupted goes on: it may be a request, or the loop.
         return _signalled(number, status)  # type: ignore[misc]
-    if not scheduler.leaving():
-        loop.post(begin_exit, status)
-        while not scheduler.exiting:
-            # This task is ended like every other, once: its finally blocks may block.
-            # No deadline ends the wait.
-            scheduler.pause()
+    task = scheduler.current()
+    if scheduler.begins:
+        _mark(status)
+    elif task is not main:
+        scheduler.pause()
+    if task is main:
+        _drain()
+        main._greenlet = _held
+        main._status = WAIT
+        scheduler._main_to_hub()  # it ends with what ``_finish`` throws
+    _leave(task)
     raise GreenletExit
 
 
 def _signalled(number: int, status: int) -> None:
     """Signal ``number`` ends the process. Called in its handler."""
     guard.begin(number, GRACE)
-    if TABLE[_state.phase].ends:
+    if scheduler.begins:
         _state.signal = number
-        loop.post(begin_exit, status)
+        begin_exit(status)
 
 
 def _interrupted(exc: BaseException) -> None:
     """Acts on what a turn of the loop raised."""
     if isinstance(exc, SystemExit):
-        _system_exit(exc)
-    elif isinstance(exc, ENDS) or not (_state.joining or scheduler.exiting) or _of_the_loop(exc):
+        begin_exit(exit_status(exc))
+    elif isinstance(exc, ENDS) or (scheduler.begins and not _state.joining) or _of_the_loop(exc):
         scheduler.interrupted(exc)
     else:
         # In a script that blocks by itself the main program gets it, as always in
@@ -218,72 +280,162 @@ def _of_the_loop(exc: BaseException) -> bool:
 
 def _system_exit(exc: SystemExit) -> None:
     """``sys.exit`` in a task."""
-    loop.post(begin_exit, exit_status(exc))
+    task = scheduler.current()
+    if task in _state.ended:
+        return  # it was noted where it left a handler
+    status = exit_status(exc)
+    if scheduler.begins:
+        _mark(status)
+    _leave(task)
 
 
 def begin_exit(status: int) -> None:
-    """Begins the graceful end, unless one is under way. Runs in the hub."""
-    if not TABLE[_state.phase].ends:
-        return
-    enter(Phase.ENDING)
+    """Begins the graceful end, unless one is under way. May be called wherever the
+    loop's thread is, so also in a signal handler: listeners and peers are told at the
+    end of the turn."""
+    if scheduler.begins:
+        _mark(status)
+        loop.post(_drain)
+
+
+def _mark(status: int) -> None:
+    """Begins the phase draining: nothing that has not begun to run will start. Changes
+    no queue, because a signal handler may interrupt the code that does."""
+    enter(Phase.DRAINING)
     _state.status = status
-    loop.timers.clear_users()
-    _state.grace = loop.timers.add(guard.until(GRACE), _grace_over, internal=True)
-    for handler in list(loop.handlers):
-        handler.shutdown()
-    ready = loop.ready
-    ready.extend(loop.deferred)
-    loop.deferred.clear()
-    for task in ready:
-        task._status = WAIT
-    ready.clear()
-    main._greenlet = _held
+    _state.began = guard.until(GRACE) - GRACE
+    _state.told = False
     for task in list(tasks):
         if task._greenlet is None:
-            scheduler.finished(task)
+            task._func, task._userdata = _nothing, None  # what it held is released now
+            tasks[task] = False
+    for timer in list(loop.timers.users):
+        if timer.callback is scheduler.fork_due:
+            timer.callback = _nothing
+
+
+def _nothing(_: Any = None) -> None:
+    """What a task or timer does that came too late to start."""
+
+
+def _leave(task: Task) -> None:
+    """``task`` has called ``silly.exit``, or ends with ``sys.exit``. It counts as
+    ended: no exception will be raised in it, and the phase draining doesn't wait for
+    it."""
+    _state.ended.add(task)
+    if tasks.get(task):
+        tasks[task] = False
+        if _state.told and _state.phase is Phase.DRAINING:
+            _serving_ended()
+    _drain()
+
+
+# ---- the phases ----------------------------------------------------------------------
+
+
+def _drain(_: None = None) -> None:
+    """Stops listening, tells the peers, and waits for the tasks that serve."""
+    if _state.phase is not Phase.DRAINING or _state.told:
+        return
+    _state.told = True
+    _forget_timers(_nothing)
+    _state.drain = loop.timers.add(_state.began + DRAIN, _end_tasks, internal=True)
+    _state.grace = loop.timers.add(_state.began + GRACE, _grace_over, internal=True)
+    for handler in list(loop.handlers):
+        handler.shutdown()
+    main._greenlet = _held
+    _forget_timers(scheduler.wake, main)  # else its sleep would be something to wait for
+    _state.serving = sum(tasks.values())
+    if not _state.serving:
+        _end_tasks()
+
+
+def _forget_timers(callback: Callable[[Any], None], arg: Task | None = None) -> None:
+    for timer in list(loop.timers.users):
+        if timer.callback is callback and (arg is None or timer.arg is arg):
+            loop.timers.cancel(timer)
+
+
+def _serving_ended() -> None:
+    """A task that serves has ended; if it was the last, the next phase begins. Not
+    here, but at the end of the turn: what that task has forked starts."""
+    if _state.told:
+        _state.serving -= 1
+        if not _state.serving:
+            loop.post(_end_tasks)
+
+
+def _end_tasks(_: None = None) -> None:
+    """Raises GreenletExit in the tasks that are left."""
+    if _state.phase is not Phase.DRAINING:
+        return
+    enter(Phase.ENDING)
+    _forget_timers(scheduler.fork_due)
+    for queue in (loop.ready, loop.deferred):
+        for task in queue:
+            task._status = WAIT
+        queue.clear()
+    for task in list(tasks):
+        if task._greenlet is None:
+            if task._func is _nothing:
+                scheduler.finished(task)
+            else:
+                scheduler.not_started(task)
+    if getcurrent() is scheduler.hub:
+        _throw_exits()
+    else:
+        loop.post(_throw_exits)
+
+
+def _throw_exits() -> None:
+    for task in list(tasks):
+        if task in _state.ended or task._greenlet is None:
             continue
         if task._status == READY:
-            ready.remove(task)  # woken by the finally block of a task ended earlier in this loop
+            # Woken by the finally block of a task ended earlier in this loop.
+            for queue in (loop.ready, loop.deferred):
+                if task in queue:
+                    queue.remove(task)
         scheduler.throw(task, GreenletExit())
 
 
-# ---- when nothing is left to do ------------------------------------------------------
+def _stop_blocking() -> None:
+    """Nothing blocks any more, and what blocks now goes on."""
+    enter(Phase.LEAVING)
+    for task in list(tasks):
+        if task._status in (WAIT, SLEEP):
+            scheduler.throw(task, Leaving())
 
 
-def _starved() -> bool:
-    """Called before the loop waits without a listener or a timer of the application.
+def _close_connections() -> None:
+    """No task is left: every connection sends what was written, and closes."""
+    enter(Phase.CLOSING)
+    for handler in list(loop.handlers):
+        handler.shutdown()
+        handler.close()
+    _hurry(4)
 
-    Finishes ``silly.run`` or the present phase of the end if nothing is left to wait
-    for, and reports a deadlock. Returns True if it did something.
 
-    Each turn of a client program comes here, so the cost must not grow with the number
-    of connections and waiting tasks.
-    """
-    if not scheduler.exiting:
-        if loop.work or loop.can_wake():
-            return False
-        if not tasks and _state.joining:
-            scheduler.wake(main)
-        elif deadline.active or awaited():
-            return False
-        else:
-            _deadlock()
-        return True
-    if _state.phase is Phase.ENDING:
-        if tasks:
-            return False
-        enter(Phase.CLOSING)
-        for handler in list(loop.handlers):
-            handler.close()
-        return True
-    if loop.work:
-        return False
-    _finish()
-    return True
+def _hurry(rounds: int) -> None:
+    """Lets no peer delay the end that has only to end its own direction."""
+    for handler in list(loop.handlers):
+        handler.hurry(rounds <= 0)
+    _state.quiet = loop.timers.add(monotonic() + QUIET, _hurry, rounds - 1, internal=True)
 
 
 def _grace_over(_: None) -> None:
+    _state.grace = None
     _state.overdue = True
+    _end_tasks()
+    if _state.phase is not Phase.ENDING or not tasks:
+        _cut_off(None)
+        return
+    _state.grace = loop.timers.add(monotonic() + LAST, _cut_off, internal=True)
+    _stop_blocking()
+
+
+def _cut_off(_: None) -> None:
+    """The time is over: drops the tasks that are left."""
     if _state.signal and tasks:  # peers that don't take their output change no status
         _state.status = 128 + _state.signal
     for task in tasks:
@@ -301,6 +453,46 @@ def _finish() -> None:
         handler.abort()
     enter(Phase.OVER)
     scheduler.throw_main(SystemExit(_state.status))
+
+
+# ---- when nothing is left to do ------------------------------------------------------
+
+
+def _starved() -> bool:
+    """Called before the loop waits without a listener or a timer of the application.
+
+    Finishes ``silly.run`` or the present phase of the end if nothing is left to wait
+    for, and reports a deadlock. Returns True if it did something.
+
+    Each turn of a client program comes here, so the cost must not grow with the number
+    of connections and waiting tasks.
+    """
+    if scheduler.begins:
+        if loop.work or loop.can_wake():
+            return False
+        if not tasks and _state.joining:
+            scheduler.wake(main)
+        elif deadline.active or awaited():
+            return False
+        else:
+            _deadlock()
+        return True
+    if scheduler.exiting:
+        if tasks if _state.phase is Phase.LEAVING else loop.work:
+            return False
+        if _state.phase is Phase.LEAVING:
+            _close_connections()
+        else:
+            _finish()
+    elif _state.phase is Phase.ENDING and not tasks:
+        _close_connections()
+    elif loop.work or loop.can_wake() or deadline.active:
+        return False
+    elif _state.phase is Phase.DRAINING:
+        _end_tasks()
+    else:
+        _stop_blocking()
+    return True
 
 
 def _deadlock() -> None:

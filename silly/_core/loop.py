@@ -94,12 +94,18 @@ class Handler(Protocol):
         """Whether an event of this descriptor can wake a task, or output is unsent."""
 
     def shutdown(self) -> None:
-        """The process is ending gracefully: stop accepting work and send the peer a
-        goodbye, without waiting."""
+        """The process begins to end: stop accepting work, and tell peers, without
+        waiting. Tasks go on. Called again just before ``close`` when no task is
+        left."""
 
     def close(self) -> object:
         """Close in the background, after sending what was written. ``loop.work`` counts
         it until it is done."""
+
+    def hurry(self, last: bool) -> None:
+        """Called now and then while the process waits for closed handlers: give up a
+        peer that got everything, and has sent nothing since the last call. ``last``:
+        give it up even if it is still sending."""
 
     def abort(self) -> None:
         """Close at once."""

@@ -19,9 +19,10 @@ which implements the rules; its header has an example. ``task.wait``, ``time.sle
   ``DeadlineOver``). Then the primitive clears that place itself.
 * ``park`` raises ``DeadlineOver`` when the task's deadline runs out or already has. A
   primitive that returns errors returns that one (``ran_out`` makes the text).
-* The primitive calls ``leaving()`` before it stores the task. While the process is
-  ending this yields once and returns True: nothing blocks any more, and the primitive
-  returns ``errno.CLOSED``.
+* The primitive calls ``leaving()`` before it stores the task. Near the end of the
+  process (phase *leaving*) this yields once and returns True: nothing blocks any more,
+  and the primitive returns ``errno.CLOSED``. A task that waits when that phase begins
+  gets ``Leaving``, and its primitive returns the same.
 * A handler whose events can wake a task is watched by the loop (``loop.watch``).
 
 Deadlines are in ``deadline.py``, the start and the end of the process in ``ending.py``.
@@ -128,11 +129,20 @@ def _nothing() -> None:
 
 
 loop = Loop()
-tasks: dict[Task, None] = {}
-"""Every forked task that hasn't finished, in the order of forking: an ordered set."""
+tasks: dict[Task, bool] = {}
+"""Every forked task that hasn't finished, in the order of forking. The value says
+whether it *serves*: it runs the handler of a connection that a listener has accepted.
+The end of the process lets such tasks finish (phase *draining*)."""
 
 exiting = False
-"""Whether the process is ending: no task blocks and none starts. ``ending`` sets it."""
+"""Whether nothing blocks any more: the opposite of ``blocks`` in ``ending.TABLE``. This
+and the next two are set by ``ending``."""
+starts = True
+"""Whether what the application forks is started, as ``starts`` there."""
+begins = True
+"""Whether a listener or an end of the process may begin, as ``begins`` there."""
+serving_ended: Callable[[], object] | None = None
+"""Called when a task that serves has finished; set in the phase *draining*."""
 in_child = False
 """Whether this is a child of ``os.fork``, where silly does not work."""
 system_exit: Callable[[SystemExit], object] = loop.interrupted
@@ -206,7 +216,7 @@ def park(what: Any, status: str = WAIT) -> Any:
     task._status = status
     if task is main:
         return _main_to_hub()
-    if loop.left and _ready and not exiting:
+    if loop.left and _ready:
         # Another task is ready: switching to it directly saves the switch to the hub.
         # Not from the main program, which signals are to wake.
         following = _ready[0]
@@ -264,8 +274,8 @@ def pause() -> None:
 
 
 def leaving() -> bool:
-    """Whether the process is ending; if so, it lets other tasks run first. Called by
-    whatever is about to block."""
+    """Whether nothing blocks any more, because the time of the process's end is over;
+    if so, it lets other tasks run first. Called by whatever is about to block."""
     if not exiting:
         return False
     pause()
@@ -273,23 +283,29 @@ def leaving() -> bool:
 
 
 def fork(
-    func: Callable[..., object], userdata: Any, code: CodeType | None, lasti: int, context: Context | None = None
+    func: Callable[..., object],
+    userdata: Any,
+    code: CodeType | None,
+    lasti: int,
+    context: Context | None = None,
+    serves: bool = False,
+    ours: bool = False,
 ) -> Task:
     """Makes a ready task that runs ``func`` in ``context``, by default in a copy of the
-    caller's. ``code`` and ``lasti`` are where it was forked.
+    caller's. ``code`` and ``lasti`` are where it was forked. ``serves`` as in
+    ``tasks``.
 
-    While the process is ending the task never runs. Raises RuntimeError outside the
-    loop's thread.
+    From the phase *ending* on the task never runs, unless it is the library's own
+    (``ours``). Raises RuntimeError outside the loop's thread.
     """
     if get_ident() != loop.thread:
         raise RuntimeError(not_here("", "task.fork"))
     task = Task(func, userdata, code, lasti)
-    if exiting:
-        logger.warn(f"{task} was not started: the process is ending")
-        finished(task)
+    if not starts and not ours:
+        not_started(task)
         return task
     task._context = copy_context() if context is None else context
-    tasks[task] = None
+    tasks[task] = serves
     if _on_create is not None:
         try:
             _on_create(task)
@@ -300,6 +316,17 @@ def fork(
             _raised("the hook at the fork of ", task, exc)
     _ready.append(task)
     return task
+
+
+def fork_due(call: tuple[Callable[..., object], Any, CodeType, int, Context]) -> None:
+    """The callback of a timer of ``time.after``."""
+    fork(*call)
+
+
+def not_started(task: Task) -> None:
+    """Drops a task that was forked too late to run."""
+    logger.warn(f"{task} was not started: the process is ending")
+    finished(task)
 
 
 def hook(create: Callable[[Task], object] | None, term: Callable[[Task], object] | None) -> None:
@@ -320,7 +347,8 @@ def finished(task: Task) -> None:
     if task._deadlines:
         drop_deadlines(task)  # those of generators that it did not finish
     task._status = task._func = task._userdata = task._greenlet = task._what = task._context = task._value = None
-    tasks.pop(task, None)
+    if tasks.pop(task, False) and serving_ended is not None:
+        serving_ended()
 
 
 def _worker(task: Task) -> None:
@@ -405,6 +433,11 @@ def _run_ready() -> None:
 
 class DeadlineOver(TimeoutError):
     """Raised where a task blocks when its deadline runs out."""
+
+
+class Leaving(GreenletExit):
+    """Raised where a task blocks when nothing blocks any more: the time of the
+    process's end is over."""
 
 
 def expired() -> bool:

@@ -3,8 +3,9 @@
 The scheduler's ``park`` and ``wake`` leave four rules to their callers. This type
 implements them, so that a primitive need not:
 
-* While the process is ending nothing blocks: ``wait`` lets other tasks run once, and
-  raises ``Leaving``. A primitive that returns errors returns ``errno.CLOSED`` for it.
+* When the time of the process's end is over nothing blocks: ``wait`` lets other tasks
+  run once, and raises ``Leaving``. It raises that also in a task that waits at that
+  moment. A primitive that returns errors returns ``errno.CLOSED`` for it.
 * ``wait`` raises ``DeadlineOver`` when the task's deadline (``time.deadline``) runs out
   or is over already. A primitive that returns errors returns that one.
 * When ``wait`` raises (these two, GreenletExit, KeyboardInterrupt or any other
@@ -55,19 +56,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from greenlet import GreenletExit
-
 from . import scheduler
-from .scheduler import READY, Task, park
+from .scheduler import READY, Leaving, Task, park
+
+__all__ = ["Leaving", "Waiters"]
 
 V = TypeVar("V")
 
 _loop = scheduler.loop
 _ready = _loop.ready
-
-
-class Leaving(GreenletExit):
-    """Raised by ``Waiters.wait``: the process is ending, so nothing blocks any more."""
 
 
 class Waiters(Generic[V]):

@@ -17,7 +17,7 @@ from .. import errno
 from .._core import scheduler, worker
 from .._core.loop import WRITE
 from .._core.timers import Timer
-from .._core.waiting import Waiters
+from .._core.waiting import Leaving, Waiters
 from .._wire.numbers import check_ms
 from . import addr as address
 
@@ -95,6 +95,8 @@ def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Ad
     timer = None if deadline is None else _loop.timers.add(deadline, timed_out, internal=True)
     try:
         result = waiting.wait(f"the look-up of {addr}")
+    except Leaving:
+        return errno.CLOSED
     except scheduler.DeadlineOver:
         return errno.TIMEDOUT
     finally:
@@ -155,6 +157,8 @@ class _Race:
         _loop.watch(self)
         try:
             result = self._waiting.wait(f"the connection to {addr}", _forget)
+        except Leaving:
+            return None, errno.CLOSED
         except scheduler.DeadlineOver:
             return None, errno.TIMEDOUT
         finally:
@@ -252,6 +256,9 @@ class _Race:
         """For the loop: the waiting task's own end closes the attempts."""
 
     def close(self) -> None:
+        """For the loop: see ``shutdown``."""
+
+    def hurry(self, last: bool) -> None:
         """For the loop: see ``shutdown``."""
 
     def abort(self) -> None:

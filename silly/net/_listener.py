@@ -123,7 +123,7 @@ class _Ending:
         return True
 
     def close(self) -> None:
-        """Closes the listener."""
+        """Closes the listener. Handlers of its connections go on."""
         self._listener.close()
 
     shutdown = abort = close
@@ -133,6 +133,9 @@ class _Ending:
         sock, self._listener._sock = self._listener._sock, None
         assert sock is not None
         sock.close()
+
+    def hurry(self, last: bool) -> None:
+        """Does nothing: it is closed."""
 
     def __repr__(self) -> str:
         return repr(self._listener)
@@ -163,6 +166,8 @@ class Listener:
         _loop.listeners += 1
 
     def _on_event(self, mask: int) -> None:
+        if not scheduler.begins:
+            return  # the process has begun to end in this turn, and closes the listener at the end of it
         for _ in range(ACCEPTS):
             if self._sock is None:
                 return
@@ -262,8 +267,8 @@ def listen_as(
     scheduler.check_thread(what)
     if backlog is not None:
         check_int(f"{what}: the backlog", backlog, 0, MOST_BACKLOG)
-    if scheduler.exiting:
-        return None, errno.CLOSED
+    if not scheduler.begins:
+        return None, errno.CLOSED  # the process is ending
     try:
         sock = bind(addr, what)
         try:

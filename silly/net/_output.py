@@ -57,8 +57,12 @@ class Owner(Protocol):
         """The stream has failed, or was closed: nothing can be sent any more. Every
         task that was blocked in the stream has been woken."""
 
+    def process_ends(self) -> None:
+        """The end of the process begins, or (``scheduler.exiting``) all tasks have
+        ended and the connection will be closed."""
+
     def said_goodbye(self) -> None:
-        """The process is ending, and ``goodbye`` was sent to the peer."""
+        """``goodbye`` was sent to the peer."""
 
 
 def _shortened(missing: int) -> str:

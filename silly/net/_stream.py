@@ -93,7 +93,7 @@ class Stream(Output):
         self.peer_alive = True
         """Whether anything has come from the peer since this was last cleared."""
         self.goodbye: bytes | None = None
-        """Sent to the peer when the process ends, then None. The protocol above sets
+        """Sent to the peer by ``say_goodbye``, then None. The protocol above sets
         it."""
         self._reader: scheduler.Task | None = None
         self._payload: Payload | None = None
@@ -216,7 +216,12 @@ class Stream(Output):
         return self._reader is not None or self.unsent > 0 or self.file_sender is not None
 
     def shutdown(self) -> None:
-        """For the loop: the process is ending."""
+        """For the loop: the process is ending, see ``Handler``."""
+        if self.owner is not None:
+            self.owner.process_ends()
+
+    def say_goodbye(self) -> None:
+        """Sends the peer ``goodbye``, if there is one. Nothing may follow it."""
         goodbye, self.goodbye = self.goodbye, None
         if goodbye is not None and self.werr is None:
             self.write_nowait(goodbye)
@@ -283,6 +288,8 @@ class Stream(Output):
                 self._reader = None
             if isinstance(exc, scheduler.DeadlineOver):
                 return errno.TIMEDOUT
+            if isinstance(exc, scheduler.Leaving):
+                return errno.CLOSED
             raise
         if self.closed:
             return errno.CLOSED  # ``close`` may have dropped data that woke this task
@@ -404,6 +411,15 @@ class Stream(Output):
         """Whether anything was written."""
         return self.wrote or self.unsent > 0
 
+    def hang_up(self) -> None:
+        """Closes, once what was written is delivered, without waiting for the end of
+        the peer's data: at the end of the process nothing that is incomplete is
+        answered."""
+        self.buf.clear()
+        self.close()
+        if not self.unsent:
+            self.abort()
+
     def _delivered(self) -> None:
         """The stream is closed and the kernel has taken all output: releases it, or
         waits for the end of the peer's data."""
@@ -452,6 +468,13 @@ class Stream(Output):
             if self.sock is not None:
                 _loop.work += 1
         self.fail(errno.CLOSED)
+
+    def hurry(self, last: bool) -> None:
+        """For the loop: see ``Handler``."""
+        if not self.unsent:
+            if last or not self.peer_alive:
+                self.abort()
+            self.peer_alive = False
 
     def reset(self) -> None:
         """As ``abort``, but the peer sees an error: it could take the end of the

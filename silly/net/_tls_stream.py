@@ -54,12 +54,16 @@ class TlsStream(Stream):
         "_record",
         "_tickets_due",
         "_wrote",
+        "accepted",
         "keep_session",
         "ssl",
     )
 
     def __init__(self, sock: socket.socket, remoteaddr: str, limits: Limits, ssl: SSL.Connection) -> None:
         self.ssl = ssl
+        self.accepted = False
+        """Whether a listener has accepted it: the end of the process cuts its handshake
+        short."""
         self.keep_session: Callable[[SSL.Session], None] | None = None
         """Called once with the session, for a later connection. In TLS 1.3 the session
         comes some time after the handshake."""
@@ -79,6 +83,12 @@ class TlsStream(Stream):
         """The length of that record, its header included."""
         super().__init__(sock, remoteaddr, limits)
         self._thread = 0  # ``try_queue`` takes nothing: data must be encoded first
+
+    def shutdown(self) -> None:
+        if self._handshaking and self.accepted:
+            self.hang_up()
+        else:
+            super().shutdown()
 
     # ---- the handshake ---------------------------------------------------------------
 

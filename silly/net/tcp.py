@@ -67,7 +67,7 @@ def forgotten(stream: Stream) -> None:
     """Closes a connection that nothing holds any more. A protocol above it, which may
     be forgotten too, first sends its goodbye.
     """
-    stream.shutdown()
+    stream.say_goodbye()
     stream.close()
 
 
@@ -329,7 +329,7 @@ def listen(
     check_limits(limits)
 
     def accepted(sock: socket.socket, remoteaddr: str) -> None:
-        scheduler.fork(accept, Conn(Stream(sock, remoteaddr, limits)), accept_code, 0)
+        scheduler.fork(accept, Conn(Stream(sock, remoteaddr, limits)), accept_code, 0, serves=True)
 
     accept_code = getattr(accept, "__code__", None)
     return _listen("tcp.listen", addr, accepted, backlog)

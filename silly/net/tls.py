@@ -140,18 +140,21 @@ class Acceptor:
         try:
             ssl, verification = configuration.connection()
             stream = TlsStream(sock, remoteaddr, self._limits, ssl)
+            stream.accepted = True
         except BaseException:
             sock.close()
             if self._admission is not None:
                 self._admission.leave(host_of(remoteaddr))
             raise
-        scheduler.fork(self._serve, (stream, configuration, verification), self._code, 0)
+        # Already a ``Conn``: its finalizer closes what an exception leaves, and a task
+        # that never starts.
+        scheduler.fork(self._serve, (Conn(stream), configuration, verification), self._code, 0, serves=True)
 
-    def _serve(self, new: tuple[TlsStream, ServerConfiguration, Verification]) -> None:
-        stream = new[0]
+    def _serve(self, new: tuple[Conn, ServerConfiguration, Verification]) -> None:
+        conn, configuration, verification = new
+        stream = conn._stream
         try:
-            conn = Conn(stream)  # before the handshake: its finalizer closes what an exception leaves
-            if self._shake_hands(*new):
+            if self._shake_hands(stream, configuration, verification):
                 self._accept(conn)
         finally:
             if self._admission is not None:
@@ -164,6 +167,8 @@ class Acceptor:
             stream.refuse_http()
             return False
         err = stream.handshake(deadline)
+        if stream.closed:
+            return False  # the process is ending
         err = verification.why or err if err is not None else configuration.client_refused(stream.ssl)
         if err is not None:
             logger._limited("tls handshake", f"tls: {stream.remoteaddr}: handshake failed: {err}")

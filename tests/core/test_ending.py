@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import silly
-from silly import task, time
+from silly import errno, task, time
 from silly._core import ending, scheduler
 from silly._core.ending import TABLE, Phase
 from silly.net import _stream, tcp
@@ -25,11 +25,12 @@ from ..net.support import Job, until
 # ---- from phase to phase ------------------------------------------------------------------------------------------------
 
 STEPS = """
-running draining, running ending, running over,
+running draining, running over,
 draining ending, draining over,
-ending closing, ending over,
+ending leaving, ending closing, ending over,
+leaving closing, leaving over,
 closing over,
-over draining, over ending
+over draining
 """
 """As the picture in the module's header has them."""
 
@@ -40,7 +41,7 @@ def phase() -> Iterator[None]:
     that goes on running."""
     yield
     ending._state.phase = Phase.RUNNING
-    scheduler.exiting = False
+    scheduler.exiting, scheduler.starts, scheduler.begins, scheduler.serving_ended = False, True, True, None
 
 
 @pytest.mark.parametrize("then", Phase)
@@ -57,7 +58,8 @@ def test_each_step(now: Phase, then: Phase, phase: None, logs: Logs, monkeypatch
         logs.expect(f"ERROR BUG: the process can't go from {now.value} to {then.value}")
     ending.enter(then)
     assert ending.phase() is then, "in production it is taken all the same"
-    assert scheduler.exiting is (not TABLE[then].works)
+    rules = TABLE[then]
+    assert (not scheduler.exiting, scheduler.starts, scheduler.begins) == (rules.blocks, rules.starts, rules.begins)
 
 
 def test_the_process_runs() -> None:
@@ -72,9 +74,10 @@ PRELUDE = """
 import os, signal
 import time as os_time
 import silly
-from silly import task, time
+from silly import errno, task, time
 from silly._core import ending, scheduler, worker
 from silly._core.ending import Phase
+from silly.net import tcp
 from silly.sync import channel
 ending.strict = True
 loop = scheduler.loop
@@ -102,12 +105,14 @@ def body():
 task.fork(body)
 silly.run()
 """,
-    # Nothing else enters it yet.
+    # In a task that serves.
     Phase.DRAINING: """
 def body():
-    ending.enter(Phase.DRAINING)
+    while ending.phase() is not Phase.DRAINING:
+        time.sleep(1)
     act()
-task.fork(body)
+scheduler.fork(body, None, None, 0, serves=True)
+time.after(1, silly.exit, 3)
 silly.run()
 """,
     # In the finally block of a task; another has not got its GreenletExit yet.
@@ -120,6 +125,24 @@ def body():
         act()
 task.fork(body)
 others.append(task.fork(wait))
+time.after(1, silly.exit, 3)
+silly.run()
+""",
+    # In the finally block of a task that nothing can wake; another has not been told yet.
+    Phase.LEAVING: """
+def body():
+    try:
+        stay()
+    finally:
+        assert ending.phase() is Phase.LEAVING
+        act()
+def stay(last=task.wait):
+    try:
+        task.wait()
+    finally:
+        last()
+task.fork(body)
+others.append(task.fork(stay, wait))
 time.after(1, silly.exit, 3)
 silly.run()
 """,
@@ -171,8 +194,10 @@ def fork():
 ACTS = {
     "fork": "task.fork(lambda: say('it runs'))",
     "wake": "wake()",
-    "block": "attempt(lambda: (time.after(1, chan.push, 'item'), chan.pop())[1][0])",
-    "timer": "time.after(3_600_000 if scheduler.exiting else 1, lambda: say('it fires'))",
+    "block": "loop.timers.add(os_time.monotonic() + 0.001, chan.push, 'item'); attempt(lambda: chan.pop()[0])",
+    "listen": "attempt(lambda: (lambda it: it[0].close()[1] if it[0] else it[1])(tcp.listen('127.0.0.1:0', print)))",
+    "timer": "time.after(1 if scheduler.begins else 3_600_000, lambda: say('it fires'))",
+    "timer, waited for": "time.after(1, chan.push, 'item'); attempt(lambda: chan.pop()[0])",
     "signal": "attempt(lambda: (os.kill(os.getpid(), signal.SIGINT), task.wait()))",
     "silly.exit": "attempt(lambda: silly.exit(7))",
     "sys.exit": "loop.post(ending.begin_exit, 7)",
@@ -183,48 +208,69 @@ REFUSED = "WARNING <task .*> was not started: the process is ending"
 ELSEWHERE = ["raised RuntimeError", "raised RuntimeError", "its status 9"]
 """In a child of ``os.fork`` nothing works, in whatever phase the parent was."""
 
-RUNNING, DRAINING, ENDING, CLOSING, OVER = Phase
+RUNNING, DRAINING, ENDING, LEAVING, CLOSING, OVER = Phase
 OUTCOMES: dict[str, dict[tuple[Phase, ...], tuple[list[str], int, str]]] = {
     # What the process says, its status, and what it logs.
-    "fork": {(RUNNING, DRAINING, OVER): (["it runs"], 0, ""), (ENDING, CLOSING): ([], 3, REFUSED)},
+    "fork": {
+        (RUNNING, OVER): (["it runs"], 0, ""),
+        (DRAINING,): (["it runs"], 3, ""),
+        (ENDING, LEAVING, CLOSING): ([], 3, REFUSED),
+    },
     "wake": {
-        (RUNNING, DRAINING, OVER): (["woken"], 0, ""),
+        (RUNNING, OVER): (["woken"], 0, ""),
+        (DRAINING, LEAVING): (["woken"], 3, ""),
         (ENDING,): (["raised GreenletExit"], 3, ""),  # it gets its end all the same
         (CLOSING,): ([], 3, ""),  # the main program is held
     },
     "block": {
-        (RUNNING, DRAINING, OVER): (["item"], 0, ""),
-        (ENDING,): (["None"], 3, ""),
+        (RUNNING, OVER): (["item"], 0, ""),
+        (DRAINING, ENDING): (["item"], 3, ""),
+        (LEAVING,): (["None"], 3, ""),
         (CLOSING,): (["raised RuntimeError"], 3, ""),  # nothing but callbacks runs
     },
-    "timer": {(RUNNING, DRAINING, OVER): (["it fires"], 0, ""), (ENDING, CLOSING): ([], 3, "")},
+    "listen": {
+        (RUNNING, OVER): (["None"], 0, ""),
+        (DRAINING, ENDING, LEAVING, CLOSING): ([errno.CLOSED], 3, ""),
+    },
+    "timer": {(RUNNING, OVER): (["it fires"], 0, ""), (DRAINING, ENDING, LEAVING, CLOSING): ([], 3, "")},
+    "timer, waited for": {
+        (RUNNING, OVER): (["item"], 0, ""),
+        (DRAINING,): (["item"], 3, ""),
+        (ENDING, LEAVING): (["None"], 3, ""),  # nothing can wake it
+        (CLOSING,): (["raised RuntimeError"], 3, ""),
+    },
     "signal": {
-        (RUNNING, DRAINING): (["raised GreenletExit"], 0, ""),
-        (ENDING,): (["raised GreenletExit"], 3, ""),
+        (RUNNING,): (["raised GreenletExit"], 0, ""),
+        (DRAINING,): (["raised GreenletExit"], 3, ""),
+        (ENDING,): (["raised Leaving"], 3, ""),
+        (LEAVING,): (["raised GreenletExit"], 3, ""),
         (CLOSING,): (["raised RuntimeError"], 3, ""),
         (OVER,): (["raised KeyboardInterrupt"], 0, ""),  # outside of silly.run
     },
     "silly.exit": {
-        (RUNNING, DRAINING): (["raised GreenletExit"], 7, ""),
-        (ENDING,): (["raised GreenletExit"], 3, ""),  # the first status counts
+        (RUNNING,): (["raised GreenletExit"], 7, ""),
+        (DRAINING, ENDING, LEAVING): (["raised GreenletExit"], 3, ""),  # the first status counts
         (CLOSING,): (["raised RuntimeError"], 3, ""),
         (OVER,): (["raised SystemExit 7"], 0, ""),
     },
-    "sys.exit": {(RUNNING, DRAINING, OVER): ([], 7, ""), (ENDING, CLOSING): ([], 3, "")},
-    "os.fork": {(RUNNING, DRAINING, OVER): (ELSEWHERE, 0, ""), (ENDING, CLOSING): (ELSEWHERE, 3, "")},
+    "sys.exit": {(RUNNING, OVER): ([], 7, ""), (DRAINING, ENDING, LEAVING, CLOSING): ([], 3, "")},
+    "os.fork": {(RUNNING, OVER): (ELSEWHERE, 0, ""), (DRAINING, ENDING, LEAVING, CLOSING): (ELSEWHERE, 3, "")},
 }
+
+OTHERS = {ENDING: ["raised GreenletExit"], LEAVING: ["raised Leaving"]}
+"""What the task that waits beside says, unless it is woken."""
 
 
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("phase", Phase)
 def test_what_can_happen(phase: Phase, act: str) -> None:
     lines, status, log = next(outcome for phases, outcome in OUTCOMES[act].items() if phase in phases)
-    if phase is ENDING and act != "wake":
-        lines = [*lines, "raised GreenletExit"] if act == "os.fork" else ["raised GreenletExit", *lines]
+    if act != "wake":
+        lines = lines + OTHERS.get(phase, [])
     with Child("-c", f"{PRELUDE}{HELPERS}def act():\n    {ACTS[act]}\n{REACH[phase]}") as child:
         assert child.process.stdout is not None
         said = child._bounded(child.process.stdout.read).splitlines()
-        assert (said, child.wait()) == (lines, status), child.errors()
+        assert (sorted(said), child.wait()) == (sorted(lines), status), child.errors()
         assert re.fullmatch(f"(.* {log}\n)" if log else "", child.errors())
 
 

@@ -386,8 +386,8 @@ def test_thrown_at_the_pause_of_one_that_leaves(kind: type[BaseException]) -> No
 
 
 END = """
+import silly
 from silly import task, time
-from silly._core import ending, scheduler
 from silly.sync import channel
 chan = channel.new()
 def pusher():
@@ -400,10 +400,10 @@ def pusher():
 def end():
     if not {late}:
         chan.push("an item")  # the main program is ready now, and does not run
-    ending.begin_exit(4)
+    silly.exit(4)
 task.fork(pusher)
 time.sleep(0)
-scheduler.loop.post(end)
+task.fork(end)
 try:
     print(chan.pop())
 finally:

@@ -69,6 +69,9 @@ class _Watch:
     def broken(self) -> None:
         """Does nothing: the stream has woken the tasks that wait."""
 
+    def process_ends(self) -> None:
+        """Does nothing: whoever made the request may still read the response."""
+
     def said_goodbye(self) -> None:
         """Does nothing: HTTP has no goodbye."""
 

@@ -44,13 +44,16 @@ class Connection:
     ``idle`` (waits for a request) or ``skipping`` (drops the rest of an answered
     request)."""
 
-    __slots__ = ("_conn", "_draining", "_service", "_serving", "closing", "idle", "skipping", "task")
+    __slots__ = ("_conn", "_draining", "_ending", "_service", "_serving", "closing", "idle", "skipping", "task")
 
     def __init__(self, conn: Conn, service: Service) -> None:
         self._conn = conn
         self._service = service
         self._serving: ServerStream | None = None
         self._draining = False
+        self._ending = False
+        """Whether the process is ending: a request that is not complete yet is not
+        waited for."""
         self.idle = False
         self.closing = False
         self.skipping = False
@@ -77,6 +80,19 @@ class Connection:
         self.close_idle()
         if self._serving is not None:
             self._serving._drain()
+
+    def process_ends(self) -> None:
+        """Ends the connection, since the process ends: now if it waits for a request or
+        for the rest of its head, since nothing was promised to the peer. Else like
+        ``close_idle``.
+        """
+        self._ending = True
+        stream = self._conn._stream
+        if self._serving is None and not self.skipping and stream._reader is not None:
+            self.closing = True
+            stream.hang_up()
+        else:
+            self.close_idle()
 
     def abort(self) -> None:
         """Cuts the connection off."""
@@ -166,20 +182,22 @@ class Connection:
         if head is not None:
             return head
         deadline = monotonic() + limits.head_timeout / 1000
-        while True:
+        while not self._ending:
             err = stream.fill(len(buf) + 1, deadline)
             if err == errno.TIMEDOUT:
                 if not buf:
                     return None  # it was the empty line that may precede a request, so no answer is due
                 raise ProtocolError(f"head not complete within the limit 'head_timeout' of {limits.head_timeout} ms", 408)
             if err is not None:
-                if buf:
+                if buf and not self._ending:
                     text = f"http: {stream.remoteaddr}: the connection ended within a request's head: {err}"
                     logger._limited("http broken", text)
                 return None
             head = heads.next(buf)
             if head is not None:
                 return head
+        stream.hang_up()
+        return None
 
     def _handle(self, served: ServerStream, begin: float) -> bool:
         """Runs the handler and ends its response. Whether the connection goes on."""
@@ -203,8 +221,10 @@ class Connection:
                 logger.error(f"exception in the handler of {served.method} {served.path}:\n{traceback.format_exc().rstrip()}")
             took = 0.0 if log is None else monotonic() - begin
             outcome = served._finish(failed)
-        except BaseException:
+        except BaseException as exc:
             # The task is being ended.
+            if isinstance(exc, SystemExit):
+                scheduler.system_exit(exc)  # now: the end of a WebSocket may wait for its peer
             if log is not None:
                 log._add(served, (monotonic() - begin) * 1000)
             served._abandon()

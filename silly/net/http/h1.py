@@ -187,6 +187,8 @@ class ServerStream(ServerResponse):
         self._hijacker = hijacker
         if self._drains:
             hijacker.server_drains()
+        elif not scheduler.begins:
+            self.conn._stream.shutdown()  # the process is ending; streams were told before
 
     def _drain(self) -> None:
         """Ends the connection after this response, since the server drains."""

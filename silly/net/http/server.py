@@ -23,6 +23,8 @@ REFUSED = 100
 """Connections past the limits that may stay until their peers have read the answer;
 further ones are cut off."""
 
+_handlers = scheduler.loop.handlers
+
 
 class Places:
     """Counts the connections that were admitted, in total and by address: the
@@ -59,6 +61,33 @@ class Places:
                 del self.by_address[host]
 
 
+class _Told:
+    """The loop's ``Handler`` of a server, which tells its connections that the process
+    ends. It is there until the server is closed and no connection is left."""
+
+    __slots__ = ("_connections",)
+
+    def __init__(self, connections: set[Connection]) -> None:
+        self._connections = connections
+
+    def wakes(self) -> bool:
+        """It has no descriptor: those of the connections wake tasks."""
+        return False
+
+    def shutdown(self) -> None:
+        """Ends each connection as soon as its request is answered."""
+        for connection in list(self._connections):
+            connection.process_ends()
+
+    def close(self) -> None:
+        """Does nothing: the listener and the connections are handlers of their own."""
+
+    abort = disown = close
+
+    def hurry(self, last: bool) -> None:
+        """Does nothing, like ``close``."""
+
+
 class Server:
     """A listening server, made by ``http.listen``. It closes at the end of a ``with``
     block.
@@ -83,6 +112,7 @@ class Server:
         """Connections past the limits that have not ended yet."""
         self._closing = False
         self._drainers: Waiters[None] = Waiters()
+        self._ending = _Told(self._connections)
 
     def _start(
         self,
@@ -109,6 +139,7 @@ class Server:
             return err
         self._listener = listener
         listener.on_close = self._closed
+        _handlers.add(self._ending)
         return None
 
     @property
@@ -211,6 +242,8 @@ class Server:
         self._closing = True
         for connection in list(self._connections):
             connection.close_idle()
+        if not self._connections:
+            _handlers.discard(self._ending)
 
     # ---- connections -----------------------------------------------------------------
 
@@ -244,9 +277,14 @@ class Server:
             connection.serve()
             connection.deliver()
         finally:
-            self._connections.discard(connection)
-            if not self._connections:
-                self._drainers.wake_all()
+            self._leave(connection)
+
+    def _leave(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._drainers.wake_all()
+            if self._closing:
+                _handlers.discard(self._ending)
 
     def __enter__(self) -> Server:
         return self

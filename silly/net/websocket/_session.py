@@ -320,8 +320,16 @@ class Session(Sending):
                 self.fault = self.err = None
             self._stop_timers()
 
+    def process_ends(self) -> None:
+        """Sends close 1001: a server at once, so that its peers go away and its
+        handlers end. A client, which a handler or a ``finally`` block may still use,
+        only when no task is left.
+        """
+        if self.server or scheduler.exiting:
+            self.stream.say_goodbye()
+
     def said_goodbye(self) -> None:
-        """Notes that the ending process has sent our close frame."""
+        """Notes that ``Stream.say_goodbye`` has sent our close frame."""
         if self.state is OPEN:
             self.state = CLOSING
 
@@ -474,11 +482,16 @@ class Session(Sending):
 
     def handler_ended(self, failed: bool) -> None:
         """Closes what the handler left open when it returned or raised."""
-        self.close(INTERNAL if failed else NORMAL)
+        if scheduler.starts:
+            self.close(INTERNAL if failed else NORMAL)
+        else:
+            # The handler's task was ended with the process. Our close frame was sent
+            # when that began, and the peer has had its time to answer.
+            self.end(ABNORMAL, "")
 
     def server_drains(self) -> None:
         """Closes with 1001, in a task of its own because closing blocks."""
-        scheduler.fork(self._go_away, None, Session._go_away.__code__, 0)
+        scheduler.fork(self._go_away, None, Session._go_away.__code__, 0, ours=True)
 
     def _go_away(self) -> None:
         self.close(GOING_AWAY)
