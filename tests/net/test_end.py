@@ -34,6 +34,8 @@ ending.strict = True
 ending.GRACE, ending.DRAIN = {grace}, {drain}
 test = "127.0.0.1:{port}"
 certs = [{entry}]
+hour = 3_600_000
+limits = silly.Limits(linger=hour, head_timeout=hour, idle_timeout=hour, handshake_timeout=hour, close_timeout=hour)
 
 def say(*words):
     print(*words, flush=True)
@@ -129,15 +131,18 @@ def process(tmp_path: Path, way: str, script: str, grace: float = HOUR, drain: f
 
 
 SERVERS = {
-    "tcp": "server = silly.check(tcp.listen('127.0.0.1:0', lambda conn: serve(lambda: conn.read(1))))",
-    "tls": "server = silly.check(tls.listen('127.0.0.1:0', certs, lambda conn: serve(lambda: conn.read(1))))",
-    "http": "server = silly.check(http.listen('127.0.0.1:0', lambda stream: serve(stream.readall)))",
-    "https": "server = silly.check(http.listen('127.0.0.1:0', lambda stream: serve(stream.readall), certs=certs))",
+    "tcp": "server = silly.check(tcp.listen('127.0.0.1:0', lambda conn: serve(lambda: conn.read(1)), limits=limits))",
+    "tls": "server = silly.check(tls.listen('127.0.0.1:0', certs, lambda conn: serve(lambda: conn.read(1)), limits=limits))",
+    "http": "server = silly.check(http.listen('127.0.0.1:0', lambda stream: serve(stream.readall), limits=limits))",
+    "https": """
+handler = lambda stream: serve(stream.readall)
+server = silly.check(http.listen('127.0.0.1:0', handler, certs=certs, limits=limits))
+""",
     "websocket": """
 def upgraded(stream):
     sock = silly.check(websocket.upgrade(stream))
     serve(lambda: sock.read())
-server = silly.check(http.listen('127.0.0.1:0', upgraded))
+server = silly.check(http.listen('127.0.0.1:0', upgraded, limits=limits))
 """,
 }
 """Each calls ``serve(read)``; ``read`` waits for the peer."""
@@ -202,7 +207,7 @@ def test_after_exit_no_ready_task_starts_and_no_due_timer_fires(
 def handler(stream):
     stream.answer(200)
     body()
-server = silly.check(http.listen("127.0.0.1:0", handler))
+server = silly.check(http.listen("127.0.0.1:0", handler, limits=limits))
 task.fork(lambda: http.get(f"http://{server.addr}"))
 silly.run()
 """,
@@ -223,7 +228,7 @@ silly.run()
 def test_a_program_without_open_handlers_waits_for_nothing(tmp_path: Path, way: str) -> None:
     """No handler is open, so neither sleeping tasks nor timers nor idle peers keep it."""
     script = """
-server = silly.check(http.listen("127.0.0.1:0", lambda stream: stream.answer(200, "served")))
+server = silly.check(http.listen("127.0.0.1:0", lambda stream: stream.answer(200, "served"), limits=limits))
 say(server.port)
 time.after(10 ** 8, say, "not reached")
 def sleeper():
@@ -264,7 +269,7 @@ def test_half_a_request_does_not_delay_the_end(
 ) -> None:
     script = f"""
 tls = certs if {scheme == "https"} else None
-server = silly.check(http.listen("127.0.0.1:0", lambda stream: stream.answer(200, "served"), certs=tls))
+server = silly.check(http.listen("127.0.0.1:0", lambda stream: stream.answer(200, "served"), certs=tls, limits=limits))
 say(server.port)
 """
     with process(tmp_path, way, script) as child:
@@ -316,7 +321,7 @@ def handler(stream):
     ends()
     say(tell(stream.path))
     stream.answer(200, "finished")
-server = silly.check(http.listen("127.0.0.1:0", handler))
+server = silly.check(http.listen("127.0.0.1:0", handler, limits=limits))
 say(server.port)
 """
     with process(tmp_path, way, script) as child:
@@ -380,7 +385,7 @@ def handler(stream):
     time.sleep(1)
     stream.answer(200)
     task.fork(forked, "late")
-server = silly.check(http.listen("127.0.0.1:0", handler))
+server = silly.check(http.listen("127.0.0.1:0", handler, limits=limits))
 say(server.port)
 """
     with process(tmp_path, way, script) as child:
@@ -415,7 +420,7 @@ def handler(stream):
     say(done.pop()[0])
 task.fork(background)
 task.fork(sleeps)
-server = silly.check(http.listen("127.0.0.1:0", handler))
+server = silly.check(http.listen("127.0.0.1:0", handler, limits=limits))
 say(server.port)
 """
     with process(tmp_path, way, script) as child:
@@ -490,7 +495,7 @@ def handler(stream):
         say(sock.closecode, *sock.write("late", "text"))
         upstream.write("left", "text")
         say(upstream.read()[0])
-server = silly.check(http.listen("127.0.0.1:0", handler))
+server = silly.check(http.listen("127.0.0.1:0", handler, limits=limits))
 say(server.port)
 """
     seen: Any = channel.new()
@@ -528,7 +533,7 @@ def handler(stream):
     while sock.read()[0] is not None:
         pass
     say(sock.closecode)
-server = silly.check(http.listen("127.0.0.1:0", handler))
+server = silly.check(http.listen("127.0.0.1:0", handler, limits=limits))
 say(server.port)
 """
     with process(tmp_path, way, script) as child:
@@ -587,7 +592,7 @@ def handler(stream):
     except BaseException as exc:
         say(type(exc).__name__, ending.phase().value)
         raise
-server = silly.check(http.listen("127.0.0.1:0", handler))
+server = silly.check(http.listen("127.0.0.1:0", handler, limits=limits))
 say(server.port)
 """
     with process(tmp_path, way, script, drain=0.1) as child:
