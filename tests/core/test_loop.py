@@ -479,15 +479,24 @@ def test_what_is_no_end_is_logged_whatever_it_derives_from(rig: Rig, logs: Logs)
 
     loop = rig.loop
     a, b = rig.readable(), rig.readable()
-    loop.register(a.fileno(), READ, odd)
-    loop.register(b.fileno(), READ, rig.says("event"))
+
+    def event_odd(mask: int) -> None:
+        loop.unregister(a.fileno())
+        odd()
+
+    def event(mask: int) -> None:
+        loop.unregister(b.fileno())
+        rig.log.append("event")
+
+    loop.register(a.fileno(), READ, event_odd)
+    loop.register(b.fileno(), READ, event)
     rig.due(odd)
     rig.due(rig.says("timer"))
     loop.post(odd)
     loop.post(rig.says("post"))
     loop.dirty += [Bad(), Output(rig.log, "output")]
     loop.turn()
-    assert rig.log == ["output", "event", "timer", "post"]
+    assert rig.log == ["output", "event", "post", "timer"]
     assert len(logs.lines) == 4
 
 

@@ -223,7 +223,7 @@ class Connection:
             outcome = served._finish(failed)
         except BaseException as exc:
             # The task is being ended.
-            if isinstance(exc, SystemExit):
+            if isinstance(exc, SystemExit) and not scheduler.in_child:
                 scheduler.system_exit(exc)  # now: the end of a WebSocket may wait for its peer
             if log is not None:
                 log._add(served, (monotonic() - begin) * 1000)
