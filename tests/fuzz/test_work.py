@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Callable
+from functools import partial
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -153,7 +154,7 @@ def unread(reader: MessageReader, pieces: list[bytes]) -> None:
 
 
 WAYS = [gathering, streaming, dropping, unread]
-squeezed = Deflater(True, 15, Deflate()).compress
+squeezed = partial(Deflater(True, 15, Deflate()).piece, final=True)
 
 
 def repeated(first: int, rest: int, last: int, payload: bytes) -> Callable[[int, bool], bytes]:
