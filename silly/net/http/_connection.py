@@ -44,16 +44,13 @@ class Connection:
     ``idle`` (waits for a request) or ``skipping`` (drops the rest of an answered
     request)."""
 
-    __slots__ = ("_conn", "_draining", "_ending", "_service", "_serving", "closing", "idle", "skipping", "task")
+    __slots__ = ("_conn", "_draining", "_service", "_serving", "closing", "idle", "skipping", "task")
 
     def __init__(self, conn: Conn, service: Service) -> None:
         self._conn = conn
         self._service = service
         self._serving: ServerStream | None = None
         self._draining = False
-        self._ending = False
-        """Whether the process is ending: a request that is not complete yet is not
-        waited for."""
         self.idle = False
         self.closing = False
         self.skipping = False
@@ -86,7 +83,6 @@ class Connection:
         for the rest of its head, since nothing was promised to the peer. Else like
         ``close_idle``.
         """
-        self._ending = True
         stream = self._conn._stream
         if self._serving is None and not self.skipping and stream._reader is not None:
             self.closing = True
@@ -182,14 +178,14 @@ class Connection:
         if head is not None:
             return head
         deadline = monotonic() + limits.head_timeout / 1000
-        while not self._ending:
+        while scheduler.begins:  # nobody waits for the rest when the process ends
             err = stream.fill(len(buf) + 1, deadline)
             if err == errno.TIMEDOUT:
                 if not buf:
                     return None  # it was the empty line that may precede a request, so no answer is due
                 raise ProtocolError(f"head not complete within the limit 'head_timeout' of {limits.head_timeout} ms", 408)
             if err is not None:
-                if buf and not self._ending:
+                if buf and scheduler.begins:
                     text = f"http: {stream.remoteaddr}: the connection ended within a request's head: {err}"
                     logger._limited("http broken", text)
                 return None
