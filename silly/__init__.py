@@ -86,16 +86,16 @@ def exit(status: int = 0) -> NoReturn:
 
         task.fork(shut_down)
 
-    Listeners close, and no task or timer starts any more that had not run. Open
-    WebSockets send close 1001, and handlers of connections finish, for 2 s at most.
+    Listeners close, and no task or timer starts any more that had not run. WebSockets
+    of servers send close 1001, and handlers of connections finish, for 2 s at most.
     Then all tasks get ``GreenletExit`` where they wait, and their ``with`` and
     ``finally`` blocks run; these may use the network until 3 s are over. Output is
-    flushed within the same 3 s.
+    flushed within the same 3 s. ``docs/ending.md`` has the whole order.
 
-    In a task ``exit`` raises ``GreenletExit`` at once, and
-    a handler that calls it counts as ended. ``docs/ending.md`` has the whole order.
-    In a signal handler that interrupts a task or the loop it returns, and that goes on
-    until the end begins. Raises TypeError if ``status`` is not an int.
+    In a task ``exit`` raises ``GreenletExit`` at once, and a handler that calls it
+    counts as ended. In a signal handler that interrupts a task or the loop it returns,
+    and what was interrupted goes on until the end begins. Raises TypeError if
+    ``status`` is not an int.
     """
     if not isinstance(status, int):
         raise TypeError(f"an exit status is an int, not {type(status).__name__}")

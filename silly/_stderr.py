@@ -1,11 +1,12 @@
 """Standard error, without ever waiting for it: a bounded queue, and a thread that
 writes.
 
-Whoever reads our stderr may stop: a supervisor that drains no pipe, a terminal after
+What takes our stderr may stop: a supervisor that drains no pipe, a terminal after
 Ctrl-S, a disk. A write in the loop's thread would then stop every connection, and
 SIGTERM too. Asking first doesn't help: another process may fill the pipe in between.
-O_NONBLOCK doesn't either: it would change the descriptor for all who share it, our
-parent included. So each line goes through the queue, in order, and the thread may wait.
+O_NONBLOCK doesn't either: it would change the descriptor for all processes that share
+it, our parent too. So each line goes through the queue, in order, and the thread may
+wait.
 
 Lines may wait up to ``MOST`` bytes in all; those below WARNING get half of that, and
 WARNING three quarters. What comes on top is counted, and the number stands where the

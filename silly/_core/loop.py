@@ -87,8 +87,9 @@ class Dirty(Protocol):
 
 
 class Handler(Protocol):
-    """Something that owns a descriptor: a listener, a stream, a connect under way. It
-    is in ``loop.handlers`` while the descriptor is open."""
+    """Something that the process's end concerns. Nearly always it owns a descriptor (a
+    listener, a stream, a connect under way), and is in ``loop.handlers`` while that is
+    open. An HTTP server is there too."""
 
     def wakes(self) -> bool:
         """Whether an event of this descriptor can wake a task, or output is unsent."""

@@ -8,9 +8,9 @@ which they were set.
 
 A signal handler may set and cancel timers between any two bytecodes of this module
 (``next`` and ``pop`` are the loop's alone). So two tables say which timers are live,
-and the heap is only their order. Each step is one call in C: whoever takes a timer out
-of its table has it, and what else the heap has of it is dead. Nothing is counted by
-reading a number and writing it back.
+and the heap is only their order. Each step is one call in C: the code that takes a
+timer out of its table may fire or cancel it, and an entry of the heap without a timer
+in a table is dead. Nothing is counted by reading a number and writing it back.
 """
 
 from __future__ import annotations

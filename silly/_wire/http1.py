@@ -82,7 +82,7 @@ _CONTROL = "control character, bare CR or bare LF in the head"
 def _check_begun(buf: bytearray, begin: int, searched: int, end: int) -> None:
     """Checks what has come of a head that is not complete: ``buf[searched:end]``.
     Raises ProtocolError at the byte that proves a bare CR or LF, or another control
-    character. Else whoever ends its lines by LF alone would wait for the time-out.
+    character. Else a peer that ends lines by LF alone would wait for the time-out.
 
     ``begin`` is where the head begins. A CR at the end may be half of a line's end.
     """
@@ -131,8 +131,8 @@ class HeadReader:
                 raise ProtocolError(f"a message can't start with byte 0x{buf[0]:02x}", 400)
         # The verdict is the same whether the head comes whole or in pieces: a piece is
         # too long only if no line end that may follow could bring it within the limit,
-        # the limit of the first line is checked before that of the head, and before
-        # each the bytes that come before those which exceed it.
+        # the bytes up to a limit are checked before that limit, and the limit of the
+        # first line before that of the head.
         limit = self._limits.line
         if self._searched < limit <= len(buf) - 2 and buf.find(b"\r\n", 0, limit + 2) < 0:
             _check_begun(buf, 0, self._searched, limit + 2)

@@ -26,8 +26,8 @@ class Limits:
 
     Sizes are in bytes, times in milliseconds. A ``Limits`` is immutable;
     ``dataclasses.replace`` makes a changed copy. Raises ValueError for a value that
-    isn't a positive int, a size or count above 2**63 - 1, and a time of more than 100
-    years; 0 is allowed where it has a meaning of its own, given below.
+    isn't a positive int, for a size or count above 2**63 - 1, and for a time of more
+    than 100 years; 0 is allowed where it has a meaning of its own, given below.
 
     Messages, requests and responses:
 
@@ -96,12 +96,12 @@ class Limits:
         is left.
     ``write_timeout = 30_000``
         The longest time without progress in sending: the peer acknowledges nothing.
-        After it the connection is given up. A peer that takes large steps has longer
+        After it the connection is reset. A peer that takes large steps has longer
         between them, as long as 5 KB/s need for what it took, at most 10 times this.
     ``write_rate = 240``
         Bytes a second that the peer must take while output waits for it, over twice
         ``write_timeout``; 0 for any pace. As much as ``body_rate``. A slower one: the
-        connection is given up.
+        connection is reset.
     ``linger = 10_000``
         The time that a closed connection has to deliver what was written. After it the
         connection is cut off.

@@ -53,10 +53,10 @@ They make half a megabyte at most."""
 _SLICE = 4 * 1024
 """The most compressed bytes taken at once of a message that is not read whole."""
 AHEAD = 16 * 1024
-"""So many bytes of a compressed message that is not complete are inflated, ..."""
 RATIO = 32
-"""... and so many for each byte that has come. Few messages shrink to less. The rest
-stays compressed until the message is complete: a thousand bytes can make a million."""
+"""``AHEAD`` bytes of a compressed message that is not complete are inflated, and
+``RATIO`` for each byte that has come. Few messages shrink to less. The rest stays
+compressed until the message is complete: a thousand bytes can make a million."""
 
 _NO_DATA = bytearray()
 """The data while no message is open. Shared; never mutated."""

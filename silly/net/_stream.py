@@ -18,8 +18,8 @@ wakes all waiting tasks, and still delivers what was written, within the limit
 with unread data sends a reset, which can destroy what was written. If nothing was
 written, the connection is gone at once.
 
-The read and write timers are lazy. Each stream has one timer of a kind, which checks
-the deadline when it fires, so a read with a time-out adds no entry to the heap.
+The read timer is lazy. Each stream has one, which checks the deadline when it fires, so
+a read with a time-out adds no entry to the heap.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class _Watch:
         """Does nothing: the stream has woken the tasks that wait."""
 
     def process_ends(self) -> None:
-        """Does nothing: whoever made the request may still read the response."""
+        """Does nothing: the task that made the request may still read the answer."""
 
     def said_goodbye(self) -> None:
         """Does nothing: HTTP has no goodbye."""

@@ -1,5 +1,5 @@
-"""The limit ``message_rate``: who has begun a message must go on with it. Else what has
-come of it could be held for ever, by a byte now and then or by pings alone.
+"""The limit ``message_rate``: a peer that has begun a message must go on with it. Else
+we would hold what has come for ever, for a byte now and then or for pings alone.
 
 A timer runs while a message is unfinished, and looks at it every sixth of a window.
 """
