@@ -518,3 +518,18 @@ def test_ctrl_c_for_the_main_program_reaches_a_task_that_holds_the_loop(start: S
 
 def test_the_times_of_the_guard() -> None:
     assert (guard.SOON, guard.MARGIN, guard.LAST) == (0.1, 0.25, 1.0)
+
+
+def test_the_page_s_code_and_its_times(start: Start) -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "signals.md").read_text()
+    assert f"After {guard.SOON} s a warning" in text
+    assert f"{guard.MARGIN} s after the 3 s the process ends by force" in text
+    assert f"is ended {guard.LAST:g} s later by `faulthandler`" in text
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    child = start(f"{code}sys.stderr = sys.stdout\ntask.fork(waiter)\ntask.fork(lambda: say('ready'))")
+    assert child.line() == "ready"
+    child.process.send_signal(signal.SIGUSR1)
+    assert child.line().endswith("INFO still here")
+    child.process.send_signal(signal.SIGTERM)
+    status, lines, errors = rest(child)
+    assert (status, lines, errors) == (3, ["finally"], "")
