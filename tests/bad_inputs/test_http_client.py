@@ -13,6 +13,7 @@ import pytest
 from silly import errno, time
 from silly._wire.http1 import ChunkedReader
 from silly.net import http
+from silly.sync import channel
 
 from ..helpers import Peer, turn
 from ..net.support import until
@@ -706,6 +707,29 @@ def test_a_body_slower_than_its_rate(first: int, framing: str, way: Way) -> None
         response, err = client.get(way.web(server))
         assert response is None
         assert "the response's body is slower than the limit 'body_rate' of 10000 bytes a second" in err
+
+
+@both_transports
+def test_a_read_after_a_readall_that_timed_out_has_no_rate(way: Way) -> None:
+    timed_out = channel.new()
+
+    def answer(told: Told, peer: Peer) -> bool:
+        peer.send(chunked(""))
+        timed_out.pop()
+        for _ in range(40):
+            peer.send("1\r\nx\r\n")
+            time.sleep(10)
+        return True
+
+    with origin(way, answer) as server, way.client({"body_rate": 10**6}, read_timeout=100) as client:
+        stream, _ = client.request("GET", way.web(server))
+        with stream:
+            stream.closewrite()
+            assert stream.waitresponse()[0]
+            assert stream.readall(timeout=20) == (None, errno.TIMEDOUT)
+            timed_out.push(True)
+            for _ in range(40):
+                assert stream.read(1) == (b"x", None)
 
 
 @both_transports

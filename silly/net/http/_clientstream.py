@@ -602,6 +602,7 @@ class ClientStream(Incoming):
             return super().readall(limit, timeout)
         finally:
             self._rated = False
+            self._meter = None
 
     def _window(self, timeout: float | None) -> float:
         # A time-out that the caller allows for silence is silence, not slowness.
