@@ -78,7 +78,7 @@ def over() -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-def interrupted(grace: float) -> None:
+def interrupt(grace: float) -> None:
     """Ctrl-C is on its way to the main program, which waits. If the loop does not turn
     within ``grace`` seconds, the task that holds it is interrupted instead."""
     _start(_keep_interrupt, grace)

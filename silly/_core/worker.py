@@ -26,14 +26,14 @@ class Job:
 
     def __init__(
         self,
+        pool: Workers,
         loop: Loop,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         done: Callable[[Any, BaseException | None], None],
-        pool: Workers | None = None,
     ) -> None:
-        self._loop = loop
         self._pool = pool
+        self._loop = loop
         self.func = func
         self.args = args
         self.done = done
@@ -46,8 +46,7 @@ class Job:
         if self.awaited:
             self.awaited = False
             self._loop.work -= 1
-            if self._pool is not None:
-                self._pool.drop(self)
+            self._pool.drop(self)
 
     def finished(self, result: Any, exc: BaseException | None) -> None:
         """Runs in the loop's thread."""
@@ -84,7 +83,7 @@ class Workers:
 
         Raises RuntimeError if the system refuses even one thread.
         """
-        job = Job(loop, func, args, done, self)
+        job = Job(self, loop, func, args, done)
         with self._changed:
             self._jobs[job] = None
             start = len(self._jobs) + self._running > self._threads and self._threads < self.most

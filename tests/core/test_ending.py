@@ -155,7 +155,7 @@ def poll(_):
         job.give_up()
     else:
         loop.timers.add(os_time.monotonic() + 0.001, poll, internal=True)
-job = worker.Job(loop, print, (), print)
+job = worker.Job(worker.files, loop, print, (), print)
 others.append(scheduler.main)
 poll(None)
 time.after(1, silly.exit, 3)
