@@ -118,7 +118,6 @@ class _State:
     """The state of the end."""
 
     __slots__ = (
-        "began",
         "drain",
         "ended",
         "grace",
@@ -130,6 +129,7 @@ class _State:
         "signal",
         "status",
         "told",
+        "until",
     )
 
     def __init__(self) -> None:
@@ -141,8 +141,8 @@ class _State:
         has the status 128 + this."""
         self.joining = False
         """Whether the main program is in ``silly.run``."""
-        self.began = 0.0
-        """When the end began."""
+        self.until = 0.0
+        """When ``GRACE`` is over."""
         self.told = False
         """Whether listeners and peers were told that the end has begun."""
         self.serving = 0
@@ -303,7 +303,7 @@ def _mark(status: int) -> None:
     no queue, because a signal handler may interrupt the code that does."""
     enter(Phase.DRAINING)
     _state.status = status
-    _state.began = guard.until(GRACE) - GRACE
+    _state.until = guard.until(GRACE)
     _state.told = False
     for task in list(tasks):
         if task._greenlet is None:
@@ -339,8 +339,8 @@ def _drain(_: None = None) -> None:
         return
     _state.told = True
     _forget_timers(_nothing)
-    _state.drain = loop.timers.add(_state.began + DRAIN, _end_tasks, internal=True)
-    _state.grace = loop.timers.add(_state.began + GRACE, _grace_over, internal=True)
+    _state.drain = loop.timers.add(_state.until - GRACE + DRAIN, _end_tasks, internal=True)
+    _state.grace = loop.timers.add(_state.until, _grace_over, internal=True)
     for handler in list(loop.handlers):
         handler.shutdown()
     main._greenlet = _held
