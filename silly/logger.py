@@ -82,12 +82,11 @@ _inside: set[Any] = set()
 
 
 def _write(level: int, text: str) -> None:
-    """Gives a line to the handlers. Whatever one of them raises, but for ``ENDS``, ends
-    here: a line that can't be logged must not end what it tells of."""
+    """Gives a line to the handlers. What one of them raises, other than ``ENDS``, goes
+    no further: a line that can't be logged must not end what it is about."""
     me = getcurrent()
     if me in _inside:
-        # A handler logs, or what it uses does. Its own lines would lead to more and
-        # more of them.
+        # A handler logs, or what it uses does. Each line would lead to the next.
         _default.show(level, text)
         return
     _inside.add(me)
@@ -242,7 +241,7 @@ def _text(value: Any) -> str:
 
 def _shown(value: Any, show: Callable[[Any], object] = lambda value: value) -> str:
     """Returns ``str(show(value))``, or what can be said if that raises: for lines about
-    objects of the application, which must not end what they tell of."""
+    objects of the application, which must not end what they are about."""
     try:
         return str(show(value))
     except ENDS:

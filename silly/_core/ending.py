@@ -417,7 +417,7 @@ def _close_connections() -> None:
 
 
 def _hurry(rounds: int) -> None:
-    """Lets no peer delay the end that has only to end its own direction."""
+    """Gives up peers that got everything and do not end their own direction."""
     for handler in list(loop.handlers):
         handler.hurry(rounds <= 0)
     _state.quiet = loop.timers.add(monotonic() + QUIET, _hurry, rounds - 1, internal=True)

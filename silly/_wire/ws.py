@@ -616,7 +616,7 @@ class MessageReader:
     def unfinished(self, buf: bytearray) -> int | None:
         """Returns how many bytes, as sent, have come of the payload of a message that
         the peer has to go on with. Returns None if it hasn't begun one, or if there is
-        something to take first. A control frame of which some is missing counts as a
+        something to take first. A control frame that is not complete counts as a
         message of no bytes."""
         have = len(buf)
         payload = self.payload

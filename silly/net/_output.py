@@ -483,9 +483,10 @@ class Output(Gathered):
             self.fail(errno.TIMEDOUT)
 
     def held_back(self, pace: Pace | None) -> Pace | None:
-        """Returns None, unless the peer can't have read all that the kernel accepted:
-        its window is closed, and it takes enough all the same. Then returns how fast it
-        takes output, for the next call of a row. In the first ``pace`` is None."""
+        """Returns how fast the peer takes output, if it can't have read all that the
+        kernel accepted, though it takes enough: its window is closed. Else returns
+        None. ``pace`` is None in the first of several calls, then what the last one
+        returned."""
         sock = self.sock
         assert sock is not None
         now = taken(sock, self._accepted)

@@ -8,8 +8,9 @@ and only while output waits.
 A peer with a large receive buffer acknowledges in steps too. It closes its window, and
 opens it when much of the buffer is free: with ``curl --limit-rate 30k`` over loopback,
 3 MB at a time, every 100 s. In between nothing tells it from a peer that does not read.
-So a peer whose window is closed has as long as what it took before lasts at ``SLOW``
-bytes a second. A peer that does not acknowledge what is on the way to it has not.
+So a peer whose window is closed has longer: as long as what it took before lasts at
+``SLOW`` bytes a second. A peer that does not acknowledge what is on the way to it
+hasn't.
 """
 
 from __future__ import annotations

@@ -354,7 +354,7 @@ class Session(Sending):
         return self.state is OPEN and self.err is None
 
     def unfinished(self) -> None:
-        """Begins to watch the message of which some has come and some is missing."""
+        """Begins to watch the message that has begun and is not complete."""
         if self.limits.message_rate and self.open:
             self.messages.watch()
             if self.pace is None:
