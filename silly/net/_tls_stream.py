@@ -47,13 +47,13 @@ class TlsStream(Stream):
     __slots__ = (
         "_answers",
         "_beginning",
+        "_encoded",
         "_handshaking",
         "_header",
         "_missing",
         "_peer_closed",
         "_record",
         "_tickets_due",
-        "_wrote",
         "accepted",
         "keep_session",
         "ssl",
@@ -72,7 +72,9 @@ class TlsStream(Stream):
         self._tickets_due = False
         """Whether the peer's tickets (TLS 1.3) may still come: nothing has arrived
         since the handshake."""
-        self._wrote = False
+        self._encoded = False
+        """Whether the application wrote anything. (``wrote`` is True after the
+        handshake.)"""
         self._answers = 0
         self._beginning = b""
         self._header = b""
@@ -320,7 +322,7 @@ class TlsStream(Stream):
         size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         if not size:
             return []
-        self._wrote = True
+        self._encoded = True
         try:
             if size > _OPENSSL_PIECE:
                 # Not joined: that would copy much data once more.
@@ -348,14 +350,14 @@ class TlsStream(Stream):
         """Whether the application wrote anything. The handshake and the close_notify,
         which are all that a reset could destroy then, mean nothing to a peer that gets
         no data; a caller that sent an alert asks to ``await_end``."""
-        return self._wrote
+        return self._encoded
 
     def close(self, await_end: bool = False) -> str | None:
         if not self.closed and self.werr is None and not self._handshaking:
             if self.keep_session is not None:
                 # This is a client. Tickets that arrive at a closed socket are answered
                 # with a reset, which may destroy what was written.
-                await_end = await_end or (self._wrote and self._tickets_due)
+                await_end = await_end or (self._encoded and self._tickets_due)
                 self._pass_session()
             try:
                 self.ssl.shutdown()
