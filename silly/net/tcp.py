@@ -160,11 +160,13 @@ class Conn:
 
     def _breathe(self, size: int) -> bool:
         """Lets other tasks run now and then, while the buffer holds thousands of small
-        pieces, or much data: ``size`` bytes are to be read. Returns True if it did:
-        another task may have read or closed meanwhile, so the read starts again.
+        pieces, or much data. Returns True if it did: another task may have read or
+        closed meanwhile, so the read starts again. Else ``size`` bytes are read now.
+        They count for the next read, so that this one starts again only once.
         """
-        self._burst += 1 + size // STEP
-        if self._burst < BURST:
+        burst = self._burst + 1
+        if burst < BURST:
+            self._burst = burst + size // STEP
             return False
         self._burst = 0
         scheduler.pause()

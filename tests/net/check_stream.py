@@ -192,6 +192,22 @@ class Suite:
         peer.write("line\n")
         assert conn.read("\n") == (b"line\n", None)
 
+    @pytest.mark.parametrize("n", [3 * MIB, "\n"])
+    def test_a_read_of_much_that_has_come(self, n: int | str, pair: Pair) -> None:
+        """It counts as many reads, so the next one lets others run, once; it must not begin again and again."""
+        conn, peer = pair()
+        conn._stream.limits = replace(DEFAULT, delimited=64 * MIB)
+        conn.limit(64 * MIB)
+        data = b"x" * (3 * MIB - 1) + b"\n"
+        sending = Job(lambda: peer.write(data + data))
+        until(lambda: conn.unreadbytes() == 2 * len(data))
+        sending.result()
+        ran = []
+        task.fork(lambda: ran.append(True))
+        assert conn.read(n) == (data, None)
+        assert conn.read(n) == (data, None)
+        assert ran
+
     @pytest.mark.parametrize("mark", [None, 1, 100, 64 * MIB])
     @pytest.mark.parametrize("limit", [1, 2, 1000, 3 * MIB])
     def test_the_limit_of_a_delimited_read(self, limit: int, mark: int | None, pair: Pair, logs: Logs) -> None:
