@@ -418,14 +418,26 @@ def _run_ready() -> None:
     except BaseException:
         task = loop.current
         # A signal handler raised. A task that has run since is not RUN any more.
-        if task is not None and task._status == RUN and not (task._greenlet is not None and task._greenlet.dead):
-            _put_back(task)
+        if task is not None and task._status == RUN:
+            green = task._greenlet
+            if green is not None and green.dead:
+                finished(task)  # it raised in ``_worker`` itself
+            else:
+                if green is not None and _idle(green):
+                    task._greenlet = None
+                _put_back(task)
         raise
     finally:
         loop.left = 0
         loop.current = None
     if ready:
         loop.flush()  # the slice is full: its output does not wait for the other tasks
+
+
+def _idle(green: greenlet) -> bool:
+    """Whether a living greenlet runs no task: it is new, or was taken from the pool."""
+    frame = green.gr_frame
+    return frame is None or frame.f_code is _worker.__code__
 
 
 # ---- deadlines, which ``deadline.py`` sets -------------------------------------------

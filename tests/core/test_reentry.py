@@ -19,6 +19,10 @@ from silly.sync import channel
 from ..net.support import until
 
 
+class Raised(Exception):
+    pass
+
+
 class Tracer:
     """Runs ``handler`` before the bytecode number ``at`` of the functions of ``modules``, counted from ``__enter__``."""
 
@@ -188,3 +192,46 @@ def test_the_scheduler_at_every_bytecode(act: str) -> None:
     while run(at):
         at += 1
     assert at > 300
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["new", "pooled"])
+def test_a_handler_that_raises_where_a_task_starts_loses_no_task(pooled: bool, logs: Any) -> None:
+    """In a new greenlet, and in one from the pool. Once the task's own greenlet runs, the task is interrupted, and ends."""
+    if not pooled:
+        logs.expect(r"exception in .*body RUN.*\n(.*\n)*  .*Raised")
+    places: list[str] = []
+
+    def raises() -> None:
+        places.append(sys._getframe(2).f_code.co_name)
+        raise Raised
+
+    def run(at: int) -> bool:
+        ran: list[int] = []
+        started: list[Any] = []
+        if pooled:
+            until(lambda: bool(scheduler._pool))
+        else:
+            scheduler._pool.clear()
+        tracer = Tracer(at, raises, (scheduler,))
+
+        def body() -> None:
+            tracer.ran = True
+            ran.append(1)
+
+        def callback() -> None:
+            started.append(scheduler.fork(body, None, None, 0))
+            try:
+                with tracer:
+                    scheduler._run_ready()
+            except Raised:
+                ran.append(0)
+
+        scheduler.loop.post(callback)
+        until(lambda: bool(started) and task.status(started[0]) is None)
+        assert 1 in ran or places[-1] == "_worker", (at, places[-1])
+        return 0 in ran
+
+    at = 0
+    while run(at):
+        at += 1
+    assert places.count("_run_ready") > 40
