@@ -516,6 +516,23 @@ def test_ctrl_c_for_the_main_program_reaches_a_task_that_holds_the_loop(start: S
     assert re.search(rf"WARNING SIGINT: the main program waits for {where}; a second one interrupts that\n", errors)
 
 
+def test_what_the_main_program_does_with_ctrl_c_is_not_interrupted(start: Start) -> None:
+    """Its finally block holds the loop for longer than the guard waits; only one Ctrl-C was sent."""
+    script = """
+silly._core.ending.GRACE = 0.2
+silly._core.guard.SOON = 0.05
+when_idle("SIGINT")
+try:
+    time.sleep(600_000)
+finally:
+    os_time.sleep(1)
+    say("cleaned up")
+"""
+    status, lines, errors = rest(start(script, ""))
+    assert (status, lines) == (-signal.SIGINT, ["cleaned up"])
+    assert "WARNING" not in errors
+
+
 def test_the_times_of_the_guard() -> None:
     assert (guard.SOON, guard.MARGIN, guard.LAST) == (0.1, 0.25, 1.0)
 

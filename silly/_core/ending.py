@@ -564,5 +564,5 @@ def _deliver() -> None:
 loop.starved = _starved
 loop.interrupted = _interrupted
 scheduler.system_exit = _system_exit
-scheduler.interrupt_posted = lambda: guard.interrupt(GRACE)
+scheduler.interrupt_posted = lambda on_its_way: guard.interrupt(GRACE, on_its_way)
 atexit.register(_at_exit)

@@ -78,10 +78,11 @@ def over() -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-def interrupt(grace: float) -> None:
-    """Ctrl-C is on its way to the main program, which waits. If the loop does not turn
-    within ``grace`` seconds, the task that holds it is interrupted instead."""
-    _start(_keep_interrupt, grace)
+def interrupt(grace: float, on_its_way: Callable[[], bool]) -> None:
+    """Ctrl-C is on its way to the main program, which waits. If it has not got it
+    within ``grace`` seconds, the task that holds the loop is interrupted instead. What
+    the main program does with it, such as its ``finally`` blocks, is not bounded."""
+    _start(_keep_interrupt, grace, on_its_way)
 
 
 def _start(func: Callable[..., object], *args: object) -> None:
@@ -112,14 +113,14 @@ def _keep(over: threading.Event, number: int, grace: float) -> None:
         os._exit(status)
 
 
-def _keep_interrupt(grace: float) -> None:
+def _keep_interrupt(grace: float, on_its_way: Callable[[], bool]) -> None:
     """Runs in the thread."""
     since = _loop.busy_since
     sleep(SOON)
-    if 0.0 < since == _loop.busy_since:
+    if on_its_way() and 0.0 < since == _loop.busy_since:
         _tell(logger.warn, f"SIGINT: the main program waits for {watchdog.holder()}; a second one interrupts that")
         sleep(max(0.0, grace - SOON))
-        if since == _loop.busy_since:
+        if on_its_way() and since == _loop.busy_since:
             signal.pthread_kill(_loop.thread, signal.SIGINT)
 
 
@@ -134,7 +135,8 @@ def _tell(log: Callable[[str], None], text: str, last: bool = False) -> None:
             if last:
                 for handler in (*logging.getLogger("silly").handlers, *logging.getLogger().handlers):
                     handler.flush()
-                sys.stdout.flush()
+                if sys.stdout is not None:
+                    sys.stdout.flush()
         finally:
             done.release()
 

@@ -124,7 +124,7 @@ def when_of(deadline: Deadline) -> float:
     return deadline.when
 
 
-def _nothing() -> None:
+def _nothing(_: object) -> None:
     """What ``interrupt_posted`` does until it is set."""
 
 
@@ -150,8 +150,9 @@ system_exit: Callable[[SystemExit], object] = loop.interrupted
 leave_child: Callable[..., object] = loop.interrupted
 """Called in a child of ``os.fork`` with what has ended the task that forked it.
 ``child`` sets it."""
-interrupt_posted: Callable[[], object] = _nothing
-"""Called when Ctrl-C is on its way to the main program. ``ending`` sets it."""
+interrupt_posted: Callable[[Callable[[], bool]], object] = _nothing
+"""Called when Ctrl-C is on its way to the main program; the argument says whether it
+still is. ``ending`` sets it."""
 _wakeup = Wakeup(loop)
 _pool: list[greenlet] = []
 _on_create: Callable[[Task], object] | None = None

@@ -106,14 +106,18 @@ class Wakeup:
 
 
 def interrupt_safely(
-    loop: Loop, in_main: Callable[[], bool], deliver: Callable[[BaseException], object], posted: Callable[[], object]
+    loop: Loop,
+    in_main: Callable[[], bool],
+    deliver: Callable[[BaseException], object],
+    posted: Callable[[Callable[[], bool]], object],
 ) -> None:
     """Makes Ctrl-C reach the blocked main program between two callbacks of the loop.
 
     Python's own handler raises at any bytecode. Inside the scheduler that could lose a
     task that has just left the queue, so the exception is posted to the loop, and
-    ``posted()`` is called. Only a second Ctrl-C raises at once, for when something
-    keeps the loop from turning.
+    ``posted(on_its_way)`` is called; ``on_its_way()`` says whether the main program has
+    yet to get it. Only a second Ctrl-C raises at once, for when something keeps the
+    loop from turning.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -133,7 +137,7 @@ def interrupt_safely(
             raise KeyboardInterrupt
         pending = True
         loop.post(delivered)
-        posted()
+        posted(lambda: pending)
 
     _own.append(caught)
     signal.signal(signal.SIGINT, caught)
