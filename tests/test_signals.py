@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from silly._core import guard, signals
+from silly._core.loop import Loop
 
 from .children import Child
 
@@ -296,6 +297,23 @@ while len(fired) < due and len(silly._core.scheduler.loop.timers):
 say(len(fired) == due)
 """
     assert rest(start(script, "")) == (0, ["True"], "")
+
+
+def test_a_wait_within_a_wait_of_the_main_program_hands_no_signal_back_to_the_loop() -> None:
+    """A handler calls silly.exit where the main program is about to wait. The loop would never rest again."""
+    loop = Loop()
+    wakeup = signals.Wakeup(loop)
+    reads, writes = socket.socketpair()
+    with reads, writes:
+        writes.setblocking(False)
+        before = signal.set_wakeup_fd(writes.fileno())
+        try:
+            with wakeup, wakeup:
+                assert loop.signals_to == writes.fileno()
+            assert signal.set_wakeup_fd(writes.fileno()) == writes.fileno()
+        finally:
+            signal.set_wakeup_fd(before)
+            loop.close()
 
 
 def test_the_application_s_own_descriptor_for_signals(start: Start) -> None:

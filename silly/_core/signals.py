@@ -85,7 +85,9 @@ class Wakeup:
 
     def __enter__(self) -> None:
         if self._fd >= 0:
-            self._before = self._loop.signals_to = signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+            before = signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+            if before != self._fd:  # else a handler's exit waits where the main program was about to
+                self._before = self._loop.signals_to = before
 
     def __exit__(self, *exc: object) -> None:
         if self._fd >= 0:
