@@ -127,6 +127,50 @@ finally:
 
 
 @ways
+def test_exit_in_a_handler_that_has_dropped_its_arguments(start: Start, way: str) -> None:
+    """Nothing tells such a handler from any other code, but in the loop there is no other."""
+    script = """
+def handler(number, frame):
+    del number, frame
+    silly.exit(3)
+on("SIGTERM", handler)
+task.fork(waiter)
+when_idle("SIGTERM")
+"""
+    assert rest(start(script, way)) == (3, ["finally"], "")
+
+
+def test_exit_in_a_handler_at_the_interpreters_exit_changes_nothing(start: Start) -> None:
+    """What the script wrote is delivered all the same."""
+    script = """
+from silly._core import ending
+from silly.net import tcp
+deliver = ending._deliver
+def delivers():
+    silly._core.scheduler.loop.post(os.kill, os.getpid(), signal.SIGTERM)
+    deliver()
+ending._deliver, ending.GRACE = delivers, 600
+on("SIGTERM", lambda *_: (silly.exit(3), say("returned")))
+conn, size = silly.check(tcp.connect("127.0.0.1:PORT")), 0
+while not conn._stream.unsent:
+    conn.write(b"x" * 100_000)
+    conn._stream.flush()
+    size += 100_000
+say(size)
+"""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        child = start(script.replace("PORT", str(server.getsockname()[1])), "")
+        size = int(child.line())
+        assert child.line() == "returned"
+        with server.accept()[0] as peer:
+            peer.settimeout(30)
+            while data := peer.recv(1 << 20):
+                size -= len(data)
+    assert size == 0
+    assert rest(child) == (0, [], "")
+
+
+@ways
 def test_exit_in_a_handler_while_the_process_is_ending_changes_nothing(start: Start, way: str) -> None:
     script = """
 on("SIGTERM", lambda *_: silly.exit(4))
@@ -549,6 +593,29 @@ finally:
     status, lines, errors = rest(start(script, ""))
     assert (status, lines) == (-signal.SIGINT, ["cleaned up"])
     assert "WARNING" not in errors
+
+
+def test_tasks_are_not_ended_once_ctrl_c_has_ended_the_main_program(start: Start) -> None:
+    """A task ends the process in the turn in which Ctrl-C reaches the main program: at the interpreter's exit no task runs."""
+    script = """
+from silly.net import tcp
+silly._core.ending.GRACE = 0.2
+server = socket.create_server(("127.0.0.1", 0))
+conn = silly.check(tcp.connect(f"127.0.0.1:{server.getsockname()[1]}"))
+while not conn._stream.unsent:  # so that the loop turns at the interpreter's exit
+    conn.write(b"x" * 100_000)
+    conn._stream.flush()
+task.fork(waiter)
+def ends():
+    os.kill(os.getpid(), signal.SIGINT)
+    silly.exit(3)
+time.after(1, ends)
+try:
+    time.sleep(600_000)
+except KeyboardInterrupt:
+    say("interrupted")
+"""
+    assert rest(start(script, "")) == (0, ["interrupted"], "")
 
 
 def test_the_times_of_the_guard() -> None:

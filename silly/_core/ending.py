@@ -122,6 +122,7 @@ class _State:
         "ended",
         "grace",
         "joining",
+        "leaves_python",
         "overdue",
         "phase",
         "quiet",
@@ -141,6 +142,9 @@ class _State:
         has the status 128 + this."""
         self.joining = False
         """Whether the main program is in ``silly.run``."""
+        self.leaves_python = False
+        """Whether the interpreter's exit has begun: nothing is left that ``silly.exit``
+        in a signal handler could end."""
         self.until = 0.0
         """When ``GRACE`` is over."""
         self.told = False
@@ -234,9 +238,14 @@ def exit(status: int) -> NoReturn:
     if scheduler.in_child:
         raise SystemExit(status)  # nothing of the parent's is ended
     scheduler.check_thread("silly.exit")
+    if _state.leaves_python:
+        return None  # type: ignore[misc]
     if not scheduler.in_main() and (number := handled(sys._getframe(1))):
         # What the handler has interrupted goes on: it may be a request, or the loop.
         return _signalled(number, status)  # type: ignore[misc]
+    if getcurrent() is scheduler.hub:
+        # A handler that has dropped its arguments, so ``handled`` can't know it.
+        return begin_exit(status)  # type: ignore[misc]
     task = scheduler.current()
     if scheduler.begins:
         _mark(status)
@@ -388,6 +397,8 @@ def _end_tasks(_: None = None) -> None:
 
 
 def _throw_exits() -> None:
+    if _state.phase is Phase.OVER:
+        return  # Ctrl-C has ended the main program meanwhile
     for task in list(tasks):
         if task in _state.ended or task._greenlet is None:
             continue
@@ -527,6 +538,7 @@ def _at_exit() -> None:
     never_ran = [task for task in tasks if task._greenlet is None]
     if _state.phase is not Phase.OVER:
         enter(Phase.OVER)
+    _state.leaves_python = True
     _deliver()
     for handler in list(loop.handlers):
         handler.abort()
@@ -538,9 +550,12 @@ def _at_exit() -> None:
         f"silly: the script ended, but tasks that it forked never ran:\n{names}\n"
         "Either end the script with silly.run(), or start it with: python -m silly SCRIPT"
     )
-    sys.stdout.flush()
-    logger._end()
-    os._exit(1)  # nothing gentler can change the exit status this late
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        logger._end()
+    finally:
+        os._exit(1)  # nothing gentler can change the exit status this late
 
 
 def _deliver() -> None:
