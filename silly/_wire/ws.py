@@ -584,8 +584,8 @@ class MessageReader:
         if self.payload is not None or self._in_frame:
             left = self._left if self.payload is None else self.payload.left
             return -1 if for_reader or have < left else left
-        if have < 2:
-            return -1
+        if have < 2 or (self.mode != WHOLE and self.waiting):
+            return -1  # ``next`` goes on with what waits, and would not take the frame
         first, second = buf[0], buf[1]
         length = second & 0x7F
         control = first & 0x08

@@ -279,3 +279,22 @@ def test_the_end_of_a_watched_message_counts(server: bool) -> None:
         assert reader.fast_limit == -1
         reader.next(bytearray(encode(first, payload, server)))
         assert (reader.ended, reader.fast_limit) == (count, fast)
+
+
+@pytest.mark.parametrize("server", ROLES)
+def test_a_control_frame_behind_what_is_not_inflated_yet(server: bool) -> None:
+    """Whole messages: it may be taken. In pieces ``next`` would go on with what waits, and lose the frame."""
+    reader = reader_of(server, Limits())
+    buf = bytearray(encode(RSV1 | BINARY, deflated(bytes(2**19)) + b"\0\0\xff\xff", server) + encode(FIN | PING, b"p", server))
+    assert reader.next(buf) == (PING, b"p")
+    assert reader.waiting
+    buf += encode(FIN | PING, b"q", server)
+    size = len(buf)
+    assert reader.complete(buf) == size
+    reader.read_pieces(2**20)
+    assert reader.complete(buf) == -1
+    pieces = b""
+    while (got := reader.next(buf)) != (PING, b"q"):
+        if got:
+            pieces += reader.take_piece()
+    assert pieces == bytes(2**19)

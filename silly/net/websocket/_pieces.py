@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ._session import Session
     from ._socket import Socket
 
+_DROPPED = "the rest of the message was dropped, because another was asked for"
+
 
 class Pieces:
     """An iterator over the pieces of one message, from ``sock.pieces()``: ``str`` for
@@ -69,7 +71,7 @@ class Pieces:
         """
         session = self._session
         if self._token is not None and session.pieces is not self._token:
-            return self._fail("the rest of the message was dropped, because another was asked for")
+            return self._fail(_DROPPED)
         if session.state is CLOSED and session.err is not None:
             return self._fail(session.err)
         if session.stream._reader is not None:
@@ -102,6 +104,8 @@ class Pieces:
                 return self._fail(session.broke(exc))
             if not isinstance(piece, int):
                 return piece
+            if not piece:
+                continue
             if piece > 1 or session.messages.opcode:
                 session.unfinished()
             err = stream.fill(piece, deadline if session.state is OPEN else session.sooner(deadline))
@@ -114,6 +118,8 @@ class Pieces:
         """
         session = self._session
         messages = session.messages
+        if self._token is not None and session.pieces is not self._token:
+            return self._fail(_DROPPED)  # by another task, while this one let others run
         whole = self._whole()
         if whole is not None:
             return whole

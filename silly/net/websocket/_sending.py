@@ -135,7 +135,8 @@ class Sending:
 
     def _send_frames(self, frames: Iterator[list[bytes | memoryview]], what: str, begun: bool = False) -> str | None:
         """Sends the frames of a message, and returns None or the error. ``begun``:
-        earlier frames of it were sent.
+        the rest must go out too, whatever the deadline, since earlier frames of it were
+        sent, or it was compressed.
 
         If a deadline or an exception ends the call in the middle, the rest is queued:
         after half a message nothing else could be sent.
@@ -179,7 +180,9 @@ class Sending:
             if deflater is not None and (len(payload) >= self.threshold if compress is None else compress):
                 payload = _squeezed(deflater, payload)
                 first |= RSV1
-            return self._send_frames(self._frames(first, payload), "sock.write")
+            # ``begun`` when compressed: later messages refer to it, and meanwhile a
+            # deadline may have ended.
+            return self._send_frames(self._frames(first, payload), "sock.write", bool(first & RSV1))
         except BaseException:
             if self.deflater is not None:
                 self.deflater.forget()

@@ -208,7 +208,13 @@ class Socket:
                 payload = messages.payload
                 if not need:
                     scheduler.pause()  # much was inflated
-                elif need > 1 or messages.opcode or payload is not None:
+                    taken = session.taken
+                    if taken:
+                        return taken.pop()  # was taken while this task waited
+                    if session.err is not None:
+                        return None, session.over()
+                    continue
+                if need > 1 or messages.opcode or payload is not None:
                     session.unfinished()
             session.burst = 0
             if session.state is not OPEN:
