@@ -157,3 +157,51 @@ def test_a_deadline_that_ends_while_a_message_is_compressed(role: Role) -> None:
                 payload += more
             assert (inflate.decompress(payload + b"\0\0\xff\xff") if packed else payload) == want
         assert joined(writing) == (True, None)
+
+
+@both_roles
+@pytest.mark.parametrize("bound", ["timeout", "deadline"])
+@pytest.mark.parametrize("way", ["read", "pieces"])
+def test_a_message_without_end_that_is_dropped(way: str, bound: str, role: Role) -> None:
+    """A time-out of the reader ends its wait for the next message."""
+    with role(TCP, SHORT, DEFLATE, compression=True) as (sock, peer):
+        packer = zlib.compressobj(9, zlib.DEFLATED, -12)
+        frames = [
+            peer.frame(first, packer.compress(bytes(MIB)) + packer.flush(zlib.Z_FULL_FLUSH))
+            for first in (RSV1 | BINARY, CONTINUATION)
+        ]
+        peer.send(frames[0])
+        next(sock.pieces())
+        over = False
+
+        def go_on() -> None:
+            while not over and not sock._session.stream.err:
+                peer.send(frames[1])
+                peer.conn._stream.flush()
+                turn()
+
+        sending = spawn(go_on)
+
+        def wait(timeout: int | None) -> Any:
+            if way == "read":
+                return sock.read(timeout)[1]
+            pieces = sock.pieces(timeout)
+            assert next(pieces, None) is None
+            return pieces.err
+
+        def bounded() -> Any:
+            if bound == "timeout":
+                return wait(20)
+            with time.deadline(20):
+                return wait(None)
+
+        reading = spawn(bounded)
+        for _ in range(1000):
+            if len(reading):
+                break
+            turn()
+        ended, over = len(reading), True
+        joined(sending)
+        err = joined(reading)
+        assert ended
+        assert (err == errno.TIMEDOUT) if bound == "timeout" else ("deadline" in err)

@@ -8,6 +8,7 @@ import codecs
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
+from ... import errno
 from ..._core import scheduler
 from ..._core.result import OK, Result, failure
 from ..._wire.error import ProtocolError
@@ -99,7 +100,7 @@ class Pieces:
                     session.burst = 0
                     scheduler.pause()
             try:
-                piece = self._arrived()
+                piece = self._arrived(deadline)
             except ProtocolError as exc:
                 return self._fail(session.broke(exc))
             if not isinstance(piece, int):
@@ -112,7 +113,7 @@ class Pieces:
             if err is not None and not session.taken:
                 return self._fail(session.read_failed(err, "sock.pieces"), session.err is not None)
 
-    def _arrived(self) -> Any:
+    def _arrived(self, deadline: float | None) -> Any:
         """Returns what ``_next`` returns, if it has arrived; else the number of bytes
         that the buffer must hold before the next try.
         """
@@ -143,6 +144,8 @@ class Pieces:
             return self._piece_of(*got)
         if not got:
             scheduler.pause()  # much was inflated
+            if session.too_late(deadline):
+                return self._fail(session.read_failed(errno.TIMEDOUT, "sock.pieces"), session.err is not None)
         return got
 
     def _piece_of(self, opcode: int, data: Any) -> Any:

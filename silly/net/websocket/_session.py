@@ -31,6 +31,7 @@ from ..._wire.ws import (
     BINARY_END,
     CLOSE,
     CONTINUATION,
+    DROP,
     FIN,
     GOING_AWAY,
     INTERNAL,
@@ -158,6 +159,13 @@ class Session(Sending):
         """
         due = self.close_due
         return deadline if due is None else due if deadline is None else min(due, deadline)
+
+    def too_late(self, deadline: float | None) -> bool:
+        """Returns whether a reader whose turn it is again stops at its ``deadline``: it
+        only drops the rest of a message, which may have no end."""
+        if self.messages.mode != DROP or self.stream.err is not None:
+            return False
+        return scheduler.expired() or (deadline is not None and monotonic() >= deadline)
 
     def read_failed(self, err: str, what: str) -> str:
         """Returns the reader's error, after the stream failed with ``err``. ``what``

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from ... import errno
 from ..._core import scheduler
 from ..._core.result import OK, Result, failure
 from ..._ends import ENDS
@@ -213,6 +214,8 @@ class Socket:
                         return taken.pop()  # was taken while this task waited
                     if session.err is not None:
                         return None, session.over()
+                    if session.too_late(deadline):
+                        return None, session.read_failed(errno.TIMEDOUT, "sock.read")
                     continue
                 if need > 1 or messages.opcode or payload is not None:
                     session.unfinished()
