@@ -374,3 +374,9 @@ def test_it_costs_the_same_beside_tasks_within_deadlines() -> None:
     assert calls_to_ask() == alone
     for each in tasks:
         each.kill()
+
+
+def test_without_stdout_a_script_whose_tasks_never_ran_has_its_status() -> None:
+    """A daemon, or pythonw, has no ``sys.stdout``."""
+    with Child("-c", "import sys\nfrom silly import task\ntask.fork(print)\nsys.stdout = None") as child:
+        assert (child.wait(), child.errors().count("never ran"), "Traceback" in child.errors()) == (1, 1, False)
