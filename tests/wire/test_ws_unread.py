@@ -298,3 +298,18 @@ def test_a_control_frame_behind_what_is_not_inflated_yet(server: bool) -> None:
         if got:
             pieces += reader.take_piece()
     assert pieces == bytes(2**19)
+
+
+@pytest.mark.parametrize("server", ROLES)
+def test_a_large_message_that_is_arriving_is_read_whole(server: bool) -> None:
+    """Its payload is not taken for a frame, though no message is open."""
+    data = bytes(100_000)
+    reader = reader_of(server, Limits())
+    frame = encode(FIN | BINARY, data, server)
+    buf = bytearray(frame[:20_000])
+    assert reader.next(buf) == 1
+    assert reader.payload is not None
+    reader.read_whole()
+    assert reader.fast_limit == -1
+    buf += frame[20_000:]
+    assert reader.next(buf) == (BINARY, data)
