@@ -166,7 +166,7 @@ class Conn:
         """
         burst = self._burst + 1
         if burst < BURST:
-            self._burst = burst + size // STEP
+            self._burst = burst if size < STEP else burst + size // STEP  # a division costs each line 1 %
             return False
         self._burst = 0
         scheduler.pause()
