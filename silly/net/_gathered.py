@@ -41,7 +41,8 @@ class Gathered:
         self.file_sender: object = None
         """The task that sends a file, or None."""
         self.wrote = False
-        """Whether the kernel has ever taken any output."""
+        """Whether ``flush`` has ever sent all that waited. What ``_flush`` sends is
+        counted instead."""
         self._thread = get_ident()
         """The only thread whose data ``try_queue`` takes. With 0, which is no thread's
         number, it takes none."""

@@ -296,7 +296,6 @@ class Output(Gathered):
                 return self.werr
             if not sent:
                 return _shortened(end - offset)
-            self.wrote = True
             offset += sent
             self.filed += sent
             self._accepted += sent
@@ -347,7 +346,6 @@ class Output(Gathered):
             self._write_failed(errno.from_oserror(failure))
             return
         if sent:
-            self.wrote = True
             self._accepted += sent
             self._sent(sent)
         self._transmit()
@@ -386,7 +384,6 @@ class Output(Gathered):
             if sent < 0:
                 self._block()
                 return
-            self.wrote = True
             self._accepted += sent
             if sent == self.unsent:
                 out.clear()

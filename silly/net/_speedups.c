@@ -331,10 +331,10 @@ gathered_flush(PyObject *object, PyObject *unused)
     if (sent < 0) {
         return flush_rest(object, 0, errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : errno);
     }
-    self->wrote = 1;
     if (sent < size) {
         return flush_rest(object, sent, 0);
     }
+    self->wrote = 1;
     self->unsent = 0;
     if (PyList_SetSlice(self->out, 0, pieces, NULL) < 0) {
         return NULL;

@@ -409,7 +409,7 @@ class Stream(Output):
 
     def _written(self) -> bool:
         """Whether anything was written."""
-        return self.wrote or self.unsent > 0
+        return self.wrote or self._accepted > 0 or self.unsent > 0
 
     def hang_up(self) -> None:
         """Closes, once what was written is delivered, without waiting for the end of
