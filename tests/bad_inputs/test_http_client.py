@@ -709,6 +709,13 @@ def test_a_body_slower_than_its_rate(first: int, framing: str, way: Way) -> None
         assert "the response's body is slower than the limit 'body_rate' of 10000 bytes a second" in err
 
 
+def slow_chunks(peer: Peer) -> None:
+    """Sends 40 chunks of a byte, slower than the rates below and faster than silence."""
+    for _ in range(40):
+        peer.send("1\r\nx\r\n")
+        time.sleep(10)
+
+
 @both_transports
 def test_a_read_after_a_readall_that_timed_out_has_no_rate(way: Way) -> None:
     timed_out = channel.new()
@@ -716,9 +723,7 @@ def test_a_read_after_a_readall_that_timed_out_has_no_rate(way: Way) -> None:
     def answer(told: Told, peer: Peer) -> bool:
         peer.send(chunked(""))
         timed_out.pop()
-        for _ in range(40):
-            peer.send("1\r\nx\r\n")
-            time.sleep(10)
+        slow_chunks(peer)
         return True
 
     with origin(way, answer) as server, way.client({"body_rate": 10**6}, read_timeout=100) as client:
@@ -739,9 +744,7 @@ def test_a_stream_of_events_may_be_slow(how: str, way: Way) -> None:
 
     def answer(told: Told, peer: Peer) -> bool:
         peer.send(chunked(""))
-        for _ in range(40):
-            peer.send("1\r\nx\r\n")
-            time.sleep(10)
+        slow_chunks(peer)
         peer.send("2\r\nyz\r\n0\r\n\r\n")
         return True
 
