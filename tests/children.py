@@ -23,7 +23,7 @@ LIMIT = 30_000
 def in_thread(func: Callable[..., Any], *args: Any) -> Any:
     """``func(*args)`` in a worker thread: blocks the calling task only."""
     me = task.running()
-    worker.submit(scheduler.loop, func, args, lambda result, exc: task.wakeup(me, (result, exc)))
+    worker.files.submit(scheduler.loop, func, args, lambda result, exc: task.wakeup(me, (result, exc)))
     result, exc = task.wait()
     if exc is not None:
         raise exc

@@ -139,4 +139,3 @@ lookups = Workers("silly-lookup", 64)
 resolver waits. A thread that waits costs some KiB."""
 files = Workers("silly-worker", 8)
 """For what waits for a disk: more threads than disks, few enough to be cheap."""
-submit = files.submit

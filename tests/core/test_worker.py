@@ -21,7 +21,7 @@ PATIENCE = 20.0
 def submit(func: Callable[..., Any], *args: Any) -> channel.Channel:
     """A channel that gets ``(result, exception)`` of the job."""
     chan = channel.new()
-    worker.submit(scheduler.loop, func, args, lambda result, exc: chan.push((result, exc)))
+    worker.files.submit(scheduler.loop, func, args, lambda result, exc: chan.push((result, exc)))
     return chan
 
 
@@ -104,7 +104,7 @@ def test_a_queued_job_that_is_given_up_never_runs() -> None:
     before = scheduler.loop.work
     running = [submit(gate.wait, PATIENCE) for _ in range(worker.files.most)]
     ran: list[int] = []
-    queued = [worker.submit(scheduler.loop, ran.append, (i,), lambda result, exc: None) for i in range(100)]
+    queued = [worker.files.submit(scheduler.loop, ran.append, (i,), lambda result, exc: None) for i in range(100)]
     until(lambda: worker.files.waiting() == 100)
     for job in queued[:99]:
         job.give_up()
@@ -127,7 +127,7 @@ def test_a_running_job_that_is_given_up_goes_on() -> None:
         return 7
 
     before = scheduler.loop.work
-    job = worker.submit(scheduler.loop, func, (), lambda result, exc: done.push(result))
+    job = worker.files.submit(scheduler.loop, func, (), lambda result, exc: done.push(result))
     started.wait(PATIENCE)
     job.give_up()
     assert scheduler.loop.work == before, "the end of the process does not wait for it"
@@ -186,10 +186,10 @@ def test_a_refused_thread_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="can't start"):
-            worker.submit(scheduler.loop, int, (), lambda result, exc: None)
+            worker.files.submit(scheduler.loop, int, (), lambda result, exc: None)
     assert (scheduler.loop.work, worker.files.waiting(), worker.files._threads) == (before, 0, 0)
     done = channel.new()
-    worker.submit(scheduler.loop, int, ("7",), lambda result, exc: done.push(result))
+    worker.files.submit(scheduler.loop, int, ("7",), lambda result, exc: done.push(result))
     assert done.pop() == (7, None)
 
 

@@ -67,7 +67,7 @@ def pop(chan: channel.Channel, what: str, within: int = WITHIN) -> Any:
 def in_thread(func: Callable[[], Any], within: int = WITHIN) -> Any:
     """What ``func()`` returns or raises, called in a worker thread while our loop turns. It must bound its own waits."""
     done = channel.new()
-    worker.submit(scheduler.loop, func, (), lambda value, exc: done.push((value, exc)))
+    worker.files.submit(scheduler.loop, func, (), lambda value, exc: done.push((value, exc)))
     value, exc = pop(done, "the thread", within + 5_000)
     if exc is not None:
         raise exc

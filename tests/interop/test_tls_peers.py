@@ -468,7 +468,7 @@ def test_pythons_ssl_as_the_server(files: Files, version: ssl.TLSVersion) -> Non
         listener.settimeout(10)
         port = listener.getsockname()[1]
         served = channel.new()
-        worker.submit(scheduler.loop, serve, (listener,), lambda result, exc: served.push((result, exc)))
+        worker.files.submit(scheduler.loop, serve, (listener,), lambda result, exc: served.push((result, exc)))
         for _ in range(2):
             conn = check(tls.connect(f"127.0.0.1:{port}", "localhost", ["a"], root().pem, client().entry, timeout=WITHIN))
             conn.write("hello")

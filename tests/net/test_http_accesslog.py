@@ -677,17 +677,17 @@ def test_a_file_object_that_raises(logs: Any) -> None:
 def test_no_thread_to_write(monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
     """The log goes on when there is one again, and the process can end."""
     logs.expect("ERROR access log: lines were lost: can't start new thread")
-    submit = accesslog.worker.submit
+    submit = accesslog.worker.files.submit
 
     def refused(*args: Any) -> None:
         raise RuntimeError("can't start new thread")
 
     with logged("common") as (server, lines):
-        monkeypatch.setattr(accesslog.worker, "submit", refused)
+        monkeypatch.setattr(accesslog.worker.files, "submit", refused)
         ask(server, "/lost")
         until(lambda: logs.lines)
         settled()
-        monkeypatch.setattr(accesslog.worker, "submit", submit)
+        monkeypatch.setattr(accesslog.worker.files, "submit", submit)
         ask(server, "/kept")
         assert '"GET /kept ' in lines.wait(1)[0]
 

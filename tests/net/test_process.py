@@ -106,7 +106,7 @@ from silly._core import ending, scheduler, worker
 ending.GRACE = 0.2
 
 def main():
-    worker.submit(scheduler.loop, __import__("time").sleep, (60,), lambda *_: None)
+    worker.files.submit(scheduler.loop, __import__("time").sleep, (60,), lambda *_: None)
     silly.exit()
 
 ends = []

@@ -249,7 +249,7 @@ def test_versions_with_another_implementation(version: ssl.TLSVersion) -> None:
 
     done = channel.new()
     with listening() as listener:
-        worker.submit(scheduler.loop, client, (listener.port,), lambda result, exc: done.push((result, exc)))
+        worker.files.submit(scheduler.loop, client, (listener.port,), lambda result, exc: done.push((result, exc)))
         (result, exc), _ = done.pop()
         assert exc is None
         assert result == (b"hello\n", version.name.replace("_", "."), True)

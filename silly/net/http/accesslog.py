@@ -170,7 +170,7 @@ class AccessLog:
         if dropped:
             logger.error(f"access log: {dropped} lines were dropped, since they could not be written fast enough")
         try:
-            worker.submit(_loop, self._write, (self._file, entries), self._written)
+            worker.files.submit(_loop, self._write, (self._file, entries), self._written)
         except RuntimeError as exc:
             self._written(None, exc)  # the system gives us no thread now; the next write may get one
         else:
