@@ -13,13 +13,19 @@ then connects again and gets the history.
 No other task runs between two blocking calls, so the room's state below is plain data, without
 locks.
 
+Anybody may connect, so no one may hurt the others. An address has a share of the connections and
+of the messages, and a connection that says no name is closed. (Behind a proxy all people have the
+proxy's address: raise these limits, and let the proxy limit each address.) Names show no invisible
+characters, and no two are the same. They prove nothing all the same: each page has a colour, too.
+
 Messages are JSON objects. The page sends
-    {"op": "name", "name"}, first, and again to change it;    {"op": "say", "text", "id"};
+    {"op": "name", "name", "key"}, first, and again to change the name;    {"op": "say", "text", "n"};
 and gets
-    {"op": "welcome", "name", "people", "history"};    {"op": "said", "id", "name", "text", "at"};
-    {"op": "joined" or "left", "name", "at"};    {"op": "renamed", "old", "name", "at"};    {"op": "error", "text", "id"}.
-`id` is a random text by which a page recognises its own message. A page may send a message twice,
-if the connection broke before the message came back; it is said once.
+    {"op": "welcome", "by", "name", "n", "people", "history"};    {"op": "said", "id", "by", "n", "name", "text", "at"};
+    {"op": "joined", "left" or "renamed", "by", "name", "at"};    {"op": "error", "text", "n"}.
+`key` is a random text that a page tells nobody else. The server knows a page by it that connects
+again, and makes `by` of it, by which all know the page. `n` counts what a page says. A page may
+send a message twice, if the connection broke before the message came back; it is said once.
 """
 
 import base64
@@ -33,24 +39,33 @@ from pathlib import Path
 
 import silly
 from silly import env, logger, task, time
-from silly.net import http, websocket
+from silly.net import addr, http, websocket
 from silly.sync import channel
 
 HISTORY = 50  # messages that a newcomer gets
 OUTBOX = 100  # messages that may wait for one client
-PACE = 10  # ms between two messages of one client: TCP holds back a client that sends faster
+PACE = 200  # ms for a message of one address: TCP holds back those who send faster
+BURST = 20 * PACE  # but so many may come at once
+JOIN = 10_000  # ms until a client must have said its name
+PAGES = 10_000  # pages of which we know what they said last
 NAME = 24  # characters of a name; longer ones are cut
-LONGEST = {"name": 200, "text": 2000, "id": 40}  # characters of a field; longer ones are refused
-LIMITS = silly.Limits(message=32 * 1024, connections=500)
+MARKS = 5  # accents, vowels and the like on one letter of a name
+UNSEEN = re.compile("FILLER|INHERENT|JOINER|SELECTOR")  # in Unicode's names of the letters and marks that show nothing
+LONGEST = {"name": 200, "text": 2000, "key": 40}  # characters of a field; longer ones are refused
+LIMITS = silly.Limits(message=32 * 1024, connections=500, address_connections=25, idle_timeout=10_000)
 
 clients = []  # all that have said their name
 history = deque(maxlen=HISTORY)
+latest = {}  # page -> the `n` of its last message
+ids = itertools.count(time.now())  # of messages: larger than any of an earlier process
+turns = {}  # address -> the time for which it has used up its share
 
 
 class Client:
-    def __init__(self, sock):
+    def __init__(self, sock, host):
         self.sock = sock
-        self.name = None  # until the client says it
+        self.host = host
+        self.by = self.name = None  # until the client says its name
         self.outbox = channel.new()
 
 
@@ -77,17 +92,30 @@ def broadcast(op, **fields):
         send(client, text)
 
 
+def leave(client):
+    if client in clients:
+        clients.remove(client)
+        broadcast("left", by=client.by, name=client.name)
+
+
 def tidy(name):
-    """A name as it is shown: no control or invisible characters, single spaces, not too long."""
-    name = unicodedata.normalize("NFKC", name)
-    name = "".join(char if char.isprintable() else " " for char in name)
-    return " ".join(name.split())[:NAME].rstrip()
+    """A name as it is shown: letters, a few marks on each, digits, `._-`, and single spaces for all else.
+
+    What can't be seen is left out, so that it makes no second name that looks the same.
+    """
+    seen = [char for char in name if unicodedata.category(char) != "Cf" and not UNSEEN.search(unicodedata.name(char, ""))]
+    shown, room = "", 0
+    for char in unicodedata.normalize("NFKC", "".join(seen)):
+        kind = unicodedata.category(char)[0]
+        room = MARKS if kind == "L" else room - 1 if kind == "M" else 0
+        shown += char if kind in "LN" or char in "._-" or (kind == "M" and room >= 0) else " "
+    return " ".join(shown.split())[:NAME].rstrip()
 
 
 def unique(name, client):
-    """The name, or "name (2)", "name (3)", … when another client has it."""
-    taken = {other.name.casefold() for other in clients if other is not client}
-    names = itertools.chain([name], (f"{name} ({n})" for n in itertools.count(2)))
+    """The name, or "name 2", "name 3", … when another client has it. The page calls its own person You."""
+    taken = {"you"} | {other.name.casefold() for other in clients if other is not client}
+    names = itertools.chain([name], (f"{name} {n}" for n in itertools.count(2)))
     return next(each for each in names if each.casefold() not in taken)
 
 
@@ -96,19 +124,29 @@ def unique(name, client):
 
 def take_name(client, msg):
     wanted = tidy(msg["name"])
-    if not wanted:
+    if not wanted.strip(" ._-"):
         return "a name needs letters or digits"
+    if client.name is None:
+        join(client, wanted, msg["key"])
+        return None
     old, client.name = client.name, unique(wanted, client)
     if client.name == old:
         return f"your name is {old} already"
-    if old is not None:
-        broadcast("renamed", old=old, name=client.name)
-        return None
-    broadcast("joined", name=client.name)
-    clients.append(client)
-    people = [each.name for each in clients]
-    send(client, json.dumps({"op": "welcome", "name": client.name, "people": people, "history": list(history)}))
+    broadcast("renamed", by=client.by, name=client.name)
     return None
+
+
+def join(client, name, key):
+    client.by = hashlib.sha256(key.encode(errors="replace")).hexdigest()[:32]
+    for lost in [each for each in clients if each.by == client.by]:  # its connection broke, and we have not noticed
+        leave(lost)
+        task.fork(lost.sock.close)
+    client.name = unique(name, client)
+    broadcast("joined", by=client.by, name=client.name)
+    clients.append(client)
+    people = [[each.by, each.name] for each in clients]
+    welcome = {"by": client.by, "name": client.name, "n": latest.get(client.by, 0), "people": people, "history": list(history)}
+    send(client, json.dumps({"op": "welcome", **welcome}))
 
 
 def say(client, msg):
@@ -117,17 +155,18 @@ def say(client, msg):
         return "say who you are first"
     if not text:
         return "the message is empty"
-    for said in history:
-        if said["id"] == msg["id"]:
-            send(client, json.dumps(said))
-            return None
-    said = {"op": "said", "id": msg["id"], "name": client.name, "text": text, "at": time.now()}
+    if msg["n"] <= latest.get(client.by, 0):
+        return None  # said already, and the page knows that from its welcome
+    latest[client.by] = msg["n"]
+    if len(latest) > PAGES:
+        del latest[next(iter(latest))]
+    said = {"op": "said", "id": next(ids), "at": time.now(), "by": client.by, "n": msg["n"], "name": client.name, "text": text}
     history.append(said)
     broadcast(**said)
     return None
 
 
-OPS = {"name": (take_name, ["name"]), "say": (say, ["text", "id"])}
+OPS = {"name": (take_name, ["name", "key"]), "say": (say, ["text"])}
 
 
 def parse(data, typ):
@@ -146,7 +185,18 @@ def parse(data, typ):
             return None, f"{field} must be a text"
         if len(msg[field]) > LONGEST[field]:
             return None, f"{field} is longer than {LONGEST[field]} characters"
+    if op == "say" and (type(msg.get("n")) is not int or not 0 < msg["n"] < 2**53):
+        return None, "n must be a whole number"
     return msg, None
+
+
+def wait_turn(host):
+    """Waits while an address has used up its share of the messages."""
+    now = time.monotonic()
+    for each in [each for each, until in turns.items() if until <= now]:
+        del turns[each]
+    turns[host] = turns.get(host, now) + PACE
+    time.sleep(max(0, turns[host] - BURST - now))
 
 
 def converse(client):
@@ -157,28 +207,27 @@ def converse(client):
             break
         if typ in ("ping", "pong"):  # the library has answered
             continue
+        wait_turn(client.host)
         msg, err = parse(data, typ)
         if msg is not None:
             err = OPS[msg["op"]][0](client, msg)
         if err is not None:
-            about = msg["id"] if msg is not None and msg["op"] == "say" else None
-            send(client, json.dumps({"op": "error", "text": err, "id": about}))
-        time.sleep(PACE)
+            send(client, json.dumps({"op": "error", "text": err, "n": msg and msg.get("n")}))
 
 
 def chat(stream):
     sock, _err = websocket.upgrade(stream, limits=LIMITS)
     if sock is None:
         return  # ``upgrade`` has answered the request
-    client = Client(sock)
+    client = Client(sock, addr.parse(stream.remoteaddr)[0])
     task.fork(writer, client)
+    late = time.after(JOIN, lambda: client.name or sock.close(1008, "you have not said your name"))
     ok, err = silly.pcall(converse, client)
     if not ok:
         logger.error(err)  # a bug in this file; the others chat on
+    time.cancel(late)
     client.outbox.close()
-    if client in clients:
-        clients.remove(client)
-        broadcast("left", name=client.name)
+    leave(client)
     sock.close(1000 if ok else 1011)
 
 
@@ -215,8 +264,11 @@ def handler(stream):
         stream.closewrite(page)
 
 
-addr = f"{env.get('host') or '127.0.0.1'}:{env.get('port') or 8080}"
-server, _err = http.listen(addr=addr, handler=handler, limits=LIMITS)
+server, _err = http.listen(
+    addr=f"{env.get('host') or '127.0.0.1'}:{env.get('port') or 8080}",
+    handler=handler,
+    limits=LIMITS,
+)
 if server is None:
     silly.exit(1)  # the reason has been logged
 print(f"Open http://{server.addr}/ in two browser windows", flush=True)

@@ -10,11 +10,13 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +32,30 @@ WAIT = 20_000
 """Milliseconds; only bounds a test that fails."""
 
 
-class ChatServer:
-    """The chat as a person starts it, with Python's own checks on. ``stop`` ends it, and looks at how it ended."""
+FAST = {"PACE": "1", "BURST": "20"}
+"""For a server that takes what one address sends as fast as it comes."""
 
-    def __init__(self, directory: Path, port: int = 0) -> None:
+
+class ChatServer:
+    """The chat as a person starts it, with Python's own checks on. ``stop`` ends it, and looks at how it ended.
+
+    ``changed`` are settings at the head of the file that get another value, in a copy of it.
+    """
+
+    def __init__(self, directory: Path, port: int = 0, **changed: str) -> None:
         self._signalled = False
+        file = CHAT
+        if changed:
+            text = CHAT.read_text(encoding="utf-8")
+            for name, value in changed.items():
+                text, count = re.subn(rf"(?m)^{name} = .*", f"{name} = {value}", text)
+                assert count == 1, name
+            file = directory / CHAT.name
+            file.write_text(text, encoding="utf-8")
+            shutil.copy(CHAT.with_suffix(".html"), directory)
         self._errors = open(directory / "chat.stderr", "w+", encoding="utf-8")
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", "-m", "silly", str(CHAT), f"--port={port}"],
+            [sys.executable, "-X", "dev", "-W", "error", "-m", "silly", str(file), f"--port={port}"],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -99,6 +117,8 @@ class InProcess:
         self.module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.module)
         env.set("port", None)
+        for name, value in FAST.items():
+            setattr(self.module, name, int(value))
         self.port = self.module.server.port
         assert capsys.readouterr().out == f"Open http://127.0.0.1:{self.port}/ in two browser windows\n"
 
@@ -109,22 +129,31 @@ class InProcess:
 class Person:
     """A client in the test's process, with silly's own WebSocket."""
 
-    def __init__(self, server: ChatServer | InProcess, name: str | None = None) -> None:
+    def __init__(self, server: ChatServer | InProcess, name: str | None = None, key: str | None = None) -> None:
         sock, err = websocket.connect(f"ws://127.0.0.1:{server.port}/chat", timeout=WAIT)
         assert sock is not None, err
         self.sock = sock
+        self.key = os.urandom(8).hex() if key is None else key
+        self.said = 0
         if name is not None:
-            self.tell(op="name", name=name)
+            self.call_oneself(name)
             self.welcome = self.hear()
             assert self.welcome["op"] == "welcome"
             self.name = self.welcome["name"]
+            self.by = self.welcome["by"]
 
     def tell(self, **msg: Any) -> None:
         ok, err = self.sock.write(json.dumps(msg, ensure_ascii=False), "text")
         assert ok, err
 
+    def call_oneself(self, name: str) -> None:
+        # Not ``tell``: a name may hold half a surrogate pair.
+        ok, err = self.sock.write(json.dumps({"op": "name", "name": name, "key": self.key}), "text")
+        assert ok, err
+
     def say(self, text: str) -> None:
-        self.tell(op="say", text=text, id=os.urandom(8).hex())
+        self.said += 1
+        self.tell(op="say", text=text, n=self.said)
 
     def hear(self, within: int = WAIT) -> dict[str, Any]:
         data, typ = self.sock.read(within)
@@ -141,17 +170,37 @@ class Person:
 
 
 @pytest.fixture
-def chat(tmp_path: Path) -> Iterator[ChatServer]:
-    server = ChatServer(tmp_path)
-    yield server
-    server.stop()
+def start(tmp_path: Path) -> Iterator[Callable[..., ChatServer]]:
+    """Starts servers, with the changed settings that it is given. However the test ends, they are stopped."""
+    servers: list[ChatServer] = []
+
+    def start_one(**changed: str) -> ChatServer:
+        servers.append(ChatServer(tmp_path, **changed))
+        return servers[-1]
+
+    yield start_one
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def chat(start: Callable[..., ChatServer]) -> ChatServer:
+    return start(**FAST)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatServer]:
     """One server for the tests that don't look at who else is there."""
-    server = ChatServer(tmp_path_factory.mktemp("chat"))
+    server = ChatServer(tmp_path_factory.mktemp("chat"), **FAST)
     yield server
+    server.stop()
+
+
+@pytest.fixture
+def chat_module(capsys: pytest.CaptureFixture[str]) -> Iterator[Any]:
+    """What examples/chat.py defines."""
+    server = InProcess(capsys)
+    yield server.module
     server.stop()
 
 
@@ -160,18 +209,20 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatServer]:
 
 def test_people_join_and_leave(chat):
     with Person(chat, "ann") as ann:
-        assert ann.welcome == {"op": "welcome", "name": "ann", "people": ["ann"], "history": []}
+        who = [ann.by, "ann"]
+        assert ann.welcome == {"op": "welcome", "by": ann.by, "name": "ann", "n": 0, "people": [who], "history": []}
         before = time.now()
         with Person(chat, "ben") as ben:
-            assert ben.welcome["people"] == ["ann", "ben"]
+            assert ben.welcome["people"] == [who, [ben.by, "ben"]]
+            assert ben.by != ann.by
             joined = ann.hear()
             assert before <= joined.pop("at") <= time.now()
-            assert joined == {"op": "joined", "name": "ben"}
+            assert joined == {"op": "joined", "by": ben.by, "name": "ben"}
         left = ann.hear()
         assert before <= left.pop("at") <= time.now()
-        assert left == {"op": "left", "name": "ben"}
+        assert left == {"op": "left", "by": ben.by, "name": "ben"}
         with Person(chat, "cleo") as cleo:
-            assert cleo.welcome["people"] == ["ann", "cleo"]
+            assert cleo.welcome["people"] == [who, [cleo.by, "cleo"]]
 
 
 def test_a_lost_client_has_left(chat):
@@ -193,11 +244,19 @@ def test_a_client_without_a_name_never_joined(chat):
 
 def test_names_are_unique(chat):
     with Person(chat, "ann") as first, Person(chat, "ann") as second, Person(chat, "ANN") as third:
-        assert [p.name for p in (first, second, third)] == ["ann", "ann (2)", "ANN (3)"]
-        with Person(chat, "ann (2)") as fourth:
-            assert fourth.name == "ann (2) (2)"
+        assert [p.name for p in (first, second, third)] == ["ann", "ann 2", "ANN 3"]
+        with Person(chat, "ann 2") as fourth, Person(chat, "STRASSE"), Person(chat, "straße") as sixth:
+            assert [fourth.name, sixth.name] == ["ann 2 2", "straße 2"]
     with Person(chat, "ann") as again:
         assert again.name == "ann"
+    with Person(chat, "You") as you:  # as the page calls its own person
+        assert you.name == "You 2"
+
+
+@pytest.mark.parametrize("unseen", list("\u3164\u2800\u034f\u115f\uffa0\ufe0f\u17b4\u200b\U000e0100"))
+def test_a_second_alice_with_an_invisible_letter_is_seen_to_be_another(shared, unseen):
+    with Person(shared, "alice"), Person(shared, "alice" + unseen) as second, Person(shared, unseen + "Alice") as third:
+        assert [second.name, third.name] == ["alice 2", "Alice 3"]
 
 
 @pytest.mark.parametrize(
@@ -206,34 +265,95 @@ def test_names_are_unique(chat):
         ("  ann \t\n smith ", "ann smith"),
         ("x" * 200, "x" * 24),
         ("x" * 23 + " y", "x" * 23),
-        ("a\u202eb\u200b\x00c\ufeff", "a b c"),
+        ("a\u202eb\u200b\x00c\ufeff", "ab c"),
         ("\uff41nn", "ann"),
+        ("a\u034f\u0301", "á"),
+        ("\u0301ann", "ann"),
+        ("1\u0301 ann", "1 ann"),
+        ("x" + "\u0316" * 9 + "\u0323y", "x" + "\u0316" * 5 + " y"),
         ("\ufdfa", "\u0635\u0644\u0649 \u0627\u0644\u0644\u0647 \u0639\u0644\u064a\u0647 \u0648\u0633\u0644\u0645"),
-        ("<img src=x onerror=alert()>", "<img src=x onerror=alert"),
+        ("<img src=x onerror=alert()>", "img src x onerror alert"),
         ("\ud800ann", "ann"),
+        ("ann \U0001f33f (2)", "ann 2"),
+        ("J. R._o-K", "J. R._o-K"),
     ],
 )
-def test_names_are_tidied(chat, given, shown):
-    with Person(chat) as person:
-        ok, err = person.sock.write(json.dumps({"op": "name", "name": given}), "text")
-        assert ok, err
-        assert person.hear()["name"] == shown
+def test_names_are_tidied(shared, given, shown):
+    with Person(shared, given) as person:
+        assert person.name == shown
+
+
+REAL = """
+    Zoë Ångström | Jiří Dvořák | Nguyễn Thị Thuý | Łukasz Żółć | Ærøskøbing-Jensen | İpek Yıldız | Q.-T. van der_Meer | Ὀδυσσεύς
+    Пётр Чайковский | Ґалаґан | Երևան | თამარ | שָׁלוֹם כֹּהֵן | مُحَمَّد | محمد رضا | יִשְׂרָאֵל | ܣܘܪܝܝܐ | አበበ ቢቂላ
+    श्रीकृष्ण | क्षत्रिय लक्ष्मी | রবীন্দ্রনাথ | ஸ்ரீநிவாசன் | తెలుగు | ಕನ್ನಡ | മലയാളം | ਗੁਰਪ੍ਰੀਤ ਸਿੰਘ | ગુજરાતી | සිංහල
+    สมชาย น้ำผึ้ง | ລາວ | មាស ស្រី | မျှော်လင့်ချက် | བསྒྲུབས | 山田太郎 | やまだ ガブリエル | 김민준 | 李小龍 | 〇一 | ᠮᠣᠩᠭᠣᠯ | ᏣᎳᎩ | R2-D2
+"""
+
+
+def test_real_names_of_many_scripts_stay_as_they_are(chat_module):
+    for name in REAL.replace("\n", "|").split("|"):
+        name = unicodedata.normalize("NFKC", name.strip())
+        assert chat_module.tidy(name) == name[: chat_module.NAME]
+        assert chat_module.tidy(unicodedata.normalize("NFD", name)) == name[: chat_module.NAME]
+
+
+IGNORABLE = """
+    AD 34F 61C 115F-1160 17B4-17B5 180B-180F 200B-200F 202A-202E 2060-206F 3164 FE00-FE0F FEFF FFA0 FFF0-FFF8 1BCA0-1BCA3
+    1D173-1D17A E0000-E0FFF
+"""
+"""Default_Ignorable_Code_Point of Unicode 16 (DerivedCoreProperties.txt): what is shown as nothing."""
+
+
+def test_no_name_holds_a_letter_that_is_shown_as_nothing(chat_module):
+    """Each code point there is, alone and after a letter."""
+    tidy = chat_module.tidy
+    ends = [[int(end, 16) for end in each.split("-")] for each in IGNORABLE.split()]
+    unseen = {chr(code) for each in ends for code in range(each[0], each[-1] + 1)} | {"\u2800"}
+    for char in unseen:
+        assert tidy("a" + char + "b") in ("ab", "a b"), ascii(char)
+        assert tidy(char) == "", ascii(char)
+    codes = [chr(code) for code in range(sys.maxunicode + 1)]
+    nothing = [char for char in codes if unicodedata.category(char)[0] in "CZ"]
+    assert tidy("".join(nothing)) == ""
+    for char in sorted(set(codes) - set(nothing)):
+        name = tidy("a" + char)
+        assert unseen.isdisjoint(name), ascii(char)
+        assert all(each in " ._-" or unicodedata.category(each)[0] in "LMN" for each in name), ascii(char)
+        assert tidy(name) == unicodedata.normalize("NFKC", name) == name, ascii(char)
 
 
 def test_a_name_can_be_changed(chat):
     with Person(chat, "ann") as ann, Person(chat, "ben") as ben:
         assert ann.hear()["op"] == "joined"
-        ben.tell(op="name", name="Benno")
+        ben.call_oneself("Benno")
         for each in (ann, ben):
             msg = each.hear()
             assert msg.pop("at") > 0
-            assert msg == {"op": "renamed", "old": "ben", "name": "Benno"}
-        ben.tell(op="name", name="ann")
-        assert [each.hear()["name"] for each in (ann, ben)] == ["ann (2)"] * 2
-        ben.tell(op="name", name="ann")
-        assert ben.hear() == {"op": "error", "text": "your name is ann (2) already", "id": None}
+            assert msg == {"op": "renamed", "by": ben.by, "name": "Benno"}
+        ben.call_oneself("ann")
+        assert [each.hear()["name"] for each in (ann, ben)] == ["ann 2"] * 2
+        ben.call_oneself("ann")
+        assert ben.hear() == {"op": "error", "text": "your name is ann 2 already", "n": None}
         with Person(chat, "cleo") as cleo:
-            assert cleo.welcome["people"] == ["ann", "ann (2)", "cleo"]
+            assert [name for _, name in cleo.welcome["people"]] == ["ann", "ann 2", "cleo"]
+
+
+def test_a_page_that_connects_again_takes_the_place_of_its_lost_connection(chat):
+    """The server may not have noticed yet that the first is dead: its person must not become another."""
+    with Person(chat, "ann") as ann:
+        lost = Person(chat, "ben")
+        assert ann.hear()["op"] == "joined"
+        with Person(chat, "ben", lost.key) as ben:
+            assert (ben.name, ben.by) == ("ben", lost.by)
+            assert ben.welcome["people"] == [[ann.by, "ann"], [ben.by, "ben"]]
+            assert [ann.hear()["op"] for _ in range(2)] == ["left", "joined"]
+            _data, typ = lost.sock.read(WAIT)
+            assert (typ, lost.sock.closecode) == ("close", 1000)
+            lost.sock.close()
+            ben.say("here")
+            assert ann.hear()["by"] == ben.by
+            assert ben.hear()["text"] == "here"
 
 
 # ---- messages ---------------------------------------------------------------------------------------------------
@@ -243,12 +363,13 @@ def test_everyone_gets_each_message(chat):
     with Person(chat, "ann") as ann, Person(chat, "ben") as ben:
         assert ann.hear()["op"] == "joined"
         before = time.now()
-        ben.tell(op="say", text=" <b>hello</b> \u05e9\u05dc\u05d5\u05dd\n\U0001f33f ", id="one")
+        ben.say(" <b>hello</b> \u05e9\u05dc\u05d5\u05dd\n\U0001f33f ")
         for each in (ann, ben):
             said = each.hear()
             assert before <= said.pop("at") <= time.now()
+            assert isinstance(said.pop("id"), int)
             text = "<b>hello</b> \u05e9\u05dc\u05d5\u05dd\n\U0001f33f"
-            assert said == {"op": "said", "id": "one", "name": "ben", "text": text}
+            assert said == {"op": "said", "by": ben.by, "n": 1, "name": "ben", "text": text}
 
 
 def test_a_newcomer_gets_the_last_fifty(chat):
@@ -261,22 +382,64 @@ def test_a_newcomer_gets_the_last_fifty(chat):
             assert [msg["text"] for msg in ben.welcome["history"]] == [str(n) for n in range(10, 60)]
 
 
-def test_a_message_sent_twice_appears_once(chat):
-    """A page whose connection broke can't know whether its message arrived."""
+@pytest.mark.parametrize("between", [0, 60])
+def test_a_message_sent_twice_is_said_once(chat, between):
+    """A page whose connection broke can't know whether its message arrived, however much was said since."""
     with Person(chat, "ann") as ann:
         with Person(chat, "ben") as ben:
             assert ann.hear()["op"] == "joined"
-            ben.tell(op="say", text="hello", id="one")
-            said = ben.hear()
-            assert ann.hear() == said
+            ben.say("hello")
+            assert ben.hear() == ann.hear()
         assert ann.hear()["op"] == "left"
-        with Person(chat, "ben") as ben:
+        for _ in range(between):
+            ann.say("x")
+            ann.hear()
+        with Person(chat, "ben", ben.key) as ben:
             assert ann.hear()["op"] == "joined"
-            assert ben.welcome["history"] == [said]
-            ben.tell(op="say", text="hello", id="one")
-            assert ben.hear() == said
-            ben.tell(op="say", text="bye", id="two")
-            assert ann.hear()["id"] == "two"
+            assert ben.welcome["n"] == 1
+            assert [msg["by"] for msg in ben.welcome["history"]].count(ben.by) == (not between)
+            ben.say("hello")
+            ben.say("bye")
+            for each in (ann, ben):
+                assert each.hear()["text"] == "bye"
+
+
+def test_an_id_is_never_used_again(chat, start):
+    """Not after fifty messages, not for a message with the number of another, and not by the next process."""
+    ids = []
+    for server in (chat, None):
+        server = server or start(**FAST)
+        with Person(server, "ann") as ann, Person(server, "ben") as ben:
+            assert ann.hear()["op"] == "joined"
+            for _ in range(60):
+                ann.say("x")
+                ids.append(ann.hear()["id"])
+            ben.say("y")
+            said = ann.hear()
+            assert (said["n"], said["by"]) == (1, ben.by)
+            ids.append(said["id"])
+        server.stop()
+    assert ids == sorted(set(ids))
+
+
+def test_nobody_can_speak_as_another_page(shared):
+    """What all know of a page is no key to it."""
+    with Person(shared, "ann") as ann, Person(shared, "ann", ann.by) as other:
+        assert other.by != ann.by
+        assert ann.by not in (ann.key, other.key[::-1])
+        assert ann.key not in json.dumps(other.welcome)
+
+
+def test_what_is_remembered_of_pages_that_left_is_bounded(capsys):
+    server = InProcess(capsys)
+    server.module.PAGES = 3
+    for n in range(5):
+        with Person(server, "ann") as ann:
+            ann.say(str(n))
+            ann.hear()
+    assert len(server.module.latest) == 3
+    assert ann.by in server.module.latest
+    server.stop()
 
 
 def test_ping_and_pong_are_not_messages(chat):
@@ -295,24 +458,26 @@ BAD: list[tuple[str, str | bytes, str]] = [
     ("half JSON", '{"op": "say"', "this is no JSON"),
     ("nested JSON", NESTED, "this is no JSON"),
     ("an endless number", "9" * 15_000, "this is no JSON"),
-    ("binary", b'{"op": "say", "text": "x", "id": "1"}', "messages are text, not binary"),
+    ("binary", b'{"op": "say", "text": "x", "n": 1}', "messages are text, not binary"),
     ("null", "null", "unknown op"),
     ("a list", '[{"op": "say"}]', "unknown op"),
     ("a text", '"say"', "unknown op"),
     ("no op", "{}", "unknown op"),
-    ("an unknown op", '{"op": "shout", "text": "x", "id": "1"}', "unknown op"),
+    ("an unknown op", '{"op": "shout", "text": "x", "n": 1}', "unknown op"),
     ("an op of the server's", '{"op": "welcome"}', "unknown op"),
     ("an op that is a list", '{"op": ["say"]}', "unknown op"),
-    ("no text", '{"op": "say", "id": "1"}', "text must be a text"),
-    ("a number for text", '{"op": "say", "text": 1, "id": "1"}', "text must be a text"),
-    ("NaN for text", '{"op": "say", "text": NaN, "id": "1"}', "text must be a text"),
-    ("no id", '{"op": "say", "text": "x"}', "id must be a text"),
-    ("a list for the id", '{"op": "say", "text": "x", "id": ["1"]}', "id must be a text"),
-    ("a long id", '{"op": "say", "text": "x", "id": "%s"}' % ("1" * 41), "id is longer than 40 characters"),
-    ("a long text", '{"op": "say", "text": "%s", "id": "1"}' % ("x" * 2001), "text is longer than 2000 characters"),
+    ("no text", '{"op": "say"}', "text must be a text"),
+    ("a number for text", '{"op": "say", "text": 1}', "text must be a text"),
+    ("NaN for text", '{"op": "say", "text": NaN}', "text must be a text"),
+    ("a long text", '{"op": "say", "text": "%s"}' % ("x" * 2001), "text is longer than 2000 characters"),
+    ("no n", '{"op": "say", "text": "x"}', "n must be a whole number"),
     ("null for the name", '{"op": "name", "name": null}', "name must be a text"),
     ("a long name", '{"op": "name", "name": "%s"}' % ("x" * 201), "name is longer than 200 characters"),
-    ("an empty name", '{"op": "name", "name": " \\u200b\\u202e "}', "a name needs letters or digits"),
+    ("no key", '{"op": "name", "name": "x"}', "key must be a text"),
+    ("a list for the key", '{"op": "name", "name": "x", "key": ["1"]}', "key must be a text"),
+    ("a long key", '{"op": "name", "name": "x", "key": "%s"}' % ("1" * 41), "key is longer than 40 characters"),
+    ("an empty name", '{"op": "name", "name": " \\u200b\\u202e ", "key": "1"}', "a name needs letters or digits"),
+    ("a name of signs", '{"op": "name", "name": ". _-", "key": "1"}', "a name needs letters or digits"),
 ]
 
 
@@ -321,38 +486,47 @@ BAD: list[tuple[str, str | bytes, str]] = [
 def test_bad_input_is_answered_and_changes_nothing(shared, data, why, named):
     with Person(shared, "ann" if named else None) as person:
         assert person.sock.write(data, "binary" if isinstance(data, bytes) else "text")
-        assert person.hear() == {"op": "error", "text": why, "id": None}
+        assert person.hear() == {"op": "error", "text": why, "n": None}
         if not named:
-            person.tell(op="name", name="ann")
+            person.call_oneself("ann")
             assert person.hear()["op"] == "welcome"
         person.say("still here")
         assert person.hear()["text"] == "still here"
 
 
+@pytest.mark.parametrize("n", ["1", 0, -1, 1.0, True, None, 2**53, [1]])
+def test_the_number_of_a_message_is_checked(shared, n):
+    with Person(shared, "ann") as ann:
+        ann.tell(op="say", text="x", n=n)
+        assert ann.hear() == {"op": "error", "text": "n must be a whole number", "n": None}
+
+
 def test_a_message_before_the_name_is_not_said(shared):
     with Person(shared) as person:
-        person.tell(op="say", text="hello", id="early")
-        assert person.hear() == {"op": "error", "text": "say who you are first", "id": "early"}
-        person.tell(op="name", name="ann")
-        assert "early" not in [msg["id"] for msg in person.hear()["history"]]
+        person.tell(op="say", text="too early", n=7)
+        assert person.hear() == {"op": "error", "text": "say who you are first", "n": 7}
+        person.call_oneself("ann")
+        assert "too early" not in [msg["text"] for msg in person.hear()["history"]]
 
 
 def test_an_empty_message_is_not_said(shared):
     with Person(shared, "ann") as ann:
-        ann.tell(op="say", text=" \n\x1f", id="blank")
-        assert ann.hear() == {"op": "error", "text": "the message is empty", "id": "blank"}
+        ann.tell(op="say", text=" \n\x1f", n=1)
+        assert ann.hear() == {"op": "error", "text": "the message is empty", "n": 1}
 
 
 def test_a_lone_surrogate_passes(shared):
     """JavaScript's strings may hold one; the connection must survive it."""
-    with Person(shared, "ann") as ann:
-        assert ann.sock.write(json.dumps({"op": "say", "text": "\ud800", "id": os.urandom(8).hex()}), "text")
-        assert ann.hear()["text"] == "\ud800"
+    with Person(shared) as ann:
+        for msg in ({"op": "name", "name": "ann", "key": "\ud800"}, {"op": "say", "text": "\ud800", "n": 1}):
+            assert ann.sock.write(json.dumps(msg), "text")
+            last = ann.hear()
+        assert last["text"] == "\ud800"
 
 
 def test_a_message_too_large_to_look_at_ends_the_connection(shared):
     with Person(shared, "ann") as ann:
-        ann.tell(op="say", text="x" * 40_000, id="1")
+        ann.tell(op="say", text="x" * 40_000, n=1)
         _data, typ = ann.sock.read(WAIT)
         assert (typ, ann.sock.closecode) == ("close", 1009)
 
@@ -374,12 +548,69 @@ def test_a_flood_drops_no_reader(chat):
             each.sock.close()
 
 
+# ---- one stranger and the others ---------------------------------------------------------------------------------
+
+
+def test_five_hundred_idle_connections_of_one_address_lock_nobody_out(start):
+    chat = start()
+    idle = []
+    try:
+        for _ in range(500):
+            sock = socket.socket()
+            idle.append(sock)
+            sock.settimeout(WAIT / 1000)
+            sock.bind(("127.0.0.2", 0))
+            sock.connect(("127.0.0.1", chat.port))
+        assert b" 503 " in idle[-1].recv(1000)
+        with Person(chat, "ann") as ann:
+            ann.say("hello")
+            assert ann.hear()["text"] == "hello"
+            assert fetch(chat, "/")[0].status == 200
+    finally:
+        for sock in idle:
+            sock.close()
+
+
+def test_a_connection_that_says_no_name_is_closed(start):
+    """Whatever else it says."""
+    chat = start(**FAST, JOIN="500")
+    with Person(chat, "ann") as ann, Person(chat) as silent, Person(chat) as busy:
+        busy.tell(op="say", text="x", n=1)
+        while (typ := busy.sock.read(WAIT)[1]) != "close":
+            assert typ in ("text", "pong")
+            busy.sock.write("x", "ping")
+            busy.sock.write("{}", "text")
+            time.sleep(10)
+        assert silent.sock.read(WAIT)[1] == "close"
+        assert silent.sock.closecode == busy.sock.closecode == 1008
+        ann.say("still here")
+        assert ann.hear()["text"] == "still here"
+
+
+def test_one_address_has_its_share_of_the_messages(start):
+    """Over all its connections, joining counted: they wait, and the others don't wait for them."""
+    chat = start(PACE="3_600_000", BURST="6 * PACE")
+    with Person(chat, "ann") as ann:
+        noisy = [stalled(chat.port, f"noisy {n}", "127.0.0.2") for n in range(3)]
+        for each in noisy:
+            for n in range(1, 11):
+                msg = json.dumps({"op": "say", "text": "x", "n": n})
+                each.sendall(masked_frame(FIN | TEXT, msg.encode(), b"abcd"))
+        heard = [ann.hear()["op"] for _ in range(6)]
+        assert set(heard) <= {"joined", "said"}
+        ann.say("hello")
+        assert ann.hear()["text"] == "hello"
+        for each in noisy:
+            each.close()
+
+
 # ---- a client that has stopped reading --------------------------------------------------------------------------
 
 
-def stalled(port: int, name: str) -> socket.socket:
-    """A client that joins, and never reads."""
+def stalled(port: int, name: str, address: str = "127.0.0.1") -> socket.socket:
+    """A client that joins from ``address``, and never reads."""
     sock = socket.socket()
+    sock.bind((address, 0))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.settimeout(WAIT / 1000)
     sock.connect(("127.0.0.1", port))
@@ -388,7 +619,7 @@ def stalled(port: int, name: str) -> socket.socket:
         f"GET /chat HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
-    hello = json.dumps({"op": "name", "name": name}).encode()
+    hello = json.dumps({"op": "name", "name": name, "key": name}).encode()
     sock.sendall(request.encode() + masked_frame(FIN | TEXT, hello, b"abcd"))
     return sock
 
@@ -415,8 +646,8 @@ def read_to_end(sock: socket.socket, goodbye: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("where", ["in its own process", "in this process"])
-def test_a_client_that_stops_reading_delays_no_other_and_is_dropped(where, tmp_path, capsys):
-    server = ChatServer(tmp_path) if where == "in its own process" else InProcess(capsys)
+def test_a_client_that_stops_reading_delays_no_other_and_is_dropped(where, start, capsys):
+    server = start(**FAST) if where == "in its own process" else InProcess(capsys)
     ann, ben = Person(server, "ann"), Person(server, "ben")
     assert ann.hear()["op"] == "joined"
     slow = stalled(server.port, "slow")
@@ -535,8 +766,9 @@ def test_a_page_of_another_site_cannot_join(shared):
 
 
 @pytest.mark.parametrize("count", [2, 130])
-def test_sigterm_says_goodbye(chat, count):
+def test_sigterm_says_goodbye(start, count):
     """To more people, too, than there are places in an outbox: everybody leaves at once."""
+    chat = start(**FAST, LIMITS="silly.Limits()")
     people = [Person(chat, "ann") for _ in range(count)]
     chat.signal()
     for each in people:

@@ -73,16 +73,16 @@ def test_two_people_talk(open_page, chat):
     ann.open(chat, "ann")
     ann.people("ann (you)")
     ben.open(chat, "ann")
-    ben.note("You are here as ann (2)")
-    ben.people("ann", "ann (2) (you)")
-    ann.people("ann (you)", "ann (2)")
-    ann.note("ann (2) joined")
+    ben.note("You are here as ann 2")
+    ben.people("ann", "ann 2 (you)")
+    ann.people("ann (you)", "ann 2")
+    ann.note("ann 2 joined")
     ann.say("hello from ann")
     ann.hears("hello from ann", "You")
     ben.hears("hello from ann", "ann")
     ben.say("hello from ben")
     ben.hears("hello from ben", "You")
-    ann.hears("hello from ben", "ann (2)")
+    ann.hears("hello from ben", "ann 2")
     # An Enter with nothing typed sends nothing; Shift+Enter is a new line.
     ann.say("   ")
     from selenium.webdriver import ActionChains
@@ -91,7 +91,7 @@ def test_two_people_talk(open_page, chat):
     ben.hears("two\nlines", "ann")
     assert len(ben.texts("#log .msg")) == 3
     ben.driver.get("about:blank")
-    ann.note("ann (2) left")
+    ann.note("ann 2 left")
     ann.people("ann (you)")
     assert ann.console() == []
 
@@ -100,15 +100,15 @@ def test_what_people_type_stays_text(open_page, chat):
     page = open_page()
     page.open(chat, HOSTILE)
     title = page.driver.title
-    name = HOSTILE[:24]  # the field takes no more
+    name = "img src x onerror docu"  # the field takes 24 characters
     page.note(f"You are here as {name}")
     page.people(f"{name} (you)")
     page.say(HOSTILE)
     page.hears(HOSTILE, "You")
     with Person(chat, '"><script>x</script>') as other:
         other.say(HOSTILE + "</p><script>document.title='owned'</script>")
-        page.hears(HOSTILE + "</p><script>document.title='owned'</script>", '"><script>x</script>')
-    page.note('"><script>x</script> left')
+        page.hears(HOSTILE + "</p><script>document.title='owned'</script>", "script x script")
+    page.note("script x script left")
     page.say("the end")
     page.hears("the end", "You")
     assert page.driver.title == title == "silly chat"
@@ -120,6 +120,77 @@ def test_what_people_type_stays_text(open_page, chat):
     assert late.driver.find_elements("css selector", "img, #room script, #door script") == []
     assert late.driver.title == title
     assert page.console() == late.console() == []
+
+
+def test_who_looks_alike_has_another_colour(open_page, chat):
+    """Letters of other scripts, a name that has changed hands, and one that reads like a note."""
+    page = open_page()
+    page.open(chat, "ben")
+    colour = "return getComputedStyle(arguments[0]).color"
+
+    def colours(name: str) -> list[str]:
+        """In its message's header, in the note that it joined, and in the list of people."""
+        names = page.driver.find_elements("css selector", "#log .who b, #log .note bdi, #people li bdi")
+        return [page.driver.execute_script(colour, each) for each in names if each.text == name]
+
+    with Person(chat, "alice", "1") as alice, Person(chat, "\u0430lice", "2") as other:  # the second has a Cyrillic a
+        alice.say("one")
+        other.say("two")
+        page.hears("two", other.name)
+        real, false = colours(alice.name), colours(other.name)
+        assert len(real) == len(false) == 3
+        assert len(set(real)) == len(set(false)) == 1
+        assert real != false
+    page.note("alice left")
+    with Person(chat, "\u0430lice", "3") as third:
+        third.say("three")
+        page.hears("three", third.name)
+        # It isn't put below the header of the one who had the name before.
+        assert page.driver.find_elements("css selector", "#log .more") == []
+    with Person(chat, "ann left", "4"):
+        page.note("ann left joined")
+        name = page.driver.find_elements("css selector", "#log .note bdi")[-1]
+        assert (name.text, name.value_of_css_property("font-weight")) == ("ann left", "600")
+
+
+def test_a_message_stays_in_its_place(open_page, chat):
+    """One that turns the line around, one that is high, and one whose marks reach out of it."""
+    page = open_page()
+    page.open(chat, "ann")
+    left = "const box = document.createRange(); box.selectNodeContents(arguments[0]); return box.getBoundingClientRect().left"
+    with Person(chat, "\u05e9\u05dc\u05d5\u05dd") as other:
+        page.note(f"{other.name} joined")
+        note = page.driver.find_elements("css selector", "#log .note")[-1]
+        name, when = (note.find_element("css selector", each) for each in ("bdi", "time"))
+        assert page.driver.execute_script(left, name) < page.driver.execute_script(left, when)
+        for text in ("\u202e\u2067evil", "high\n" * 300 + "end", "z" + "\u0301" * 500):
+            other.say(text)
+            page.hears(text, other.name)
+            author, when, body = (
+                page.driver.find_elements("css selector", f"#log .msg:last-child {each}")[0] for each in ("b", "time", ".text")
+            )
+            if text != "\u202e\u2067evil":  # of several messages in a row only the first shows its header
+                assert body.size["height"] < 300
+                assert body.value_of_css_property("overflow") == "auto"
+            else:
+                assert page.driver.execute_script(left, author) < page.driver.execute_script(left, when)
+                assert body.value_of_css_property("unicode-bidi") == "isolate"
+
+
+def test_what_was_said_before_the_connection_broke_is_not_said_again(open_page, chat):
+    """Its echo was lost, and in the meantime so much was said that the history has it no more."""
+    page = open_page()
+    page.open(chat, "ann")
+    page.driver.execute_script("here = false")
+    page.say("one")
+    page.say("two")
+    assert len(page.texts("#log .waiting")) == 2
+    page.driver.execute_script("ops.welcome({by: me, name: nick, n: 1, people: [[me, nick]], history: []})")
+    page.hears("one", "You")
+    page.hears("two", "You")
+    with Person(chat) as late:
+        late.call_oneself("late")
+        assert [msg["text"] for msg in late.hear()["history"]] == ["two"]
 
 
 def test_the_page_comes_back_by_itself(open_page, chat, tmp_path):
@@ -140,18 +211,22 @@ def test_the_page_comes_back_by_itself(open_page, chat, tmp_path):
         for page in (ann, ben):
             page.connected()
         ann.note("Connected again as ann")
-        ben.note("Connected again as ann (2)")
+        ben.note("Connected again as ann 2")
         ben.hears("typed meanwhile", "ann")
         ben.hears("and this", "ann")
         ann.hears("typed meanwhile", "You")
         ann.hears("and this", "You")
         ben.say("after")
-        ann.hears("after", "ann (2)")
-        ann.people("ann (you)", "ann (2)")
+        ann.hears("after", "ann 2")
+        ann.people("ann (you)", "ann 2")
+        with Person(again, "cleo") as cleo:  # her first, as "before" was ann's
+            cleo.say("mine")
+            for page in (ann, ben):
+                page.hears("mine", "cleo")
         for page in (ann, ben):
             # Nothing is lost, nothing is there twice, and all in the order in which it was said.
-            page.wait("all", lambda page=page: len(page.texts("#log .msg")) == 4)
-            assert page.texts("#log .text") == ["before", "typed meanwhile", "and this", "after"]
+            page.wait("all", lambda page=page: len(page.texts("#log .msg")) == 5)
+            assert page.texts("#log .text") == ["before", "typed meanwhile", "and this", "after", "mine"]
     finally:
         for page in (ann, ben):
             page.driver.get("about:blank")
