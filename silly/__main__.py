@@ -15,8 +15,9 @@ import traceback
 import types
 
 from . import env, logger
-from ._core import ending
+from ._core import ending, scheduler
 from ._ends import ENDS
+from ._log import task
 from ._version import version
 
 USAGE = """\
@@ -107,10 +108,10 @@ def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never r
             exec(code, module.__dict__)
         except ENDS:
             raise
-        except BaseException:
+        except BaseException as exc:
             # Without the launcher's frames, which say nothing to the script's author.
-            kind, exc, tb = sys.exc_info()
-            logger.error(f"{path}:\n" + "".join(traceback.format_exception(kind, exc, tb and tb.tb_next)).rstrip())
+            exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
+            scheduler.uncaught(task, f"{path}:", exc)
             ending.exit(1)
 
     script.__qualname__ = path

@@ -26,7 +26,7 @@ pytest.register_assert_rewrite(
 )
 pytest.register_assert_rewrite("tests.fuzz.source", "tests.fuzz.messages", *[f"tests.fuzz.{name}" for name in TARGETS])
 
-from silly import logger, time  # noqa: E402
+from silly import _log, time  # noqa: E402
 from silly._core import deadline, ending, scheduler  # noqa: E402
 
 ending.strict = True
@@ -101,7 +101,7 @@ class Logs(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.INFO:
-            line = f"{record.levelname} {record.getMessage()}"
+            line = f"{record.levelname} {self.format(record)}"
             if self.watchdog or "held the loop for" not in line:
                 self.lines.append(line)
 
@@ -131,7 +131,7 @@ def logs() -> Iterator[Logs]:
     handler = Logs()
     log = logging.getLogger("silly")
     log.addHandler(handler)
-    logger._kinds.clear()  # a test's lines are not held back for those of the tests before it
+    _log._kinds.clear()  # a test's lines are not held back for those of the tests before it
     yield handler
     log.removeHandler(handler)
     problems = handler.problems()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from silly import _stderr, logger
+from silly import _log, _shown, _stderr, logger
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "logs.md").read_text()
 
@@ -20,7 +20,7 @@ def test_the_code(tmp_path: Path, logs: Any) -> None:
     namespace: dict[str, Any] = {}
     level = logger.getlevel()
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(block, namespace)
     assert logger.getlevel() == logger.WARN
@@ -32,15 +32,20 @@ def test_the_code(tmp_path: Path, logs: Any) -> None:
     logging.getLogger("silly").removeHandler(handler)
     writer.handlers[0].close()
     assert (tmp_path / "log").read_text() == "hello\n"
+    tls = logging.getLogger("silly.tls")
+    assert tls.level == logging.WARNING
+    tls.setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize(
     ("words", "value"),
     [
-        (r"Of each kind (\d+) go through at once", logger._BURST),
-        (r"and\n(\d+) a second after that", logger._RATE),
+        (r"Of each kind (\d+) go through at once", _log._BURST),
+        (r"and\n(\d+) a second after that", _log._RATE),
         (r"for at most ([\d.]+) s\.", _stderr.END),
         (r"At most (\d+) MiB of lines wait", _stderr.MOST / 2**20),
+        (r"at most (\d+) KiB long", _log.TRACE / 2**10),
+        (r"at most (\d+)\ncharacters of a value", _shown.MOST),
     ],
 )
 def test_the_numbers(words: str, value: float) -> None:

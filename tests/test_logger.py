@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import silly
-from silly import logger, task, time
+from silly import _log, logger, task, time
 from silly._core import scheduler
 
 from .conftest import Logs
@@ -24,6 +24,7 @@ from .helpers import turn
 from .net.support import until
 
 LEVELS = {"debug": logger.DEBUG, "info": logger.INFO, "warn": logger.WARN, "error": logger.ERROR}
+LINES = _log.task
 NAMES = {"debug": "DEBUG", "info": "INFO", "warn": "WARNING", "error": "ERROR"}
 
 
@@ -151,7 +152,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.BytesIO]:
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", text)
         patch.setattr(root, "handlers", [])
-        patch.setattr(silly, "handlers", [h for h in silly.handlers if isinstance(h, logger._Stderr)])
+        patch.setattr(silly, "handlers", [h for h in silly.handlers if isinstance(h, _log._Stderr)])
         yield out
     text.detach()
 
@@ -283,7 +284,7 @@ def test_a_line_about_an_object_that_cannot_be_shown_ends_nothing(logs: Logs) ->
     scheduler.loop.post(Unspeakable())
     task.fork(Unspeakable())
     until(lambda: len(logs.lines) == 3)
-    assert all("<Unspeakable, which can't be shown: Broken>" in line for line in logs.lines)
+    assert all("Unspeakable.__call__" in line for line in logs.lines)
 
 
 @pytest.mark.parametrize("what", [KeyboardInterrupt, SystemExit, scheduler.GreenletExit])
@@ -298,8 +299,8 @@ def test_a_handler_may_end_the_task(monkeypatch: pytest.MonkeyPatch, what: type[
 
 def test_a_handler_that_keeps_raising_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And how often it happened. Without a clock: no second passes."""
-    monkeypatch.setattr(logger, "monotonic", lambda: 1.0)
-    monkeypatch.setattr(logger, "_REST", 0.0)
+    monkeypatch.setattr(_log, "monotonic", lambda: 1.0)
+    monkeypatch.setattr(_log, "_REST", 0.0)
     with raising(monkeypatch, Raising()) as stderr:
         for i in range(20):
             logger.info("line", i)
@@ -377,6 +378,176 @@ def test_a_record_tells_who_logged(lines: list[tuple[str, str]], monkeypatch: py
     assert found == [("test_logger.py", "test_a_record_tells_who_logged")] * 2
 
 
+# ---- the loggers of the subjects -------------------------------------------------------------------------------------
+
+SUBJECTS = {
+    # The longest prefix decides.
+    "silly": "task",
+    "silly.net": "tcp",
+    "silly.net.tls": "tls",
+    "silly.net._tls": "tls",
+    "silly.net._certificates": "tls",
+    "silly.net.http": "http",
+    "silly.net.websocket": "websocket",
+}
+WITHOUT = {"silly._log", "silly.logger", "silly._stderr"}
+"""What writes the lines, and has none of its own."""
+
+
+def subject_of(module: str) -> str:
+    return SUBJECTS[max((prefix for prefix in SUBJECTS if module.startswith(prefix)), key=len)]
+
+
+def test_each_line_of_the_library_goes_to_the_logger_of_its_module() -> None:
+    """None goes to the bare ``silly``: that is the application's. Only the launcher needs it, for ``-l``."""
+    root = Path(silly.__file__).parent
+    found: dict[str, str] = {}
+    of_the_application: list[str] = []
+    for path in root.rglob("*.py"):
+        module = ".".join(("silly", *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
+        tree = ast.parse(path.read_bytes())
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            for each in node.names:
+                if node.module == "_log" and each.asname == "logger":
+                    found[module] = each.name
+                elif each.name == "logger" or node.module == "logger":
+                    of_the_application.append(module)
+        if module not in WITHOUT:
+            assert "getLogger" not in ast.unparse(tree), module
+    assert sorted(of_the_application) == ["silly", "silly.__main__"], "the first is for the type checker"
+    uses = set(re.findall(r"\blogger\.(\w+)", (root / "__main__.py").read_text()))
+    assert uses == {"DEBUG", "INFO", "WARN", "ERROR", "setlevel"}
+    assert len(found) >= 15
+    assert {module: subject_of(module) for module in found} == found
+
+
+def test_the_subjects_are_those_of_the_page() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "logs.md").read_text()
+    names = [subject._log.name for subject in _log.SUBJECTS]
+    assert re.findall(r"^\| `(silly\.\w+)` \|", text, re.MULTILINE) == names
+    assert {*SUBJECTS.values()} == {name.removeprefix("silly.") for name in names}
+
+
+@pytest.fixture
+def http_log() -> Iterator[logging.Logger]:
+    log = logging.getLogger("silly.http")
+    yield log
+    log.setLevel(logging.NOTSET)
+    log.propagate = True
+    log.disabled = False
+    del log.handlers[:]
+
+
+def test_a_line_of_the_application_is_of_silly_and_one_of_the_library_of_its_subject(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    with plain(monkeypatch):
+        handler = Lines()
+        monkeypatch.setattr(handler, "emit", lambda record: found.append((record.name, record.getMessage())))
+        logging.getLogger("silly").addHandler(handler)
+        logger.warn("mine")
+        for subject in _log.SUBJECTS:
+            subject.warn("theirs")
+            subject._limited(subject._log.name, "a peer's")
+    names = [subject._log.name for subject in _log.SUBJECTS]
+    assert found == [("silly", "mine"), *[(name, text) for name in names for text in ("theirs", "a peer's")]]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_setlevel_holds_for_every_subject(lines: list[tuple[str, str]], level: str) -> None:
+    logger.setlevel(LEVELS[level])
+    for name in LEVELS:
+        getattr(_log.http, name)(name)
+        _log.http._limited(f"limited {name}", name, LEVELS[name])
+    assert lines == [(NAMES[name], name) for name in LEVELS if LEVELS[name] >= LEVELS[level] for _ in range(2)]
+
+
+def test_a_subject_s_own_level_goes_before_that_of_silly(lines: list[tuple[str, str]], http_log: logging.Logger) -> None:
+    """As in ``logging``."""
+    http_log.setLevel(logging.DEBUG)
+    logger.setlevel(logger.ERROR)
+    _log.http.debug("shown")
+    _log.http._limited("a", "shown too", logger.DEBUG)
+    _log.tls.debug("not shown")
+    _log.tls._limited("b", "not shown", logger.DEBUG)
+    http_log.setLevel(logging.CRITICAL)
+    logger.setlevel(logger.DEBUG)
+    _log.http.error("not shown")
+    _log.http._limited("c", "not shown", logger.ERROR)
+    _log.tls.debug("shown")
+    assert lines == [("DEBUG", "shown"), ("DEBUG", "shown too"), ("DEBUG", "shown")]
+
+
+def test_a_handler_of_a_subject_gets_its_lines_in_place_of_stderr(
+    monkeypatch: pytest.MonkeyPatch, http_log: logging.Logger
+) -> None:
+    handler = Lines()
+    with plain(monkeypatch) as stderr:
+        http_log.addHandler(handler)
+        _log.http.warn("of http")
+        _log.tls.warn("of tls")
+    assert handler.lines == [("WARNING", "of http")]
+    assert stderr.getvalue().decode().endswith("WARNING of tls\n")
+    assert b"of http" not in stderr.getvalue()
+
+
+def test_a_subject_that_does_not_propagate_is_its_handlers_alone(
+    monkeypatch: pytest.MonkeyPatch, http_log: logging.Logger, lines: list[tuple[str, str]]
+) -> None:
+    handler = Lines()
+    http_log.addHandler(handler)
+    http_log.propagate = False
+    _log.http.warn("one")
+    http_log.disabled = True
+    _log.http.warn("two")
+    assert (handler.lines, lines) == ([("WARNING", "one")], [])
+
+
+def test_an_exception_is_on_stderr_once_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    with plain(monkeypatch) as stderr:
+        try:
+            raise ValueError("one\ntwo\x1b")
+        except ValueError as exc:
+            _log.http.error("exception in x:", exc)
+    first, *rest = stderr.getvalue().decode().splitlines()
+    assert re.fullmatch(f"{STAMP} ERROR exception in x:", first)
+    assert rest[0] == "  Traceback (most recent call last):"
+    assert rest[-2:] == ["  ValueError: one", "  two\\x1b"]
+    assert all(line.startswith("  ") for line in rest)
+
+
+def test_a_handler_that_fails_loses_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    with raising(monkeypatch, Raising()) as stderr:
+        _log.http.error("exception in x:", ValueError("lost"))
+    text = stderr.getvalue()
+    assert "failed at: exception in x:" in text
+    assert "ValueError: lost" in text
+    assert "Broken: no room" in text
+
+
+def test_a_handler_that_logs_an_exception_by_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Logging(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            _log.tcp.error("inner:", ValueError("inner"))
+
+    with raising(monkeypatch, Logging()) as stderr:
+        logger.info("line")
+    assert stderr.getvalue().endswith("ERROR inner:\n  ValueError: inner\n")
+
+
+def test_the_handlers_of_all_subjects_are_flushed(monkeypatch: pytest.MonkeyPatch, http_log: logging.Logger) -> None:
+    """Before an end that is forced."""
+    flushed = []
+    handler = Lines()
+    monkeypatch.setattr(handler, "flush", lambda: flushed.append("http"))
+    http_log.addHandler(handler)
+    _log.flush()
+    assert flushed == ["http"]
+
+
 # ---- lines that peers can cause -------------------------------------------------------------------------------------
 
 
@@ -390,40 +561,40 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(logger, "monotonic", found)
-    monkeypatch.setattr(logger, "_armed", True)  # nothing is told by a timer
+    monkeypatch.setattr(_log, "monotonic", found)
+    monkeypatch.setattr(_log, "_armed", True)  # nothing is told by a timer
     return found
 
 
 def test_a_burst_goes_through_and_the_rest_is_counted(lines: list[tuple[str, str]], clock: Clock) -> None:
     for i in range(1000):
-        logger._limited("a", f"line {i}")
+        LINES._limited("a", f"line {i}")
     assert [text for _, text in lines] == [f"line {i}" for i in range(100)]
-    logger._limited("b", "of another kind", logger.ERROR)
+    LINES._limited("b", "of another kind", logger.ERROR)
     assert lines.pop() == ("ERROR", "of another kind")
     del lines[:]
     clock.now += 0.1
     for _ in range(10):
-        logger._limited("a", "one more")
+        LINES._limited("a", "one more")
     assert lines.pop(0) == ("INFO", "one more (… 900 more lines like it)")
     assert lines == []
     clock.now += 0.35
     for i in range(5):
-        logger._limited("a", f"now {i}")
+        LINES._limited("a", f"now {i}")
     assert [text for _, text in lines] == ["now 0 (… 9 more lines like it)", "now 1", "now 2"]
     clock.now += 3600
     del lines[:]
     for _ in range(200):
-        logger._limited("a", "later")
+        LINES._limited("a", "later")
     assert len(lines) == 100
 
 
 def test_what_was_held_back_is_told_after_a_while(lines: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger, "_REST", 0.0)
+    monkeypatch.setattr(_log, "_REST", 0.0)
     for i in range(103):
-        logger._limited("a", f"line {i}")
-    logger._limited("b", "told", burst=1)
-    logger._limited("b", "held back", burst=1)
+        LINES._limited("a", f"line {i}")
+    LINES._limited("b", "told", burst=1)
+    LINES._limited("b", "held back", burst=1)
     assert len(lines) == 101
     before = len(scheduler.loop.timers)
     until(lambda: len(lines) == 103)
@@ -434,21 +605,20 @@ def test_what_was_held_back_is_told_after_a_while(lines: list[tuple[str, str]], 
 def test_a_limited_line_that_is_dropped_is_not_counted(lines: list[tuple[str, str]], clock: Clock) -> None:
     logger.setlevel(logger.WARN)
     for _ in range(1000):
-        logger._limited("a", "line")
+        LINES._limited("a", "line")
     logger.setlevel(logger.INFO)
-    logger._limited("a", "line")
+    LINES._limited("a", "line")
     assert lines == [("INFO", "line")]
 
 
 def test_a_limited_line_is_escaped(lines: list[tuple[str, str]]) -> None:
-    logger._limited("a", "x\x1b\ny")
+    LINES._limited("a", "x\x1b\ny")
     assert lines == [("INFO", "x\\x1b\n  y")]
 
 
 NOT_BY_PEERS = {
     "reload",  # the application has called it
-    "{what} {addr}: {why}",  # listen
-    "exception in the handler",
+    "{what} {cut(addr)}: {why}",  # listen
     "is not verified",  # once
     "access log: ",  # at most once for each write, 5 in a second
 }
@@ -471,9 +641,9 @@ def test_every_line_that_a_peer_can_cause_is_limited() -> None:
 
 def test_lines_are_limited_from_any_thread(lines: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     """The timer is set in the loop's thread all the same."""
-    monkeypatch.setattr(logger, "_REST", 0.0)
+    monkeypatch.setattr(_log, "_REST", 0.0)
     before = scheduler.loop.timers._sequence
-    thread = threading.Thread(target=lambda: [logger._limited("a", "line", burst=1) for _ in range(5)])
+    thread = threading.Thread(target=lambda: [LINES._limited("a", "line", burst=1) for _ in range(5)])
     thread.start()
     thread.join()
     assert scheduler.loop.timers._sequence == before

@@ -26,7 +26,7 @@ from typing import NoReturn
 
 from greenlet import getcurrent
 
-from .. import logger
+from .. import _log
 from . import scheduler
 from .scheduler import loop
 from .signals import forget_signals
@@ -84,7 +84,7 @@ def exit_status(exc: SystemExit) -> int:
         return 0
     if isinstance(exc.code, int):
         return exc.code
-    logger._say(exc.code)
+    _log.say(exc.code)
     return 1
 
 

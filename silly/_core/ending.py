@@ -49,8 +49,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from greenlet import GreenletExit, getcurrent
 
-from .. import logger
+from .. import _log
 from .._ends import ENDS
+from .._log import task as logger
 from . import deadline, guard, scheduler
 from .child import exit_status
 from .result import Error
@@ -277,8 +278,8 @@ def _interrupted(exc: BaseException) -> None:
     else:
         # In a script that blocks by itself the main program gets it, as always in
         # Python. Here nothing could catch it.
-        lines = traceback.format_exception(exc)
-        logger.error(f"exception in a signal handler:\n{''.join(lines).rstrip()}")
+        logger.error("exception in a signal handler:", exc)
+        _log.release(exc)
 
 
 def _of_the_loop(exc: BaseException) -> bool:
@@ -546,14 +547,14 @@ def _at_exit() -> None:
     if not never_ran or hasattr(sys, "ps1") or sys.flags.interactive or getattr(sys, "last_value", None) is not None:
         return
     names = "\n".join(f"  {task.name()}, forked at {task.origin()}" for task in never_ran)
-    logger._say(
+    _log.say(
         f"silly: the script ended, but tasks that it forked never ran:\n{names}\n"
         "Either end the script with silly.run(), or start it with: python -m silly SCRIPT"
     )
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-        logger._end()
+        _log.end()
     finally:
         os._exit(1)  # nothing gentler can change the exit status this late
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import _thread
 import faulthandler
-import logging
 import os
 import signal
 import sys
@@ -30,7 +29,8 @@ import threading
 from collections.abc import Callable
 from time import monotonic, sleep
 
-from .. import logger
+from .. import _log
+from .._log import task as logger
 from . import scheduler, watchdog
 
 SOON = 0.1
@@ -133,8 +133,7 @@ def _tell(log: Callable[[str], None], text: str, last: bool = False) -> None:
         try:
             log(text)
             if last:
-                for handler in (*logging.getLogger("silly").handlers, *logging.getLogger().handlers):
-                    handler.flush()
+                _log.flush()
                 if sys.stdout is not None:
                     sys.stdout.flush()
         finally:

@@ -50,15 +50,16 @@ from __future__ import annotations
 
 import os
 import socket
-import traceback
 from collections import deque
 from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
 from typing import Any, Protocol
 
-from .. import logger
+from .. import _log
 from .._ends import ENDS
+from .._log import task as logger
+from .._shown import name_of
 from .poller import READ, WRITE, NoPoller, Poller, new_poller
 from .timers import FOREVER, Timers
 
@@ -298,8 +299,8 @@ class Loop:
                 stream.flush()
             except ENDS:
                 raise
-            except BaseException:
-                _report(stream.flush)
+            except BaseException as exc:
+                _report(stream.flush, exc)
         dirty.clear()
 
     def run(self) -> None:
@@ -363,8 +364,8 @@ class Loop:
                     callback(mask)
                 except ENDS:
                     raise
-                except BaseException:
-                    _report(callback)
+                except BaseException as exc:
+                    _report(callback, exc)
             if ready:
                 run_ready()
             if when > now:
@@ -386,8 +387,8 @@ class Loop:
                     call(*args)
                 except ENDS:
                     raise
-                except BaseException:
-                    _report(call)
+                except BaseException as exc:
+                    _report(call, exc)
                 if ready:
                     run_ready()
             del call, args
@@ -398,8 +399,8 @@ class Loop:
                     due[0](due[1])
                 except ENDS:
                     raise
-                except BaseException:
-                    _report(due[0])
+                except BaseException as exc:
+                    _report(due[0], exc)
                 if ready:
                     run_ready()
 
@@ -447,5 +448,6 @@ def _reraise(exc: BaseException) -> None:
     raise exc
 
 
-def _report(callback: Callable[..., object]) -> None:
-    logger.error(f"exception in {logger._name(callback)}:\n{traceback.format_exc().rstrip()}")
+def _report(callback: Callable[..., object], exc: BaseException) -> None:
+    logger.error(f"exception in {name_of(callback)}:", exc)
+    _log.release(exc)

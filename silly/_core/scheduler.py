@@ -30,7 +30,6 @@ Deadlines are in ``deadline.py``, the start and the end of the process in ``endi
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from threading import get_ident
@@ -40,8 +39,10 @@ from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from .. import logger
+from .. import _log
 from .._ends import ENDS
+from .._log import task as logger
+from .._shown import name_of
 from .loop import Loop
 from .signals import Wakeup, interrupt_safely
 
@@ -92,9 +93,9 @@ class Task:
         self._lasti = lasti
 
     def name(self) -> str:
-        """Returns the function's qualified name, or ``main``."""
+        """Returns the name of its function (see ``name_of``), or ``main``."""
         func = self._func
-        return logger._name(func) if func is not None else "finished"
+        return name_of(func) if func is not None else "finished"
 
     def origin(self) -> str:
         """Returns where it was forked, as ``file:line``."""
@@ -314,7 +315,8 @@ def fork(
             finished(task)
             raise
         except BaseException as exc:
-            _raised("the hook at the fork of ", task, exc)
+            logger.error(f"exception in the hook at the fork of {task}:", exc)
+            _log.release(exc)
     _ready.append(task)
     return task
 
@@ -335,6 +337,15 @@ def hook(create: Callable[[Task], object] | None, term: Callable[[Task], object]
     None removes a hook."""
     global _on_create, _on_term
     _on_create, _on_term = create, term
+
+
+def uncaught(log: _log.Log, text: str, exc: BaseException) -> None:
+    """Logs an exception, no end, that the current task's code has raised and nobody has
+    caught. Raises only ends."""
+    try:
+        log.error(text, exc)
+    finally:
+        _log.release(exc)
 
 
 def drop_deadlines(task: Task) -> None:
@@ -383,7 +394,7 @@ def _worker(task: Task) -> None:
 
 
 def _raised(where: str, task: Task, exc: BaseException) -> None:
-    """Acts on what came out of a task, or out of a hook: an end, or an error."""
+    """Acts on what came out of a task, or out of its hook: an end, or an error."""
     if isinstance(exc, GreenletExit):
         return
     if in_child:
@@ -393,7 +404,10 @@ def _raised(where: str, task: Task, exc: BaseException) -> None:
     elif isinstance(exc, KeyboardInterrupt):
         loop.post(interrupted, exc)
     else:
-        logger.error(f"exception in {where}{task}:\n{traceback.format_exc().rstrip()}")
+        try:
+            uncaught(logger, f"exception in {where}{task}:", exc)
+        except ENDS as end:
+            _raised("", task, end)
 
 
 def _run_ready() -> None:
@@ -530,4 +544,4 @@ _ready = loop.ready
 _to_hub: Callable[[], Any] = hub.switch
 loop.run_ready = _run_ready
 loop.interrupted = interrupted
-logger._later = lambda seconds, call: loop.post(_set_internal, seconds, call)
+_log.later = lambda seconds, call: loop.post(_set_internal, seconds, call)

@@ -26,7 +26,7 @@ import threading
 from time import monotonic
 from types import FrameType
 
-from .. import logger
+from .._log import task as logger
 from . import scheduler
 
 INTERVAL = 0.25

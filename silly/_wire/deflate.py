@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from .._shown import shown
 from .error import ProtocolError
 from .header import TOKEN
 from .limits import changed_fields
@@ -82,7 +83,7 @@ class Deflate:
     def __post_init__(self) -> None:
         for name in ("server_no_context_takeover", "client_no_context_takeover"):
             if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} is a bool, not {getattr(self, name)!r}")
+                raise TypeError(f"{name} is a bool, not {shown(getattr(self, name))}")
         self._check("server_max_window_bits", 8, 15)
         self._check("client_max_window_bits", 8, 15)
         self._check("level", 0, 9)
@@ -92,9 +93,9 @@ class Deflate:
     def _check(self, name: str, least: int, most: int) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} is an int, not {value!r}")
+            raise TypeError(f"{name} is an int, not {shown(value)}")
         if not least <= value <= most:
-            raise ValueError(f"{name} is {least} to {most}, not {value!r}")
+            raise ValueError(f"{name} is {least} to {most}, not {shown(value)}")
 
     def __repr__(self) -> str:
         return changed_fields(self)
@@ -116,7 +117,7 @@ def deflate_options(value: object) -> Deflate | None:
     names = [field.name for field in fields(Deflate)]
     for key in value:
         if key not in names:
-            raise TypeError(f"compression has no option {key!r}; it has {', '.join(names)}")
+            raise TypeError(f"compression has no option {shown(key)}; it has {', '.join(names)}")
     return Deflate(**value)
 
 

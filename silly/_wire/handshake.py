@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from .._shown import shown
 from .deflate import Deflate, Parameters, check_answer
 from .error import ProtocolError
 from .header import TOKEN, Header, Outgoing, compose, split_list, tokens
@@ -78,7 +79,7 @@ def check_origins(origins: object) -> None:
         if not isinstance(origin, str):
             raise TypeError(f"an origin is str, not {type(origin).__name__}")
         if not _ORIGIN.fullmatch(origin) and origin != "null":
-            raise ValueError(f"an origin is 'scheme://host' or 'scheme://host:port', not {origin!r}")
+            raise ValueError(f"an origin is 'scheme://host' or 'scheme://host:port', not {shown(origin)}")
 
 
 def check_origin(header: Header, origins: Origins = None) -> None:
@@ -132,9 +133,9 @@ def check_subprotocols(subprotocols: object) -> list[str]:
         if not isinstance(name, str):
             raise TypeError(f"a subprotocol is str, not {type(name).__name__}")
         if not TOKEN.fullmatch(name):
-            raise ValueError(f"bad subprotocol {name!r}: it is no token of RFC 9110")
+            raise ValueError(f"bad subprotocol {shown(name)}: it is no token of RFC 9110")
     if len(set(subprotocols)) < len(subprotocols):
-        raise ValueError(f"subprotocols are all different, unlike {list(subprotocols)!r}")
+        raise ValueError(f"subprotocols are all different, unlike {shown(list(subprotocols))}")
     return list(subprotocols)
 
 
@@ -160,7 +161,7 @@ def choose_subprotocol(offered: list[str], subprotocols: Subprotocols) -> str | 
     if callable(subprotocols):
         chosen = subprotocols(list(offered))
         if chosen is not None and chosen not in offered:
-            raise ValueError(f"subprotocols() chose {chosen!r}, which is not one of those offered: {offered!r}")
+            raise ValueError(f"subprotocols() chose {shown(chosen)}, which is not one of those offered: {shown(offered)}")
         return chosen
     return next((name for name in subprotocols if name in offered), None)
 
@@ -173,7 +174,7 @@ def extra_fields(header: Outgoing) -> list[tuple[str, str]]:
     fields = compose(header)
     for name, _ in fields:
         if name in _OWN:
-            raise ValueError(f"the answer to a WebSocket handshake can't be given the header {name!r}")
+            raise ValueError(f"the answer to a WebSocket handshake can't be given the header {shown(name)}")
     return fields
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from .._shown import shown
+
 Outgoing = Mapping[str, Any] | Iterable[tuple[str, Any]]
 """Header fields to send: a mapping or pairs; a value is ``str``, ``int``, or a list of
 them for repeated fields."""
@@ -101,7 +103,7 @@ def check_name(name: str) -> str:
     if not isinstance(name, str):
         raise TypeError(f"a header name is str, not {type(name).__name__}")
     if not TOKEN.fullmatch(name):
-        raise ValueError(f"bad header name {name!r}")
+        raise ValueError(f"bad header name {shown(name)}")
     return name.lower()
 
 
@@ -111,13 +113,15 @@ def check_value(name: str, value: object) -> str:
         # Nearly every value passes the first two tests, which cost a tenth of the
         # pattern.
         if not (value.isascii() and value.isprintable()) and not _VALUE.fullmatch(value):
-            raise ValueError(f"bad value for the header {name!r}: {value!r}")
+            # Not shown: it may be a password.
+            at, char = next((at, char) for at, char in enumerate(value) if not _VALUE.fullmatch(char))
+            raise ValueError(f"bad value for the header {shown(name)}: {char!r} at {at} can't be sent")
         # A subclass, such as an enumeration, may be formatted as another text than was
         # checked.
         return value if type(value) is str else str.__str__(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return int.__repr__(value)
-    raise TypeError(f"the value of the header {name!r} is str, int or a list of them, not {type(value).__name__}")
+    raise TypeError(f"the value of the header {shown(name)} is str, int or a list of them, not {type(value).__name__}")
 
 
 def split_list(value: str) -> list[str]:

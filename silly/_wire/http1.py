@@ -19,6 +19,7 @@ from math import inf
 from time import time
 from typing import NamedTuple
 
+from .._shown import shown
 from .date import http_date
 from .error import ProtocolError
 from .header import TOKEN, Header, Outgoing, compose, tokens
@@ -493,7 +494,7 @@ class ChunkedReader:
         trailer = _fields(lines)
         for name in trailer:
             if name in _FORBIDDEN_TRAILERS:
-                raise ProtocolError(f"the field {name!r} may not be a trailer", 400, "a field that may not be a trailer")
+                raise ProtocolError(f"the field {shown(name)} may not be a trailer", 400, "a field that may not be a trailer")
         self.trailer = trailer
         self.done = True
         return end + 4 - at
@@ -516,7 +517,7 @@ def field_lines(fields: Outgoing) -> tuple[str, int | None, list[str]]:
             options += tokens(value)
         elif name == "content-length":
             if not value.isascii() or not value.isdigit() or (length is not None and length != int(value)):
-                raise ValueError(f"bad or ambiguous content-length {value!r}")
+                raise ValueError(f"bad or ambiguous content-length {shown(value)}")
             length = int(value)
         else:
             if value.lower() != "chunked" or length is not None:
@@ -543,7 +544,7 @@ def last_chunk(trailer: Outgoing) -> bytes:
     lines = []
     for name, value in compose(trailer):
         if name in _FORBIDDEN_TRAILERS:
-            raise ValueError(f"the field {name!r} may not be a trailer")
+            raise ValueError(f"the field {shown(name)} may not be a trailer")
         lines.append(f"{name}: {value}\r\n")
     return f"0\r\n{''.join(lines)}\r\n".encode("latin-1")
 
@@ -556,7 +557,7 @@ def status_line(status: int) -> str:
     if type(status) is int and (line := _STATUS_LINES.get(status)):
         return line
     if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 999:
-        raise ValueError(f"an HTTP status is an int from 100 to 999, not {status!r}")
+        raise ValueError(f"an HTTP status is an int from 100 to 999, not {shown(status)}")
     return _STATUS_LINES.get(int(status)) or f"HTTP/1.1 {int(status)} \r\n"
 
 
@@ -589,9 +590,9 @@ def request_line(method: str, target: str) -> str:
     """The first line of a request. Raises ValueError for a method or target that may
     not be sent."""
     if not TOKEN.fullmatch(method):
-        raise ValueError(f"bad method {method!r}")
+        raise ValueError(f"bad method {shown(method)}")
     if not _TARGET.fullmatch(target):
-        raise ValueError(f"bad request target {target!r}")
+        raise ValueError(f"bad request target {shown(target)}")
     return f"{method} {target} HTTP/1.1\r\n"
 
 

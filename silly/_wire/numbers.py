@@ -6,6 +6,8 @@ OverflowError later, in the middle of something else.
 
 from __future__ import annotations
 
+from .._shown import shown
+
 MOST_MS = 36_525 * 86_400_000
 """The longest time, in milliseconds: a hundred years. Every time of the library,
 added to any clock, is exact to less than a millisecond up to there."""
@@ -34,11 +36,3 @@ def check_int(what: str, value: object, least: int = 0, most: int = MOST) -> Non
     names it."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ValueError(f"{what} is an int from {least} to {most}, not {shown(value)}")
-
-
-def shown(value: object) -> str:
-    """The repr of ``value``, but for a number that would fill the screen. (Python
-    refuses to write one of more than 4,300 digits.)"""
-    if isinstance(value, int) and abs(value) > 10**40:
-        return f"an int of {value.bit_length()} bits"
-    return repr(value)

@@ -20,6 +20,7 @@ import math
 import sys
 from typing import Any
 
+from .._shown import shown
 from .accelerated import Payload, apply_mask, unmask
 from .deflate import SHARE, Inflater
 from .error import ProtocolError
@@ -730,7 +731,7 @@ def close_payload(code: int, reason: str = "") -> bytes:
     """Returns a close frame's payload. A reason of more than 123 bytes is cut between
     two characters. Raises ValueError for a bad code."""
     if isinstance(code, bool) or not isinstance(code, int) or not valid_close_code(code):
-        raise ValueError(f"a close code is 1000-1003, 1007-1014 or 3000-4999, not {code!r}")
+        raise ValueError(f"a close code is 1000-1003, 1007-1014 or 3000-4999, not {shown(code)}")
     return code.to_bytes(2, "big") + reason.encode()[:123].decode("utf-8", "ignore").encode()
 
 

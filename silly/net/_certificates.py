@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from .._shown import shown
+
 _NAMES = 10
 """The most names of a certificate in an error text."""
 _LONGEST = 100
@@ -156,7 +158,7 @@ def read_pem(value: object, what: str) -> bytes:
         with open(value, "rb") as file:
             return file.read()
     except OSError as exc:
-        raise ValueError(f"{what}: can't read {value!r}: {exc.strerror}") from None
+        raise ValueError(f"{what}: can't read {shown(value)}: {exc.strerror}") from None
 
 
 def read_pair(entry: Mapping[str, Any]) -> tuple[bytes, bytes]:

@@ -18,6 +18,7 @@ from .._core import scheduler, worker
 from .._core.loop import WRITE
 from .._core.timers import Timer
 from .._core.waiting import Leaving, Waiters
+from .._shown import cut, shown
 from .._wire.numbers import check_ms
 from . import addr as address
 
@@ -64,7 +65,7 @@ def _local(bind: str, what: str) -> tuple[str, int]:
         return bind, 0
     host, port = address.parse(bind)
     if host is None or address.ishost(host):
-        raise ValueError(f"{what}: bind needs an IP address of this machine, with or without a port, not {bind!r}")
+        raise ValueError(f"{what}: bind needs an IP address of this machine, with or without a port, not {shown(bind)}")
     return address.endpoint(address.join(host, port or 0), what)  # type: ignore[return-value]
 
 
@@ -94,7 +95,7 @@ def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Ad
     job = worker.lookups.submit(_loop, socket.getaddrinfo, (*query, socket.AI_ADDRCONFIG), done)
     timer = None if deadline is None else _loop.timers.add(deadline, timed_out, internal=True)
     try:
-        result = waiting.wait(f"the look-up of {addr}")
+        result = waiting.wait(f"the look-up of {cut(addr)}")
     except Leaving:
         return errno.CLOSED
     except scheduler.DeadlineOver:
@@ -156,7 +157,7 @@ class _Race:
         _loop.handlers.add(self)
         _loop.watch(self)
         try:
-            result = self._waiting.wait(f"the connection to {addr}", _forget)
+            result = self._waiting.wait(f"the connection to {cut(addr)}", _forget)
         except Leaving:
             return None, errno.CLOSED
         except scheduler.DeadlineOver:

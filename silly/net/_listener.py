@@ -10,10 +10,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from .. import errno, logger
+from .. import errno
 from .._core import scheduler
 from .._core.loop import READ
 from .._core.result import OK, Result, failure
+from .._log import tcp as logger
+from .._shown import cut
 from .._wire.numbers import check_int
 from . import addr as address
 
@@ -280,5 +282,5 @@ def listen_as(
         err, why = errno.RESOLVE, f"{errno.RESOLVE}: {getattr(exc, 'strerror', exc)}"
     except OSError as exc:
         err = why = errno.from_oserror(exc)
-    logger.error(f"{what} {addr}: {why}")
+    logger.error(f"{what} {cut(addr)}: {why}")
     return None, err

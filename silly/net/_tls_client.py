@@ -16,7 +16,8 @@ from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 
-from .. import logger
+from .._log import tls as logger
+from .._shown import shown
 from . import addr as address
 from ._certificates import load_certificates, load_pair, names_in_words, printable, read_pair, read_pem
 from ._tls_context import new_context, protocols, trust, use_pairs
@@ -78,7 +79,7 @@ def configuration(
     """Returns the configuration for these settings. Files are read at each call. Raises
     TypeError or ValueError."""
     if not isinstance(verify, bool):
-        raise TypeError(f"verify is True or False, not {verify!r}")
+        raise TypeError(f"verify is True or False, not {shown(verify)}")
     _warn_unverified(verify)
     protos = protocols(alpnprotos)
     trusted = None if ca is None or not verify else read_pem(ca, "ca")

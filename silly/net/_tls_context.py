@@ -9,6 +9,7 @@ from tempfile import NamedTemporaryFile
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
+from .._shown import shown
 from ._certificates import KeyPair, load_certificates, pem_of, read_pem
 from ._tls_words import reason
 
@@ -34,7 +35,7 @@ def new_context(ciphers: str | None) -> SSL.Context:
         try:
             context.set_cipher_list(ciphers.encode("ascii"))
         except (SSL.Error, UnicodeError):
-            raise ValueError(f"ciphers: OpenSSL knows no TLS 1.2 cipher in {ciphers!r}") from None
+            raise ValueError(f"ciphers: OpenSSL knows no TLS 1.2 cipher in {shown(ciphers)}") from None
     return context
 
 
@@ -87,5 +88,5 @@ def protocols(alpnprotos: Sequence[str] | None) -> list[bytes]:
         raise TypeError("alpnprotos is a list of names such as ['http/1.1'], not str")
     names = [proto.encode("ascii") for proto in alpnprotos or ()]
     if any(not 0 < len(name) < 256 for name in names):
-        raise ValueError(f"alpnprotos: a name has from 1 to 255 characters: {list(alpnprotos or ())!r}")
+        raise ValueError(f"alpnprotos: a name has from 1 to 255 characters: {shown(list(alpnprotos or ()))}")
     return names

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from cryptography import x509
 from OpenSSL import SSL
 
+from .._shown import shown
 from ._certificates import KeyPair, dns_names, in_force, load_pair, read_pair
 from ._tls_context import authorities, new_context, protocols, trust, use_pairs
 from ._tls_words import NoProtocol, Verification
@@ -43,7 +44,7 @@ class ServerConfiguration:
 
     def __init__(self, settings: Settings) -> None:
         if settings.verify not in (None, "request", "require"):
-            raise ValueError(f"verify is None, 'request' or 'require', not {settings.verify!r}")
+            raise ValueError(f"verify is None, 'request' or 'require', not {shown(settings.verify)}")
         if settings.verify is not None and settings.ca is None:
             raise ValueError("verify needs ca, the authorities of client certificates")
         if settings.verify is None and settings.ca is not None:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 
 from OpenSSL import SSL
 
-from .. import errno, logger
+from .. import errno
 from .._core import scheduler
 from .._core.loop import READ, WRITE
+from .._log import tls as logger
 from .._wire.error import ProtocolError
 from .._wire.http1 import error_response
 from .._wire.limits import Limits

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import socket
 
+from .._shown import shown
+
 __all__ = ["ishost", "isv4", "isv6", "iptype", "join", "parse", "unixpath"]
 
 
@@ -73,7 +75,7 @@ def socketpath(addr: str, what: str) -> str | None:
     """
     path = unixpath(addr) if isinstance(addr, str) else None
     if path is not None and (not path or "\0" in path):
-        raise ValueError(f"{what}: {addr!r} has no path (an address is 'unix:/path')")
+        raise ValueError(f"{what}: {shown(addr)} has no path (an address is 'unix:/path')")
     return path
 
 
@@ -85,9 +87,10 @@ def endpoint(addr: str, what: str) -> tuple[str | None, int]:
         raise TypeError(f"{what} needs an address such as '127.0.0.1:8080', not {type(addr).__name__}")
     host, port = parse(addr)
     if port is None or not port.isascii() or not port.isdigit() or len(port) > 9 or int(port) > 65535:
-        raise ValueError(f"{what}: {addr!r} has no port from 0 to 65535 (an address is 'host:port', '[::1]:port', ':port')")
+        text = "has no port from 0 to 65535 (an address is 'host:port', '[::1]:port', ':port')"
+        raise ValueError(f"{what}: {shown(addr)} {text}")
     if host is not None and ("\0" in host or host.strip() != host or (":" in host and iptype(host) == 0)):
-        raise ValueError(f"{what}: bad host in {addr!r}")
+        raise ValueError(f"{what}: bad host in {shown(addr)}")
     return host, int(port)
 
 

@@ -22,11 +22,13 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
-from .. import errno, logger
+from .. import errno
 from .._core import scheduler
 from .._core.result import OK, Result, failure, returns_pair
+from .._log import tcp as logger
+from .._shown import shown
 from .._wire.limits import DEFAULT, Limits, check_limits
-from .._wire.numbers import MOST, MOST_MS, bad_ms, check_int, shown
+from .._wire.numbers import MOST, MOST_MS, bad_ms, check_int
 from ._dial import dial
 from ._listener import Listener
 from ._listener import listen as _listen

@@ -22,9 +22,11 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from .. import errno, logger
+from .. import errno
 from .._core import scheduler
 from .._core.result import OK, Result, failure, returns_pair
+from .._log import tls as logger
+from .._shown import cut
 from .._wire.limits import DEFAULT, Limits, check_limits
 from . import _listener, _tls_client, tcp
 from . import addr as address
@@ -280,7 +282,7 @@ def connect(
     assert err is not None
     if err in _ERRNOS:
         return None, err
-    logger._limited("tls.connect", f"tls.connect {addr}: {err}")
+    logger._limited("tls.connect", f"tls.connect {cut(addr)}: {err}")
     return None, errno.TLS
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from silly import logger
+from silly import _log
 from silly._core import scheduler
 from silly.net._tls_server import ServerConfiguration
 
@@ -63,8 +63,8 @@ def test_a_connection_counts_until_its_descriptor_is_free(options: Any, logs: An
 def test_refused_connections_are_few_lines_of_the_log(monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
     logs.expect("too many connections: closed before the handshake$")
     logs.expect(r"too many connections: closed before the handshake \(… 3 more lines like it\)")
-    monkeypatch.setattr(logger, "_REST", 0.05)
-    monkeypatch.setattr(logger, "monotonic", lambda: 1.0)  # no second passes
+    monkeypatch.setattr(_log, "_REST", 0.05)
+    monkeypatch.setattr(_log, "monotonic", lambda: 1.0)  # no second passes
     with serving(hello, limits={"connections": 1}, certs=certs()) as server, connected(server) as first:
         first.request("/a")
         assert first.response().status == 200

@@ -11,12 +11,13 @@ from time import monotonic
 
 from ... import errno
 from ..._core import scheduler
+from ..._shown import shown
 from ..._wire.content import ContentDecoder
 from ..._wire.error import ProtocolError
 from ..._wire.header import Header
 from ..._wire.http1 import CHUNKED, UNTIL_CLOSE, ChunkedReader
 from ..._wire.limits import Limits
-from ..._wire.numbers import MOST, check_int, shown
+from ..._wire.numbers import MOST, check_int
 from .._rate import RateMeter, peers_clock
 from .._stream import Stream
 from ..tcp import deadline_after

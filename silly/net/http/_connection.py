@@ -9,13 +9,13 @@ that the handler did not read is discarded if it is short; else the connection c
 
 from __future__ import annotations
 
-import traceback
 from time import monotonic
 from typing import Protocol
 
-from ... import errno, logger
+from ... import errno
 from ..._core import scheduler
 from ..._ends import ENDS
+from ..._log import http as logger
 from ..._wire.error import ProtocolError
 from ..._wire.http1 import HeadReader, Request, error_response, parse_request
 from ..._wire.limits import Limits
@@ -210,11 +210,12 @@ class Connection:
                 service.handler(served)
             except ENDS:
                 raise
-            except BaseException:
+            except BaseException as exc:
                 if scheduler.in_child:
                     raise
                 failed = True
-                logger.error(f"exception in the handler of {served.method} {served.path}:\n{traceback.format_exc().rstrip()}")
+                text = f"exception in the handler of {served.method[:40]} {served.path[:200]}:"
+                scheduler.uncaught(logger, text, exc)
             took = 0.0 if log is None else monotonic() - begin
             outcome = served._finish(failed)
         except BaseException as exc:

@@ -11,6 +11,7 @@ from ..._core import scheduler
 from ..._core.loop import READ
 from ..._core.timers import Timer
 from ..._core.waiting import Leaving, Waiters
+from ..._shown import cut
 from ..._wire.url import Url
 from ..tcp import Conn
 
@@ -83,7 +84,7 @@ class Pool:
     def _wait(self, origin: _Origin, url: Url) -> str | None:
         """Waits until a connection hands its place over; returns None or the error."""
         try:
-            origin.waiting.wait(f"a free connection to {url.authority}", lambda _: self._leave(url, origin))
+            origin.waiting.wait(f"a free connection to {cut(url.authority)}", lambda _: self._leave(url, origin))
         except Leaving:
             return errno.CLOSED
         except scheduler.DeadlineOver:

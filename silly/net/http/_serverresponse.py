@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ... import logger
 from ..._core.result import OK, Result, failure
+from ..._log import http as logger
 from ..._wire.header import Outgoing
 from ..._wire.http1 import CHUNKED, LAST_CHUNK, date_line, field_lines, last_chunk, status_line
 from ..._wire.numbers import check_int
@@ -251,7 +251,7 @@ class ServerResponse(Incoming):
             self._close = True
             self._send(head, piece[: max(0, expected - self._written)])
             self._written = min(total, expected)
-            text = f"http: {self.method} {self.path[:200]!r}: body of {total} bytes, content-length {expected}"
+            text = f"http: {self.method[:40]} {self.path[:200]!r}: body of {total} bytes, content-length {expected}"
             logger._limited("http length", text, logger.ERROR)
             return failure(f"a body of {total} bytes, but a content-length of {expected}")
         self._written = total

@@ -20,8 +20,10 @@ from io import FileIO
 from time import gmtime, monotonic, time
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from ... import logger
 from ..._core import scheduler, worker
+from ..._log import http as logger
+from ..._log import say_waiting
+from ..._shown import said, shown
 from ..._stderr import write_all, write_through
 from ..._wire.date import MONTHS
 from .._listener import host_of
@@ -79,7 +81,7 @@ class AccessLog:
 
     def __init__(self, form: str = "combined", to: str | os.PathLike[str] | IO[str] | None = None) -> None:
         if form not in _FORMS:
-            raise ValueError(f"an access log's form is 'common', 'combined' or 'json', not {form!r}")
+            raise ValueError(f"an access log's form is 'common', 'combined' or 'json', not {shown(form)}")
         self._line = _FORMS[form]
         self._path: str | os.PathLike[str] | None = None
         self._file: FileIO | IO[str] | None = None
@@ -183,14 +185,14 @@ class AccessLog:
         if isinstance(file, FileIO):
             write_all(file.fileno(), lines.encode("ascii"))
         elif file is None or file is sys.stderr:
-            logger._say_waiting(lines)
+            say_waiting(lines)
         else:
             write_through(file, lines)
 
     def _written(self, _: None, exc: BaseException | None) -> None:
         self._writing = False
         if exc is not None:
-            logger.error(f"access log: lines were lost: {logger._shown(exc)}")
+            logger.error(f"access log: lines were lost: {said(exc)}")
         if self._entries:
             _loop.timers.add(monotonic() + FLUSH, self._flush, internal=True)
         else:

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..._core.result import returns_pair
+from ..._shown import cut, shown
 from ..._version import version
 from ..._wire import content
 from ..._wire.header import Outgoing, check_name, compose
@@ -87,7 +88,7 @@ class Client:
         ):
             _counted(f"http.newclient: {name}", count)
         if not isinstance(verify, bool):
-            raise TypeError(f"http.newclient: verify is True or False, not {verify!r}")
+            raise TypeError(f"http.newclient: verify is True or False, not {shown(verify)}")
         check_limits(limits)
         self._bounds = Bounds(connect_timeout, head_timeout, timeout)
         self._redirects = redirects
@@ -254,10 +255,10 @@ class Client:
         # only after ``parse_url`` has refused one in the authority.
         target = parse_url(resolve(url, quote(location.encode("latin-1"), safe=_IN_URL + "\\")), HTTP, fragment=True)
         if isinstance(target, str):
-            return f"to {hidden(location)[:200]!r}: {target}"
+            return f"to {shown(hidden(location))}: {target}"
         target = target._replace(path=target.path.replace("\\", "%5C"))
         if url.scheme == "https" and target.scheme != "https":
-            return f"from https to http, which is refused: {hidden(location)[:200]!r}"
+            return f"from https to http, which is refused: {shown(hidden(location))}"
         if target.origin == url.origin:
             return target._replace(authorization=url.authorization)
         # The server that redirects must not choose the credentials for another one.
@@ -277,7 +278,7 @@ class Client:
             # than a failed write.
             content_bytes, err = stream.readall()
             if content_bytes is None:
-                return None, stream._err or f"http {method} {url}: {err}"
+                return None, stream._err or f"http {method} {cut(str(url))}: {err}"
             line = stream.status, stream.reason, stream.version
             return Response(*line, stream.header, stream.trailer, content_bytes, stream.url), None
 
@@ -307,9 +308,9 @@ class Client:
         if not isinstance(url, str):
             raise TypeError(f"{what} needs a URL, not {type(url).__name__}")
         if self._pool.closed:
-            return f"http {method} {hidden(url)!r}: the client is closed"
+            return f"http {method} {shown(hidden(url))}: the client is closed"
         parsed = parse_url(url, HTTP, fragment=True)
-        return f"http {method} {hidden(url)!r}: {parsed}" if isinstance(parsed, str) else parsed
+        return f"http {method} {shown(hidden(url))}: {parsed}" if isinstance(parsed, str) else parsed
 
     # ---- the end ---------------------------------------------------------------------
 
@@ -356,7 +357,7 @@ def _check_protocols(what: str, alpnprotos: Sequence[str] | None) -> None:
     if isinstance(alpnprotos, str):
         raise TypeError(f"{what}: alpnprotos is a list of names such as ['http/1.1'], not str")
     if alpnprotos is not None and "http/1.1" not in alpnprotos:
-        raise ValueError(f"{what}: alpnprotos needs 'http/1.1', the only protocol of the client: {list(alpnprotos)!r}")
+        raise ValueError(f"{what}: alpnprotos needs 'http/1.1', the only protocol of the client: {shown(list(alpnprotos))}")
 
 
 @settings("http.newclient", "config")

@@ -20,8 +20,9 @@ from stat import S_ISDIR, S_ISREG
 from time import time
 from typing import NamedTuple
 
-from ... import logger
 from ..._core.result import Result
+from ..._log import http as logger
+from ..._shown import shown
 from ..._wire.conditional import UNSATISFIABLE, precondition, requested_range
 from ..._wire.date import http_date
 from ..._wire.error import ProtocolError
@@ -181,11 +182,11 @@ def _check(path: str, root: str | os.PathLike[str], header: Outgoing | None, ind
     if index is not None and not isinstance(index, str):
         raise TypeError(f"index is the name of a file or None, not {type(index).__name__}")
     if index in ("", ".", "..") or (index and ("/" in index or "\0" in index)):
-        raise ValueError(f"index is the name of a file or None, not {index!r}")
+        raise ValueError(f"index is the name of a file or None, not {shown(index)}")
     fields = compose(header or ())
     for name, _ in fields:
         if name in _OURS:
-            raise ValueError(f"the header {name!r} is decided by the file")
+            raise ValueError(f"the header {shown(name)} is decided by the file")
     return fields
 
 
@@ -222,7 +223,7 @@ def _find(root: str | os.PathLike[str], parents: list[str], name: str, accepted:
     try:
         directory = os.open(root, _DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
-        raise OSError(os_errno.EIO, f"the root {os.fspath(root)!r} is not a directory") from None
+        raise OSError(os_errno.EIO, f"the root {shown(os.fspath(root))} is not a directory") from None
     try:
         # Names are bytes: on the disk they are UTF-8, whatever the locale.
         for parent in parents:

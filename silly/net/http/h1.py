@@ -13,9 +13,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl
 
-from ... import errno, logger
+from ... import errno
 from ..._core import scheduler
 from ..._core.result import returns_pair
+from ..._log import http as logger
 from ..._wire.error import ProtocolError
 from ..._wire.header import Outgoing, compose
 from ..._wire.http1 import Request, error_response, status_line
@@ -140,7 +141,7 @@ class ServerStream(ServerResponse):
         self._err = error.text
         self._close = True
         if not self.conn._stream.closed:  # else we have ended it ourselves
-            logger._limited("http body", f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: {error.text}")
+            logger._limited("http body", f"http: {self.remoteaddr}: {self.method[:40]} {self.path[:200]!r}: {error.text}")
         if self._state is UNANSWERED:
             self._state, self._status = ENDED, error.code
             answer = error_response(error)
@@ -215,7 +216,7 @@ class ServerStream(ServerResponse):
             self._fail()
         elif self._state is UNANSWERED:
             if not scheduler.in_child:
-                text = f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: the handler did not respond"
+                text = f"http: {self.remoteaddr}: {self.method[:40]} {self.path[:200]!r}: the handler did not respond"
                 logger._limited("http unanswered", text)
             self.answer(500, "Internal Server Error")
         elif self._state in (ANSWERED, STREAMING):

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from keyword import iskeyword
 from typing import Any, NamedTuple, TypeVar, overload
 
+from ..._shown import shown
 from ..._wire.error import ProtocolError
 from ..._wire.header import TOKEN, tokens
 from ..._wire.path import segments
@@ -135,7 +136,7 @@ class Router:
             if not isinstance(method, str):
                 raise TypeError(f"a method is str, not {type(method).__name__}")
             if not TOKEN.fullmatch(method) or method != method.upper():
-                raise ValueError(f"bad method {method!r}: methods are tokens in upper case")
+                raise ValueError(f"bad method {shown(method)}: methods are tokens in upper case")
         return self._add(several, pattern, handler)
 
     @overload
@@ -246,7 +247,7 @@ class Router:
         names = [text for kind, text in parts if kind != "literal"]
         for number, method in enumerate(methods):
             if method in routes or method in methods[:number]:
-                raise ValueError(f"two routes for {method} with the shape of {pattern!r}")
+                raise ValueError(f"two routes for {method} with the shape of {shown(pattern)}")
         routes.update((method, _Route(handler, names)) for method in methods)
         self._methods.update(methods)
         return handler
@@ -312,10 +313,10 @@ def _parse(pattern: str) -> list[tuple[str, str]]:
     if not isinstance(pattern, str):
         raise TypeError(f"a pattern is str, not {type(pattern).__name__}")
     if not pattern.startswith("/"):
-        raise ValueError(f"bad pattern {pattern!r}: it must start with '/'")
+        raise ValueError(f"bad pattern {shown(pattern)}: it must start with '/'")
     *inner, last = pattern.split("/")[1:]
     if "" in inner:
-        raise ValueError(f"bad pattern {pattern!r}: only its last segment can be empty")
+        raise ValueError(f"bad pattern {shown(pattern)}: only its last segment can be empty")
     parts = []
     names: set[str] = set()
     for segment in (*inner, last):
@@ -326,13 +327,13 @@ def _parse(pattern: str) -> list[tuple[str, str]]:
         kind = "rest" if name.endswith("...") else "parameter"
         name = name.removesuffix("...")
         if segment != (f"{{{name}...}}" if kind == "rest" else f"{{{name}}}") or not name.isidentifier() or iskeyword(name):
-            raise ValueError(f"bad pattern {pattern!r}: {segment!r} is not a parameter")
+            raise ValueError(f"bad pattern {shown(pattern)}: {shown(segment)} is not a parameter")
         if name in names:
-            raise ValueError(f"bad pattern {pattern!r}: two parameters {name!r}")
+            raise ValueError(f"bad pattern {shown(pattern)}: two parameters {shown(name)}")
         names.add(name)
         parts.append((kind, name))
     if any(kind == "rest" for kind, _ in parts[:-1]):
-        raise ValueError(f"bad pattern {pattern!r}: '...' must come last")
+        raise ValueError(f"bad pattern {shown(pattern)}: '...' must come last")
     return parts
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ... import logger
 from ..._core import scheduler
+from ..._log import websocket as logger
 from ..._wire.error import ProtocolError
 from ..._wire.ws import CONTINUATION
 from ..tcp import BURST

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ... import errno
 from ..._core import scheduler
 from ..._core.result import returns_pair
+from ..._shown import cut, shown
 from ..._wire import deflate, handshake
 from ..._wire.deflate import Deflate
 from ..._wire.error import ProtocolError
@@ -138,7 +139,7 @@ def connect(
         raise TypeError(f"websocket.connect needs a URL, not {type(url).__name__}")
     parsed = parse_url(url, WEBSOCKET)
     if isinstance(parsed, str):
-        return None, f"websocket.connect {hidden(url)!r}: {parsed}"
+        return None, f"websocket.connect {shown(hidden(url))}: {parsed}"
     offer = _make_offer(parsed, header, offered, options)
     begin = monotonic()
     target = parsed.target
@@ -154,7 +155,7 @@ def connect(
     else:
         conn, err = tcp_connect(target, None, timeout, limits=limits)
     if conn is None:
-        return None, f"websocket.connect {hidden(url)}: {err}"
+        return None, f"websocket.connect {cut(hidden(url))}: {err}"
     if timeout is None:
         deadline = monotonic() + limits.handshake_timeout / 1000
         bound = f"(the limit 'handshake_timeout' is {limits.handshake_timeout} ms)"
@@ -168,7 +169,7 @@ def connect(
     if isinstance(sock, Socket):
         return sock, None
     conn._stream.abort()  # what we wrote need not arrive any more
-    text = f"websocket.connect {hidden(url)}: {sock}"
+    text = f"websocket.connect {cut(hidden(url))}: {sock}"
     if isinstance(sock, HandshakeError):
         return None, HandshakeError(text, sock.status, sock.header, sock.body)
     return None, text
@@ -182,7 +183,7 @@ def _make_offer(url: Url, header: Outgoing | None, subprotocols: list[str], opti
     given = {name for name, _ in extra}
     for name in ("content-length", "transfer-encoding", "sec-websocket-extensions"):
         if name in given:
-            raise ValueError(f"a WebSocket handshake can't have the header {name!r}")
+            raise ValueError(f"a WebSocket handshake can't have the header {shown(name)}")
     if "host" not in given:
         own.insert(0, ("host", url.host_field))
     if url.authorization is not None and "authorization" not in given:

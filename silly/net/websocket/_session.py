@@ -18,10 +18,11 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
-from ... import errno, logger
+from ... import errno
 from ..._core import scheduler
 from ..._core.result import OK, Result, failure
 from ..._core.waiting import Leaving, Waiters
+from ..._log import websocket as logger
 from ..._wire.deflate import Deflate, Deflater, Inflater, Parameters
 from ..._wire.error import ProtocolError
 from ..._wire.limits import Limits

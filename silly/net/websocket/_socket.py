@@ -12,6 +12,7 @@ from ... import errno
 from ..._core import scheduler
 from ..._core.result import OK, Result, failure
 from ..._ends import ENDS
+from ..._shown import shown
 from ..._wire.accelerated import message_frame, take_messages
 from ..._wire.deflate import Parameters
 from ..._wire.error import ProtocolError
@@ -310,7 +311,7 @@ class Socket:
                 return OK if err is None else failure(session.write_failed(err, "sock.write"))
         opcode = _OPCODES.get(typ or "binary")
         if opcode is None:
-            raise ValueError(f"unknown frame type {typ!r}: it must be one of {', '.join(map(repr, _OPCODES))}")
+            raise ValueError(f"unknown frame type {shown(typ)}: it must be one of {', '.join(map(repr, _OPCODES))}")
         payload = data.encode() if type(data) is str else b"" if data is None else to_bytes(data)
         if opcode == TEXT and type(data) is not str and payload:
             _check_utf8(payload)
@@ -348,7 +349,7 @@ class Socket:
         """
         opcode = _OPCODES.get(typ)
         if opcode not in (TEXT, BINARY):
-            raise ValueError(f"a message is 'text' or 'binary', not {typ!r}")
+            raise ValueError(f"a message is 'text' or 'binary', not {shown(typ)}")
         session = self._session
         return MessageWriter(self, session, opcode, session.deflater is not None and compress is not False)
 

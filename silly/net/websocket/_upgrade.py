@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ... import logger
 from ..._core.result import returns_pair
+from ..._log import websocket as logger
 from ..._wire import deflate, handshake
 from ..._wire.deflate import Deflate
 from ..._wire.error import ProtocolError

@@ -1,0 +1,296 @@
+"""Exceptions that nobody caught: ``exc_info`` of their log records."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import logging.handlers
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+import silly
+from silly import _log, task, time
+from silly._core import scheduler
+from silly.net import tcp, websocket
+
+from .children import Child
+from .conftest import Logs
+from .helpers import serving, turn
+from .net import tls_support
+from .net.http_support import certs, connected
+from .net.support import until
+
+
+class Records(logging.Handler):
+    """Keeps the records, as a test's handler does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def records(logs: Logs) -> Iterator[list[logging.LogRecord]]:
+    logs.allow("exception in ")
+    handler = Records()
+    logging.getLogger("silly").addHandler(handler)
+    yield handler.records
+    logging.getLogger("silly").removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def no_hooks() -> Iterator[None]:
+    yield
+    task.hook()
+
+
+class Bug(Exception):
+    """What the code of these tests raises."""
+
+
+def bug(*_: Any) -> None:
+    raise Bug("a bug")
+
+
+def raises_later(*_: Any) -> None:
+    time.sleep(1)
+    raise Bug("a bug")
+
+
+# ---- where exceptions come from -------------------------------------------------------------------------------------
+
+
+def a_task() -> None:
+    task.fork(bug)
+
+
+def a_task_that_blocked() -> None:
+    task.fork(raises_later)
+
+
+def a_timer() -> None:
+    time.after(1, bug)
+
+
+def a_term_hook() -> None:
+    task.hook(term=bug)
+    task.fork(len, "")
+    turn(3)
+    task.hook()
+
+
+def a_create_hook() -> None:
+    task.hook(create=bug)
+    task.fork(len, "")
+    task.hook()
+
+
+def a_callback() -> None:
+    scheduler.loop.post(bug)
+
+
+def an_accept_handler_of_tcp() -> None:
+    with silly.check(tcp.listen("127.0.0.1:0", bug)) as listener, silly.check(tcp.connect(listener.addr)) as conn:
+        assert conn.read(1, 20_000)[0] is None
+
+
+def an_accept_handler_of_tls() -> None:
+    with tls_support.listening(bug) as listener, tls_support.connect(listener) as conn:
+        assert conn.read(1, 20_000)[0] is None
+
+
+def an_http_handler(scheme: str = "http") -> None:
+    with serving(bug, **({"certs": certs()} if scheme == "https" else {})) as server, connected(server) as client:
+        client.request("/")
+        assert client.response().status == 500
+
+
+def an_https_handler() -> None:
+    an_http_handler("https")
+
+
+def a_websocket_handler() -> None:
+    def handler(stream: Any) -> None:
+        sock, _ = websocket.upgrade(stream)
+        with sock:
+            sock.read()
+            bug()
+
+    with serving(handler) as server:
+        sock = silly.check(websocket.connect(f"ws://127.0.0.1:{server.port}/"))
+        sock.write("go")
+        while sock.read()[0] is not None:
+            pass
+        assert sock.closecode == 1011
+        sock.close()
+
+
+OF_TASKS = [a_task, a_task_that_blocked, a_timer, a_term_hook, an_accept_handler_of_tcp, an_accept_handler_of_tls]
+OF_HTTP = [an_http_handler, an_https_handler, a_websocket_handler]
+OF_NO_TASK = [a_create_hook, a_callback]
+
+
+@pytest.mark.parametrize("cause", [*OF_TASKS, *OF_HTTP, *OF_NO_TASK])
+def test_the_record_of_an_uncaught_exception_has_exc_info(
+    cause: Callable[[], None], records: list[logging.LogRecord]
+) -> None:
+    """Sentry and OpenTelemetry group by it. The record's own text has no traceback, its formatted text has one."""
+    cause()
+    until(lambda: records)
+    (record,) = records
+    assert record.exc_info
+    kind, exc, tb = record.exc_info
+    assert (kind, str(exc)) == (Bug, "a bug")
+    assert tb is not None
+    assert record.name == ("silly.http" if cause in OF_HTTP else "silly.task")
+    assert "Traceback" not in record.getMessage()
+    text = logging.Formatter("%(levelname)s %(message)s").format(record)
+    assert text.count("Traceback (most recent call last)") == 1
+    assert text.endswith("Bug: a bug")
+    assert all(line.startswith("  ") for line in text.splitlines()[1:])
+
+
+SCRIPT = """
+import logging, signal, silly, sys
+from silly import task
+class Records(logging.Handler):
+    def emit(self, record):
+        print(record.name, record.exc_info and record.exc_info[0].__name__, record.getMessage(), flush=True)
+if "records" in sys.argv:
+    logging.getLogger("silly").addHandler(Records())
+def handler(*_):
+    raise ZeroDivisionError
+"""
+
+
+def test_an_exception_of_a_script(tmp_path: Path) -> None:
+    """Under the launcher: without the launcher's frames."""
+    script = tmp_path / "app.py"
+    script.write_text(SCRIPT + "1 / 0\n")
+    with Child("-m", "silly", str(script), "records") as child:
+        assert child.line() == f"silly.task ZeroDivisionError {script}:"
+        assert child.wait() == 1
+    with Child("-m", "silly", str(script)) as child:
+        assert child.wait() == 1
+        errors = child.errors()
+    assert errors.count("Traceback") == 1
+    assert f"ERROR {script}:\n  Traceback (most recent call last):\n    File \"{script}\"" in errors
+
+
+def test_an_exception_of_a_signal_handler(tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    # It comes when the script has long ended: else it would be raised in the script.
+    begin = "signal.signal(signal.SIGALRM, handler)\nsignal.setitimer(signal.ITIMER_REAL, 0.5)\n"
+    script.write_text(SCRIPT + FOREVER + begin)
+    with Child("-m", "silly", str(script), "records") as child:
+        assert child.line() == "silly.task ZeroDivisionError exception in a signal handler:"
+        assert child.stop() == 0
+
+
+FOREVER = "silly.net.tcp.listen('127.0.0.1:0', handler)\n"
+
+
+# ---- what stays -----------------------------------------------------------------------------------------------------
+
+
+class Big:
+    """Something that must not live longer than the code that had it."""
+
+
+@pytest.mark.parametrize("how", ["task", "http", "callback"])
+def test_nothing_of_the_code_that_failed_lives_on(how: str, records: list[logging.LogRecord]) -> None:
+    """Though a handler keeps the record, and with it the traceback. A connection that nobody closed is closed."""
+    gone: list[weakref.ref[Big]] = []
+
+    def fails(*_: Any) -> None:
+        big = Big()
+        gone.append(weakref.ref(big))
+        try:
+            raise Bug
+        except Bug as exc:
+            raise ValueError(big.__class__) from exc
+
+    gc.disable()
+    try:
+        if how == "task":
+            task.fork(fails)
+        elif how == "callback":
+            scheduler.loop.post(fails)
+        else:
+            with serving(fails) as server, connected(server) as client:
+                client.request("/")
+                assert client.response().status == 500
+        until(lambda: records)
+        turn(2)
+        assert [each() for each in gone] == [None]
+    finally:
+        gc.enable()
+    assert records[0].exc_info
+
+
+def test_a_generator_that_has_caught_the_exception_lives_on(records: list[logging.LogRecord]) -> None:
+    kept: list[Any] = []
+
+    def generator() -> Iterator[Any]:
+        try:
+            bug()
+        except Bug as exc:
+            yield exc
+        yield "still here"
+
+    def fails() -> None:
+        kept.append(generator())
+        raise next(kept[0])
+
+    task.fork(fails)
+    until(lambda: records)
+    turn(2)
+    assert next(kept[0]) == "still here"
+
+
+def test_an_exception_s_text_cannot_forge_a_line(records: list[logging.LogRecord]) -> None:
+    def fails() -> None:
+        raise Bug("x\n2026-01-31 12:00:00.123 ERROR forged\x1b[31m")
+
+    task.fork(fails)
+    until(lambda: records)
+    text = logging.Formatter("%(message)s").format(records[0])
+    assert "\n  2026-01-31 12:00:00.123 ERROR forged\\x1b[31m" in text
+    lines: SimpleQueue[Any] = SimpleQueue()
+    logging.handlers.QueueHandler(lines).emit(records[0])
+    passed = lines.get()
+    assert passed.getMessage() == text
+    assert passed.exc_info is None, "no frame waits for the thread that writes"
+
+
+@pytest.mark.parametrize("depth", [0, 400])
+def test_a_long_traceback_is_cut_in_its_middle(depth: int, records: list[logging.LogRecord]) -> None:
+    def one(left: int) -> None:
+        other(left - 1) if left > 0 else bug()
+
+    def other(left: int) -> None:
+        one(left - 1)
+
+    def fails() -> None:
+        try:
+            one(depth)
+        except Bug:
+            raise Bug("s" * 2_000_000 + "end") from None
+
+    task.fork(fails)
+    task.fork(one, depth)
+    until(lambda: len(records) == 2)
+    for record in records:
+        text = record.exc_text
+        assert text is not None
+        assert len(text) < 1.5 * _log.TRACE
+        assert text.startswith("  Traceback")
+        assert text.endswith(("end", "a bug"))
