@@ -17,8 +17,8 @@ it blocks. Between two blocking calls no other task runs, so plain data needs no
 * These never block: ``fork``, ``wakeup``, ``time.after``, ``listen``, ``channel.push``.
 
 ``fork`` and ``wakeup`` append to one queue, first in, first out. An exception ends only
-its own task, and is logged with its traceback. Each task starts with a copy of the
-context variables of the task that forked it.
+its own task, and is logged with its traceback (see also ``onerror``). Each task starts
+with a copy of the context variables of the task that forked it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from greenlet import GreenletExit
 from ._core import scheduler
 from ._core.scheduler import Task
 
-__all__ = ["Task", "fork", "hook", "inspect", "readycount", "running", "status", "wait", "wakeup"]
+__all__ = ["Task", "fork", "hook", "inspect", "onerror", "readycount", "running", "status", "wait", "wakeup"]
 
 _WAIT = "task.wait"
 
@@ -146,5 +146,35 @@ def _inspect(task: Task, caller: FrameType) -> Inspection:
 def hook(create: Callable[[Task], object] | None = None, term: Callable[[Task], object] | None = None) -> None:
     """Calls ``create(task)`` whenever a task is forked, and ``term(task)`` when one
     ends. None removes a hook. ``term`` runs in the task that ends, and must not block.
+
+    Raises TypeError if a hook can't be called.
     """
+    for name, func in (("create", create), ("term", term)):
+        if func is not None and not callable(func):
+            raise TypeError(f"task.hook: {name} is a function or None, not {type(func).__name__}")
     scheduler.hook(create, term)
+
+
+def onerror(func: Callable[[Task, BaseException], object] | None) -> None:
+    """Calls ``func(task, exception)`` for each exception that nobody has caught in a
+    task, after its log line. None removes the function; there is one at most.
+
+        def report(failed, exc):
+            print(type(exc).__name__)       # -> ZeroDivisionError
+
+        task.onerror(report)
+        task.fork(lambda: 1 / 0)
+
+    It is called for what comes out of a task's function, be it forked, a timer's, or
+    one that serves a connection, and out of its ``term`` hook; and for an HTTP handler,
+    whose exception is answered 500 afterwards. It is not called for ends
+    (KeyboardInterrupt, SystemExit, GreenletExit), nor where no task has failed: in a
+    signal handler, in a ``create`` hook, in the main program of a script.
+
+    ``func`` runs in the task that has failed, ``running()``, with its context
+    variables, and may block; the task goes on or ends when it returns. What it raises
+    is logged, and goes no further. Raises TypeError if ``func`` can't be called.
+    """
+    if func is not None and not callable(func):
+        raise TypeError(f"task.onerror needs a function or None, not {type(func).__name__}")
+    scheduler.onerror(func)

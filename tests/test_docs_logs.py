@@ -9,18 +9,20 @@ from typing import Any
 
 import pytest
 
-from silly import _log, _shown, _stderr, logger
+from silly import _log, _shown, _stderr, logger, task
+
+from .helpers import turn
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "logs.md").read_text()
 
 
-def test_the_code(tmp_path: Path, logs: Any) -> None:
+def test_the_code(tmp_path: Path, logs: Any, capsys: pytest.CaptureFixture[str]) -> None:
     logs.expect("INFO port 8080 {'a': 1}$")
     logs.expect("WARNING 3 of 5$")
     namespace: dict[str, Any] = {}
     level = logger.getlevel()
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(block, namespace)
     assert logger.getlevel() == logger.WARN
@@ -35,6 +37,11 @@ def test_the_code(tmp_path: Path, logs: Any) -> None:
     tls = logging.getLogger("silly.tls")
     assert tls.level == logging.WARNING
     tls.setLevel(logging.NOTSET)
+    logs.expect(r"exception in <task <lambda> at [\s\S]*ZeroDivisionError")
+    task.fork(lambda: 1 / 0)
+    turn(2)
+    task.onerror(None)
+    assert capsys.readouterr().out.startswith("report: ZeroDivisionError in <task <lambda> at ")
 
 
 @pytest.mark.parametrize(

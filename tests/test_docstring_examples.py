@@ -48,6 +48,7 @@ from greenlet import GreenletExit
 
 import silly
 from silly import check, env, logger, time
+from silly._core import scheduler
 from silly.net import http, tcp, tls, websocket
 from silly.net.http._body import Incoming
 from silly.sync import channel
@@ -480,12 +481,15 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(env, "_values", {})
     monkeypatch.setattr(logger._log, "level", logger._log.level)
+    monkeypatch.setattr(scheduler, "_on_error", None)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_runs(name: str, directory: None, monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
     if name.startswith("silly.logger"):
         logs.allow("")
+    if name == "silly.task.onerror":
+        logs.expect("ZeroDivisionError")
 
     def leave(status: int = 0) -> None:
         raise GreenletExit

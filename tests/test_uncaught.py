@@ -1,7 +1,8 @@
-"""Exceptions that nobody caught: ``exc_info`` of their log records."""
+"""Exceptions that nobody caught: ``exc_info`` of their log records, and ``task.onerror``."""
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import logging
 import logging.handlers
@@ -12,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from greenlet import GreenletExit
 
 import silly
 from silly import _log, task, time
@@ -20,7 +22,7 @@ from silly.net import tcp, websocket
 
 from .children import Child
 from .conftest import Logs
-from .helpers import serving, turn
+from .helpers import Raw, serving, turn
 from .net import tls_support
 from .net.http_support import certs, connected
 from .net.support import until
@@ -49,6 +51,7 @@ def records(logs: Logs) -> Iterator[list[logging.LogRecord]]:
 @pytest.fixture(autouse=True)
 def no_hooks() -> Iterator[None]:
     yield
+    task.onerror(None)
     task.hook()
 
 
@@ -166,17 +169,19 @@ class Records(logging.Handler):
         print(record.name, record.exc_info and record.exc_info[0].__name__, record.getMessage(), flush=True)
 if "records" in sys.argv:
     logging.getLogger("silly").addHandler(Records())
+task.onerror(lambda failed, exc: print("told", type(exc).__name__, flush=True))
 def handler(*_):
     raise ZeroDivisionError
 """
 
 
 def test_an_exception_of_a_script(tmp_path: Path) -> None:
-    """Under the launcher: without the launcher's frames."""
+    """Under the launcher: without the launcher's frames, and told to the hook."""
     script = tmp_path / "app.py"
     script.write_text(SCRIPT + "1 / 0\n")
     with Child("-m", "silly", str(script), "records") as child:
         assert child.line() == f"silly.task ZeroDivisionError {script}:"
+        assert child.line() == "told ZeroDivisionError"
         assert child.wait() == 1
     with Child("-m", "silly", str(script)) as child:
         assert child.wait() == 1
@@ -294,3 +299,193 @@ def test_a_long_traceback_is_cut_in_its_middle(depth: int, records: list[logging
         assert len(text) < 1.5 * _log.TRACE
         assert text.startswith("  Traceback")
         assert text.endswith(("end", "a bug"))
+
+
+# ---- task.onerror ---------------------------------------------------------------------------------------------------
+
+
+WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO", default="nobody")
+
+
+@pytest.mark.parametrize("cause", [*OF_TASKS, *OF_HTTP])
+def test_the_hook_for_errors_is_told_of_each(cause: Callable[[], None], records: list[logging.LogRecord]) -> None:
+    """In the task that has failed, after the log line."""
+    told: list[Any] = []
+
+    def tell(failed: task.Task, exc: BaseException) -> None:
+        told.append((failed is task.running(), type(exc), len(records)))
+
+    task.onerror(tell)
+    cause()
+    until(lambda: told)
+    assert told == [(True, Bug, 1)]
+
+
+@pytest.mark.parametrize("cause", OF_NO_TASK)
+def test_the_hook_for_errors_is_not_told_where_no_task_failed(
+    cause: Callable[[], None], records: list[logging.LogRecord]
+) -> None:
+    told: list[Any] = []
+    task.onerror(lambda *args: told.append(args))
+    cause()
+    until(lambda: records)
+    turn(2)
+    assert told == []
+
+
+@pytest.mark.parametrize("kind", [GreenletExit, KeyboardInterrupt])
+def test_the_hook_for_errors_is_not_told_of_ends(kind: type[BaseException]) -> None:
+    told: list[Any] = []
+    task.onerror(lambda *args: told.append(args))
+
+    def ends() -> None:
+        raise kind
+
+    me = task.fork(ends)
+    if kind is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            task.wait()
+    until(lambda: task.status(me) is None)
+    assert told == []
+
+
+def test_the_hook_for_errors_has_the_task_s_context_variables(logs: Logs) -> None:
+    logs.expect("Bug")
+    told: list[str] = []
+
+    def fails() -> None:
+        WHO.set("the task")
+        bug()
+
+    task.onerror(lambda failed, exc: told.append(WHO.get()))
+    task.fork(fails)
+    until(lambda: told)
+    assert told == ["the task"]
+    assert WHO.get() == "nobody"
+
+
+@pytest.mark.parametrize("cause", [a_task, an_http_handler])
+def test_the_hook_for_errors_may_block(cause: Callable[[], None], records: list[logging.LogRecord]) -> None:
+    """Others run meanwhile. A task's own deadlines, of code that has failed, don't bound it."""
+    order: list[str] = []
+
+    def tell(failed: task.Task, exc: BaseException) -> None:
+        task.fork(order.append, "another task")
+        time.sleep(1)
+        order.append("the hook")
+
+    task.onerror(tell)
+    cause()
+    until(lambda: len(order) == 2)
+    assert order == ["another task", "the hook"]
+
+
+def test_a_deadline_that_a_failed_generator_left_open_does_not_bound_the_hook(logs: Logs) -> None:
+    logs.expect("Bug")
+    told: list[str] = []
+    kept: list[Any] = []
+
+    def bounded() -> Iterator[None]:
+        with time.deadline(0):
+            yield
+
+    def fails() -> None:
+        kept.append(bounded())
+        next(kept[0])
+        bug()
+
+    def tell(failed: task.Task, exc: BaseException) -> None:
+        time.sleep(1)
+        told.append("slept")
+
+    task.onerror(tell)
+    task.fork(fails)
+    until(lambda: told)
+    del kept[:]
+
+
+def test_none_removes_the_hook_for_errors(logs: Logs) -> None:
+    logs.expect("Bug")
+    told: list[Any] = []
+    task.onerror(lambda *args: told.append(args))
+    task.onerror(None)
+    task.fork(bug)
+    until(lambda: logs.lines)
+    turn(2)
+    assert told == []
+
+
+@pytest.mark.parametrize("cause", [a_task, an_http_handler])
+def test_a_hook_for_errors_that_raises_is_logged_once(cause: Callable[[], None], records: list[logging.LogRecord]) -> None:
+    def tell(failed: task.Task, exc: BaseException) -> None:
+        raise ValueError("in the hook")
+
+    task.onerror(tell)
+    cause()
+    until(lambda: len(records) >= 2)
+    turn(3)
+    assert [str(record.exc_info[1]) for record in records if record.exc_info] == ["a bug", "in the hook"]
+    assert "exception in the hook for errors" in records[1].getMessage()
+    assert "tell" in records[1].getMessage()
+
+
+@pytest.mark.parametrize("kind", [GreenletExit, KeyboardInterrupt])
+def test_an_end_in_the_hook_for_errors_ends_the_task(kind: type[BaseException], logs: Logs) -> None:
+    logs.expect("Bug")
+
+    def tell(failed: task.Task, exc: BaseException) -> None:
+        raise kind
+
+    task.onerror(tell)
+    me = task.fork(bug)
+    if kind is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            task.wait()
+    until(lambda: task.status(me) is None)
+    assert len(logs.lines) == 1
+
+
+def test_sys_exit_in_the_hook_for_errors_ends_the_process(tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(SCRIPT + "task.onerror(lambda *_: sys.exit(7))\ntask.fork(handler)\n" + FOREVER)
+    with Child("-m", "silly", str(script)) as child:
+        assert child.wait() == 7
+
+
+def test_a_child_of_os_fork_does_not_call_the_parent_s_hook(tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(SCRIPT + "import os\nif not os.fork():\n    1 / 0\nprint(os.wait()[1] != 0, flush=True)\n")
+    with Child("-m", "silly", str(script)) as child:
+        assert child.line() == "True"
+        assert child.wait() == 0
+        assert "in the hook" not in child.errors()
+
+
+@pytest.mark.parametrize("func", [5, "report", [], object()])
+def test_a_hook_that_cannot_be_called_is_refused(func: Any) -> None:
+    with pytest.raises(TypeError, match=r"task\.onerror needs a function or None, not "):
+        task.onerror(func)
+    with pytest.raises(TypeError, match=r"task\.hook: create is a function or None, not "):
+        task.hook(func)
+    with pytest.raises(TypeError, match=r"task\.hook: term is a function or None, not "):
+        task.hook(None, func)
+
+
+def test_a_handler_that_is_kept_waiting_by_the_hook_still_gets_its_answer(logs: Logs) -> None:
+    """The 500 comes when the hook has returned."""
+    logs.expect("Bug")
+    order: list[str] = []
+    go = silly.sync.channel.new()
+
+    def tell(failed: task.Task, exc: BaseException) -> None:
+        go.pop()
+        order.append("hook")
+
+    task.onerror(tell)
+    with serving(bug) as server, Raw.connect(server) as client:
+        client.request("/")
+        until(lambda: logs.lines)
+        go.push("on")
+        assert client.response().status == 500
+        order.append("answer")
+    assert order == ["hook", "answer"]

@@ -44,6 +44,7 @@ def _after_fork() -> None:
     scheduler._to_hub = _no_loop
     scheduler.leave_child = leave
     scheduler.hook(None, None)  # the parent calls them for its tasks
+    scheduler.onerror(None)
     loop.interrupted = _back_in_the_loop
     loop.disown()
 

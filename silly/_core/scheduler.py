@@ -158,6 +158,7 @@ _wakeup = Wakeup(loop)
 _pool: list[greenlet] = []
 _on_create: Callable[[Task], object] | None = None
 _on_term: Callable[[Task], object] | None = None
+_on_error: Callable[[Task, BaseException], object] | None = None
 
 
 def _main() -> None:
@@ -339,13 +340,30 @@ def hook(create: Callable[[Task], object] | None, term: Callable[[Task], object]
     _on_create, _on_term = create, term
 
 
+def onerror(func: Callable[[Task, BaseException], object] | None) -> None:
+    """Makes ``uncaught`` call ``func(task, exception)``. None removes it."""
+    global _on_error
+    _on_error = func
+
+
 def uncaught(log: _log.Log, text: str, exc: BaseException) -> None:
     """Logs an exception, no end, that the current task's code has raised and nobody has
-    caught. Raises only ends."""
+    caught; then calls the hook for errors. Raises only ends."""
     try:
         log.error(text, exc)
+        if _on_error is not None:
+            _tell(_on_error, log, exc)
     finally:
         _log.release(exc)
+
+
+def _tell(func: Callable[[Task, BaseException], object], log: _log.Log, exc: BaseException) -> None:
+    try:
+        func(current(), exc)
+    except ENDS:
+        raise
+    except BaseException as again:
+        log.error(f"exception in the hook for errors {name_of(func)}:", again)
 
 
 def drop_deadlines(task: Task) -> None:
@@ -404,6 +422,8 @@ def _raised(where: str, task: Task, exc: BaseException) -> None:
     elif isinstance(exc, KeyboardInterrupt):
         loop.post(interrupted, exc)
     else:
+        if task._deadlines:
+            drop_deadlines(task)  # they were for the code that has failed
         try:
             uncaught(logger, f"exception in {where}{task}:", exc)
         except ENDS as end:
