@@ -22,8 +22,8 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ..._core import scheduler, worker
 from ..._log import http as logger
-from ..._log import say_waiting
-from ..._shown import said, shown
+from ..._log import release, say_waiting
+from ..._shown import cut, said, shown
 from ..._stderr import write_all, write_through
 from ..._wire.date import MONTHS
 from .._listener import host_of
@@ -192,7 +192,10 @@ class AccessLog:
     def _written(self, _: None, exc: BaseException | None) -> None:
         self._writing = False
         if exc is not None:
-            logger.error(f"access log: lines were lost: {said(exc)}")
+            # Of a full disk the traceback tells nothing.
+            text = f"access log: lines were lost: {cut(said(exc))}"
+            logger.error(text, None if isinstance(exc, OSError) else exc)
+            release(exc)
         if self._entries:
             _loop.timers.add(monotonic() + FLUSH, self._flush, internal=True)
         else:

@@ -44,7 +44,14 @@ def total(numbers: "channel.Channel[int]") -> int:
     return result
 
 
+def report(failed: task.Task, exc: BaseException) -> None:
+    print(failed.name(), exc)
+
+
 def main() -> None:
+    task.onerror(report)
+    task.onerror(None)
+    task.onerror(total)  # wrong: arg-type, reportArgumentType
     workers = Workers()
     task.fork(workers.work)
     listener, err = tcp.listen("127.0.0.1:0", workers.accept)
