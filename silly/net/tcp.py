@@ -112,7 +112,7 @@ class Conn:
         if not isinstance(n, int):
             return self._read_delimited(n, timeout, deadline)
         if n < 0:
-            raise ValueError(f"conn.read needs a length that isn't negative, not {n}")
+            raise ValueError(f"conn.read needs a length that isn't negative, not {shown(n)}")
         if len(stream.buf) < n:
             self._burst = 0
             if n > MOST:

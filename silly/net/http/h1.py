@@ -167,7 +167,7 @@ class ServerStream(ServerResponse):
         method.
         """
         if self.method != "CONNECT":
-            raise ValueError(f"stream.detach is for CONNECT, not {self.method}")
+            raise ValueError(f"stream.detach is for CONNECT, not {self.method[:40]}")
         if self._state is not UNANSWERED:
             return None, "the request has been answered already"
         return self._hijack(200, ()), None
