@@ -68,7 +68,7 @@ class _Stderr(logging.Handler):
         self.queue = _stderr.Stderr(lambda count: self._line(logging.WARNING, f"\u2026 {count} lines lost"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        if all(handler is self for handler in _handlers_for(logging.getLogger(record.name))):
+        if all(handler is self for handler in _handlers_for(record.name)):
             self.queue.write(self.format(record) + "\n", record.levelno)
 
     def show(self, level: int, text: str) -> None:
@@ -82,9 +82,12 @@ class _Stderr(logging.Handler):
         return self.format(logging.LogRecord("silly", level, __file__, 0, text, None, None)) + "\n"
 
 
-def _handlers_for(log: logging.Logger) -> Iterator[logging.Handler]:
-    """Yields the handlers that get the records of ``log``."""
-    at: logging.Logger | None = log
+def _handlers_for(name: str) -> Iterator[logging.Handler]:
+    """Yields the handlers that get the records of the logger ``name``."""
+    # Not ``getLogger``, which takes a lock: code that a signal has interrupted may have
+    # it.
+    log = root.manager.loggerDict.get(name)
+    at: logging.Logger | None = log if isinstance(log, logging.Logger) else root
     while at is not None:
         yield from at.handlers
         at = at.parent if at.propagate else None

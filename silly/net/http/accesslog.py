@@ -193,8 +193,8 @@ class AccessLog:
         self._writing = False
         if exc is not None:
             # Of a full disk the traceback tells nothing.
-            text = f"access log: lines were lost: {cut(said(exc))}"
-            logger.error(text, None if isinstance(exc, OSError) else exc)
+            about = None if isinstance(exc, OSError) else exc
+            logger.error(f"access log: lines were lost: {cut(said(exc))}", about)
             release(exc)
         if self._entries:
             _loop.timers.add(monotonic() + FLUSH, self._flush, internal=True)
