@@ -36,7 +36,8 @@ class Lines(logging.Handler):
         self.lines: list[tuple[str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append((record.levelname, record.getMessage()))
+        if "held the loop for" not in record.getMessage():  # on a slow machine any test may
+            self.lines.append((record.levelname, record.getMessage()))
 
 
 @pytest.fixture(autouse=True)
