@@ -42,7 +42,9 @@ class Raises:
 
 class Meta(type):
     def __getattribute__(cls, name: str) -> Any:
-        raise ZeroDivisionError
+        if name in ("__name__", "__qualname__"):
+            raise ZeroDivisionError
+        return type.__getattribute__(cls, name)
 
 
 class Hidden(metaclass=Meta):
