@@ -94,9 +94,9 @@ def wakeup(task: Task, result: Any = None) -> None:
     if not isinstance(task, Task):
         raise TypeError(f"task.wakeup needs a task, not {type(task).__name__}")
     if task._status != scheduler.WAIT:
-        raise RuntimeError(f"BUG: wakeup on task stat:{task._status}, {task}")
+        raise RuntimeError(f"task.wakeup: {task} does not wait in task.wait")
     if task._what is not _WAIT:
-        raise RuntimeError(f"BUG: wakeup of {task}, which waits on {task.waiting()}, not in task.wait")
+        raise RuntimeError(f"task.wakeup: {task} waits on {task.waiting()}, not in task.wait")
     scheduler.wake(task, result)
 
 

@@ -65,6 +65,7 @@ WITHIN = 10_000
 MODULES = {name.rpartition(".")[2]: importlib.import_module(name) for name in PUBLIC if name.count(".") < 3}
 
 CLASSES: dict[str, tuple[type, ...]] = {
+    "bell": (channel.Channel,),
     "broadcast_chan": (channel.Channel,),
     "canyon": (tls.Listener,),
     "chan": (channel.Channel,),
@@ -90,7 +91,7 @@ two things."""
 
 ADDRESS = r"[\w.]*:(8080|8443)\b"
 
-NOT_OURS = {"file", "greetings", "msg", "reading", "visits"}
+NOT_OURS = {"file", "greetings", "inbox", "msg", "reading", "visits"}
 """Variables that hold something else, though it has a method of a name that ours have
 too."""
 

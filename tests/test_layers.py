@@ -34,7 +34,7 @@ LAYERS: list[list[str]] = [
 ]
 
 WITHIN_CORE = [
-    "result timers poller",
+    "callers result timers poller",
     "loop",
     "signals worker",
     "scheduler",

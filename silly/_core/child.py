@@ -41,16 +41,12 @@ def _after_fork() -> None:
         atexit._clear()
     forget_signals(scheduler._wakeup)
     scheduler.in_child = True
-    scheduler._to_hub = _no_loop
+    scheduler._to_hub = scheduler.no_loop
     scheduler.leave_child = leave
     scheduler.hook(None, None)  # the parent calls them for its tasks
     scheduler.onerror(None)
     loop.interrupted = _back_in_the_loop
     loop.disown()
-
-
-def _no_loop() -> NoReturn:
-    raise RuntimeError(scheduler.not_here("", "blocking"))
 
 
 def _back_in_the_loop(exc: BaseException) -> NoReturn:

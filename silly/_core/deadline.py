@@ -51,9 +51,9 @@ class Deadline:
         global active
         task: Task | None = loop.current
         if task is None or task._greenlet is not getcurrent():
-            raise RuntimeError(scheduler.not_here("there is no task to bound", "time.deadline"))
+            raise RuntimeError(scheduler.not_here("no task runs", "time.deadline"))
         if self._timer is not None:
-            raise RuntimeError("BUG: time.deadline: each with block needs a deadline of its own")
+            raise RuntimeError("time.deadline: each with block needs a deadline of its own")
         self._task = task
         self.when = monotonic() + self.ms / 1000
         # Internal: a deadline alone must not keep silly.run waiting.

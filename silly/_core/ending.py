@@ -238,9 +238,9 @@ def exit(status: int) -> NoReturn:
     """See ``silly.exit``."""
     if scheduler.in_child:
         raise SystemExit(status)  # nothing of the parent's is ended
-    scheduler.check_thread("silly.exit")
     if _state.leaves_python:
         return None  # type: ignore[misc]
+    scheduler.check_thread("silly.exit")
     if not scheduler.in_main() and (number := handled(sys._getframe(1))):
         # What the handler has interrupted goes on: it may be a request, or the loop.
         return _signalled(number, status)  # type: ignore[misc]
@@ -543,7 +543,7 @@ def _at_exit() -> None:
     _deliver()
     for handler in list(loop.handlers):
         handler.abort()
-    loop.close()
+    scheduler.close_loop()
     if not never_ran or hasattr(sys, "ps1") or sys.flags.interactive or getattr(sys, "last_value", None) is not None:
         return
     names = "\n".join(f"  {task.name()}, forked at {task.origin()}" for task in never_ran)

@@ -30,12 +30,14 @@ Deadlines are in ``deadline.py``, the start and the end of the process in ``endi
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from threading import get_ident
 from time import monotonic
-from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any
+from types import CodeType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -43,6 +45,8 @@ from .. import _log
 from .._ends import ENDS
 from .._log import task as logger
 from .._shown import name_of
+from .callers import called
+from .callers import outside as outside
 from .loop import Loop
 from .signals import Wakeup, interrupt_safely
 
@@ -83,7 +87,7 @@ class Task:
         self._userdata = userdata
         self._status: str | None = READY
         self._value: Any = None
-        self._what: Any = None
+        self._what: object = None
         self._greenlet: greenlet | None = None
         self._context: Context | None = None
         self._deadlines: list[Deadline] | None = None
@@ -146,6 +150,8 @@ serving_ended: Callable[[], object] | None = None
 """Called when a task that serves has finished; set in the phase *draining*."""
 in_child = False
 """Whether this is a child of ``os.fork``, where silly does not work."""
+closed = False
+"""Whether the loop is closed, because the interpreter is ending."""
 system_exit: Callable[[SystemExit], object] = loop.interrupted
 """Called with the SystemExit of a task. ``ending`` sets it."""
 leave_child: Callable[..., object] = loop.interrupted
@@ -183,31 +189,65 @@ def current() -> Task:
     a callback of the loop or another thread."""
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
-        raise RuntimeError(not_here("no task runs", "this call"))
+        raise RuntimeError(not_here("no task runs"))
     return task
 
 
-def not_here(verb: str, what: Any) -> str:
-    """Returns why ``what`` is impossible here, where no task runs. ``verb`` says what
-    can't be done in a callback."""
+def not_here(verb: str, what: object = "this call") -> str:
+    """Returns why a call of the program is impossible here, and what to do instead.
+    ``verb`` says what can't be done where no task runs. ``what`` names the call if it
+    is one of the library's own."""
+    call = called(sys._getframe(1)) or what
     if in_child:
-        return f"BUG: {what}: in a child of os.fork(); silly belongs to the process that imported it"
+        return (
+            f"{call}: in a child of os.fork(), where silly does not work; "
+            "start a process that imports it itself (subprocess, or multiprocessing with 'spawn')"
+        )
+    if closed:
+        return f"{call}: silly has ended, because the interpreter is ending; register with atexit after importing silly"
     if get_ident() != loop.thread:
-        return f"BUG: {what}: called from another thread; silly belongs to the thread that imported it"
+        return f"{call}: called from another thread, {threading.current_thread().name!r}; {_home()}"
     if getcurrent() is hub:
-        return f"BUG: {what}: {verb} in a callback of the loop; fork a task instead"
-    return f"BUG: {what}: {verb} in a greenlet that silly did not start"
+        return f"{call}: {verb} in a callback of the loop (a signal handler, a finalizer or a hook); fork a task instead"
+    return f"{call}: {verb} in a greenlet that silly did not start (another library's, or your own); fork a task instead"
+
+
+def _home() -> str:
+    """Returns where silly runs, for a call from another thread."""
+    for thread in threading.enumerate():
+        if thread.ident == loop.thread:
+            return (
+                f"silly runs only in the thread that imported it, {thread.name!r}. "
+                "Let a task do it (docs/threads.md), or use the standard library here"
+            )
+    return "silly runs only in the thread that imported it, which has ended: import silly in the main thread first"
 
 
 def check_thread(what: str, closes: bool = False) -> None:
     """Raises RuntimeError outside the loop's thread. ``closes``: the call only closes
-    something. In a child of ``os.fork`` that does nothing, so that the child's ``with``
-    and ``finally`` blocks don't hide how it ends."""
-    if get_ident() != loop.thread and not (closes and in_child):
+    something. In a child of ``os.fork``, and when the loop is closed, that does
+    nothing, so that ``with`` and ``finally`` blocks don't hide how the process ends."""
+    if get_ident() != loop.thread and not (closes and (in_child or closed)):
         raise RuntimeError(not_here("", what))
 
 
-def park(what: Any, status: str = WAIT) -> Any:
+def close_loop() -> None:
+    """Ends the loop, because the interpreter is ending: what needs it raises
+    RuntimeError from now on."""
+    global closed, _to_hub
+    closed = True
+    _to_hub = no_loop
+    loop.thread = -1
+    loop.current = None
+    loop.close()
+
+
+def no_loop() -> NoReturn:
+    """Stands for the switch to the loop where that does not run any more."""
+    raise RuntimeError(not_here(""))
+
+
+def park(what: object, status: str = WAIT) -> Any:
     """Blocks the current task until ``wake(task, value)``, and returns that value.
     ``what`` describes what it waits on, in reports."""
     task: Task | None = loop.current
@@ -521,16 +561,6 @@ def throw_main(exc: BaseException) -> None:
     """Raises ``exc`` in the main program, where it waits."""
     main._greenlet = main_greenlet
     throw(main, exc)
-
-
-_PACKAGE = __file__.rpartition("_core")[0]
-
-
-def outside(frame: FrameType | None) -> FrameType | None:
-    """Returns the innermost frame, from ``frame`` outwards, outside the library."""
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return frame
 
 
 def interrupted(exc: BaseException) -> None:

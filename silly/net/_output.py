@@ -208,7 +208,7 @@ class Output(Gathered):
         if get_ident() != _loop.thread:
             scheduler.check_thread("write")
         if self.file_sender is not None and self.file_sender is not _loop.current:
-            raise RuntimeError(f"BUG: {self}: another task is sending a file on it")
+            raise RuntimeError(f"{self}: another task is sending a file on it")
         if waits and self._blocked and self.unsent > self.limits.unsent and scheduler.expired():
             return errno.TIMEDOUT
         return None

@@ -260,7 +260,7 @@ class Stream(Output):
         task already reads.
         """
         if self._reader is not None:
-            raise RuntimeError(f"BUG: {self}: another task is already reading from it")
+            raise RuntimeError(f"{self}: another task is already reading from it")
         missing = need - len(self.buf)
         if missing <= 0:
             return None

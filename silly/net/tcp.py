@@ -121,7 +121,7 @@ class Conn:
             if err is not None:
                 return None, err
             if len(stream.buf) < n:
-                raise RuntimeError(f"BUG: {self}: another task has read what this one waited for")
+                raise RuntimeError(f"{self}: another task has read what this one waited for")
         elif stream._reader is not None:
             stream.fill(n)  # raises: another task reads
         elif self._breathe(n):
@@ -229,6 +229,7 @@ class Conn:
         """
         if size is not None:
             check_int("conn.limit: the size in bytes", size, 1)
+        scheduler.check_thread("conn.limit")
         self._stream.set_mark(self._stream.limits.receive_mark if size is None else size)
 
     def unreadbytes(self) -> int:

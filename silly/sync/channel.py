@@ -111,7 +111,7 @@ class Channel(Generic[_T]):
     def _missed(self) -> None:
         """Wakes ``pop`` if a signal handler has pushed or closed since it looked."""
         if self._items:
-            if self._readers.first is not None:  # no task waits in a callback of the loop
+            if self._readers.first is not None:  # else that handler's first item has woken it
                 self._readers.wake_one(self._items.popleft())
         elif self.reason is not None:
             self._readers.wake_all(_CLOSED)

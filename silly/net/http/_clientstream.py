@@ -222,6 +222,7 @@ class ClientStream(Incoming):
 
             stream.close()
         """
+        scheduler.check_thread("stream.close", closes=True)
         if self._err is None:
             self._err = errno.CLOSED
         if self._conn is None:
@@ -269,7 +270,7 @@ class ClientStream(Incoming):
             return self._unsent
         source = self._source
         if source is None and self._response is None:
-            raise RuntimeError(f"BUG: {self}: another task is writing to it")  # and connects again
+            raise RuntimeError(f"{self}: another task is writing to it")  # and connects again
         if self._reused and not self._head_sent and self._conn is not None:
             receive_idle(self._conn)  # again, since time may have passed
         if not self._head_sent and source is not None and (source.err is not None or (self._reused and source.buf)):

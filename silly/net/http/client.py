@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
+from ..._core import scheduler
 from ..._core.result import returns_pair
 from ..._shown import cut, shown
 from ..._version import version
@@ -321,11 +322,13 @@ class Client:
 
         Later requests open new ones.
         """
+        scheduler.check_thread("client.closeidle", closes=True)
         self._pool.close_idle()
 
     def close(self) -> None:
         """Closes the client: the idle connections now, those in use after their
         response. New requests fail."""
+        scheduler.check_thread("client.close", closes=True)
         self._pool.closed = True
         self._pool.close_idle()
 

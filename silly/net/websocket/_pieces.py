@@ -76,7 +76,7 @@ class Pieces:
         if session.state is CLOSED and session.err is not None:
             return self._fail(session.err)
         if session.stream._reader is not None:
-            raise RuntimeError(f"BUG: {session}: another task is already reading from it")
+            raise RuntimeError(f"{session}: another task is already reading from it")
         if self._token is None:
             session.leave()
         try:
@@ -218,7 +218,7 @@ class MessageWriter:
 
     def __enter__(self) -> MessageWriter:
         if self._state != "not entered":
-            raise RuntimeError("BUG: a message can be written only once")
+            raise RuntimeError("a message can be written only once")
         self.err = self._session.begin_message("message.write")
         self._state = "open" if self.err is None else "over"
         return self
@@ -241,7 +241,7 @@ class MessageWriter:
         """
         data = to_bytes(piece)
         if self._state == "not entered":
-            raise RuntimeError("BUG: a message is written within its 'with' block")
+            raise RuntimeError("a message is written within its 'with' block")
         refused = self.err or (self._session.refused("message.write") if self._state == "open" else "the message has ended")
         if refused is not None:
             return failure(refused)
@@ -266,7 +266,7 @@ class MessageWriter:
                 message.write("world")
         """
         if self._state == "not entered":
-            raise RuntimeError("BUG: a message is written within its 'with' block")
+            raise RuntimeError("a message is written within its 'with' block")
         if self.err is not None or self._state != "open":
             return failure(self.err or "the message has ended")
         result = OK

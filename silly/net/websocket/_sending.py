@@ -244,7 +244,7 @@ class Sending:
 
     def _wait_turn(self, what: str) -> str | None:
         if self.writing is _loop.current:
-            raise RuntimeError(f"BUG: {self}: this task is in the middle of a message to it")
+            raise RuntimeError(f"{self}: this task is in the middle of a message to it")
         if self.turns is None:
             self.turns = Waiters()
         try:

@@ -158,7 +158,7 @@ class Socket:
         stream = session.stream
         deadline = None if timeout is None else deadline_after(timeout)
         if stream._reader is not None:
-            raise RuntimeError(f"BUG: {self}: another task is already reading from it")
+            raise RuntimeError(f"{self}: another task is already reading from it")
         if stream.buf:
             session.burst += 1
             if session.burst >= BURST:
@@ -320,6 +320,7 @@ class Socket:
         if session.state is not OPEN:
             return failure(session.told())
         if opcode == CLOSE:
+            scheduler.check_thread("sock.write")  # before the state changes
             try:
                 parse_close(payload)
             except ProtocolError as exc:

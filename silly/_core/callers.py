@@ -1,0 +1,58 @@
+"""Who called: tells the program's frames from the library's, and names the call that
+the program made. For errors and reports, which may take their time."""
+
+from __future__ import annotations
+
+import re
+import sys
+from types import FrameType
+
+PACKAGE = __file__.rpartition("_core")[0]
+"""What the paths of all files of the library begin with."""
+
+_VARIABLES = {"socket": "sock", "writer": "message"}
+"""The documentation's names for objects, where they are not the last word of the name
+of the class."""
+
+
+def outside(frame: FrameType | None) -> FrameType | None:
+    """Returns the innermost frame, from ``frame`` outwards, outside the library."""
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    return frame
+
+
+def called(frame: FrameType | None) -> str | None:
+    """Returns the public name of the call by which the program came to ``frame``, such
+    as ``time.sleep`` or ``conn.read``, or None if the library called itself."""
+    found = None
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        found = _public(frame) or found
+        frame = frame.f_back
+    return found
+
+
+def _public(frame: FrameType) -> str | None:
+    """Returns the name under which a program calls the function of ``frame``; None if
+    it is private, a wrapper, or only calls what it is given."""
+    name = frame.f_code.co_name
+    module: str = frame.f_globals["__name__"]
+    if name == "__next__":
+        return f"next({_variable(frame.f_locals['self'])})"
+    if name[0] in "_<" or "<locals>" in frame.f_code.co_qualname or module.startswith("silly._") or name == "pcall":
+        return None
+    owner = frame.f_locals.get("self")
+    places = module.partition("._")[0].split(".")
+    for count in range(1, len(places) + 1):
+        shown = vars(sys.modules[".".join(places[:count])]).get(name)
+        if shown is not None and getattr(shown, "__self__", None) is owner:
+            return f"{places[count - 1]}.{name}"
+    return f"{places[-1] if owner is None else _variable(owner)}.{name}"
+
+
+def _variable(owner: object) -> str:
+    """Returns what the documentation calls an object of this class, or of the class of
+    the library that it is derived from."""
+    kind = next(each for each in type(owner).__mro__ if each.__module__.startswith("silly."))
+    word: str = re.findall("[A-Z]?[a-z]+", kind.__name__)[-1].lower()
+    return _VARIABLES.get(word, word)
