@@ -8,7 +8,7 @@ import threading
 import time as os_time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from greenlet import GreenletExit
@@ -17,6 +17,7 @@ import silly
 from silly import errno, task, time
 from silly._core import deadline, scheduler
 from silly._core.deadline import Deadline
+from silly._core.waiting import Waiters
 from silly.net import tcp, tls
 from silly.net._stream import Stream
 from silly.sync import channel
@@ -402,6 +403,19 @@ def test_not_in_a_callback_of_the_loop_nor_another_thread() -> None:
 def test_an_invalid_time(ms: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         time.deadline(ms)
+
+
+@pytest.mark.parametrize("what", ["a text", 5, ("a", "pair")])
+def test_what_a_task_waits_on_may_be_any_object(what: object) -> None:
+    """Its ``str`` is in the error, whether the deadline ends the wait or was over before; a stream gives itself."""
+    text = f"{what}: the deadline of {SOON} ms ran out"
+    with time.deadline(SOON):
+        for _ in range(2):
+            with pytest.raises(TimeoutError) as caught:
+                Waiters[None]().wait(what)
+            assert str(caught.value) == text == scheduler.ran_out(what)
+    for function in (scheduler.park, scheduler.ran_out, scheduler.not_here, Deadline.text, Waiters.wait):
+        assert get_type_hints(function)["what"] is object, function
 
 
 def test_an_object_is_for_one_block() -> None:

@@ -87,7 +87,7 @@ class Waiters(Generic[V]):
         return 0 if self.first is None else 1 + len(self._more or ())
 
     def wait(
-        self, what: Any, give_back: Callable[[V], object] | None = None, missed: Callable[[], object] | None = None
+        self, what: object, give_back: Callable[[V], object] | None = None, missed: Callable[[], object] | None = None
     ) -> V:
         """Blocks the current task until it is woken, and returns the wake-up value.
 
@@ -103,7 +103,9 @@ class Waiters(Generic[V]):
         if scheduler.exiting:
             scheduler.pause()
             raise Leaving
-        task: Task = _loop.current  # None where no task runs: ``park`` raises then
+        task: Task | None = _loop.current
+        if task is None:
+            raise RuntimeError(scheduler.not_here("cannot block", what))
         if self.first is None:
             self.first = task
         else:

@@ -51,19 +51,20 @@ class Channel(Generic[_T]):
     def __bool__(self) -> bool:
         return True
 
-    def push(self, item: _T) -> Result:
+    def push(self, item: _T) -> tuple[bool, Any]:
         """Hands ``item`` to the task that waits in ``pop``, or queues it. Never blocks.
 
             chan.push("hello")                  # -> (True, None)
 
         Returns ``(False, reason)`` after ``close``, and ``(False, "Nil data")`` for
-        None.
+        None. ``reason`` is whatever ``close`` was given; the pair is true if its first
+        item is.
         """
         scheduler.check_thread("channel.push")
         if item is None:
             return failure("Nil data")
         if self.reason is not None:
-            return failure(self.reason)
+            return Result((False, self.reason))
         # A signal handler that pushes may have woken the reader since it was looked at.
         if self._readers.first is None or not self._readers.wake_one(item):
             self._items.append(item)
