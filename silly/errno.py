@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import errno as _os_errno
 import os as _os
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import NoReturn as _NoReturn
 
 __all__ = [
     "ACCES", "ADDRINUSE", "ADDRNOTAVAIL", "AFNOSUPPORT", "AGAIN", "ALREADY", "BADF", "CLOSED", "CLOSING",
@@ -88,3 +90,13 @@ def from_oserror(exc: OSError) -> str:
     if code is None:
         return str(exc)
     return _by_code.get(code) or f"{_os.strerror(code)} ({code})"
+
+
+if not _TYPE_CHECKING:  # a type checker knows the names above, and must report all others
+
+    def __getattr__(name: str) -> _NoReturn:
+        text = f"module {__name__!r} has no attribute {name!r}"
+        if not name.startswith("_") and hasattr(_os_errno, name):
+            ours = f"use errno.{name[1:]}, a text, or " if name[1:] in __all__ else ""
+            text = f"{text}: it is not the standard library's; {ours}import errno as numbers, and write numbers.{name}"
+        raise AttributeError(text)

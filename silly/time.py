@@ -1,5 +1,10 @@
 """Time. Every time is in milliseconds, at most 100 years, with a resolution of 1 ms.
 
+This is not the standard library's ``time``, whose times are in seconds. For that one
+write ``import time as clock``. A time of less than 1 ms may be given, but one that
+stands in the code as a number, as in ``time.sleep(0.5)``, logs a warning: there seconds
+are meant.
+
 The function of a timer runs in a task of its own. Timers that are due together fire in
 the order in which they were set.
 
@@ -18,9 +23,10 @@ import sys
 import time as _time
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._core import scheduler
+from ._core.callers import seconds_meant
 from ._core.deadline import Deadline
 from ._core.timers import Timer
 from ._wire.numbers import check_ms
@@ -44,6 +50,10 @@ def now() -> int:
 def monotonic() -> int:
     """Returns the milliseconds of a clock that never goes back. Only differences mean
     something.
+
+        begin = time.monotonic()
+        time.sleep(10)
+        time.monotonic() - begin >= 10      # -> True
     """
     return _time.monotonic_ns() // 1_000_000
 
@@ -63,9 +73,11 @@ def sleep(ms: float) -> None:
     check_ms("time.sleep: the time", ms)
     if scheduler.leaving():
         return
-    if ms == 0:
-        scheduler.pause()
-        return
+    if ms < 1:
+        if not ms:
+            scheduler.pause()
+            return
+        seconds_meant(ms)
     timer = _loop.timers.add(_time.monotonic() + ms / 1000, scheduler.wake, scheduler.current())
     try:
         scheduler.park("time.sleep", scheduler.SLEEP)
@@ -102,6 +114,8 @@ def deadline(ms: float) -> Deadline:
     block raises RuntimeError if there is no task to bound.
     """
     check_ms("time.deadline: the time", ms)
+    if 0 < ms < 1:
+        seconds_meant(ms)
     return Deadline(ms)
 
 
@@ -119,6 +133,8 @@ def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer
     ``func`` can't be called, and RuntimeError in a thread that is not the loop's.
     """
     check_ms("time.after: the time", ms)
+    if 0 < ms < 1:
+        seconds_meant(ms)
     if not callable(func):
         raise TypeError(f"time.after needs a function, not {type(func).__name__}")
     scheduler.check_thread("time.after")
@@ -136,3 +152,22 @@ def cancel(timer: Timer) -> bool:
     if not isinstance(timer, Timer):
         raise TypeError(f"time.cancel needs what time.after returned, not {type(timer).__name__}")
     return _loop.timers.cancel(timer)
+
+
+_OURS = {
+    "time": "now",
+    "time_ns": "now",
+    "monotonic_ns": "monotonic",
+    "perf_counter": "monotonic",
+    "perf_counter_ns": "monotonic",
+}
+"""What stands for functions of the standard library's ``time``."""
+
+if not TYPE_CHECKING:  # a type checker knows the names above, and must report all others
+
+    def __getattr__(name: str) -> NoReturn:
+        text = f"module {__name__!r} has no attribute {name!r}"
+        if not name.startswith("_") and hasattr(_time, name):
+            ours = f"use time.{_OURS[name]}(), in milliseconds, or " if name in _OURS else ""
+            text = f"{text}: it is not the standard library's; {ours}import time as clock, and write clock.{name}"
+        raise AttributeError(text)

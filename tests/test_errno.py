@@ -72,3 +72,26 @@ def test_a_real_error_of_the_system() -> None:
     with socket.socket() as sock, pytest.raises(OSError) as caught:
         sock.getpeername()
     assert errno.from_oserror(caught.value) is errno.NOTCONN
+
+
+@pytest.mark.parametrize(("name", "ours"), [("EAGAIN", "AGAIN"), ("ECONNRESET", "CONNRESET"), ("EWOULDBLOCK", "WOULDBLOCK")])
+def test_a_number_of_the_standard_library_s_errno_says_which_text_is_ours(name: str, ours: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(errno, name)
+    assert str(caught.value) == (
+        f"module 'silly.errno' has no attribute '{name}': it is not the standard library's; "
+        f"use errno.{ours}, a text, or import errno as numbers, and write numbers.{name}"
+    )
+
+
+@pytest.mark.parametrize("name", ["ENOENT", "errorcode"])
+def test_every_other_name_of_the_standard_library_s_errno_says_whose_it_is(name: str) -> None:
+    assert not hasattr(errno, name)
+    with pytest.raises(AttributeError, match=f"; import errno as numbers, and write numbers.{name}$"):
+        getattr(errno, name)
+
+
+@pytest.mark.parametrize("name", ["EXYZZY", "TIMEOUT", "__path__"])
+def test_a_name_that_no_module_has_is_python_s_plain_error(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"^module 'silly.errno' has no attribute '{name}'$"):
+        getattr(errno, name)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import re
 import time as os_time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from silly import task, time
-from silly._core import scheduler
+from silly import check, task, time
+from silly._core import callers, scheduler
 from silly._wire.numbers import MOST_MS
+from silly.net import http, tcp, websocket
 from silly.sync import channel
 
 from .conftest import Logs
@@ -316,3 +318,108 @@ def test_a_timers_function_runs_in_the_context_that_set_it() -> None:
 
     task.fork(setter)
     assert seen.pop() == ("setter's", None)
+
+
+# ---- what was meant for the standard library's time -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"), [("time", "now"), ("time_ns", "now"), ("perf_counter", "monotonic"), ("monotonic_ns", "monotonic")]
+)
+def test_a_function_of_the_standard_library_s_time_says_which_is_ours(name: str, ours: str) -> None:
+    text = (
+        f"module 'silly.time' has no attribute '{name}': it is not the standard library's; "
+        f"use time.{ours}(), in milliseconds, or import time as clock, and write clock.{name}"
+    )
+    with pytest.raises(AttributeError, match=f"^{re.escape(text)}$"):
+        getattr(time, name)
+    assert hasattr(time, ours)
+    assert not hasattr(time, name)
+
+
+def test_every_other_name_of_the_standard_library_s_time_says_whose_it_is() -> None:
+    others = [name for name in dir(os_time) if not name.startswith("_") and name not in time._OURS and name not in time.__all__]
+    assert {"strftime", "gmtime", "localtime", "struct_time", "process_time"} <= set(others)
+    for name in others:
+        with pytest.raises(AttributeError) as caught:
+            getattr(time, name)
+        assert str(caught.value) == (
+            f"module 'silly.time' has no attribute '{name}': it is not the standard library's; "
+            f"import time as clock, and write clock.{name}"
+        )
+
+
+@pytest.mark.parametrize("name", ["sleeep", "__path__", "_STRUCT_TM_ITEMS", "zzz"])
+def test_a_name_that_no_module_has_is_python_s_plain_error(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"^module 'silly.time' has no attribute '{name}'$"):
+        getattr(time, name)
+
+
+WARNING = r"^WARNING {}: {} at \S*test_time\.py:\d+ is {} ms: every time is in milliseconds, and {} s is {}$"
+
+
+@pytest.fixture(autouse=True)
+def untold() -> None:
+    """Each test's places in the code are new ones."""
+    callers._short.clear()
+
+
+def test_a_sleep_of_half_a_second_that_was_ported_is_told_once(logs: Logs) -> None:
+    logs.expect(WARNING.format(r"time\.sleep", 0.5, 0.5, 0.5, 500))
+    for _ in range(3):
+        time.sleep(0.5)
+    assert len(logs.lines) == 1
+
+
+SHORT: dict[str, Callable[[Any], object]] = {
+    "time.sleep": lambda conn: time.sleep(0.25),
+    "time.after": lambda conn: time.cancel(time.after(0.25, task.wait)),
+    "time.deadline": lambda conn: time.deadline(0.25),
+    "conn.read": lambda conn: conn.read(1, 0.25),
+    "conn.read of a line": lambda conn: conn.read("\n", timeout=0.25),
+    "tcp.connect": lambda conn: tcp.connect("127.0.0.1:1", timeout=0.25),
+    "websocket.connect": lambda conn: websocket.connect("ws://127.0.0.1:1/", timeout=0.25),
+    "http.newclient": lambda conn: http.newclient(read_timeout=0.25),
+    "http.get": lambda conn: http.get("http://127.0.0.1:1/", timeout=0.25),
+}
+
+
+@pytest.fixture
+def conn() -> Iterator[Any]:
+    """A connection whose peer says nothing."""
+    with check(tcp.listen("127.0.0.1:0", lambda conn: conn.read(1))) as listener, check(tcp.connect(listener.addr)) as conn:
+        yield conn
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_every_time_that_stands_in_the_code_and_is_less_than_1_ms_is_told(name: str, conn: Any, logs: Logs) -> None:
+    logs.expect(WARNING.format(re.escape(name.partition(" ")[0]), 0.25, 0.25, 0.25, 250))
+    for _ in range(2):
+        SHORT[name](conn)
+    assert len(logs.lines) == 1
+
+
+def test_a_setting_of_less_than_1_ms_that_comes_again_and_again_is_told(logs: Logs) -> None:
+    interval = float("0.125")
+    logs.expect(WARNING.format(r"time\.sleep", 0.125, 0.125, 0.125, 125))
+    for _ in range(20):
+        time.sleep(interval)
+    assert len(logs.lines) == 1
+
+
+def test_the_rest_of_a_time_may_be_short(conn: Any, logs: Logs) -> None:
+    """No false alarm for what was computed, nor for 0, for 1, or for fractions above."""
+    for i in range(50):
+        time.sleep((i + 1) / 64)
+        conn.read(1, (i + 1) / 64)
+    for ms in (0, 1, 1.5):
+        time.sleep(ms)
+        conn.read(1, ms)
+    assert logs.lines == []
+
+
+def test_what_is_remembered_of_a_program_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "_SHORT", 3)
+    for i in range(10):
+        exec(compile("\n" * i + "time.sleep(1 / ms)", "program.py", "exec"), {"time": time, "ms": 64 + i})
+    assert len(callers._short) == 3

@@ -1,5 +1,5 @@
 """Who called: tells the program's frames from the library's, and names the call that
-the program made. For errors and reports, which may take their time."""
+the program made. For errors, reports and warnings, which may take their time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ import re
 import sys
 from types import FrameType
 
+from .. import logger
+
 PACKAGE = __file__.rpartition("_core")[0]
 """What the paths of all files of the library begin with."""
 
 _VARIABLES = {"socket": "sock", "writer": "message"}
 """The documentation's names for objects, where they are not the last word of the name
 of the class."""
+
+_SHORT = 1000
+"""The most places in a program whose times of less than 1 ms are remembered."""
+_AGAIN = 10
+"""A time of less than 1 ms that comes so often in a row was not computed. More than
+twice: a call may look at its time-out several times."""
+_short: dict[tuple[str, int], tuple[float, int] | None] = {}
+"""Such places, each with the last such time and how often it came in a row, or None
+after the warning."""
 
 
 def outside(frame: FrameType | None) -> FrameType | None:
@@ -56,3 +67,27 @@ def _variable(owner: object) -> str:
     kind = next(each for each in type(owner).__mro__ if each.__module__.startswith("silly."))
     word: str = re.findall("[A-Z]?[a-z]+", kind.__name__)[-1].lower()
     return _VARIABLES.get(word, word)
+
+
+def seconds_meant(ms: float) -> None:
+    """Warns, once for each place in the program, that times are in milliseconds. Called
+    for a time of more than 0 and less than 1 ms, which is most likely meant in seconds
+    if it stands in the code as a number, or comes again and again. A time that was
+    computed, such as the rest of a time-out, may well be so short, but is seldom the
+    same.
+    """
+    here = sys._getframe(1)
+    frame = outside(here)
+    if frame is None:
+        return
+    place = frame.f_code.co_filename, frame.f_lineno
+    last = _short.get(place, (0.0, 0))
+    if last is None or (place not in _short and len(_short) >= _SHORT):
+        return
+    count = last[1] + 1 if last[0] == ms else 1
+    if count < _AGAIN and ms not in frame.f_code.co_consts:
+        _short[place] = ms, count
+        return
+    _short[place] = None
+    at = f"{place[0]}:{place[1]}"
+    logger.warn(f"{called(here)}: {ms:g} at {at} is {ms:g} ms: every time is in milliseconds, and {ms:g} s is {ms * 1000:g}")

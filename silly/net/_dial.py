@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import errno
 from .._core import scheduler, worker
+from .._core.callers import seconds_meant
 from .._core.loop import WRITE
 from .._core.timers import Timer
 from .._core.waiting import Leaving, Waiters
@@ -42,6 +43,8 @@ def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple
     local = None if bind is None else _local(bind, what)
     if timeout is not None:
         check_ms(f"{what}: a time-out", timeout)
+        if 0 < timeout < 1:
+            seconds_meant(timeout)
     if scheduler.leaving():
         return None, errno.CLOSED
     deadline = None if timeout is None else monotonic() + timeout / 1000

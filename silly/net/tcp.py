@@ -24,6 +24,7 @@ from typing import Any
 
 from .. import errno
 from .._core import scheduler
+from .._core.callers import seconds_meant
 from .._core.result import OK, Result, failure, returns_pair
 from .._log import tcp as logger
 from .._shown import shown
@@ -295,8 +296,11 @@ def deadline_after(timeout: float) -> float:
     """Returns the time of ``time.monotonic()``, in seconds, that is ``timeout`` ms
     ahead. Raises ValueError for a time-out that is negative or longer than 100 years.
     """
-    if not 0 <= timeout <= MOST_MS:
-        raise bad_ms("a time-out", timeout)
+    if not 1 <= timeout <= MOST_MS:
+        if not 0 <= timeout <= MOST_MS:
+            raise bad_ms("a time-out", timeout)
+        if timeout:
+            seconds_meant(timeout)
     return monotonic() + timeout / 1000
 
 

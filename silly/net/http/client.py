@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..._core import scheduler
+from ..._core.callers import seconds_meant
 from ..._core.result import returns_pair
 from ..._shown import cut, shown
 from ..._version import version
@@ -82,6 +83,8 @@ class Client:
             if ms is None and name == "timeout":
                 continue
             check_ms(f"http.newclient: {name}", ms, positive=True)
+            if ms is not None and ms < 1:
+                seconds_meant(ms)
         for name, count in (
             ("max_idle_per_host", max_idle_per_host),
             ("max_per_host", max_per_host),

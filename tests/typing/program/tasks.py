@@ -82,3 +82,4 @@ def wrong(jobs: channel.Channel[Job], numbers: channel.Channel[int]) -> None:
         number.upper()  # wrong: attr-defined, reportAttributeAccessIssue
     total(jobs)  # wrong: arg-type, reportArgumentType
     task.fork("main")  # wrong: arg-type, reportArgumentType
+    time.time()  # wrong: attr-defined, reportAttributeAccessIssue
