@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._log import DEBUG as DEBUG
 from ._log import ERROR as ERROR
@@ -137,4 +137,18 @@ def warnf(fmt: str, *values: Any) -> None:
 def errorf(fmt: str, *values: Any) -> None:
     """Formats the values (``%s`` and ``%%`` only), and writes the line at level ERROR.
     """
-    write(_log, logging.ERROR, _format(fmt, values))
+    _write(logging.ERROR, _format(fmt, values))
+
+
+_OURS = {"warning": "warn", "critical": "error", "exception": "error", "setLevel": "setlevel"}
+"""What stands for functions of the standard library's ``logging``."""
+
+if not TYPE_CHECKING:  # a type checker knows the names above, and must report all others
+
+    def __getattr__(name: str) -> NoReturn:
+        text = f"module {__name__!r} has no attribute {name!r}"
+        if name in _OURS:
+            text = f"{text}: use logger.{_OURS[name]}, or a logger of the standard library's logging"
+        elif not name.startswith("_") and hasattr(logging, name):
+            text = f"{text}: it is not the standard library's logging; import logging, and write logging.{name}"
+        raise AttributeError(text)

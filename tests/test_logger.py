@@ -650,3 +650,24 @@ def test_lines_are_limited_from_any_thread(lines: list[tuple[str, str]], monkeyp
     assert scheduler.loop.timers._sequence == before
     until(lambda: len(lines) == 2)
     assert lines[-1] == ("INFO", "line (… 3 more lines like it)")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("warning", "use logger.warn, or a logger of the standard library's logging"),
+        ("exception", "use logger.error, or a logger of the standard library's logging"),
+        ("setLevel", "use logger.setlevel, or a logger of the standard library's logging"),
+        ("getLogger", "it is not the standard library's logging; import logging, and write logging.getLogger"),
+        ("basicConfig", "it is not the standard library's logging; import logging, and write logging.basicConfig"),
+    ],
+)
+def test_a_name_of_the_standard_library_s_logging_says_what_to_write(name: str, hint: str) -> None:
+    with pytest.raises(AttributeError, match=f"^module 'silly.logger' has no attribute '{name}': {hint}$"):
+        getattr(logger, name)
+
+
+@pytest.mark.parametrize("name", ["infoo", "__path__"])
+def test_a_name_that_no_module_has_is_python_s_plain_error(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"^module 'silly.logger' has no attribute '{name}'$"):
+        getattr(logger, name)
