@@ -137,7 +137,7 @@ def warnf(fmt: str, *values: Any) -> None:
 def errorf(fmt: str, *values: Any) -> None:
     """Formats the values (``%s`` and ``%%`` only), and writes the line at level ERROR.
     """
-    _write(logging.ERROR, _format(fmt, values))
+    write(_log, logging.ERROR, _format(fmt, values))
 
 
 _OURS = {"warning": "warn", "critical": "error", "exception": "error", "setLevel": "setlevel"}

@@ -6,11 +6,13 @@ Every test runs a script in a process of its own, with this interpreter's flags,
 from __future__ import annotations
 
 import os
+import py_compile
 import re
 import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,7 +113,7 @@ def test_help(tmp_path: Path, option: str) -> None:
         assert word in out
 
 
-@pytest.mark.parametrize("option", ["-v", "--version"])
+@pytest.mark.parametrize("option", ["-v", "-V", "--version"])
 def test_version(tmp_path: Path, option: str) -> None:
     status, out, err = command(option, cwd=tmp_path)
     assert (status, err) == (0, "")
@@ -177,7 +179,7 @@ def test_the_log_level(tmp_path: Path, level: str, shown: str) -> None:
         (["-l"], "-l needs a level: debug, info, warn, error"),
         (["-l", "loud", "app.py"], "-l needs a level: debug, info, warn, error"),
         (["missing.py"], "can't open 'missing.py': No such file or directory"),
-        (["."], "can't open '.': Is a directory"),
+        (["."], "can't find __main__.py in '.': silly runs a script, or a directory or a zip file with __main__.py"),
     ],
 )
 def test_a_command_line_that_cannot_run(tmp_path: Path, args: list[str], message: str) -> None:
@@ -191,7 +193,7 @@ def test_a_command_line_that_cannot_run(tmp_path: Path, args: list[str], message
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (b"x = 1\nif x\n    y\n", 'File "app.py", line 2'),
+        (b"x = 1\nif x\n    y\n", 'app.py", line 2'),
         (b"x = \xff\xfe\n", "app.py"),
         (b"x = 1\0\n", "null bytes"),
         (b"# coding: nonsense\n", "nonsense"),
@@ -207,28 +209,216 @@ def test_a_file_that_is_not_a_python_script(tmp_path: Path, source: bytes, messa
     assert "Traceback" not in err
 
 
-def test_the_script_is_main(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "helper.py").write_text("import __main__\nvalue = __main__.value\n")
-    (tmp_path / "sub" / "app.py").write_text(
-        "import os, sys\nvalue = 'of main'\nimport helper, pickle\n"
-        "class Thing:\n    pass\n"
-        "print(__name__, __file__, helper.value, type(pickle.loads(pickle.dumps(Thing()))).__name__, __doc__)\n"
-        "print(sys.argv)\nprint(os.path.samefile(sys.path[0], 'sub'))\n"
-    )
-    script = os.path.join("sub", "app.py")
-    status, out, err = command(script, "a", "--key=value", "-x", cwd=tmp_path)
-    assert (status, err) == (0, "")
-    assert out.splitlines() == [
-        f"__main__ {script} of main Thing None",
-        str([script, "a", "--key=value", "-x"]),
-        "True",
-    ]
-
-
 def test_the_script_s_future_flags_are_its_own(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("def f(x: int): pass\nprint(f.__annotations__)\n")
     assert command("app.py", cwd=tmp_path) == (0, "{'x': <class 'int'>}\n", "")
+
+
+# ---- as Python runs it ------------------------------------------------------------------------------------------
+
+SHOW = """\
+\"\"\"What it is.\"\"\"
+import os, sys
+try:
+    import sibling
+    found = os.path.basename(sibling.__file__ or "")
+except ImportError as exc:
+    found = str(exc)
+names = {name: value for name, value in globals().items() if name.startswith("__")}
+spec, loader = names.pop("__spec__"), names.pop("__loader__")
+print(names.pop("__builtins__").__name__, names)
+print(spec and (spec.name, spec.origin, spec.has_location, spec.parent), getattr(loader, "__name__", type(loader).__name__))
+print(getattr(loader, "path", None), getattr(loader, "archive", None))
+print(sys.argv, sys.path, found)
+print(sys._getframe().f_code.co_filename, sys.modules["__main__"].names is names)
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with scripts of all kinds; ``away`` is a directory to call them from."""
+    root = tmp_path_factory.mktemp("place")
+    for name in ("real", "links", "app", "away", "empty"):
+        (root / name).mkdir()
+    for script in ("real/app.py", "real/without_ending", "app/__main__.py"):
+        (root / script).write_text(SHOW)
+    for name in ("real", "app"):
+        (root / name / "sibling.py").write_text("")
+    for name, scripts in (("app.zip", ("__main__.py", "sibling.py")), ("empty.zip", ("sibling.py",))):
+        with zipfile.ZipFile(root / name, "w") as archive:
+            for script in scripts:
+                archive.write(root / "app" / script, script)
+    py_compile.compile(str(root / "real/app.py"), str(root / "real/compiled.pyc"))
+    (root / "real/other.pyc").write_bytes(b"\0\1\r\n" + (root / "real/compiled.pyc").read_bytes()[4:])
+    (root / "links/link.py").symlink_to("../real/app.py")
+    (root / "links/second.py").symlink_to("link.py")
+    (root / "links/directory").symlink_to("../real")
+    (root / "links/zip").symlink_to("../app.zip")
+    return root
+
+
+def ran(*args: str, cwd: Path, text: str = "") -> str:
+    """What a command that ends well prints, with nothing that differs from run to run."""
+    done = subprocess.run(
+        [sys.executable, *FLAGS, *args], cwd=cwd, input=text, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+SCRIPTS = {
+    "a relative path": "real/app.py",
+    "a path with dots": "./real/../real/app.py",
+    "a link": "links/link.py",
+    "a link to a link": "links/second.py",
+    "a link of a directory": "links/directory/app.py",
+    "no ending": "real/without_ending",
+    "compiled": "real/compiled.pyc",
+    "a directory": "app",
+    "a directory with a slash": "app/",
+    "a zip file": "app.zip",
+    "a link to a zip file": "links/zip",
+}
+
+
+@pytest.mark.parametrize("safe", [False, True], ids=["", "-P"])
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_a_script_finds_what_it_finds_under_python(place: Path, kind: str, safe: bool) -> None:
+    """``__file__``, ``sys.path``, ``__spec__`` and all else; also the siblings of the target of a link."""
+    option = ["-P"] if safe else []
+    script = SCRIPTS[kind]
+    for cwd, path in ((place, script), (place / "away", f"../{script}"), (place, str(place / script))):
+        args = [path, "a", "--key=value", "-x"]
+        output = ran(*option, "-m", "silly", *args, cwd=cwd)
+        assert output == ran(*option, *args, cwd=cwd)
+        assert "What it is." in output
+        assert ("sibling.py" in output) == (not safe or "zip" in kind or "directory" in kind.split(" ")[:2]), output
+
+
+def test_a_script_from_standard_input(place: Path) -> None:
+    assert ran("-m", "silly", "-", "a", "-x", cwd=place, text=SHOW) == ran("-", "a", "-x", cwd=place, text=SHOW)
+    assert ran("-m", "silly", "-l", "warn", "--", "real/app.py", cwd=place) == ran("real/app.py", cwd=place)
+
+
+MAIN = """\
+import dataclasses, multiprocessing, pickle, sys
+from silly import task, time
+@dataclasses.dataclass
+class Thing:
+    size: "int"
+def double(thing):
+    return Thing(2 * thing.size)
+def main():
+    print(pickle.loads(pickle.dumps(Thing(1))))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        waiting = pool.apply_async(double, (Thing(4),))
+        while not waiting.ready():
+            time.sleep(5)
+        print(waiting.get())
+if __name__ == "__main__":
+    import __main__
+    print(__main__.Thing is Thing)
+    task.fork(main)
+"""
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_classes_of_the_script_in_pickle_and_in_processes_of_multiprocessing(tmp_path: Path, link: bool) -> None:
+    (tmp_path / "app.py").write_text(MAIN)
+    (tmp_path / "link.py").symlink_to("app.py")
+    output = ran("-m", "silly", "link.py" if link else "app.py", cwd=tmp_path)
+    assert output.splitlines() == ["True", "Thing(size=1)", "Thing(size=8)"]
+
+
+def test_a_traceback_names_the_file_as_python_does(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("def crash():\n    raise ValueError('crash')\ncrash()\n")
+    (tmp_path / "link.py").symlink_to("app.py")
+    status, _, err = command("link.py", cwd=tmp_path)
+    assert status == 1
+    assert f'File "{tmp_path / "link.py"}", line 2, in crash' in err
+    assert "    raise ValueError('crash')\n" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["empty"], "can't find __main__.py in 'empty': silly runs a script, or a directory or a zip file with __main__.py"),
+        (["empty.zip"], "can't find __main__.py in 'empty.zip': silly runs a script, or a directory or a zip file with"),
+        (["real/other.pyc"], "can't run 'real/other.pyc': bad magic number in '__main__'"),
+        (["real/app.py/"], "can't open 'real/app.py/': Not a directory"),
+    ],
+)
+def test_what_python_could_not_run_either(place: Path, args: list[str], message: str) -> None:
+    status, out, err = command(*args, cwd=place)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"silly: {message}")
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="this user may read everything")
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "app.py").touch(0)
+    assert command("app.py", cwd=tmp_path) == (2, "", "silly: can't open 'app.py': Permission denied\n")
+
+
+# ---- what other programs would understand -----------------------------------------------------------------------
+
+AFTER = "Settings go after the script, as --key=value: python -m silly"
+IMPORTS = "silly runs a script, which calls http.listen itself, and imports no application object: python -m silly"
+HINTS = {
+    "--port=80 app.py": f"{AFTER} app.py --port=80. The script reads it by silly.env.get('port')",
+    "--port 80 app.py": f"{AFTER} app.py --port=80. The script reads it by silly.env.get('port')",
+    "--port": f"{AFTER} SCRIPT --port=VALUE. The script reads it by silly.env.get('port')",
+    "-p 80 app.py": f"{AFTER} app.py --port=80. The script reads it by silly.env.get('port')",
+    "-b 0.0.0.0:80 app:app": f"{AFTER} SCRIPT --bind=0.0.0.0:80. The script reads it by silly.env.get('bind')",
+    "--host 0.0.0.0 app.py": f"{AFTER} app.py --host=0.0.0.0. The script reads it by silly.env.get('host')",
+    "--certfile=a.pem app.py": f"{AFTER} app.py --certfile=a.pem. The script reads it by silly.env.get('certfile')",
+    "--reload app.py": "silly does not watch files. Another tool can start it again: watchfiles 'python -m silly app.py'",
+    "--workers 4 app.py": "silly is one process with one thread, and has no workers. Start one process for each port",
+    "-w 4 app:app": "silly is one process with one thread, and has no workers. Start one process for each port",
+    "-k gevent app:app": "Its tasks are greenlets already",
+    "--log-level debug app.py": "The level of log lines is: python -m silly -l debug|info|warn|error app.py",
+    "-m package.module": "End the module with silly.run(), and start it with: python -m MODULE",
+    "-c print(1)": "silly runs a file, or - for standard input",
+    "-u app.py": "If it is one of Python's, it goes before -m: python -u -m silly app.py",
+    "-Werror app.py": "If it is one of Python's, it goes before -m: python -Werror -m silly app.py",
+    "--app app run": IMPORTS.partition(":")[0],
+    "app:app": f"{IMPORTS} app.py",
+    "app.py:app": f"{IMPORTS} app.py",
+    "package.module:create_app()": f"{IMPORTS} package/module.py",
+    "other:app": f"{IMPORTS} SCRIPT",
+    "app": "Is it python -m silly app.py?",
+    "package.module": "Is it python -m silly package/module.py?",
+    "package.other": "End the module with silly.run(), and start it with: python -m package.other",
+    "run app.py": "silly has no commands. Is it python -m silly app.py?",
+    "": "The name of the script is empty: is a variable of the shell not set?",
+}
+"""Command lines, and what is said about each beside the error."""
+
+
+@pytest.mark.parametrize("line", HINTS)
+def test_a_command_line_of_another_program_gets_a_hint(tmp_path: Path, line: str) -> None:
+    (tmp_path / "app.py").write_text("print('ran')")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/module.py").write_text("print('ran')")
+    status, out, err = command(*(line.split(" ")), cwd=tmp_path)
+    assert (status, out) == (2, "")
+    error, hint, *_ = err.splitlines()
+    assert error.startswith(("silly: unknown option ", "silly: can't open "))
+    assert HINTS[line] in hint
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("path", ["missing.py", "/no/such/file", "a b", "http://x/app:app"])
+def test_a_missing_file_that_tells_nothing_gets_no_hint(tmp_path: Path, path: str) -> None:
+    assert command(path, cwd=tmp_path) == (2, "", f"silly: can't open {path!r}: No such file or directory\n")
+
+
+def test_what_a_hint_proposes_runs(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("from silly import env\nprint(env.get('port'))\n")
+    (tmp_path / "module.py").write_text("import silly\nsilly.run(lambda: print('main'))\n")
+    assert command("app.py", "--port=80", cwd=tmp_path) == (0, "80\n", "")
+    assert ran("-m", "module", cwd=tmp_path) == "main\n"
 
 
 def test_settings(start: Start) -> None:
