@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -24,10 +25,12 @@ from silly._core.callers import called
 from silly.net import http, tcp, tls, websocket
 from silly.sync import channel
 
+from .conftest import Logs
 from .net import authorities
 from .net.http_support import certs
 
 HINT = "Let a task do it (docs/threads.md), or use the standard library here"
+IN_THE_LOOP = "in a callback of the loop (a signal handler, a finalizer or a hook); fork a task instead"
 PATIENCE = 50
 """Seconds after which a child is taken to hang."""
 
@@ -198,15 +201,55 @@ def without_verb(text: str) -> str:
 
 
 def test_blocking_in_a_callback_of_the_loop_says_which_call_and_what_to_do(open_: Any) -> None:
-    where = "in a callback of the loop (a signal handler, a finalizer or a hook); fork a task instead"
     texts = in_the_loop(lambda: {name: without_verb(raised(call, open_)) for name, call in BLOCK.items()})
-    assert texts == {name: f"{public(name)}: {where}" for name in BLOCK}
+    assert texts == {name: f"{public(name)}: {IN_THE_LOOP}" for name in BLOCK}
 
 
 def test_blocking_in_another_library_s_greenlet_says_which_call_and_what_to_do(open_: Any) -> None:
     where = "in a greenlet that silly did not start (another library's, or your own); fork a task instead"
     texts = greenlet.greenlet(lambda: {name: without_verb(raised(call, open_)) for name, call in BLOCK.items()}).switch()
     assert texts == {name: f"{public(name)}: {where}" for name in BLOCK}
+
+
+def test_a_signal_handler_that_blocks_while_the_loop_waits_is_told_what_to_do() -> None:
+    caught, arrived = [], channel.new()
+
+    def handler(*_: object) -> None:
+        caught.append(raised(lambda _: time.sleep(1), None))
+        arrived.push(True)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        scheduler.loop.post(signal.raise_signal, signal.SIGUSR1)
+        arrived.pop()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert caught == [f"time.sleep: no task runs {IN_THE_LOOP}"]
+
+
+def test_a_finalizer_that_blocks_in_the_loop_is_told_what_to_do() -> None:
+    caught, arrived = [], channel.new()
+
+    class Thing:
+        def __del__(self) -> None:
+            caught.append(raised(lambda _: time.sleep(1), None))
+
+    things = [Thing()]
+    scheduler.loop.post(lambda: (things.clear(), arrived.push(True)))
+    arrived.pop()
+    assert caught == [f"time.sleep: no task runs {IN_THE_LOOP}"]
+
+
+def test_a_hook_that_blocks_in_the_loop_is_told_what_to_do(logs: Logs) -> None:
+    """The function of a timer is forked by the loop."""
+    logs.expect(r"ERROR exception in the hook at the fork of [\s\S]*: time\.sleep: no task runs in a callback of the loop")
+    ran = channel.new()
+    task.hook(lambda _: time.sleep(1))
+    try:
+        time.after(1, ran.push, True)
+        assert ran.pop() == (True, None)
+    finally:
+        task.hook(None)
 
 
 def test_what_a_program_hands_to_the_library_is_named() -> None:
