@@ -90,7 +90,7 @@ def wakeup(task: Task, result: Any = None) -> None:
     Raises TypeError if ``task`` is not a task, and RuntimeError if it is in any other
     state: that is a bug in the program.
     """
-    scheduler.check_thread("task.wakeup")
+    scheduler.check_thread()
     if not isinstance(task, Task):
         raise TypeError(f"task.wakeup needs a task, not {type(task).__name__}")
     if task._status != scheduler.WAIT:

@@ -137,7 +137,7 @@ def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer
         seconds_meant(ms)
     if not callable(func):
         raise TypeError(f"time.after needs a function, not {type(func).__name__}")
-    scheduler.check_thread("time.after")
+    scheduler.check_thread()
     frame = sys._getframe(1)
     call = func, userdata, frame.f_code, frame.f_lasti, copy_context()
     # A timer whose task would not start must not delay the end of the process.
@@ -148,7 +148,7 @@ def cancel(timer: Timer) -> bool:
     """Cancels a timer that ``after`` returned. Returns False if it had fired, or had
     been cancelled before. Raises TypeError for anything but a timer.
     """
-    scheduler.check_thread("time.cancel", closes=True)
+    scheduler.check_thread(closes=True)
     if not isinstance(timer, Timer):
         raise TypeError(f"time.cancel needs what time.after returned, not {type(timer).__name__}")
     return _loop.timers.cancel(timer)

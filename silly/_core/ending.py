@@ -220,7 +220,7 @@ _held: Any = _Held()
 
 def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
     """See ``silly.run``."""
-    scheduler.check_thread("silly.run")
+    scheduler.check_thread()
     if main_func is not None:
         scheduler.fork(main_func, None, frame.f_code, frame.f_lasti)
     if getcurrent() is not scheduler.main_greenlet:
@@ -240,7 +240,7 @@ def exit(status: int) -> NoReturn:
         raise SystemExit(status)  # nothing of the parent's is ended
     if _state.leaves_python:
         return None  # type: ignore[misc]
-    scheduler.check_thread("silly.exit")
+    scheduler.check_thread()
     if not scheduler.in_main() and (number := handled(sys._getframe(1))):
         # What the handler has interrupted goes on: it may be a request, or the loop.
         return _signalled(number, status)  # type: ignore[misc]

@@ -223,12 +223,12 @@ def _home() -> str:
     return "silly runs only in the thread that imported it, which has ended: import silly in the main thread first"
 
 
-def check_thread(what: str, closes: bool = False) -> None:
+def check_thread(*, closes: bool = False) -> None:
     """Raises RuntimeError outside the loop's thread. ``closes``: the call only closes
     something. In a child of ``os.fork``, and when the loop is closed, that does
     nothing, so that ``with`` and ``finally`` blocks don't hide how the process ends."""
     if get_ident() != loop.thread and not (closes and (in_child or closed)):
-        raise RuntimeError(not_here("", what))
+        raise RuntimeError(not_here(""))
 
 
 def close_loop() -> None:
@@ -342,7 +342,7 @@ def fork(
     (``ours``). Raises RuntimeError outside the loop's thread.
     """
     if get_ident() != loop.thread:
-        raise RuntimeError(not_here("", "task.fork"))
+        raise RuntimeError(not_here(""))
     task = Task(func, userdata, code, lasti)
     if not starts and not ours:
         not_started(task)

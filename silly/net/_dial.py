@@ -37,7 +37,7 @@ def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple
     around the call. ``bind`` is the local address, and ``what`` names the caller in
     errors. Raises TypeError, ValueError, and RuntimeError in another thread.
     """
-    scheduler.check_thread(what)
+    scheduler.check_thread()
     path = address.socketpath(addr, what)
     host, port = (path, 0) if path is not None else address.endpoint(addr, what)
     local = None if bind is None else _local(bind, what)

@@ -219,7 +219,7 @@ class Listener:
 
             listener.close()                    # -> (True, None)
         """
-        scheduler.check_thread("listener.close", closes=True)
+        scheduler.check_thread(closes=True)
         sock = self._sock
         if sock is None:
             return failure(errno.CLOSED)
@@ -266,7 +266,7 @@ def listen_as(
     kind: type[L], what: str, addr: str, accepted: Callable[[socket.socket, str], object], backlog: int | None
 ) -> tuple[L, None] | tuple[None, str]:
     """As ``listen``, but makes a listener of class ``kind``."""
-    scheduler.check_thread(what)
+    scheduler.check_thread()
     if backlog is not None:
         check_int(f"{what}: the backlog", backlog, 0, MOST_BACKLOG)
     if not scheduler.begins:

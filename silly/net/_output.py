@@ -206,7 +206,7 @@ class Output(Gathered):
         if self.werr is not None:
             return self.werr
         if get_ident() != _loop.thread:
-            scheduler.check_thread("write")
+            scheduler.check_thread()
         if self.file_sender is not None and self.file_sender is not _loop.current:
             raise RuntimeError(f"{self}: another task is sending a file on it")
         if waits and self._blocked and self.unsent > self.limits.unsent and scheduler.expired():

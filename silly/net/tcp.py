@@ -213,7 +213,7 @@ class Conn:
         data of the peer is unread; then the peer's next write fails. A task that is
         blocked in ``read`` gets ``errno.CLOSED``.
         """
-        scheduler.check_thread("conn.close", closes=True)
+        scheduler.check_thread(closes=True)
         err = self._stream.close()
         return OK if err is None else failure(err)
 
@@ -230,7 +230,7 @@ class Conn:
         """
         if size is not None:
             check_int("conn.limit: the size in bytes", size, 1)
-        scheduler.check_thread("conn.limit")
+        scheduler.check_thread()
         self._stream.set_mark(self._stream.limits.receive_mark if size is None else size)
 
     def unreadbytes(self) -> int:

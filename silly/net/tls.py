@@ -99,7 +99,7 @@ class Listener(_listener.Listener):
         before are not resumed. A dict with these keys may be given in place of
         ``certs``.
         """
-        scheduler.check_thread("listener.reload")
+        scheduler.check_thread()
         if self._sock is None:
             return failure(errno.CLOSED)
         given = {"certs": certs, "alpnprotos": alpnprotos, "ca": ca, "verify": verify, "ciphers": ciphers}

@@ -60,7 +60,7 @@ class Channel(Generic[_T]):
         None. ``reason`` is whatever ``close`` was given; the pair is true if its first
         item is.
         """
-        scheduler.check_thread("channel.push")
+        scheduler.check_thread()
         if item is None:
             return failure("Nil data")
         if self.reason is not None:
@@ -83,7 +83,7 @@ class Channel(Generic[_T]):
         ``(None, "channel.pop: the deadline of 100 ms ran out")`` when a
         ``time.deadline`` is over, and then no item is taken.
         """
-        scheduler.check_thread("channel.pop")
+        scheduler.check_thread()
         if self._items:
             return self._items.popleft(), None
         if self.reason is not None:
@@ -126,7 +126,7 @@ class Channel(Generic[_T]):
 
         If a channel is closed twice, the first reason stays.
         """
-        scheduler.check_thread("channel.close", closes=True)
+        scheduler.check_thread(closes=True)
         if self.reason is None:
             self.reason = "channel closed" if reason is None else reason
         self._readers.wake_all(_CLOSED)

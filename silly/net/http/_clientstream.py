@@ -222,7 +222,7 @@ class ClientStream(Incoming):
 
             stream.close()
         """
-        scheduler.check_thread("stream.close", closes=True)
+        scheduler.check_thread(closes=True)
         if self._err is None:
             self._err = errno.CLOSED
         if self._conn is None:
@@ -261,7 +261,7 @@ class ClientStream(Incoming):
 
     def _refusal(self) -> str | None:
         """Returns why nothing can be written, or None."""
-        scheduler.check_thread("stream.write")  # before anything counts as sent
+        scheduler.check_thread()  # before anything counts as sent
         if self._err is not None:
             return self._err
         if self._ended:

@@ -325,13 +325,13 @@ class Client:
 
         Later requests open new ones.
         """
-        scheduler.check_thread("client.closeidle", closes=True)
+        scheduler.check_thread(closes=True)
         self._pool.close_idle()
 
     def close(self) -> None:
         """Closes the client: the idle connections now, those in use after their
         response. New requests fail."""
-        scheduler.check_thread("client.close", closes=True)
+        scheduler.check_thread(closes=True)
         self._pool.closed = True
         self._pool.close_idle()
 

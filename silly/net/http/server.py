@@ -203,7 +203,7 @@ class Server:
         its calls return errors. Raises RuntimeError in a handler of this server, which
         would wait for itself.
         """
-        scheduler.check_thread("server.drain")
+        scheduler.check_thread()
         if ms is not None:
             tcp.deadline_after(ms)  # raises if ``ms`` is not a time, before anything is closed
         if any(connection.task is scheduler.current() for connection in self._connections):

@@ -320,7 +320,7 @@ class Socket:
         if session.state is not OPEN:
             return failure(session.told())
         if opcode == CLOSE:
-            scheduler.check_thread("sock.write")  # before the state changes
+            scheduler.check_thread()  # before the state changes
             try:
                 parse_close(payload)
             except ProtocolError as exc:
@@ -375,7 +375,7 @@ class Socket:
             text = to_bytes(reason or b"")
             _check_utf8(text)
             payload = close_payload(NORMAL if code is None else code, text.decode())
-        scheduler.check_thread("sock.close", closes=True)
+        scheduler.check_thread(closes=True)
         return self._session.close(code or NORMAL, payload)
 
     def __enter__(self) -> Socket:
