@@ -26,7 +26,7 @@ _APP = "silly runs a script, which calls http.listen itself, and imports no appl
 
 _OPTIONS = {
     "-m": f"{_MODULE} MODULE",
-    "-c": "silly runs a file, or - for standard input: python -m silly - <<< 'CODE'",
+    "-c": "silly runs a file, or - for standard input: echo 'CODE' | python -m silly -",
     "--reload": _RELOAD,
     "--debug": f"Log lines from debug on: python -m silly -l debug {{script}}. {_RELOAD}",
     "-w": _WORKERS,

@@ -333,6 +333,20 @@ conn = silly.check(tcp.connect(listener.addr))
     ]  # fmt: skip
 
 
+def test_what_atexit_runs_before_the_end_may_block(tmp_path: Path) -> None:
+    script = """
+import silly, atexit
+from silly import time
+from silly.net import tcp
+listener = silly.check(tcp.listen("127.0.0.1:0", lambda conn: conn.write("hello\\n")))
+def last():
+    time.sleep(1)
+    print(silly.check(tcp.connect(listener.addr)).read("\\n"))
+atexit.register(last)
+"""
+    assert output(tmp_path, script) == ["(b'hello\\n', None)"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no os.fork here")
 def test_a_child_of_fork_is_told_what_to_do(tmp_path: Path) -> None:
     script = f"""
