@@ -147,6 +147,9 @@ def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer
 def cancel(timer: Timer) -> bool:
     """Cancels a timer that ``after`` returned. Returns False if it had fired, or had
     been cancelled before. Raises TypeError for anything but a timer.
+
+        timer = time.after(10, lambda: print("never"))
+        time.cancel(timer)                  # -> True
     """
     scheduler.check_thread(closes=True)
     if not isinstance(timer, Timer):

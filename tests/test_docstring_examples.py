@@ -91,7 +91,7 @@ two things."""
 
 ADDRESS = r"[\w.]*:(8080|8443)\b"
 
-NOT_OURS = {"file", "greetings", "inbox", "msg", "reading", "visits"}
+NOT_OURS = {"file", "greetings", "inbox", "latest", "msg", "reading", "turns", "unicodedata", "visits"}
 """Variables that hold something else, though it has a method of a name that ours have
 too."""
 

@@ -7,7 +7,7 @@ import re
 import sys
 from types import FrameType
 
-from .. import logger
+from .._log import task as logger
 
 PACKAGE = __file__.rpartition("_core")[0]
 """What the paths of all files of the library begin with."""

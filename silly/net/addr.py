@@ -22,6 +22,8 @@ def parse(addr: str) -> tuple[str | None, str | None]:
     """Splits an address into host and port; a part that is missing is None. An IPv6
     address with a port stands in brackets. Returns ``(None, None)`` if a bracket is not
     closed.
+
+        addr.parse("[::1]:8080")            # -> ("::1", "8080")
     """
     if addr.startswith("["):
         host, bracket, rest = addr[1:].partition("]")
