@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from .._shown import shown
+from .._log import tls as logger
+from ._pem import Pem, read_pem, why_no_certificate, why_no_key
 
 _NAMES = 10
 """The most names of a certificate in an error text."""
@@ -138,61 +139,84 @@ def in_force(cert: x509.Certificate) -> bool:
     return cert.not_valid_before_utc <= datetime.now(UTC) <= cert.not_valid_after_utc
 
 
-def read_pem(value: object, what: str) -> bytes:
-    """Returns ``value`` if it is PEM text, else the contents of the file at that path.
-    ``what`` names the argument in errors.
-
-    Raises TypeError, and ValueError if the file can't be read.
-    """
-    if isinstance(value, bytes):
-        value = value.decode("ascii")
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if not isinstance(value, str):
-        raise TypeError(f"{what} is PEM text or a path, not {type(value).__name__}")
-    if "-----BEGIN" in value:
-        return value.encode("ascii")
-    if "\n" in value or "\0" in value:
-        raise ValueError(f"{what}: neither PEM text nor a path")  # not shown: it may be a key
-    try:
-        with open(value, "rb") as file:
-            return file.read()
-    except OSError as exc:
-        raise ValueError(f"{what}: can't read {shown(value)}: {exc.strerror}") from None
-
-
-def read_pair(entry: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """Returns ``cert`` and ``key`` of an entry, as PEM. Raises TypeError or
-    ValueError."""
+def read_pair(entry: Mapping[str, Any]) -> tuple[Pem, Pem]:
+    """Returns ``cert`` and ``key`` of an entry. Raises as ``read_pem`` does."""
     if not isinstance(entry, Mapping):
         raise TypeError(f"a certificate is a dict {{'cert': PEM or path, 'key': PEM or path}}, not {type(entry).__name__}")
     try:
         return read_pem(entry["cert"], "cert"), read_pem(entry["key"], "key")
     except KeyError as exc:
-        raise ValueError(f"a certificate's dict has no {exc}") from None
+        raise ValueError(f"a certificate's dict has no {exc}: it is {{'cert': PEM or path, 'key': PEM or path}}") from None
 
 
-def load_pair(cert: bytes, key: bytes) -> KeyPair:
-    """Loads a certificate with its chain, and its key, both PEM. Raises ValueError if
-    they can't be used."""
-    return KeyPair(load_certificates(cert, "cert"), _private_key(key))
+def load_pair(cert: Pem, key: Pem) -> KeyPair:
+    """Loads a certificate with its chain, and its key. Raises ValueError if they can't
+    be used."""
+    pair = KeyPair(load_certificates(cert), _private_key(key))
+    _check_match(pair, cert, key)
+    _warn_of_order(pair.chain, cert)
+    return pair
 
 
-def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
+def load_certificates(pem: Pem) -> list[x509.Certificate]:
     """Loads the certificates in PEM text, at least one. Raises ValueError."""
     try:
-        return x509.load_pem_x509_certificates(pem)
-    except (ValueError, UnsupportedAlgorithm) as exc:
-        raise ValueError(f"{what}: no readable certificate: {exc}") from None
+        return x509.load_pem_x509_certificates(pem.data)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(f"{pem.name}: no readable certificate: {why_no_certificate(pem.data)}") from None
 
 
-def _private_key(pem: bytes) -> PrivateKeyTypes:
+def _private_key(pem: Pem) -> PrivateKeyTypes:
     try:
-        return load_pem_private_key(pem, None)
+        return load_pem_private_key(pem.data, None)
     except TypeError:
-        raise ValueError("key: it is encrypted, which is not supported") from None
-    except (ValueError, UnsupportedAlgorithm) as exc:
-        raise ValueError(f"key: it can't be read: {exc}") from None
+        text = "it is encrypted, which is not supported: 'openssl pkey' makes a copy without a password"
+        raise ValueError(f"{pem.name}: {text}") from None
+    except UnsupportedAlgorithm as exc:
+        raise ValueError(f"{pem.name}: it can't be read: {exc}") from None
+    except ValueError:
+        raise ValueError(f"{pem.name}: it can't be read: {why_no_key(pem.data)}") from None
+
+
+def _check_match(pair: KeyPair, cert: Pem, key: Pem) -> None:
+    """Raises ValueError if the key is not that of the first certificate."""
+    theirs = pair.key.public_key()
+    place = next((number for number, each in enumerate(pair.chain, 1) if _public_key(each) == theirs), 0)
+    if place == 1:
+        return
+    if place:
+        raise ValueError(
+            f"certificate and key: {cert.name}: the chain is in the wrong order: the key's own certificate, which is "
+            f"number {place}, comes first, then its issuer's, and so on"
+        )
+    raise ValueError(
+        f"certificate and key: they don't match: {key.name} is not the key of {_shown(pair.chain[0])}, "
+        f"the first certificate in {cert.name}"
+    )
+
+
+def _public_key(cert: x509.Certificate) -> object:
+    try:
+        return cert.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None  # of a kind that no key of ours can be
+
+
+def _warn_of_order(chain: Sequence[x509.Certificate], pem: Pem) -> None:
+    """Warns of the first certificate that is not the issuer's of the one before it.
+    Clients with TLS 1.3 may take that (RFC 8446, section 4.4.2), those with TLS 1.2
+    need not (RFC 5246, section 7.4.2)."""
+    for number, (issued, issuer) in enumerate(pairwise(chain), 2):
+        if _distinguished(lambda cert=issued: cert.issuer) != _distinguished(lambda cert=issuer: cert.subject):  # type: ignore[misc]
+            logger.warn(
+                f"{pem.name}: certificate number {number}, {_shown(issuer)}, is not the issuer of the one before it: "
+                "some clients will refuse the chain. The order is: the key's own certificate, its issuer's, and so on"
+            )
+            return
+
+
+def _shown(cert: x509.Certificate) -> str:
+    return printable(_distinguished(lambda: cert.subject)) or "one without a subject"
 
 
 def pem_of(chain: Sequence[x509.Certificate]) -> bytes:

@@ -19,7 +19,8 @@ from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from .._log import tls as logger
 from .._shown import shown
 from . import addr as address
-from ._certificates import load_certificates, load_pair, names_in_words, printable, read_pair, read_pem
+from ._certificates import load_certificates, load_pair, names_in_words, printable, read_pair
+from ._pem import Pem, read_pem
 from ._tls_context import new_context, protocols, trust, use_pairs
 from ._tls_words import Verification
 
@@ -36,7 +37,7 @@ class ClientConfiguration:
     """A context for connections with the same authorities, client certificate and
     protocols, and their sessions."""
 
-    def __init__(self, ca: bytes | None, own: tuple[bytes, bytes] | None, verify: bool, protos: list[bytes]) -> None:
+    def __init__(self, ca: Pem | None, own: tuple[Pem, Pem] | None, verify: bool, protos: list[bytes]) -> None:
         self.context = new_context(None)
         self.until = monotonic() + _FRESH
         self._sessions: OrderedDict[tuple[str, str], tuple[SSL.Session, datetime | None]] = OrderedDict()
@@ -49,7 +50,7 @@ class ClientConfiguration:
         if ca is None:
             self.context.set_default_verify_paths()
         else:
-            trust(self.context, load_certificates(ca, "ca"))
+            trust(self.context, load_certificates(ca))
 
     def keep(self, addr: str, name: str, session: SSL.Session, until: datetime | None) -> None:
         """Keeps a session for the next connection to ``addr`` as ``name``. ``until`` is
@@ -77,7 +78,7 @@ def configuration(
     ca: object, cert: Mapping[str, Any] | None, verify: bool, alpnprotos: Sequence[str] | None
 ) -> ClientConfiguration:
     """Returns the configuration for these settings. Files are read at each call. Raises
-    TypeError or ValueError."""
+    as ``read_pem`` does."""
     if not isinstance(verify, bool):
         raise TypeError(f"verify is True or False, not {shown(verify)}")
     _warn_unverified(verify)
@@ -86,9 +87,9 @@ def configuration(
     if trusted is None:
         source: object = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     else:
-        source = sha256(trusted).digest()
+        source = sha256(trusted.data).digest()
     own = None if cert is None else read_pair(cert)
-    key = verify, source, own and sha256(b"\0".join(own)).digest(), *protos
+    key = verify, source, own and sha256(b"\0".join(each.data for each in own)).digest(), *protos
     found = _configurations.pop(key, None)
     if found is None or found.until <= monotonic():
         found = ClientConfiguration(trusted, own, verify, protos)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from tempfile import NamedTemporaryFile
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from .._shown import shown
-from ._certificates import KeyPair, load_certificates, pem_of, read_pem
+from ._certificates import KeyPair, load_certificates, pem_of
+from ._pem import read_pem
 from ._tls_words import reason
 
 _NO_AUTO_CHAIN = 0x8
 """SSL_MODE_NO_AUTO_CHAIN, which pyOpenSSL doesn't name. Without it OpenSSL looks for
 our certificate's issuers among the authorities for the peer's, and sends those it
 finds."""
+
+_DESCRIPTORS = "/proc/self/fd"
+"""Where a path leads to each descriptor of the process."""
 
 
 def new_context(ciphers: str | None) -> SSL.Context:
@@ -41,7 +46,8 @@ def new_context(ciphers: str | None) -> SSL.Context:
 
 def use_pairs(context: SSL.Context, pairs: Sequence[KeyPair]) -> None:
     """Sets a context's certificates, which have keys of different types. Raises
-    ValueError if a certificate and its key don't match."""
+    ValueError if OpenSSL refuses one, and OSError if there can be no file for the
+    chains of several."""
     try:
         for pair in pairs:
             if len(pairs) > 1:
@@ -61,16 +67,49 @@ def use_pairs(context: SSL.Context, pairs: Sequence[KeyPair]) -> None:
 def _use_chain(context: SSL.Context, chain: Sequence[x509.Certificate]) -> None:
     """Sets a certificate with its own chain. pyOpenSSL can do that only from a file:
     ``add_extra_chain_cert`` adds to every certificate of the context."""
-    with NamedTemporaryFile(suffix=".pem") as file:
-        file.write(pem_of(chain))
+    try:
+        with _file_of(pem_of(chain)) as path:
+            context.use_certificate_chain_file(path)
+    except OSError as exc:
+        text = "certificates of several key types need /proc, or a temporary directory that can be written to"
+        raise OSError(exc.errno, f"{text}: {exc.strerror}") from None
+
+
+@contextmanager
+def _file_of(data: bytes) -> Iterator[str]:
+    """Makes a file with ``data`` for the time of a ``with``, and returns its path: a
+    file in memory, or a temporary one where the system has no such files or no
+    ``/proc``. Only certificates go there, never a key. Raises OSError."""
+    try:
+        descriptor = os.memfd_create("certificates")  # which no child gets that executes a program
+    except (AttributeError, OSError):
+        pass
+    else:
+        with open(descriptor, "wb") as file:
+            path = f"{_DESCRIPTORS}/{descriptor}"
+            if _leads_to(path, descriptor):
+                file.write(data)
+                file.flush()
+                yield path
+                return
+    with NamedTemporaryFile(suffix=".pem") as file:  # mode 0600; removed when it is closed
+        file.write(data)
         file.flush()
-        context.use_certificate_chain_file(os.fspath(file.name))
+        yield file.name
+
+
+def _leads_to(path: str, descriptor: int) -> bool:
+    try:
+        with open(path, "rb") as other:
+            return os.path.sameopenfile(other.fileno(), descriptor)
+    except OSError:
+        return False
 
 
 def authorities(value: object) -> list[x509.Certificate]:
-    """Loads the certificates of ``ca``, PEM text or a path. Raises TypeError or
-    ValueError."""
-    return load_certificates(read_pem(value, "ca"), "ca")
+    """Loads the certificates of ``ca``, PEM text or a path. Raises as
+    ``read_pem`` does."""
+    return load_certificates(read_pem(value, "ca"))
 
 
 def trust(context: SSL.Context, certificates: Iterable[x509.Certificate]) -> None:

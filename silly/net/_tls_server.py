@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from cryptography import x509
 from OpenSSL import SSL
 
+from .._log import tls as logger
 from .._shown import shown
-from ._certificates import KeyPair, dns_names, in_force, load_pair, read_pair
+from ._certificates import KeyPair, dns_names, in_force, load_pair, names_in_words, read_pair
 from ._tls_context import authorities, new_context, protocols, trust, use_pairs
 from ._tls_words import NoProtocol, Verification
 
@@ -33,7 +34,8 @@ class Settings(NamedTuple):
 
 class ServerConfiguration:
     """The contexts of a listener, made from its settings. Raises TypeError or
-    ValueError for invalid settings.
+    ValueError for invalid settings, and OSError where the system has run out of
+    something.
 
     A handshake begins in ``context``. When the client names a host, the context for
     that name takes over. For every name the tickets are those of ``context``, and all
@@ -64,9 +66,16 @@ class ServerConfiguration:
         pairs = [load_pair(*read_pair(entry)) for entry in settings.certs]
         self._names = [frozenset(dns_names(pair.chain[0])) for pair in pairs]
         for number in range(len(pairs)):
-            self._context_of(pairs, [number])  # checks each, even one that is never chosen
-        self.context = self._context_of(pairs, [0, *(n for n in range(1, len(pairs)) if self._names[n] >= self._names[0])])
-        self._by_name = {name: self._context_of(pairs, self._holders(name)) for name in frozenset().union(*self._names)}
+            self._context_of(pairs, (number,))  # checks each, even one that is never chosen
+        first = _one_of_each_type(pairs, [0, *(n for n in range(1, len(pairs)) if self._names[n] >= self._names[0])])
+        chosen = {name: _one_of_each_type(pairs, self._holders(name)) for name in frozenset().union(*self._names)}
+        self.context = self._context_of(pairs, first)
+        self._by_name = {name: self._context_of(pairs, numbers) for name, numbers in chosen.items()}
+        for number in sorted(set(range(len(pairs))).difference(first, *chosen.values())):
+            logger.warn(
+                f"certs[{number}] is never used: {names_in_words(pairs[number].chain[0])}; "
+                "for each name and type of key the first certificate is used"
+            )
         self.context.set_tlsext_servername_callback(self._choose)
 
     def connection(self) -> tuple[SSL.Connection, Verification]:
@@ -96,16 +105,12 @@ class ServerConfiguration:
         ways = name, _wildcard(name)
         return [number for way in ways for number, names in enumerate(self._names) if way in names]
 
-    def _context_of(self, pairs: Sequence[KeyPair], numbers: Sequence[int]) -> SSL.Context:
-        """Returns the context with these certificates. It has the first of each key
-        type, since OpenSSL holds only one of each."""
-        by_type: dict[type, int] = {}
-        for number in numbers:
-            by_type.setdefault(type(pairs[number].key), number)
-        chosen = tuple(by_type.values())
-        context = self._contexts.get(chosen)
+    def _context_of(self, pairs: Sequence[KeyPair], numbers: tuple[int, ...]) -> SSL.Context:
+        """Returns the context with these certificates, which have keys of different
+        types."""
+        context = self._contexts.get(numbers)
         if context is None:
-            context = self._contexts[chosen] = self._new_context([pairs[number] for number in chosen])
+            context = self._contexts[numbers] = self._new_context([pairs[number] for number in numbers])
         return context
 
     def _new_context(self, pairs: Sequence[KeyPair]) -> SSL.Context:
@@ -130,6 +135,14 @@ class ServerConfiguration:
             if proto in theirs:
                 return proto
         raise NoProtocol
+
+
+def _one_of_each_type(pairs: Sequence[KeyPair], numbers: Sequence[int]) -> tuple[int, ...]:
+    """Returns the first of each key type, since OpenSSL holds only one of each."""
+    by_type: dict[type, int] = {}
+    for number in numbers:
+        by_type.setdefault(type(pairs[number].key), number)
+    return tuple(by_type.values())
 
 
 def _wildcard(name: str) -> str:

@@ -29,9 +29,13 @@ _REASONS = {
     "alert unknown ca": "the peer doesn't trust the issuer of our certificate",
     "alert no application protocol": "the peer speaks none of our application protocols (ALPN)",
     "unrecognized name": "the peer doesn't know that host name",
+    "ee key too small": "OpenSSL considers the key too short",
     "alert access denied": "the peer denies access",
     "alert inappropriate fallback": "the peer considers our TLS version a downgrade",
 }
+
+_UNNAMED = "OpenSSL does not name the reason; before 3.3 it has no name for: the peer speaks none of our application protocols"
+"""For an alert without a name."""
 
 _FAULTS = {
     # X509_V_ERR_*: what is wrong. {it} is the certificate, {subject} its subject.
@@ -70,7 +74,9 @@ def reason(exc: SSL.Error) -> str:
     first = exc.args[0] if exc.args else []
     if not isinstance(first, list) or not first:
         return "TLS error"
-    said = "; ".join(str(entry[-1]) for entry in first)
+    said = "; ".join(str(entry[-1]) for entry in first if entry[-1])
+    if not said:
+        return f"TLS: {_UNNAMED}"
     for part, words in _REASONS.items():
         if part in said:
             return f"TLS: {words} ({said})"

@@ -106,9 +106,10 @@ class Listener(_listener.Listener):
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         try:
             self._accepted.configure(self._accepted.settings._replace(**changed))
-        except ValueError as exc:
-            logger.error(f"listener {self.addr}: reload: {exc}; what was loaded before stays in use")
-            return failure(f"listener.reload: {exc}")
+        except (ValueError, OSError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else exc
+            logger.error(f"listener {self.addr}: reload: {why}; what was loaded before stays in use")
+            return failure(f"listener.reload: {why}")
         return OK
 
 
@@ -127,8 +128,8 @@ class Acceptor:
         self._admission = admission
 
     def configure(self, settings: Settings) -> None:
-        """Uses ``settings`` for new connections. Raises TypeError or ValueError, and
-        then nothing changes."""
+        """Uses ``settings`` for new connections. Raises TypeError, ValueError or
+        OSError, and then nothing changes."""
         self._configuration = ServerConfiguration(settings)
         self.settings = settings
 
@@ -238,7 +239,11 @@ def listen_admitted(
     asked about each connection before its handshake; its ``leave`` is called when the
     task that serves the connection has ended and the descriptor is free.
     """
-    acceptor = Acceptor(settings, accept, limits, admission)
+    try:
+        acceptor = Acceptor(settings, accept, limits, admission)
+    except OSError as exc:  # nothing is wrong with the settings
+        logger.error(f"{what} {addr}: {exc.strerror}")
+        return None, errno.from_oserror(exc)
     return _listener.listen_as(Listener, what, addr, acceptor, backlog)
 
 
@@ -302,7 +307,10 @@ def connect_explained(
 ) -> tuple[Conn, None] | tuple[None, str]:
     """``connect`` for the protocols above: its error says why the handshake failed."""
     check_limits(limits)
-    configuration = _tls_client.configuration(ca, cert, verify, alpnprotos)
+    try:
+        configuration = _tls_client.configuration(ca, cert, verify, alpnprotos)
+    except OSError as exc:  # nothing is wrong with the arguments
+        return None, errno.from_oserror(exc)
     try:
         attempt = _tls_client.Attempt(configuration, addr, hostname or address.parse(addr)[0] or "localhost", verify)
     except UnicodeError:

@@ -19,7 +19,7 @@ from ..helpers import WITHIN, Raw, joined, raw_server, spawn, turn
 from .authorities import root, server
 from .support import until
 from .tls_records import ALERT, CHANGE_CIPHER_SPEC, CLOSE_NOTIFY, HANDSHAKE, KEY_UPDATE, KEY_UPDATE_REQUESTED, Forger
-from .tls_support import connect, explained, listening
+from .tls_support import NO_PROTOCOL, connect, explained, listening
 
 MIB = 1024 * 1024
 
@@ -446,7 +446,7 @@ def test_servers_that_refuse(alert: bytes) -> None:
         b"\x02\x46": "TLS: the peer supports neither TLS 1.2 nor TLS 1.3 (tlsv1 alert protocol version)",
         b"\x02\x28": "TLS: the peer found no cipher or other parameter in common, or wants a client certificate (",
         b"\x02\x70": "TLS: the peer doesn't know that host name (",
-        b"\x02\x78": "TLS: the peer speaks none of our application protocols (ALPN) (",
+        b"\x02\x78": NO_PROTOCOL,
         b"\x02\x31": "TLS: the peer denies access (",
         b"\x02\x0a": "TLS: ",
     }

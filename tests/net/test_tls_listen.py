@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
+import stat
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ from OpenSSL import SSL
 import silly
 from silly import check, errno, time
 from silly._core import scheduler
-from silly.net import tls
+from silly.net import _tls_context, http, tls
 from silly.net._tls_context import new_context
 from silly.net._tls_server import Settings
 from silly.sync import channel
@@ -23,7 +25,7 @@ from ..children import in_thread
 from ..helpers import WITHIN, Raw, joined, serving, spawn
 from .authorities import Identity, intermediate, issue, root, rsa_key, server
 from .support import until
-from .tls_support import connect, echo, explained, listening, python_client, python_context
+from .tls_support import NO_PROTOCOL, connect, echo, explained, listening, python_client, python_context
 
 
 def certificate(*names: str, issuer: Identity | None = None, **options: Any) -> Identity:
@@ -95,6 +97,109 @@ def test_rsa_and_ecdsa_side_by_side(order: tuple[int, int], hostname: str | None
         chosen = next(each for each in both if each.cert.serial_number == chain[0])
         assert chain == [each.cert.serial_number for each in chosen.chain]
         assert explained(listener, hostname="a.example.org") is None
+
+
+def both_types() -> list[dict[str, str]]:
+    """Certificates for the same names, with an RSA and an ECDSA key, each with an issuer of its own."""
+    other = issue("Another Intermediate", root(), authority=True)
+    names = "localhost", "127.0.0.1"
+    return [certificate(*names, issuer=intermediate(), key=rsa_key()).entry, certificate(*names, issuer=other).entry]
+
+
+@pytest.fixture
+def chain_files(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, bytes]]:
+    """Path, mode and contents of each file that OpenSSL is given. A child that executes a program gets none."""
+    files: list[tuple[str, int, bytes]] = []
+    use = SSL.Context.use_certificate_chain_file
+
+    def noting(context: SSL.Context, path: str) -> None:
+        with open(path, "rb") as file:
+            files.append((path, os.fstat(file.fileno()).st_mode, file.read()))
+        if path.startswith("/proc/self/fd/"):
+            assert not os.get_inheritable(int(os.path.basename(path)))
+        use(context, path)
+
+    monkeypatch.setattr(SSL.Context, "use_certificate_chain_file", noting)
+    return files
+
+
+NO_MEMORY_FILES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "no memfd": lambda patch: patch.delattr(os, "memfd_create"),
+    "memfd is refused": lambda patch: patch.setattr(os, "memfd_create", refused),
+    "no /proc": lambda patch: patch.setattr(_tls_context, "_DESCRIPTORS", "/no/such/directory"),
+}
+"""Systems where a file in memory can't be used."""
+
+
+def refused(*_: object) -> int:
+    """As in a container that forbids the system call."""
+    raise PermissionError(1, "Operation not permitted")
+
+
+def unlucky(_: SSL.Context, path: str) -> None:
+    assert os.path.exists(path)
+    raise SSL.Error([("", "", "out of luck")])
+
+
+def test_rsa_and_ecdsa_need_no_temporary_directory(
+    chain_files: list[tuple[str, int, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose root is read-only. The keys are in no file at all."""
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/directory")
+    certs = both_types()
+    with listening(certs=certs) as listener, serving(lambda stream: stream.respond(204), certs=certs) as server:
+        assert listener.reload() == (True, None)
+        assert server.reload() == (True, None)
+        assert explained(listener) is None
+        assert explained(server) is None
+    assert chain_files
+    for path, _, contents in chain_files:
+        assert path.startswith("/proc/self/fd/")
+        assert contents.count(b"-----BEGIN ") == contents.count(b"-----BEGIN CERTIFICATE-----") == 2
+
+
+@pytest.mark.parametrize("system", NO_MEMORY_FILES)
+def test_rsa_and_ecdsa_with_a_temporary_file(
+    system: str, chain_files: list[tuple[str, int, bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Any, logs: Any
+) -> None:
+    """It is for us alone, has no key, and is gone at once, also when OpenSSL refuses what is in it."""
+    logs.expect("ERROR listener .*: reload: certificate and key: TLS: out of luck; what was loaded before stays in use")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    NO_MEMORY_FILES[system](monkeypatch)
+    certs = both_types()
+    with listening(certs=certs) as listener:
+        assert explained(listener) is None
+        assert len(shown(listener, "localhost", chain=True)) == 2
+        assert os.listdir(tmp_path) == []
+        with monkeypatch.context() as patch:
+            patch.setattr(SSL.Context, "use_certificate_chain_file", unlucky)
+            assert listener.reload() == (False, "listener.reload: certificate and key: TLS: out of luck")
+        assert os.listdir(tmp_path) == []
+    for path, mode, contents in chain_files:
+        assert path.startswith(f"{tmp_path}/")
+        assert stat.S_IMODE(mode) == 0o600
+        assert b"PRIVATE KEY" not in contents
+
+
+@pytest.mark.parametrize("system", NO_MEMORY_FILES)
+def test_rsa_and_ecdsa_where_no_file_can_be_made(system: str, monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
+    why = "certificates of several key types need /proc, or a temporary directory that can be written to: No such file"
+    logs.expect(f"ERROR listener .*: reload: {why}.*; what was loaded before stays in use")
+    logs.expect(f"ERROR tls.listen 127.0.0.1:0: {why}")
+    logs.expect(f"ERROR http.listen 127.0.0.1:0: {why}")
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/directory")
+    certs = both_types()
+    with listening(certs=certs[:1]) as listener:
+        NO_MEMORY_FILES[system](monkeypatch)
+        ok, err = listener.reload(certs)
+        assert ok is False
+        assert err.startswith(f"listener.reload: {why}")
+        assert explained(listener) is None
+        assert tls.listen("127.0.0.1:0", certs, echo) == (None, "No such file or directory (2)")
+        assert http.listen("127.0.0.1:0", print, certs=certs) == (None, "No such file or directory (2)")
+        for each in certs:  # one alone needs no file
+            with listening(certs=[each]) as other:
+                assert explained(other) is None
 
 
 def test_key_types_of_different_entries() -> None:
@@ -181,7 +286,7 @@ def test_ciphers() -> None:
         ({"certs": {"cert": "x", "key": "y"}}, TypeError, "a list of dicts"),
         ({"certs": ["x"]}, TypeError, "a certificate is a dict"),
         ({"certs": [{"cert": "a\0b", "key": "y"}]}, ValueError, "neither PEM text nor a path"),
-        ({"certs": [{"cert": "", "key": "y"}]}, ValueError, "can't read ''"),
+        ({"certs": [{"cert": "", "key": "y"}]}, ValueError, "cert: it is empty"),
     ],
 )
 def test_mistakes(options: Any, kind: type[Exception], match: str) -> None:
@@ -232,7 +337,7 @@ def test_alpn_without_overlap(logs: Any) -> None:
     with listening(certs=certs, alpnprotos=["http/1.1"]) as listener:
         for hostname in ("localhost", "other.example"):
             err = explained(listener, hostname=hostname, alpnprotos=["h2", "http/1.0"])
-            assert err.startswith("TLS: the peer speaks none of our application protocols (ALPN)")
+            assert err.startswith(NO_PROTOCOL)
             assert explained(listener, hostname=hostname, alpnprotos=["http/1.1"]) is None
     assert len(logs.lines) == 2
 
