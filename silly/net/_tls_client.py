@@ -49,6 +49,7 @@ class ClientConfiguration:
             return
         if ca is None:
             self.context.set_default_verify_paths()
+            _warn_of_missing_file()
         else:
             trust(self.context, load_certificates(ca))
 
@@ -97,6 +98,19 @@ def configuration(
     if len(_configurations) > _CONFIGURATIONS:
         _configurations.popitem(last=False)
     return found
+
+
+def _warn_of_missing_file() -> None:
+    """OpenSSL says nothing of a file of the environment that it can't read: no server
+    would be trusted, without a reason."""
+    path = os.environ.get("SSL_CERT_FILE")
+    if path is None:
+        return
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as exc:
+        logger.warn(f"SSL_CERT_FILE: can't read {path!r}: {exc.strerror}: no authority in it is trusted")
 
 
 def _warn_unverified(verify: bool) -> None:

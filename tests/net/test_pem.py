@@ -221,6 +221,21 @@ def test_a_key_in_one_line_never_shows(logs: Any) -> None:
             assert bare[:20] not in text
 
 
+@pytest.mark.parametrize("name", ["missing.pem", ""])
+def test_authorities_of_the_environment_that_cannot_be_read(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: Any
+) -> None:
+    """OpenSSL ignores that, and no server is trusted: the log says why, once for all connections of ten minutes."""
+    path = name and str(tmp_path / name)
+    logs.expect(f"WARNING SSL_CERT_FILE: can't read {path!r}: No such file or directory: no authority in it is trusted")
+    logs.allow("INFO tls: .*handshake failed")
+    monkeypatch.setenv("SSL_CERT_FILE", path)
+    with listening() as listener:
+        for _ in range(2):
+            assert "issuer is not trusted" in explained(listener, ca=None)
+    assert len([line for line in logs.lines if "SSL_CERT_FILE" in line]) == 1
+
+
 # ---- certificate and key, chains ------------------------------------------------------------------------------------
 
 
