@@ -4,7 +4,7 @@ PORT ?= 8080
 BIN := .venv/bin
 EXTENSIONS := $(wildcard silly/*/*.c)
 
-.PHONY: chat test test-full lint port-check bench bench-check cov fuzz mutate sanitize sanitized-tests soak clean
+.PHONY: chat test test-full test-oldest lint port-check bench bench-check cov fuzz mutate sanitize sanitized-tests soak clean
 
 chat: .venv/installed
 	$(BIN)/python -m silly examples/chat.py --port=$(PORT)
@@ -15,6 +15,17 @@ test: .venv/tested
 # With the tests that open thousands of connections.
 test-full: .venv/tested
 	$(BIN)/python -m pytest -m ""
+
+# With the oldest version that setup.cfg allows of each package that silly needs, in an environment of its own: the tests of what
+# uses them. In `make test` they are as new as pip finds them.
+OLDEST := build/oldest
+OLDEST_TOOLS := pytest pytest-timeout pytest-randomly hypothesis trustme h11 wsproto
+OLDEST_TESTS ?= tests/net/test_tls*.py tests/net/test_pem.py tests/net/test_stream_tls.py tests/net/test_http_client_tls.py \
+	tests/core/test_switching.py tests/core/test_waiting.py tests/core/test_end*.py tests/core/test_watchdog.py \
+	tests/test_task.py tests/test_channel.py tests/test_deadline.py
+test-oldest: $(OLDEST)/tested
+	$(OLDEST)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(greenlet|pyopenssl|service-identity|cryptography) '
+	PYTHONPATH=$(CURDIR) $(OLDEST)/bin/python -m pytest -q $(OLDEST_TESTS)
 
 lint: .venv/linted
 	$(BIN)/ruff check .
@@ -102,6 +113,14 @@ clean:
 
 .venv/tested: .venv/installed
 	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@
+
+# silly itself isn't installed there: it would build the extensions anew, in the place from which others have them loaded.
+$(OLDEST)/tested: .venv/installed setup.cfg tests/oldest.py Makefile
+	rm -rf $(OLDEST)
+	$(BIN)/python -m venv $(OLDEST)
+	$(BIN)/python -m tests.oldest $(OLDEST_TOOLS) >$(OLDEST)/requirements.txt
+	$(OLDEST)/bin/python -m pip install -q -r $(OLDEST)/requirements.txt
 	touch $@
 
 # A package that can't be installed is reported, left out, and tried again the next time.

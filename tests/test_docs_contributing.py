@@ -35,7 +35,7 @@ def test_commands_of_make(page: str) -> None:
 
 def test_contributing_names_the_everyday_commands() -> None:
     named = {each.split()[1] for each in code("CONTRIBUTING.md") if each.startswith("make ")}
-    assert named >= {"lint", "test", "cov", "fuzz", "sanitize", "mutate", "bench", "bench-check", "port-check"}
+    assert named >= {"lint", "test", "test-oldest", "cov", "fuzz", "sanitize", "mutate", "bench", "bench-check", "port-check"}
 
 
 @pytest.mark.parametrize("page", PAGES)

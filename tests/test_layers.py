@@ -222,6 +222,7 @@ def test_only_lazy_packages_import_by_name(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_declared_packages_are_imported(module: str) -> None:
+    """``test_oldest.py`` holds them against setup.cfg."""
     used = {name.split(".")[0] for name in imports(module)}
     assert used - sys.stdlib_module_names - {"silly"} <= {"greenlet", "OpenSSL", "service_identity", "cryptography"}
 
