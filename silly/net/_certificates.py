@@ -162,8 +162,8 @@ def load_certificates(pem: Pem) -> list[x509.Certificate]:
     """Loads the certificates in PEM text, at least one. Raises ValueError."""
     try:
         return x509.load_pem_x509_certificates(pem.data)
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError(f"{pem.name}: no readable certificate: {why_no_certificate(pem.data)}") from None
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise ValueError(f"{pem.name}: no readable certificate: {why_no_certificate(pem.data, exc)}") from None
 
 
 def _private_key(pem: Pem) -> PrivateKeyTypes:
@@ -172,10 +172,8 @@ def _private_key(pem: Pem) -> PrivateKeyTypes:
     except TypeError:
         text = "it is encrypted, which is not supported: 'openssl pkey' makes a copy without a password"
         raise ValueError(f"{pem.name}: {text}") from None
-    except UnsupportedAlgorithm as exc:
-        raise ValueError(f"{pem.name}: it can't be read: {exc}") from None
-    except ValueError:
-        raise ValueError(f"{pem.name}: it can't be read: {why_no_key(pem.data)}") from None
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise ValueError(f"{pem.name}: it can't be read: {why_no_key(pem.data, exc)}") from None
 
 
 def _check_match(pair: KeyPair, cert: Pem, key: Pem) -> None:

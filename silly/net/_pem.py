@@ -12,6 +12,8 @@ from .._shown import shown
 
 EXHAUSTED = (os_errno.EMFILE, os_errno.ENFILE, os_errno.ENOMEM)
 """Errors of a file that say nothing about the file."""
+_LONGEST = 200
+"""The most characters of a parser's error in ours."""
 _BARE_KEY = re.compile(r"(?!/)[A-Za-z0-9+/=_-]{40,}")
 """What a key looks like without the lines around it. A path may look so too."""
 
@@ -41,26 +43,28 @@ def read_pem(value: object, what: str) -> Pem:
         return Pem(value.encode("utf-8", "surrogateescape"), what)
     if not value:
         raise ValueError(f"{what}: it is empty: give PEM text or the path of a PEM file")
-    # What may be a key is not shown.
-    if "\n" in value or "\0" in value or _BARE_KEY.fullmatch(value):
-        raise ValueError(
-            f"{what}: neither PEM text nor a path: PEM text has a line '-----BEGIN …-----' before the data; "
-            "DER, or base64 of PEM text, must be converted first"
-        )
-    try:
-        with open(value, "rb") as file:
-            return Pem(file.read(), f"{what}: {shown(value)}")
-    except OSError as exc:
-        if exc.errno in EXHAUSTED:
-            raise
-        raise ValueError(f"{what}: can't read {shown(value)}: {exc.strerror}") from None
+    if "\n" not in value and "\0" not in value:
+        try:
+            with open(value, "rb") as file:
+                return Pem(file.read(), f"{what}: {shown(value)}")
+        except OSError as exc:
+            if exc.errno in EXHAUSTED:
+                raise
+            if not _BARE_KEY.fullmatch(value):
+                raise ValueError(f"{what}: can't read {shown(value)}: {exc.strerror}") from None
+    # Not shown: it may be a key.
+    raise ValueError(
+        f"{what}: neither PEM text nor a path: PEM text has a line '-----BEGIN …-----' before the data; "
+        "DER, or base64 of PEM text, must be converted first"
+    )
 
 
-def why_no_certificate(data: bytes) -> str:
-    """Says why there is no certificate that can be read in ``data``, and what to do."""
+def why_no_certificate(data: bytes, exc: Exception) -> str:
+    """Says why there is no certificate that can be read in ``data``, and what to do.
+    ``exc`` is what the parser raised."""
     kinds = _kinds(data)
     if "CERTIFICATE" in kinds or not kinds:
-        return _damage(data, "CERTIFICATE", "openssl x509 -inform der")
+        return _damage(data, exc, "CERTIFICATE", "openssl x509 -inform der")
     if any(kind.endswith("PRIVATE KEY") for kind in kinds):
         return "it holds a private key and no certificate: are 'cert' and 'key' swapped?"
     if any(kind.endswith("CERTIFICATE REQUEST") for kind in kinds):
@@ -70,13 +74,14 @@ def why_no_certificate(data: bytes) -> str:
     return f"it holds no certificate, only {', '.join(kinds)}"
 
 
-def why_no_key(data: bytes) -> str:
-    """Says why there is no private key that can be read in ``data``, and what to do."""
+def why_no_key(data: bytes, exc: Exception) -> str:
+    """Says why there is no private key that can be read in ``data``, and what to do.
+    ``exc`` is what the parser raised."""
     kinds = _kinds(data)
     if "OPENSSH PRIVATE KEY" in kinds:
         return "it is a key in OpenSSH's form: 'ssh-keygen -p -m pkcs8' converts it in place"
     if not kinds or any(kind.endswith("PRIVATE KEY") for kind in kinds):
-        return _damage(data, "PRIVATE KEY", "openssl pkey -inform der")
+        return _damage(data, exc, "PRIVATE KEY", "openssl pkey -inform der")
     if "PUBLIC KEY" in kinds:
         return "it holds the public key: the private one is needed"
     if "CERTIFICATE" in kinds:
@@ -90,7 +95,7 @@ def _kinds(data: bytes) -> list[str]:
     return list(dict.fromkeys(kind.decode("ascii") for kind in found))
 
 
-def _damage(data: bytes, kind: str, converter: str) -> str:
+def _damage(data: bytes, exc: Exception, kind: str, converter: str) -> str:
     """Says what is wrong with ``data``, which is no PEM text, or a damaged one."""
     if not data.strip():
         return "it is empty"
@@ -102,4 +107,5 @@ def _damage(data: bytes, kind: str, converter: str) -> str:
         return r"its line ends are the two characters \n: put real line ends there"
     if b"-----BEGIN" not in data:
         return f"it is no PEM text: there is no line '-----BEGIN {kind}-----' in it"
-    return f"it is damaged or cut: it needs whole blocks from '-----BEGIN {kind}-----' to '-----END {kind}-----'"
+    whole = f"it needs whole blocks from '-----BEGIN {kind}-----' to '-----END {kind}-----'"
+    return f"it is damaged, cut, or of a kind that is not supported: {whole} ({' '.join(str(exc)[:_LONGEST].split())})"

@@ -68,10 +68,11 @@ CERTIFICATES = {
     "UTF-16": Bad(lambda: cert().encode("utf-16"), "it is UTF-16: save it as ASCII or UTF-8"),
     "no PEM": Bad(lambda: b"server.pem", "it is no PEM text: there is no line '-----BEGIN CERTIFICATE-----'"),
     "line ends as two characters": Bad(lambda: cert().replace("\n", "\\n"), r"its line ends are the two characters \\n"),
-    "cut": Bad(lambda: cert()[:300], "it is damaged or cut: it needs whole blocks from"),
-    "damaged": Bad(lambda: cert()[:100] + "é" + cert()[100:], "it is damaged or cut"),
+    "cut": Bad(lambda: cert()[:300], "it is damaged, cut, or of a kind that is not supported: it needs whole blocks from"),
+    "damaged": Bad(lambda: cert()[:100] + "é" + cert()[100:], "it is damaged, cut, or"),
     "no certificate within": Bad(
-        lambda: "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", "it is damaged or cut: it needs whole blocks"
+        lambda: "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+        r"it is damaged, cut, or of a kind that is not supported: .* \(error parsing asn1 value: ParseError",
     ),
     "a key": Bad(key, "it holds a private key and no certificate: are 'cert' and 'key' swapped?"),
     "a request": Bad(request, "it holds a request for a certificate"),
@@ -84,7 +85,7 @@ KEYS = {
         "it is DER or PKCS #12, not PEM: 'openssl pkey -inform der'",
     ),
     "line ends as two characters": Bad(lambda: key().replace("\n", "\\n"), r"its line ends are the two characters \\n"),
-    "cut": Bad(lambda: key()[:100], "it is damaged or cut"),
+    "cut": Bad(lambda: key()[:100], "it is damaged, cut, or"),
     "encrypted": Bad(lambda: encrypted(PrivateFormat.PKCS8), "it is encrypted, which is not supported: 'openssl pkey'"),
     "encrypted, traditional": Bad(lambda: encrypted(PrivateFormat.TraditionalOpenSSL), "it is encrypted"),
     "OpenSSH": Bad(
@@ -352,6 +353,18 @@ def test_paths_that_are_no_utf8(tmp_path: Path) -> None:
     for form in (bytes, os.fsdecode):
         with listening(certs=[{name: form(path) for name, path in paths.items()}]) as listener:
             assert explained(listener, ca=form(ca)) is None
+
+
+def test_a_path_that_looks_like_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("certificates/production/of_the_server_of_example_org")
+    folder.mkdir(parents=True)
+    paths = {}
+    for name, text in server().entry.items():
+        (folder / name).write_text(text)
+        paths[name] = str(folder / name)
+    with listening(certs=[paths]) as listener:
+        assert explained(listener) is None
 
 
 # ---- no file can be had ---------------------------------------------------------------------------------------------
