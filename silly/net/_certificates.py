@@ -205,7 +205,7 @@ def _warn_of_order(chain: Sequence[x509.Certificate], pem: Pem) -> None:
     Clients with TLS 1.3 may take that (RFC 8446, section 4.4.2), those with TLS 1.2
     need not (RFC 5246, section 7.4.2)."""
     for number, (issued, issuer) in enumerate(pairwise(chain), 2):
-        if _distinguished(lambda cert=issued: cert.issuer) != _distinguished(lambda cert=issuer: cert.subject):  # type: ignore[misc]
+        if Certificate(issued).issuer != Certificate(issuer).subject:
             logger.warn(
                 f"{pem.name}: certificate number {number}, {_shown(issuer)}, is not the issuer of the one before it: "
                 "some clients will refuse the chain. The order is: the key's own certificate, its issuer's, and so on"
@@ -214,7 +214,7 @@ def _warn_of_order(chain: Sequence[x509.Certificate], pem: Pem) -> None:
 
 
 def _shown(cert: x509.Certificate) -> str:
-    return printable(_distinguished(lambda: cert.subject)) or "one without a subject"
+    return printable(Certificate(cert).subject) or "one without a subject"
 
 
 def pem_of(chain: Sequence[x509.Certificate]) -> bytes:

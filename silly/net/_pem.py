@@ -40,7 +40,7 @@ def read_pem(value: object, what: str) -> Pem:
     if not isinstance(value, str):
         raise TypeError(f"{what} is PEM text or a path, not {type(value).__name__}")
     if "-----BEGIN" in value:
-        return Pem(value.encode("utf-8", "surrogateescape"), what)
+        return Pem(value.encode("utf-8", "replace"), what)
     if not value:
         raise ValueError(f"{what}: it is empty: give PEM text or the path of a PEM file")
     if "\n" not in value and "\0" not in value:
@@ -52,6 +52,8 @@ def read_pem(value: object, what: str) -> Pem:
                 raise
             if not _BARE_KEY.fullmatch(value):
                 raise ValueError(f"{what}: can't read {shown(value)}: {exc.strerror}") from None
+        except UnicodeError:
+            pass
     # Not shown: it may be a key.
     raise ValueError(
         f"{what}: neither PEM text nor a path: PEM text has a line '-----BEGIN …-----' before the data; "

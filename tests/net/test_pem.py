@@ -170,9 +170,10 @@ def test_what_cannot_be_used(what: str, bad: Bad, tmp_path: Path, logs: Any) -> 
         (b"/no/such/\xff.pem", r"can't read '/no/such/\\udcff.pem': No such file or directory"),
         ("x" * 300 + ".pem", "can't read .*: File name too long"),
         (b"0\x82\x01\x00\0\xff", "neither PEM text nor a path.*DER, or base64 of PEM text, must be converted first"),
+        ("\ud800.pem", "neither PEM text nor a path"),
         ("MIGH\n" * 3, "neither PEM text nor a path"),
     ],
-    ids=["empty", "empty bytes", "missing", "directory", "Path", "no UTF-8", "too long", "DER", "no lines around it"],
+    ids=["empty", "empty bytes", "missing", "directory", "Path", "no UTF-8", "long", "DER", "no Unicode", "no lines around it"],
 )
 def test_what_is_no_file(what: str, value: Any, why: str, logs: Any) -> None:
     logs.allow("ERROR listener .*: reload: ")
@@ -324,6 +325,7 @@ FORMS: dict[str, Callable[[], tuple[str | bytes, str | bytes]]] = {
     "bytes": lambda: (cert().encode(), key().encode()),
     "CRLF": lambda: (cert().replace("\n", "\r\n"), key().replace("\n", "\r\n")),
     "a byte order mark": lambda: ("\ufeff" + cert(), "\ufeff" + key()),
+    "bytes and words that are no UTF-8": lambda: (b"CN=\xfc\n" + cert().encode(), b"CN=\xfc\n" + key().encode()),
     "words before": lambda: ("subject=CN = B\u00fccher\n" + cert(), "Bag Attributes: \u00fc\n" + key()),
     "EC parameters before the key": lambda: (cert(), parameters()),
     "without the last line end": lambda: (cert().strip(), key().strip()),
