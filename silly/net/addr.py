@@ -23,7 +23,7 @@ def parse(addr: str) -> tuple[str | None, str | None]:
     address with a port stands in brackets. Returns ``(None, None)`` if a bracket is not
     closed.
 
-        addr.parse("[::1]:8080")            # -> ("::1", "8080")
+        addr.parse("[::1]:80")              # -> ("::1", "80")
     """
     if addr.startswith("["):
         host, bracket, rest = addr[1:].partition("]")
