@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from silly import check
 from silly._wire.limits import DEFAULT
-from silly.net import http
+from silly.net import http, tcp
 from silly.net.http import accesslog
 
 from .helpers import Raw, serving, spawn
@@ -23,7 +25,7 @@ def guide() -> dict[str, Any]:
     """The names that the code of the guide defines."""
     namespace: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     for block in blocks:
         exec(block, namespace)
     yield namespace
@@ -45,6 +47,15 @@ def test_client_without_a_server(guide: dict[str, Any], capsys: pytest.CaptureFi
         port = server.port
     assert guide["fetch"](f"http://127.0.0.1:{port}/") is None
     assert capsys.readouterr().out == f"http GET http://127.0.0.1:{port}/: connect: Connection refused (111)\n"
+
+
+def test_a_unix_socket(guide: dict[str, Any], tmp_path: Path) -> None:
+    with check(guide["behind_a_proxy"](tmp_path / "s", (os.getuid(), os.getgid()))) as server:
+        assert (tmp_path / "s").stat().st_mode & 0o777 == 0o660
+        client = Raw(check(tcp.connect(server.addr)))
+        client.request()
+        assert client.response().body == b"Hello, World"
+        client.close()
 
 
 def test_pieces(guide: dict[str, Any]) -> None:

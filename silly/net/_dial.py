@@ -11,10 +11,9 @@ from __future__ import annotations
 import errno as os_errno
 import socket
 from time import monotonic
-from typing import Any
 
 from .. import errno
-from .._core import scheduler, worker
+from .._core import scheduler
 from .._core.callers import seconds_meant
 from .._core.loop import WRITE
 from .._core.timers import Timer
@@ -22,12 +21,12 @@ from .._core.waiting import Leaving, Waiters
 from .._shown import cut, shown
 from .._wire.numbers import check_ms
 from . import addr as address
+from ._names import Address, lookup
 
 STAGGER = 0.25
 """Seconds before the next attempt starts beside the last (RFC 8305, section 5)."""
 
 _loop = scheduler.loop
-_Address = tuple[int, Any]
 
 
 def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple[socket.socket, None] | tuple[None, str]:
@@ -72,56 +71,24 @@ def _local(bind: str, what: str) -> tuple[str, int]:
     return address.endpoint(address.join(host, port or 0), what)  # type: ignore[return-value]
 
 
-def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[_Address] | str:
+def _lookup(host: str, port: int, deadline: float | None, addr: str) -> list[Address] | str:
     """Returns the addresses of a host in the order to try them, or an error."""
-    kind = address.iptype(host)
-    if kind == 4:
-        return [(socket.AF_INET, (host, port))]
-    waiting: Waiters[Any] = Waiters()
-
-    def done(result: Any, exc: BaseException | None) -> None:
-        waiting.wake_one(exc if exc is not None else result)
-
-    def timed_out(_: None) -> None:
-        waiting.wake_one(TimeoutError())
-
     try:
-        host.encode("idna")
-    except UnicodeError:
-        return errno.RESOLVE
-    query = (host, port, 0, socket.SOCK_STREAM, 0)
-    if kind == 6:  # only its zone has to be understood, which asks no name server
-        try:
-            return [(family, sockaddr) for family, _, _, _, sockaddr in socket.getaddrinfo(*query, socket.AI_NUMERICHOST)]
-        except socket.gaierror:
-            return errno.RESOLVE
-    job = worker.lookups.submit(_loop, socket.getaddrinfo, (*query, socket.AI_ADDRCONFIG), done)
-    timer = None if deadline is None else _loop.timers.add(deadline, timed_out, internal=True)
-    try:
-        result = waiting.wait(f"the look-up of {cut(addr)}")
+        return interleave(lookup(host, port, socket.AI_ADDRCONFIG, f"the look-up of {cut(addr)}", deadline))
     except Leaving:
         return errno.CLOSED
-    except scheduler.DeadlineOver:
+    except TimeoutError:  # also that of a ``time.deadline``
         return errno.TIMEDOUT
-    finally:
-        job.give_up()  # still queued, it is never run
-        if timer is not None:
-            _loop.timers.cancel(timer)
-    if isinstance(result, TimeoutError):
-        return errno.TIMEDOUT
-    if isinstance(result, OSError):
+    except (OSError, UnicodeError):
         return errno.RESOLVE
-    if isinstance(result, BaseException):
-        raise result
-    return interleave([(family, sockaddr) for family, _, _, _, sockaddr in result])
 
 
-def interleave(found: list[_Address]) -> list[_Address]:
+def interleave(found: list[Address]) -> list[Address]:
     """Reorders addresses so that the two families alternate, beginning with the first
     one's (RFC 8305, section 4)."""
     first = [each for each in found if each[0] == found[0][0]]
     other = [each for each in found if each[0] != found[0][0]]
-    mixed: list[_Address] = []
+    mixed: list[Address] = []
     for i in range(max(len(first), len(other))):
         mixed += first[i : i + 1] + other[i : i + 1]
     return mixed
@@ -138,7 +105,7 @@ class _Race:
 
     watched: int | None = None
 
-    def __init__(self, addresses: list[_Address], local: tuple[str, int] | None, deadline: float | None) -> None:
+    def __init__(self, addresses: list[Address], local: tuple[str, int] | None, deadline: float | None) -> None:
         self._addresses = addresses
         self._local = local
         self._deadline = deadline

@@ -1,12 +1,11 @@
-"""Listening sockets for tcp and tls: binding, accepting, closing."""
+"""Listening for tcp and tls: accepting and closing. ``_binding.py`` binds."""
 
 from __future__ import annotations
 
 import errno as os_errno
-import os
 import socket
-import stat
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -14,10 +13,13 @@ from .. import errno
 from .._core import scheduler
 from .._core.loop import READ
 from .._core.result import OK, Result, failure
+from .._core.waiting import Leaving
 from .._log import tcp as logger
 from .._shown import cut
 from .._wire.numbers import check_int
 from . import addr as address
+from ._binding import Bound, Rights, bind, check_rights, find_place
+from ._names import NoSuchOwner
 
 BACKLOG = 1024
 MOST_BACKLOG = 2**31 - 1
@@ -50,68 +52,6 @@ def host_of(remoteaddr: str) -> str:
     return remoteaddr.rpartition(":")[0]
 
 
-def bind(addr: str, what: str) -> socket.socket:
-    """Returns a socket bound to ``addr``. Raises OSError, and ValueError if ``addr`` is
-    not an address."""
-    path = address.socketpath(addr, what)
-    if path is not None:
-        return _bind_unix(path)
-    host, port = address.endpoint(addr, what)
-    if host is None:
-        return _bind_any(port)
-    family, _, _, _, sockaddr = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    return _bind_inet(socket.AddressFamily(family), sockaddr)
-
-
-def _bind_inet(family: socket.AddressFamily, sockaddr: object, both: bool = False) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
-        sock.bind(sockaddr)  # type: ignore[arg-type]
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _bind_any(port: int) -> socket.socket:
-    """Binds every address: an IPv6 socket that takes IPv4 too, or an IPv4 socket on a
-    machine without IPv6."""
-    try:
-        return _bind_inet(socket.AF_INET6, ("::", port), both=True)
-    except OSError as exc:
-        if exc.errno not in (os_errno.EAFNOSUPPORT, os_errno.EADDRNOTAVAIL, os_errno.ENOPROTOOPT):
-            raise
-    return _bind_inet(socket.AF_INET, ("0.0.0.0", port))
-
-
-def _bind_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            sock.bind(path)
-        except OSError as exc:
-            if exc.errno != os_errno.EADDRINUSE or not _stale(path):
-                raise
-            os.unlink(path)
-            sock.bind(path)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _stale(path: str) -> bool:
-    """Whether ``path`` is a socket that an ended process left behind."""
-    if not stat.S_ISSOCK(os.stat(path).st_mode):
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        return probe.connect_ex(path) == os_errno.ECONNREFUSED
-
-
 class _Ending:
     """The loop's ``Handler`` of a listener, which closes when the process ends."""
 
@@ -132,9 +72,9 @@ class _Ending:
 
     def disown(self) -> None:
         """In a child of ``os.fork`` the parent goes on listening."""
-        sock, self._listener._sock = self._listener._sock, None
-        assert sock is not None
-        sock.close()
+        bound, self._listener._bound = self._listener._bound, None
+        assert bound is not None
+        bound.disown()
 
     def hurry(self, last: bool) -> None:
         """Does nothing: it is closed."""
@@ -144,37 +84,52 @@ class _Ending:
 
 
 class Listener:
-    """A listening socket, and a context manager that closes it. ``addr`` is where it
-    listens, with the actual port; ``port`` is that number, 0 for a Unix domain
-    socket."""
+    """What listens at an address, and a context manager that closes it.
 
-    def __init__(self, sock: socket.socket, accepted: Callable[[socket.socket, str], object], backlog: int | None) -> None:
-        sock.listen(BACKLOG if backlog is None else backlog)
-        sock.setblocking(False)
-        self._sock: socket.socket | None = sock
+    ``addrs`` is a tuple of all addresses at which it listens, with the actual port: a
+    name may have several. ``addr`` is the first of them, and ``port`` is the number, 0
+    for a Unix domain socket.
+    """
+
+    def __init__(self, bound: Bound, accepted: Callable[[socket.socket, str], object]) -> None:
+        self._bound: Bound | None = bound
         self._accepted = accepted
         self._exhausted = False
         self._paused = False
-        name = sock.getsockname()
-        self._unix: tuple[str, int] | None = None
-        if sock.family == socket.AF_UNIX:
-            self._unix = name, os.stat(name).st_ino
-        self.addr = address.sockaddr_text(sock.family, name)
-        self.port: int = 0 if self._unix else name[1]
+        self._unix = bound.path is not None
+        self.addrs = bound.addrs
+        self.addr = bound.addrs[0]
+        self.port = bound.port
         self.on_close: Callable[[], object] | None = None
-        _loop.register(sock.fileno(), READ, self._on_event)
+        self._register(bound)
         self._handler = _Ending(self)
         _loop.handlers.add(self._handler)
         _loop.listeners += 1
 
-    def _on_event(self, mask: int) -> None:
+    def _register(self, bound: Bound) -> None:
+        registered = []
+        try:
+            for sock in bound.socks:
+                sock.setblocking(False)
+                _loop.register(sock.fileno(), READ, partial(self._on_event, sock))
+                registered.append(sock)
+        except BaseException:
+            for sock in registered:
+                _loop.unregister(sock.fileno())
+            raise
+
+    def _unregister(self, bound: Bound) -> None:
+        for sock in bound.socks:
+            _loop.unregister(sock.fileno())
+
+    def _on_event(self, listening: socket.socket, mask: int) -> None:
         if not scheduler.begins:
             return  # the process has begun to end in this turn, and closes the listener at the end of it
         for _ in range(ACCEPTS):
-            if self._sock is None:
+            if self._bound is None:
                 return
             try:
-                sock, name = self._sock.accept()
+                sock, name = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
@@ -189,29 +144,29 @@ class Listener:
             self._exhausted = False
             try:
                 sock.setblocking(False)
-                if self._unix is None:
+                if not self._unix:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 sock.close()  # the peer has reset it already
                 continue
-            self._accepted(sock, address.sockaddr_text(sock.family, name) if self._unix is None else self.addr)
+            self._accepted(sock, self.addr if self._unix else address.sockaddr_text(sock.family, name))
 
     def _pause(self, exc: OSError) -> None:
         """Stops accepting for ``PAUSE`` seconds. Without free descriptors the same
         waiting connection would be reported again and again."""
-        assert self._sock is not None
+        assert self._bound is not None
         if not self._exhausted:
             self._exhausted = True
             text = f"listener {self.addr}: {exc.strerror}: accepting pauses until descriptors are free"
             logger._limited("listener full", text, logger.ERROR)
         self._paused = True
-        _loop.unregister(self._sock.fileno())
+        self._unregister(self._bound)
         _loop.timers.add(monotonic() + PAUSE, self._resume, internal=True)
 
     def _resume(self, _: None) -> None:
-        if self._sock is not None and self._paused:
+        if self._bound is not None and self._paused:
+            self._register(self._bound)
             self._paused = False
-            _loop.register(self._sock.fileno(), READ, self._on_event)
 
     def close(self) -> Result:
         """Stops listening; connections stay open. Returns ``(False, errno.CLOSED)`` if
@@ -220,23 +175,16 @@ class Listener:
             listener.close()                    # -> (True, None)
         """
         scheduler.check_thread(closes=True)
-        sock = self._sock
-        if sock is None:
+        bound = self._bound
+        if bound is None:
             return failure(errno.CLOSED)
-        self._sock = None
+        self._bound = None
         if not self._paused:
-            _loop.unregister(sock.fileno())
+            self._unregister(bound)
         _loop.handlers.discard(self._handler)
         del self._handler  # it refers to this listener
         _loop.listeners -= 1
-        sock.close()
-        if self._unix is not None:
-            path, inode = self._unix
-            try:
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
-            except OSError:
-                pass  # it is gone, or now another's
+        bound.close()
         if self.on_close is not None:
             self.on_close()
         return OK
@@ -248,39 +196,55 @@ class Listener:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<listener {self.addr}{'' if self._sock else ' closed'}>"
+        return f"<listener {', '.join(self.addrs)}{'' if self._bound else ' closed'}>"
 
 
 L = TypeVar("L", bound=Listener)
 
 
-def listen(
-    what: str, addr: str, accepted: Callable[[socket.socket, str], object], backlog: int | None
-) -> tuple[Listener, None] | tuple[None, str]:
-    """Binds and listens. A failure is logged as well as returned, since most programs
-    ignore the result."""
-    return listen_as(Listener, what, addr, accepted, backlog)
+def _ending() -> bool:
+    """Whether the process is ending, so that nothing may listen any more."""
+    return not scheduler.begins
 
 
 def listen_as(
-    kind: type[L], what: str, addr: str, accepted: Callable[[socket.socket, str], object], backlog: int | None
+    kind: type[L],
+    what: str,
+    addr: str,
+    accepted: Callable[[socket.socket, str], object],
+    backlog: int | None,
+    rights: Rights,
 ) -> tuple[L, None] | tuple[None, str]:
-    """As ``listen``, but makes a listener of class ``kind``."""
+    """Binds and listens, with a listener of class ``kind``. Blocks the current task
+    while a name in ``addr`` or ``rights`` is looked up. A failure is logged as
+    well as returned, since most programs ignore the result. ``what`` names the caller
+    in errors."""
     scheduler.check_thread()
+    check_rights(what, addr, rights)
     if backlog is not None:
         check_int(f"{what}: the backlog", backlog, 0, MOST_BACKLOG)
-    if not scheduler.begins:
-        return None, errno.CLOSED  # the process is ending
+    if _ending():
+        return None, errno.CLOSED
     try:
-        sock = bind(addr, what)
+        place = find_place(what, addr, rights)
+        if _ending():  # by now
+            return None, errno.CLOSED
+        bound = bind(what, addr, place, rights.mode, BACKLOG if backlog is None else backlog)
         try:
-            return kind(sock, accepted, backlog), None
+            listener = kind(bound, accepted)
         except BaseException:
-            sock.close()
+            bound.close()
             raise
+    except Leaving:
+        return None, errno.CLOSED
     except (socket.gaierror, UnicodeError) as exc:  # UnicodeError: not a valid name
         err, why = errno.RESOLVE, f"{errno.RESOLVE}: {getattr(exc, 'strerror', exc)}"
+    except NoSuchOwner as exc:
+        err = why = str(exc)
     except OSError as exc:
-        err = why = errno.from_oserror(exc)
+        err = errno.from_oserror(exc)
+        why = ": ".join([*getattr(exc, "__notes__", ()), err])
+    else:
+        return listener, None
     logger.error(f"{what} {cut(addr)}: {why}")
     return None, err

@@ -98,11 +98,22 @@ def endpoint(addr: str, what: str) -> tuple[str | None, int]:
 
 def sockaddr_text(family: int, sockaddr: object) -> str:
     """Returns a socket's address as text. An IPv4 address that came in through an IPv6
-    socket is shown as IPv4.
+    socket is shown as IPv4; one that is only valid on one link has its zone, such as
+    ``[fe80::1%eth0]:80`` (RFC 4007, section 11).
     """
     if family == socket.AF_UNIX:
         path = sockaddr.decode("utf-8", "replace") if isinstance(sockaddr, bytes) else str(sockaddr)
         return f"unix:{path}"
     assert isinstance(sockaddr, tuple)
     host = str(sockaddr[0]).removeprefix("::ffff:") if "." in str(sockaddr[0]) else str(sockaddr[0])
+    if len(sockaddr) == 4 and sockaddr[3] and "%" not in host:
+        host = f"{host}%{_zone(sockaddr[3])}"
     return join(host, sockaddr[1])
+
+
+def _zone(index: int) -> str:
+    """Returns the name of a network interface, or its number if it has gone."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return str(index)

@@ -11,7 +11,8 @@
     conn, err = tcp.connect("127.0.0.1:8080", timeout=1000)
 
 Addresses are ``127.0.0.1:80``, ``[::1]:80``, ``name:80``, ``unix:/path``, and for
-listening ``:80``: every address, IPv4 and IPv6. Errors are the constants of
+listening ``:80``: every address of this machine, IPv4 and IPv6. A name means all of its
+addresses. Errors are the constants of
 ``silly.errno``. Nothing that the network or the peer does raises an exception.
 """
 
@@ -30,9 +31,9 @@ from .._log import tcp as logger
 from .._shown import shown
 from .._wire.limits import DEFAULT, Limits, check_limits
 from .._wire.numbers import MOST, MOST_MS, bad_ms, check_int
+from ._binding import Rights
 from ._dial import dial
-from ._listener import Listener
-from ._listener import listen as _listen
+from ._listener import Listener, listen_as
 from ._settings import settings
 from ._stream import Stream
 
@@ -311,6 +312,8 @@ def listen(
     accept: Callable[[Conn], object] | None = None,
     backlog: int | None = None,
     *,
+    mode: int | None = None,
+    owner: str | tuple[int, int] | None = None,
     limits: Limits = DEFAULT,
 ) -> tuple[Listener, None] | tuple[None, str]:
     """Listens on ``addr``. ``accept(conn)`` runs in a task of its own for each
@@ -323,25 +326,55 @@ def listen(
         listener, err = tcp.listen(addr="127.0.0.1:8080", accept=greet)
 
     Returns ``(listener, None)``, or ``(None, err)``, which is logged too.
-    ``listener.addr`` and ``listener.port`` are the real ones, also after port 0. If
-    ``accept`` returns and leaves the connection open, it stays open as long as
-    something holds it. ``backlog`` is how many connections the kernel queues. A dict
-    with these keys may be given in place of ``addr``.
+
+    ``addr`` may be a name: it is looked up while the task waits, and every address that
+    it has is listened on, such as ``127.0.0.1`` and ``::1`` of ``localhost``. One that
+    this machine lacks is left out if another remains. ``listener.addrs`` is the tuple
+    of these addresses, ``listener.addr`` is the first, and ``listener.port`` is the
+    port: the real ones, also after port 0. If ``accept`` returns and leaves the
+    connection open, it stays open as long as something holds it. ``backlog`` is how
+    many connections the kernel queues for each address. A dict with these keys may be
+    given in place of ``addr``.
+
+    ``mode`` and ``owner`` say who may connect to a Unix domain socket:
+
+        local, err = tcp.listen(addr="unix:web.sock", accept=greet, mode=0o660)
+
+    * ``mode``: permission bits, from 0 to 0o777. Who connects needs to write, so 0o660
+      lets in the owner and the group. None leaves it to the umask.
+    * ``owner``: ``"user"``, ``"user:group"`` or ``":group"``, as names or numbers, or a
+      pair of numbers, in which -1 means "as it is".
+
+    Nobody can connect before the file has both. Without the right to change them
+    ``err`` is the system's word, and no file is left.
 
     Uses the limits ``receive_mark``, ``delimited``, ``unsent``, ``write_timeout``,
     ``write_rate`` and ``linger``.
-    Raises TypeError or ValueError for invalid arguments.
+    Raises TypeError or ValueError for invalid arguments, so also for ``mode`` and
+    ``owner`` at another address, and RuntimeError for a name where no task runs.
     """
     assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart
     if not callable(accept):
         raise TypeError("tcp.listen needs accept, a function that gets the connection")
     check_limits(limits)
+    return listen_plain("tcp.listen", addr, accept, backlog, limits, Rights(mode, owner))
+
+
+def listen_plain(
+    what: str,
+    addr: str,
+    accept: Callable[[Conn], object],
+    backlog: int | None,
+    limits: Limits,
+    rights: Rights,
+) -> tuple[Listener, None] | tuple[None, str]:
+    """``listen`` for the protocols above, which errors call ``what``."""
 
     def accepted(sock: socket.socket, remoteaddr: str) -> None:
         scheduler.fork(accept, Conn(Stream(sock, remoteaddr, limits)), accept_code, 0, serves=True)
 
     accept_code = getattr(accept, "__code__", None)
-    return _listen("tcp.listen", addr, accepted, backlog)
+    return listen_as(Listener, what, addr, accepted, backlog, rights)
 
 
 @returns_pair("tcp.connect", "conn")

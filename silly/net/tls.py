@@ -30,6 +30,7 @@ from .._shown import cut
 from .._wire.limits import DEFAULT, Limits, check_limits
 from . import _listener, _tls_client, tcp
 from . import addr as address
+from ._binding import Rights
 from ._certificates import Certificate
 from ._dial import dial
 from ._listener import Admission, host_of
@@ -73,7 +74,7 @@ class Conn(tcp.Conn):
 
 
 class Listener(_listener.Listener):
-    """A listening socket: that of ``silly.net.tcp``, and ``reload``."""
+    """A listener as that of ``silly.net.tcp``, with ``reload``."""
 
     _accepted: Acceptor
 
@@ -100,7 +101,7 @@ class Listener(_listener.Listener):
         ``certs``.
         """
         scheduler.check_thread()
-        if self._sock is None:
+        if self._bound is None:
             return failure(errno.CLOSED)
         given = {"certs": certs, "alpnprotos": alpnprotos, "ca": ca, "verify": verify, "ciphers": ciphers}
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -192,6 +193,8 @@ def listen(
     ca: str | bytes | None = None,
     verify: str | None = None,
     ciphers: str | None = None,
+    mode: int | None = None,
+    owner: str | tuple[int, int] | None = None,
     limits: Limits = DEFAULT,
 ) -> tuple[Listener, None] | tuple[None, str]:
     """``tcp.listen`` with TLS: ``accept(conn)`` runs when the handshake is done, which
@@ -213,6 +216,7 @@ def listen(
     * ``verify``: ``"require"`` refuses a client without a certificate of an authority
       in ``ca`` (PEM text or a path); ``"request"`` refuses only a bad certificate.
     * ``ciphers``: those of TLS 1.2, in OpenSSL's words.
+    * ``addr``, ``backlog``, ``mode``, ``owner``: as for ``tcp.listen``.
 
     Returns ``(listener, None)``, or ``(None, err)``, which is logged too. A dict with
     these keys may be given in place of ``addr``. Uses the limit ``handshake_timeout``
@@ -223,7 +227,8 @@ def listen(
     if not callable(accept):
         raise TypeError("tls.listen needs accept, a function that gets the connection")
     check_limits(limits)
-    return listen_admitted("tls.listen", addr, Settings(certs, alpnprotos, ca, verify, ciphers), accept, backlog, limits, None)
+    given = Settings(certs, alpnprotos, ca, verify, ciphers)
+    return listen_admitted("tls.listen", addr, given, accept, backlog, limits, Rights(mode, owner), None)
 
 
 def listen_admitted(
@@ -233,6 +238,7 @@ def listen_admitted(
     accept: Callable[[Conn], object],
     backlog: int | None,
     limits: Limits,
+    rights: Rights,
     admission: Admission | None,
 ) -> tuple[Listener, None] | tuple[None, str]:
     """``listen`` for the protocols above, which errors call ``what``. ``admission`` is
@@ -244,7 +250,7 @@ def listen_admitted(
     except OSError as exc:  # nothing is wrong with the settings
         logger.error(f"{what} {addr}: {exc.strerror}")
         return None, errno.from_oserror(exc)
-    return _listener.listen_as(Listener, what, addr, acceptor, backlog)
+    return _listener.listen_as(Listener, what, addr, acceptor, backlog, rights)
 
 
 @returns_pair("tls.connect", "conn")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,3 +24,23 @@ def nothing_lingers() -> Iterator[None]:
     """Waits at the end for what the test closed while its peer still sent."""
     yield
     drained()
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What ``getaddrinfo`` finds: a list of (family, sockaddr), an exception, or a function to call in its thread."""
+    table: dict[str, Any] = {}
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: str, port: Any, *args: Any, **kwargs: Any) -> Any:
+        if host not in table:
+            return real(host, port, *args, **kwargs)
+        found = table[host]
+        if callable(found):
+            found = found()
+        if isinstance(found, Exception):
+            raise found
+        return [(family, socket.SOCK_STREAM, 6, "", sockaddr) for family, sockaddr in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return table

@@ -108,5 +108,8 @@ def test_sockaddr_text() -> None:
     assert addr.sockaddr_text(socket.AF_INET6, ("::1", 80, 0, 0)) == "[::1]:80"
     assert addr.sockaddr_text(socket.AF_INET6, ("::ffff:10.0.0.1", 80, 0, 0)) == "10.0.0.1:80"
     assert addr.sockaddr_text(socket.AF_INET6, ("fe80::1%eth0.7", 80, 0, 2)) == "[fe80::1%eth0.7]:80"
+    index, name = socket.if_nameindex()[0]
+    assert addr.sockaddr_text(socket.AF_INET6, ("fe80::1", 80, 0, index)) == f"[fe80::1%{name}]:80"
+    assert addr.sockaddr_text(socket.AF_INET6, ("fe80::1", 80, 0, 2**31 - 1)) == "[fe80::1%2147483647]:80"
     assert addr.sockaddr_text(socket.AF_UNIX, "/tmp/s") == "unix:/tmp/s"
     assert addr.sockaddr_text(socket.AF_UNIX, b"\xff") == "unix:�"

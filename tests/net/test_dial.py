@@ -27,26 +27,6 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="THIS MACHINE HAS NO IPv6
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What ``getaddrinfo`` finds: a list of (family, sockaddr), an exception, or a function to call in its thread."""
-    table: dict[str, Any] = {}
-    real = socket.getaddrinfo
-
-    def getaddrinfo(host: str, port: Any, *args: Any, **kwargs: Any) -> Any:
-        if host not in table:
-            return real(host, port, *args, **kwargs)
-        found = table[host]
-        if callable(found):
-            found = found()
-        if isinstance(found, Exception):
-            raise found
-        return [(family, socket.SOCK_STREAM, 6, "", sockaddr) for family, sockaddr in found]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    return table
-
-
-@pytest.fixture
 def server() -> Iterator[Any]:
     listener, _ = tcp.listen("127.0.0.1:0", lambda conn: conn.write(conn.read("\n")[0]))
     yield V4, ("127.0.0.1", listener.port)

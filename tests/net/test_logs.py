@@ -262,16 +262,20 @@ def test_an_accept_that_fails_whose_line_raises(error: OSError, raising: Raising
 
         def __init__(self, sock: Any) -> None:
             self.sock = sock
+            self.accept = self.fail
 
-        def accept(self) -> Any:
-            server._listener._sock = self.sock
+        def fail(self) -> Any:
+            self.accept = self.sock.accept
             raise error
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self.sock, name)
 
     with serving(handler) as server:
-        server._listener._sock = Sock(server._listener._sock)
+        listener = server._listener
+        listener._unregister(listener._bound)
+        listener._bound.socks[0] = Sock(listener._bound.socks[0])
+        listener._register(listener._bound)
         with connected(server) as client:
             client.request("/next")
             assert client.response().status == 200

@@ -97,7 +97,7 @@ def pair_of(way: str, limits: dict[str, int]) -> Iterator[tuple[Any, Any]]:
             stack.callback(listener.close)
         if way != "unix":
             # What it accepts inherits this. Made smaller later, it would drop what is on the way.
-            listener._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+            listener._bound.socks[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
         if way == "tls":
             conn = tls_support.connect(listener, **options)
         else:

@@ -18,7 +18,7 @@ import pytest
 import silly
 from silly import check, errno, task, time
 from silly._core import scheduler
-from silly.net import _listener, _output, tcp, tls
+from silly.net import _binding, _listener, _output, tcp, tls
 from silly.sync import channel
 
 from ..helpers import ahead_of_reader, joined, spawn, turn
@@ -83,14 +83,14 @@ def test_listen_everywhere() -> None:
 
 
 def test_listen_everywhere_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
-    bind = _listener._bind_inet
+    bind = _binding._bind_inet
 
     def no_ipv6(family: Any, *args: Any, **kwargs: Any) -> Any:
         if family == socket.AF_INET6:
             raise OSError(97, "Address family not supported by protocol")
         return bind(family, *args, **kwargs)
 
-    monkeypatch.setattr(_listener, "_bind_inet", no_ipv6)
+    monkeypatch.setattr(_binding, "_bind_inet", no_ipv6)
     with listen(":0") as listener:
         assert listener.addr == f"0.0.0.0:{listener.port}"
         check_echo(f"127.0.0.1:{listener.port}")
@@ -329,7 +329,7 @@ def test_backlog() -> None:
     """``backlog`` reaches the kernel: with one of 0, one connection waits and no more get in."""
     with listen(backlog=0) as listener, socket.socket() as first, socket.socket() as second:
         first.connect(("127.0.0.1", listener.port))
-        select.select([listener._sock], [], [])  # the first is in the queue
+        select.select(listener._bound.socks, [], [])  # the first is in the queue
         second.setblocking(False)
         second.connect_ex(("127.0.0.1", listener.port))  # the loop has not turned since: nothing was accepted
         state = second.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]

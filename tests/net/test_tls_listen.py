@@ -17,6 +17,7 @@ import silly
 from silly import check, errno, time
 from silly._core import scheduler
 from silly.net import _tls_context, http, tls
+from silly.net._binding import ANYBODY
 from silly.net._tls_context import new_context
 from silly.net._tls_server import Settings
 from silly.sync import channel
@@ -500,7 +501,8 @@ class Counting:
 
 def admitted(accept: Callable[[Any], object], admission: Counting, addr: str = "127.0.0.1:0", **limits: int) -> Any:
     settings = Settings([server().entry], None, None, None, None)
-    return check(tls.listen_admitted("test.listen", addr, settings, accept, None, silly.Limits(**limits), admission))
+    most = silly.Limits(**limits)
+    return check(tls.listen_admitted("test.listen", addr, settings, accept, None, most, ANYBODY, admission))
 
 
 def test_a_handshake_counts(logs: Any) -> None:
@@ -570,7 +572,8 @@ def test_listen_admitted_names_the_function(logs: Any) -> None:
     logs.expect("ERROR test.listen 127.0.0.1:.*Address already in use")
     with listening() as listener:
         settings = Settings([server().entry], None, None, None, None)
-        assert tls.listen_admitted("test.listen", listener.addr, settings, echo, None, silly.Limits(), None) == (
+        limits = silly.Limits()
+        assert tls.listen_admitted("test.listen", listener.addr, settings, echo, None, limits, ANYBODY, None) == (
             None,
             errno.ADDRINUSE,
         )

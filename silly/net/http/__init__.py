@@ -24,6 +24,7 @@ from typing import Any
 from ..._core.result import returns_pair
 from ..._wire.header import Header
 from ..._wire.limits import DEFAULT, Limits, check_limits
+from .._binding import Rights
 from .._settings import settings
 from ._clientstream import ClientStream
 from .accesslog import AccessLog
@@ -62,6 +63,8 @@ def listen(
     verify: str | None = None,
     methods: Sequence[str] = (),
     accesslog: str | AccessLog | None = None,
+    mode: int | None = None,
+    owner: str | tuple[int, int] | None = None,
     limits: Limits = DEFAULT,
 ) -> tuple[Server, None] | tuple[None, str]:
     """Serves HTTP on ``addr``: each connection has a task, which runs
@@ -75,8 +78,9 @@ def listen(
 
     Returns ``(server, None)``, or ``(None, err)`` if it cannot listen, and logs that.
 
-    * ``addr``: as for ``silly.net.tcp.listen``: ``"127.0.0.1:80"``, ``":80"``,
-      ``"unix:/path"``
+    * ``addr``, ``mode``, ``owner``: as for ``silly.net.tcp.listen``:
+      ``"127.0.0.1:80"``, ``":80"``, ``"localhost:80"``, or ``"unix:/path"``, with who
+      may connect
     * ``handler``: a function that gets a ``ServerStream``, or a ``Router``
     * ``certs``: serves HTTPS and WSS instead, with ``tls=True`` or without. ``certs``,
       ``ca`` and ``verify`` (client certificates) are those of ``silly.net.tls.listen``
@@ -111,5 +115,5 @@ def listen(
     routed = getattr(handler, "methods", None)  # a router's; another handler may mean something else by it
     asked = frozenset(methods) | (routed if isinstance(routed, frozenset) else frozenset())
     server = Server(handler, "https" if certs else "http", limits, asked, accesslog)
-    err = server._start(addr, certs, protos, backlog, ca, verify)
+    err = server._start(addr, certs, protos, backlog, ca, verify, Rights(mode, owner))
     return (server, None) if err is None else (None, err)

@@ -13,6 +13,7 @@ from ..._core.result import OK, Result, failure
 from ..._core.waiting import Leaving, Waiters
 from ..._wire.limits import Limits
 from .. import tcp
+from .._binding import Rights
 from .._listener import Listener, host_of
 from .._settings import settings
 from ._connection import Connection, refuse_busy
@@ -122,6 +123,7 @@ class Server:
         backlog: int | None,
         ca: str | bytes | None,
         verify: str | None,
+        rights: Rights,
     ) -> str | None:
         """Starts to listen; returns the error, or None. ``http.listen`` calls it."""
         listener: Listener | None
@@ -132,9 +134,11 @@ class Server:
             from ..tls import listen_admitted
 
             given = Settings(certs, alpnprotos, ca, verify, None)
-            listener, err = listen_admitted("http.listen", addr, given, self._serve, backlog, self.limits, self._places)
+            listener, err = listen_admitted(
+                "http.listen", addr, given, self._serve, backlog, self.limits, rights, self._places
+            )
         else:
-            listener, err = tcp.listen(addr, self._accept, backlog, limits=self.limits)
+            listener, err = tcp.listen_plain("http.listen", addr, self._accept, backlog, self.limits, rights)
         if listener is None:
             return err
         self._listener = listener
@@ -144,9 +148,17 @@ class Server:
 
     @property
     def addr(self) -> str:
-        """The address on which the server listens, with the real port."""
+        """The address on which the server listens, with the real port: the first, if
+        there are several."""
         assert self._listener is not None
         return self._listener.addr
+
+    @property
+    def addrs(self) -> tuple[str, ...]:
+        """All addresses on which the server listens: those of a name, such as
+        ``localhost``, or the only one."""
+        assert self._listener is not None
+        return self._listener.addrs
 
     @property
     def port(self) -> int:

@@ -1,0 +1,260 @@
+"""Binding: the sockets of a listener, and the file of a Unix domain socket.
+
+A name may have several addresses, and each gets a socket of its own. What this machine
+lacks, such as IPv6, is left out if something remains. With port 0 the first socket gets
+a port from the system, and the others take that one. If it is in use at one of them, it
+starts again, ``TRIES`` times in all. Nothing listens before everything is bound.
+
+A Unix domain socket listens only when its file has its owner and its mode. Before that
+nobody can connect, whatever the file allows. On Linux the file allows nothing until
+then: the system makes it with the mode that the socket has, less the umask.
+"""
+
+from __future__ import annotations
+
+import errno as os_errno
+import os
+import socket
+import stat
+from contextlib import suppress
+from typing import NamedTuple
+
+from .. import errno, logger
+from .._wire.numbers import shown
+from . import addr as address
+from ._names import Address, lookup, owner_ids
+
+TRIES = 3
+"""How often binding several addresses to a free port is tried."""
+MOST_ID = 2**32 - 2
+"""The largest number of a user or group; the next one means "none"."""
+
+_LACKING = (os_errno.EAFNOSUPPORT, os_errno.EADDRNOTAVAIL, os_errno.ENOPROTOOPT)
+"""The errors of a family, or of an address, that this machine does not have."""
+
+
+class Rights(NamedTuple):
+    """Who may connect to a Unix domain socket: see ``tcp.listen``."""
+
+    mode: int | None
+    owner: str | tuple[int, int] | None
+
+
+ANYBODY = Rights(None, None)
+"""Those whom the umask allows."""
+
+
+def check_rights(what: str, addr: str, rights: Rights) -> None:
+    """Raises TypeError or ValueError for a mode or owner that can't be, and for any at
+    an address that has no file. ``what`` names the caller."""
+    mode, owner = rights
+    if rights == ANYBODY:
+        return
+    if address.socketpath(addr, what) is None:
+        raise ValueError(f"{what}: mode and owner are for Unix sockets ('unix:/path'), not for {addr!r}")
+    if mode is not None:
+        if type(mode) is not int:
+            raise TypeError(f"{what}: mode is a number of permission bits such as 0o660, not {type(mode).__name__}")
+        if not 0 <= mode <= 0o777:
+            raise ValueError(f"{what}: mode is from 0 to 0o777, not {shown(mode)}: permission bits are octal, such as 0o660")
+    if isinstance(owner, str):
+        user, colon, group = owner.partition(":")
+        if not owner.isprintable() or bool(colon) is not bool(group) or not (user or group) or ":" in group:
+            raise ValueError(f"{what}: owner is 'user', 'user:group' or ':group', not {owner!r}")
+    elif isinstance(owner, tuple):
+        if len(owner) != 2 or any(type(each) is not int or not -1 <= each <= MOST_ID for each in owner):
+            raise ValueError(f"{what}: owner has two numbers, of a user and a group (-1: as it is), not {owner!r}")
+    elif owner is not None:
+        raise TypeError(f"{what}: owner is 'user:group' or a pair of numbers, not {type(owner).__name__}")
+
+
+class Place(NamedTuple):
+    """Where to listen: the path of a Unix domain socket, and whose it will be; or the
+    addresses of a host; or, with neither, every address at ``port``."""
+
+    port: int
+    path: str | None = None
+    ids: tuple[int, int] | None = None
+    found: list[Address] | None = None
+
+
+def find_place(what: str, addr: str, rights: Rights) -> Place:
+    """Looks up the names in ``addr`` and ``rights``. Blocks the current task if there
+    are any.
+
+    Raises ValueError and TypeError for what is no address, OSError, UnicodeError or
+    NoSuchOwner for a name that there is not, and what ``_names.ask`` raises.
+    """
+    path = address.socketpath(addr, what)
+    if path is not None:
+        owner = rights.owner
+        return Place(0, path, owner_ids(owner) if isinstance(owner, str) else owner)
+    host, port = address.endpoint(addr, what)
+    if host is None:
+        return Place(port)
+    return Place(port, found=lookup(host, port, socket.AI_PASSIVE, f"the look-up of {addr}"))
+
+
+class Bound:
+    """Listening sockets, and the file of a Unix domain socket. ``addrs`` are their
+    addresses as text, ``port`` is their port, 0 for a Unix domain socket."""
+
+    __slots__ = ("_file", "_path", "addrs", "path", "port", "socks")
+
+    def __init__(self, socks: list[socket.socket], path: str | None = None) -> None:
+        self.socks = socks
+        self.path = path
+        names = [sock.getsockname() for sock in socks]
+        self.addrs = tuple(address.sockaddr_text(sock.family, name) for sock, name in zip(socks, names, strict=True))
+        self.port: int = names[0][1] if path is None else 0
+        if path is not None:
+            self._path = os.path.abspath(path)  # the program may change its directory
+            self._file = _identity(path)
+
+    def close(self) -> None:
+        """Removes the file, and closes the sockets. The file goes first: while they
+        listen no other process can take its place, so no other's file is removed."""
+        if self.path is not None:
+            with suppress(OSError):  # it is gone already
+                if _identity(self._path) == self._file:
+                    os.unlink(self._path)
+        self.disown()
+
+    def disown(self) -> None:
+        """Closes the sockets and leaves the file, in a child of ``os.fork``."""
+        for sock in self.socks:
+            sock.close()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
+
+
+def bind(what: str, addr: str, place: Place, mode: int | None, backlog: int) -> Bound:
+    """Binds and listens, at all of a place or at nothing. ``what`` and ``addr`` are for
+    the log. Raises OSError; its notes say what it is about."""
+    if place.path is not None:
+        return _bind_unix(place.path, mode, place.ids, backlog)
+    if place.found is None:
+        sock = _bind_any(place.port)
+        try:
+            sock.listen(backlog)
+        except BaseException:
+            sock.close()
+            raise
+        return Bound([sock])
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            socks, without = _bind_found(place.found, backlog)
+        except OSError as exc:
+            if place.port or not left or exc.errno != os_errno.EADDRINUSE:
+                raise
+        else:
+            break
+    for text in without:
+        logger.debug(f"{what} {addr}: without {text}")
+    return Bound(socks)
+
+
+def _bind_found(found: list[Address], backlog: int) -> tuple[list[socket.socket], list[str]]:
+    """Returns the sockets, which listen, and what was left out."""
+    socks: list[socket.socket] = []
+    without: list[str] = []
+    lacking: OSError | None = None
+    port = 0
+    try:
+        for family, (host, given, *rest) in found:
+            try:
+                sock = _bind_inet(family, (host, given or port, *rest))
+            except OSError as exc:
+                text = address.join(host, given or port)
+                if exc.errno not in _LACKING:
+                    if len(found) > 1:
+                        exc.add_note(text)
+                    raise
+                lacking = lacking or exc
+                without.append(f"{text}: {errno.from_oserror(exc)}")
+                continue
+            socks.append(sock)
+            port = sock.getsockname()[1]
+        if not socks:
+            assert lacking is not None
+            raise lacking
+        for sock in socks:
+            sock.listen(backlog)
+    except BaseException:
+        for sock in socks:
+            sock.close()
+        raise
+    return socks, without
+
+
+def _bind_inet(family: int, sockaddr: object, both: bool = False) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
+        sock.bind(sockaddr)  # type: ignore[arg-type]
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_any(port: int) -> socket.socket:
+    """Binds every address: an IPv6 socket that takes IPv4 too, or an IPv4 socket on a
+    machine without IPv6."""
+    try:
+        return _bind_inet(socket.AF_INET6, ("::", port), both=True)
+    except OSError as exc:
+        if exc.errno not in _LACKING:
+            raise
+    return _bind_inet(socket.AF_INET, ("0.0.0.0", port))
+
+
+def _bind_unix(path: str, mode: int | None, ids: tuple[int, int] | None, backlog: int) -> Bound:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if mode is not None:
+            with suppress(OSError):  # not every system can; see the module's header
+                os.fchmod(sock.fileno(), 0)
+        try:
+            sock.bind(path)
+        except OSError as exc:
+            if exc.errno != os_errno.EADDRINUSE or not _stale(path):
+                raise
+            os.unlink(path)
+            sock.bind(path)
+        bound = Bound([sock], path)
+    except BaseException:
+        sock.close()
+        raise
+    try:
+        if ids is not None:
+            _set_owner(path, ids)
+        if mode is not None:
+            os.chmod(path, mode)
+        sock.listen(backlog)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def _set_owner(path: str, ids: tuple[int, int]) -> None:
+    try:
+        os.chown(path, *ids, follow_symlinks=False)
+    except OSError as exc:
+        exc.add_note(f"the owner {ids[0]}:{ids[1]}")
+        raise
+
+
+def _stale(path: str) -> bool:
+    """Whether ``path`` is a socket that an ended process left behind."""
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(path) == os_errno.ECONNREFUSED
