@@ -21,6 +21,4 @@ def handler(stream):
         stream.closewrite(f"Hello, {stream.query['name'] or 'stranger'}!\n")
 
 
-server, err = http.listen(addr=env.get("addr") or "127.0.0.1:8080", handler=handler)
-if server:
-    print(f"Open http://{server.addr}/", flush=True)
+http.listen(addr=env.get("addr") or "127.0.0.1:8080", handler=handler)

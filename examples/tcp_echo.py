@@ -19,6 +19,4 @@ def echo(conn):
     conn.close()
 
 
-listener, err = tcp.listen(addr=env.get("addr") or "127.0.0.1:8080", accept=echo)
-if listener:
-    print("Listening on", listener.addr, flush=True)
+tcp.listen(addr=env.get("addr") or "127.0.0.1:8080", accept=echo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from silly import task
 from silly._core import scheduler, worker
 from silly.time import after, cancel
 
+LISTENING = re.compile(r"^\S+ \S+ INFO listening on .*\n", re.MULTILINE)
+"""The line of a listener about itself, on stderr."""
 LIMIT = 30_000
 """Milliseconds that any wait for a child may take."""
 
@@ -104,7 +107,11 @@ class Child:
         return int(self._bounded(self.process.wait))
 
     def errors(self) -> str:
-        """What it wrote to stderr, unless that was given."""
+        """What it wrote to stderr, unless that was given; without where its listeners say that they listen."""
+        return LISTENING.sub("", self.said())
+
+    def said(self) -> str:
+        """All that it wrote to stderr."""
         self._errors.seek(0)
         return self._errors.read()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from silly._wire.deflate import Deflate
 from silly._wire.limits import DEFAULT
 from silly.net import websocket
 
+from .children import Child
 from .helpers import serving, spawn
 from .net import authorities
 from .net.support import until
@@ -30,6 +32,28 @@ def defined(name: str, count: int) -> dict[str, Any]:
     for block in blocks:
         exec(block, namespace)
     return namespace
+
+
+def test_the_quick_start_of_the_readme(tmp_path: Path) -> None:
+    """The server says where it listens, and the client's line prints what stands below it; with a free port."""
+    text = (DOCS.parent / "README.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?http\.listen.*?)```", text, re.DOTALL)
+    start, client = re.findall(r"```console\n\$ (.*?)```", text, re.DOTALL)
+    command, line = start.splitlines()
+    assert command == "python -m silly app.py"
+    assert "127.0.0.1:8080" in program
+    (tmp_path / "app.py").write_text(program.replace(":8080", ":0"))
+    with Child("-m", "silly", str(tmp_path / "app.py")) as server:
+        until(lambda: server.said().endswith("\n"), 30_000)
+        port = re.search(r":(\d+)$", server.said().rstrip("\n"))[1]  # type: ignore[index]
+        assert re.sub(r"\d", "0", server.said()) == re.sub(r"\d", "0", line.replace(":8080", f":{port}")) + "\n"
+        command, answer = client.splitlines()
+        python, option, code = shlex.split(command)
+        assert (python, option) == ("python", "-c")
+        with Child(option, code.replace(":8080", f":{port}")) as other:
+            assert other.line() == answer
+            assert other.wait() == 0
+            assert other.said() == ""
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from silly import check
 from silly.net import http, tcp, websocket
 from silly.sync import channel
 from tests.children import Child
+from tests.net.support import until
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -26,6 +27,12 @@ def address(line: str) -> str:
     found = re.search(r"127\.0\.0\.1:\d+", line)
     assert found, line
     return found.group()
+
+
+def logged(server: Child) -> str:
+    """The address where a server logs that it listens."""
+    until(lambda: "listening on " in server.said(), 30_000)
+    return address(server.said())
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
@@ -125,7 +132,7 @@ def test_wss_server(tmp_path: Path) -> None:
 
 def test_tcp_echo() -> None:
     with example("tcp_echo.py", "--addr=127.0.0.1:0") as server:
-        conn = check(tcp.connect(address(server.line())))
+        conn = check(tcp.connect(logged(server)))
         conn.write("one\ntwo\n")
         assert conn.read("\n") == (b"one\n", None)
         assert conn.read("\n") == (b"two\n", None)
@@ -137,7 +144,7 @@ def test_tcp_echo() -> None:
 
 def test_http_hello() -> None:
     with example("http_hello.py", "--addr=127.0.0.1:0") as server:
-        conn = check(tcp.connect(address(server.line())))
+        conn = check(tcp.connect(logged(server)))
         conn.write("GET /?name=J%C3%BCrgen+B HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (conn.read("!\n")[0] or b"").endswith("\r\n\r\nHello, Jürgen B!\n".encode())
         conn.write("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
@@ -156,7 +163,7 @@ def test_pingpong_channel(launcher: list[str]) -> None:
 
 def test_site_and_get() -> None:
     with example("http_site.py", "--addr=127.0.0.1:0", f"--root={EXAMPLES}") as server:
-        addr = address(server.line())
+        addr = logged(server)
         with example("http_get.py", f"--url=http://{addr}/api/visits/me") as client:
             assert client.line() == "200 OK"
             lines = [client.line() for _ in range(5)]

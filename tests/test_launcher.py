@@ -20,6 +20,7 @@ import pytest
 
 import silly
 
+from .children import LISTENING
 from .implementations import needs_c
 
 FLAGS = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
@@ -60,9 +61,9 @@ class Child:
         self.process.send_signal(number)
 
     def end(self) -> tuple[int, str, str]:
-        """Its status (-N when signal N ended it), and what else it wrote to stdout and stderr."""
+        """Its status (-N when signal N ended it), and what else it wrote to stdout and stderr; without where it listens."""
         out, err = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, out, err
+        return self.process.returncode, out, LISTENING.sub("", err)
 
     def stop(self) -> None:
         """Cleans up, whatever state it is in."""

@@ -210,15 +210,16 @@ def _ending() -> bool:
 def listen_as(
     kind: type[L],
     what: str,
+    scheme: str,
     addr: str,
     accepted: Callable[[socket.socket, str], object],
     backlog: int | None,
     rights: Rights,
 ) -> tuple[L, None] | tuple[None, str]:
     """Binds and listens, with a listener of class ``kind``. Blocks the current task
-    while a name in ``addr`` or ``rights`` is looked up. A failure is logged as
-    well as returned, since most programs ignore the result. ``what`` names the caller
-    in errors."""
+    while a name in ``addr`` or ``rights`` is looked up. Where it listens is logged, as
+    of ``scheme``. A failure is logged as well as returned, since most programs ignore
+    the result. ``what`` names the caller in errors."""
     scheduler.check_thread()
     check_rights(what, addr, rights)
     if backlog is not None:
@@ -231,6 +232,8 @@ def listen_as(
             return None, errno.CLOSED
         bound = bind(what, addr, place, rights.mode, BACKLOG if backlog is None else backlog)
         try:
+            where = [f"{scheme}://{each}" for each in bound.addrs] if bound.path is None else [f"{bound.addrs[0]} ({scheme})"]
+            logger.info(f"listening on {', '.join(where)}")  # before, since a handler of the application may raise an end
             listener = kind(bound, accepted)
         except BaseException:
             bound.close()

@@ -325,7 +325,8 @@ def listen(
 
         listener, err = tcp.listen(addr="127.0.0.1:8080", accept=greet)
 
-    Returns ``(listener, None)``, or ``(None, err)``, which is logged too.
+    Returns ``(listener, None)``, and logs where it listens; or ``(None, err)``, which
+    is logged too.
 
     ``addr`` may be a name: it is looked up while the task waits, and every address that
     it has is listened on, such as ``127.0.0.1`` and ``::1`` of ``localhost``. One that
@@ -357,24 +358,26 @@ def listen(
     if not callable(accept):
         raise TypeError("tcp.listen needs accept, a function that gets the connection")
     check_limits(limits)
-    return listen_plain("tcp.listen", addr, accept, backlog, limits, Rights(mode, owner))
+    return listen_plain("tcp.listen", "tcp", addr, accept, backlog, limits, Rights(mode, owner))
 
 
 def listen_plain(
     what: str,
+    scheme: str,
     addr: str,
     accept: Callable[[Conn], object],
     backlog: int | None,
     limits: Limits,
     rights: Rights,
 ) -> tuple[Listener, None] | tuple[None, str]:
-    """``listen`` for the protocols above, which errors call ``what``."""
+    """``listen`` for the protocols above, which errors call ``what``, and whose scheme
+    the log names."""
 
     def accepted(sock: socket.socket, remoteaddr: str) -> None:
         scheduler.fork(accept, Conn(Stream(sock, remoteaddr, limits)), accept_code, 0, serves=True)
 
     accept_code = getattr(accept, "__code__", None)
-    return listen_as(Listener, what, addr, accepted, backlog, rights)
+    return listen_as(Listener, what, scheme, addr, accepted, backlog, rights)
 
 
 @returns_pair("tcp.connect", "conn")

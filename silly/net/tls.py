@@ -228,11 +228,12 @@ def listen(
         raise TypeError("tls.listen needs accept, a function that gets the connection")
     check_limits(limits)
     given = Settings(certs, alpnprotos, ca, verify, ciphers)
-    return listen_admitted("tls.listen", addr, given, accept, backlog, limits, Rights(mode, owner), None)
+    return listen_admitted("tls.listen", "tls", addr, given, accept, backlog, limits, Rights(mode, owner), None)
 
 
 def listen_admitted(
     what: str,
+    scheme: str,
     addr: str,
     settings: Settings,
     accept: Callable[[Conn], object],
@@ -241,16 +242,17 @@ def listen_admitted(
     rights: Rights,
     admission: Admission | None,
 ) -> tuple[Listener, None] | tuple[None, str]:
-    """``listen`` for the protocols above, which errors call ``what``. ``admission`` is
-    asked about each connection before its handshake; its ``leave`` is called when the
-    task that serves the connection has ended and the descriptor is free.
+    """``listen`` for the protocols above, which errors call ``what``, and whose scheme
+    the log names. ``admission`` is asked about each connection before its handshake;
+    its ``leave`` is called when the task that serves the connection has ended and the
+    descriptor is free.
     """
     try:
         acceptor = Acceptor(settings, accept, limits, admission)
     except OSError as exc:  # nothing is wrong with the settings
         logger.error(f"{what} {addr}: {exc.strerror}")
         return None, errno.from_oserror(exc)
-    return _listener.listen_as(Listener, what, addr, acceptor, backlog, rights)
+    return _listener.listen_as(Listener, what, scheme, addr, acceptor, backlog, rights)
 
 
 @returns_pair("tls.connect", "conn")

@@ -1,4 +1,4 @@
-"""Where a listener listens: every address of a name, and the rights of a Unix domain socket."""
+"""Where a listener listens: every address of a name, the rights of a Unix domain socket, and the line that says so."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_what_the_machine_lacks_is_left_out_if_something_remains(order: list[Any
             talk("tcp", listener.addr)
     finally:
         logger.setlevel(level)
-    assert len(lines) == 1
+    assert len(lines) == 2
     assert lines[0].startswith("DEBUG tcp.listen some.test:0: without 192.0.2.77:")
     assert lines[0].endswith(f": {errno.ADDRNOTAVAIL}")
 
@@ -688,3 +688,39 @@ def test_the_file_is_removed_though_the_program_has_changed_its_directory(
     listener.close()
     assert list(folder.iterdir()) == []
     assert (tmp_path / "s").exists()
+
+
+# ---- the line that says where -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_listener_says_where_it_listens(kind: str, logs: Any) -> None:
+    logs.listening = True
+    logs.expect("^INFO listening on ")
+    with check(listen(kind, "127.0.0.1:0")) as listener:
+        assert logs.lines == [f"INFO listening on {kind}://127.0.0.1:{listener.port}"]
+    assert len(logs.lines) == 1
+
+
+@needs_ipv6
+def test_a_listener_names_each_address(names: dict[str, Any], logs: Any) -> None:
+    names["both.test"] = BOTH
+    logs.listening = True
+    logs.expect("^INFO listening on ")
+    with check(http.listen("both.test:0", hello)) as server:
+        assert logs.lines == [f"INFO listening on http://[::1]:{server.port}, http://127.0.0.1:{server.port}"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_listener_at_a_path_says_so(kind: str, folder: Path, logs: Any) -> None:
+    logs.listening = True
+    logs.expect("^INFO listening on ")
+    with check(listen(kind, f"unix:{folder}/s")):
+        assert logs.lines == [f"INFO listening on unix:{folder}/s ({kind})"]
+
+
+def test_a_listener_that_fails_says_nothing_of_listening(logs: Any) -> None:
+    logs.listening = True
+    logs.expect(r"^ERROR http\.listen 192\.0\.2\.77:0: Cannot assign")
+    assert http.listen("192.0.2.77:0", hello) == (None, errno.ADDRNOTAVAIL)
+    assert len(logs.lines) == 1

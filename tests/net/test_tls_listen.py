@@ -502,7 +502,7 @@ class Counting:
 def admitted(accept: Callable[[Any], object], admission: Counting, addr: str = "127.0.0.1:0", **limits: int) -> Any:
     settings = Settings([server().entry], None, None, None, None)
     most = silly.Limits(**limits)
-    return check(tls.listen_admitted("test.listen", addr, settings, accept, None, most, ANYBODY, admission))
+    return check(tls.listen_admitted("test.listen", "test", addr, settings, accept, None, most, ANYBODY, admission))
 
 
 def test_a_handshake_counts(logs: Any) -> None:
@@ -573,7 +573,7 @@ def test_listen_admitted_names_the_function(logs: Any) -> None:
     with listening() as listener:
         settings = Settings([server().entry], None, None, None, None)
         limits = silly.Limits()
-        assert tls.listen_admitted("test.listen", listener.addr, settings, echo, None, limits, ANYBODY, None) == (
+        assert tls.listen_admitted("test.listen", "test", listener.addr, settings, echo, None, limits, ANYBODY, None) == (
             None,
             errno.ADDRINUSE,
         )

@@ -76,7 +76,8 @@ def listen(
 
         server, err = http.listen(addr="127.0.0.1:8080", handler=handler)
 
-    Returns ``(server, None)``, or ``(None, err)`` if it cannot listen, and logs that.
+    Returns ``(server, None)``, and logs where it listens; or ``(None, err)`` if it
+    cannot listen, and logs that.
 
     * ``addr``, ``mode``, ``owner``: as for ``silly.net.tcp.listen``:
       ``"127.0.0.1:80"``, ``":80"``, ``"localhost:80"``, or ``"unix:/path"``, with who

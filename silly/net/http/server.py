@@ -135,10 +135,10 @@ class Server:
 
             given = Settings(certs, alpnprotos, ca, verify, None)
             listener, err = listen_admitted(
-                "http.listen", addr, given, self._serve, backlog, self.limits, rights, self._places
+                "http.listen", "https", addr, given, self._serve, backlog, self.limits, rights, self._places
             )
         else:
-            listener, err = tcp.listen_plain("http.listen", addr, self._accept, backlog, self.limits, rights)
+            listener, err = tcp.listen_plain("http.listen", "http", addr, self._accept, backlog, self.limits, rights)
         if listener is None:
             return err
         self._listener = listener
