@@ -144,14 +144,15 @@ def bind(what: str, addr: str, place: Place, mode: int | None, backlog: int) -> 
             sock.close()
             raise
         return Bound([sock])
-    for left in range(TRIES - 1, -1, -1):
+    tries = 1 if place.port else TRIES
+    while True:
         try:
             socks, without = _bind_found(place.found, backlog)
-        except OSError as exc:
-            if place.port or not left or exc.errno != os_errno.EADDRINUSE:
-                raise
-        else:
             break
+        except OSError as exc:
+            tries -= 1
+            if not tries or exc.errno != os_errno.EADDRINUSE:
+                raise
     for text in without:
         logger.debug(f"{what} {addr}: without {text}")
     return Bound(socks)

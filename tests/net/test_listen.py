@@ -320,6 +320,28 @@ def test_a_listener_that_cannot_be_registered_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_every_address_at_a_port_that_is_taken(logs: Any) -> None:
+    with check(tcp.listen(":0", echo)) as listener:
+        logs.expect(rf"^ERROR tcp\.listen :{listener.port}: Address already in use")
+        assert tcp.listen(f":{listener.port}", echo) == (None, errno.ADDRINUSE)
+
+
+@pytest.mark.parametrize("addr", [":0", "127.0.0.1:0", "two.test:0"])
+def test_a_socket_that_cannot_listen(addr: str, names: dict[str, Any], logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it is bound. The fixture counts what is left."""
+    calls = []
+
+    def refuse(sock: Any, backlog: int) -> None:
+        calls.append(backlog)
+        raise OSError(95, "Operation not supported")
+
+    names["two.test"] = [(V4, ("127.0.0.1", 0)), (V4, ("127.0.0.2", 0))]
+    monkeypatch.setattr(socket.socket, "listen", refuse)
+    logs.expect(rf"^ERROR tcp\.listen {addr}: Operation not supported")
+    assert tcp.listen(addr, echo, backlog=9) == (None, errno.OPNOTSUPP)
+    assert calls == [9]
+
+
 # ---- the look-up ------------------------------------------------------------------------------------------------------
 
 
@@ -562,6 +584,7 @@ def owners() -> list[tuple[Any, tuple[int, int]]]:
             (f":{name}", (uid, other.pw_gid)),
             ("54321:54322", (54321, 54322)),
             ((54321, -1), (54321, gid)),
+            ((2**32 - 2, 2**32 - 2), (2**32 - 2, 2**32 - 2)),
         ]
     return found
 
