@@ -373,7 +373,15 @@ def test_nothing_listens_once_the_process_has_begun_to_end(slow: threading.Event
     """Also when it begins during the look-up."""
     listening = Job(lambda: tcp.listen("slow.test:0", echo)).blocked()
     monkeypatch.setattr(scheduler, "begins", False)
+    assert tcp.listen("127.0.0.1:0", echo) == (None, errno.CLOSED)
     slow.set()
+    assert listening.result() == (None, errno.CLOSED)
+
+
+def test_a_look_up_ends_when_nothing_blocks_any_more(slow: threading.Event) -> None:
+    """As every wait, when the time of the process's end is over."""
+    listening = Job(lambda: tcp.listen("slow.test:0", echo)).blocked()
+    scheduler.loop.post(scheduler.throw, listening.task, scheduler.Leaving())
     assert listening.result() == (None, errno.CLOSED)
 
 
