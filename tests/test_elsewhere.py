@@ -25,6 +25,7 @@ from silly._core.callers import called
 from silly.net import http, tcp, tls, websocket
 from silly.sync import channel
 
+from .children import LISTENING
 from .conftest import Logs
 from .net import authorities
 from .net.http_support import certs
@@ -273,7 +274,7 @@ def output(tmp_path: Path, script: str) -> list[str]:
     (tmp_path / "script.py").write_text(script)
     command = [sys.executable, "script.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, LISTENING.sub("", done.stderr)) == (0, "")
     return done.stdout.splitlines()
 
 

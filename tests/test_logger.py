@@ -620,7 +620,13 @@ def test_a_limited_line_is_escaped(lines: list[tuple[str, str]]) -> None:
 NOT_BY_PEERS = {
     "reload",  # the application has called it
     "{what} {cut(addr)}: {why}",  # listen
+    "{what} {cut(addr)}: {exc.strerror}",  # listen
     "listening on ",
+    ": without ",  # listen
+    "every time is in milliseconds",  # once for each place in the program
+    "is never used",  # listen, reload
+    "is not the issuer",  # the same
+    "is trusted",  # once
     "is not verified",  # once
     "access log: ",  # at most once for each write, 5 in a second
 }

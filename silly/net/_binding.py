@@ -19,8 +19,9 @@ import stat
 from contextlib import suppress
 from typing import NamedTuple
 
-from .. import errno, logger
-from .._wire.numbers import shown
+from .. import errno
+from .._log import tcp as logger
+from .._shown import shown
 from . import addr as address
 from ._names import Address, lookup, owner_ids
 
@@ -51,7 +52,7 @@ def check_rights(what: str, addr: str, rights: Rights) -> None:
     if rights == ANYBODY:
         return
     if address.socketpath(addr, what) is None:
-        raise ValueError(f"{what}: mode and owner are for Unix sockets ('unix:/path'), not for {addr!r}")
+        raise ValueError(f"{what}: mode and owner are for Unix sockets ('unix:/path'), not for {shown(addr)}")
     if mode is not None:
         if type(mode) is not int:
             raise TypeError(f"{what}: mode is a number of permission bits such as 0o660, not {type(mode).__name__}")
@@ -60,10 +61,10 @@ def check_rights(what: str, addr: str, rights: Rights) -> None:
     if isinstance(owner, str):
         user, colon, group = owner.partition(":")
         if not owner.isprintable() or bool(colon) is not bool(group) or not (user or group) or ":" in group:
-            raise ValueError(f"{what}: owner is 'user', 'user:group' or ':group', not {owner!r}")
+            raise ValueError(f"{what}: owner is 'user', 'user:group' or ':group', not {shown(owner)}")
     elif isinstance(owner, tuple):
         if len(owner) != 2 or any(type(each) is not int or not -1 <= each <= MOST_ID for each in owner):
-            raise ValueError(f"{what}: owner has two numbers, of a user and a group (-1: as it is), not {owner!r}")
+            raise ValueError(f"{what}: owner has two numbers, of a user and a group (-1: as it is), not {shown(owner)}")
     elif owner is not None:
         raise TypeError(f"{what}: owner is 'user:group' or a pair of numbers, not {type(owner).__name__}")
 

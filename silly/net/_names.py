@@ -10,6 +10,7 @@ from typing import Any
 
 from .._core import scheduler, worker
 from .._core.waiting import Waiters
+from .._shown import shown
 from . import addr as address
 
 Address = tuple[int, Any]
@@ -67,7 +68,7 @@ def _number(kind: str, name: str, find: Callable[[str], int]) -> int:
     except KeyError:
         if name.isascii() and name.isdigit() and len(name) <= 10 and int(name) < 2**32 - 1:
             return int(name)
-        raise NoSuchOwner(f"there is no {kind} {name!r}") from None
+        raise NoSuchOwner(f"there is no {kind} {shown(name)}") from None
 
 
 def ask(func: Callable[..., Any], args: tuple[Any, ...], what: str, deadline: float | None = None) -> Any:

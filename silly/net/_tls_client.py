@@ -110,7 +110,7 @@ def _warn_of_missing_file() -> None:
         with open(path, "rb"):
             pass
     except OSError as exc:
-        logger.warn(f"SSL_CERT_FILE: can't read {path!r}: {exc.strerror}: no authority in it is trusted")
+        logger.warn(f"SSL_CERT_FILE: can't read {shown(path)}: {exc.strerror}: no authority in it is trusted")
 
 
 def _warn_unverified(verify: bool) -> None:

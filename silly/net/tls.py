@@ -250,7 +250,7 @@ def listen_admitted(
     try:
         acceptor = Acceptor(settings, accept, limits, admission)
     except OSError as exc:  # nothing is wrong with the settings
-        logger.error(f"{what} {addr}: {exc.strerror}")
+        logger.error(f"{what} {cut(addr)}: {exc.strerror}")
         return None, errno.from_oserror(exc)
     return _listener.listen_as(Listener, what, scheme, addr, acceptor, backlog, rights)
 
