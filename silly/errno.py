@@ -7,9 +7,10 @@
     if err == errno.TIMEDOUT:
         print("nothing came")           # -> nothing came
 
-The errors of all other modules are texts for people: log them, don't branch on them. An
-error of the operating system that has no name here is its own text and number, such as
-``"No child processes (10)"``.
+The errors of all other modules are texts for people: log them, don't branch on them.
+Those of the HTTP client have one of these constants too, as ``err.errno``. An error of
+the operating system that has no name here is its own text and number, such as ``"No
+child processes (10)"``.
 """
 
 from __future__ import annotations

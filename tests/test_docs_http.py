@@ -58,6 +58,25 @@ def test_a_unix_socket(guide: dict[str, Any], tmp_path: Path) -> None:
         client.close()
 
 
+def test_a_client_that_tries_again(guide: dict[str, Any], monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
+    logs.allow("the handler did not respond")
+    naps: list[int] = []
+    monkeypatch.setattr("silly.time.sleep", naps.append)
+    calls: list[str] = []
+
+    def ends(stream: Any) -> None:
+        calls.append(stream.method)
+        stream.conn._stream.abort()
+
+    with serving(guide["handler"]) as server:
+        assert guide["deliver"](f"http://127.0.0.1:{server.port}/", "{}") == 200
+    assert guide["deliver"](f"http://127.0.0.1:{server.port}/", "{}") is None
+    assert naps == [100, 200, 400, 800, 1600], "nobody listens any more: five tries"
+    with serving(ends) as server:
+        assert guide["deliver"](f"http://127.0.0.1:{server.port}/", "{}") is None
+    assert (calls, len(naps)) == (["POST"], 5)
+
+
 def test_pieces(guide: dict[str, Any]) -> None:
     with serving(guide["upload"]) as server:
         status, body = guide["relay"](f"http://127.0.0.1:{server.port}/", [b"x" * 100_000] * 20)
@@ -104,7 +123,8 @@ def test_files_and_routes(guide: dict[str, Any], tmp_path: Path, monkeypatch: py
 
 
 def test_the_table_names_the_defaults() -> None:
-    named = [name for row in re.findall(r"^\| (`.*?) \|", TEXT, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
+    table = TEXT.split("## Limits")[1]
+    named = [name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
     assert len(named) == 16
     for name in named:
         assert hasattr(DEFAULT, name), name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_all_of_the_public_api_do_it() -> None:
             if not inspect.isfunction(value):
                 continue
             result = str(inspect.signature(value).return_annotation)
-            if result.startswith("tuple[") and result.endswith(" | tuple[None, str]"):
+            if re.fullmatch(r"tuple\[.* \| tuple\[None, (str|E|RequestError)\]", result):
                 found.add(name)
                 explains = value.__code__.co_name == "paired"
                 assert explains is (name not in PLAIN), (module, name)

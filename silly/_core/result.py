@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 _T = TypeVar("_T")
+_E = TypeVar("_E", bound=str)
 _F = TypeVar("_F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    # Checkers know this module without its package. The default makes ``Result`` alone
+    # mean ``Result[str]``.
+    from typing_extensions import TypeVar as _TypeVar
+
+    E = _TypeVar("E", bound=str, covariant=True, default=str)
+else:
+    E = TypeVar("E", bound=str, covariant=True)
 
 
 class Error(Exception):
@@ -15,7 +24,16 @@ class Error(Exception):
     wake it."""
 
 
-class Result(tuple[bool, str | None]):
+class OwnMembers(type):
+    """The class of an error that is a ``str`` with more members: lists only those, for
+    ``help()``. It would show 400 lines of methods of ``str``.
+    """
+
+    def __dir__(cls) -> list[str]:
+        return [name for name in vars(cls) if not name.startswith("_")]
+
+
+class Result(tuple[bool, E | None], Generic[E]):
     """``(ok, err)``: unpacks like any pair, but is true only if ``ok`` is.
 
     So both habits of Lua work: ``ok, err = conn.write(x)`` and
@@ -31,11 +49,11 @@ class Result(tuple[bool, str | None]):
         return f"Result({self[0]!r}, {self[1]!r})"
 
 
-OK = Result((True, None))
+OK: Result[Any] = Result((True, None))
 """The one success value: shared, so that success costs nothing."""
 
 
-def failure(err: str) -> Result:
+def failure(err: _E) -> Result[_E]:
     """Returns the error ``(False, err)``."""
     return Result((False, err))
 

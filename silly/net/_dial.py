@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno as os_errno
 import socket
 from time import monotonic
+from typing import Literal
 
 from .. import errno
 from .._core import scheduler
@@ -29,8 +30,20 @@ STAGGER = 0.25
 _loop = scheduler.loop
 
 
-def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple[socket.socket, None] | tuple[None, str]:
+class Progress:
+    """How far a connect has got."""
+
+    __slots__ = ("phase",)
+
+    def __init__(self) -> None:
+        self.phase: Literal["resolve", "connect", "tls"] = "resolve"
+
+
+def dial(
+    addr: str, bind: str | None, timeout: float | None, what: str, progress: Progress | None = None
+) -> tuple[socket.socket, None] | tuple[None, str]:
     """Returns a connected, non-blocking socket, or an error of ``silly.errno``.
+    ``progress`` is kept up to date.
 
     ``timeout`` (ms) bounds look-up and connecting together, as does a ``time.deadline``
     around the call. ``bind`` is the local address, and ``what`` names the caller in
@@ -57,6 +70,8 @@ def dial(addr: str, bind: str | None, timeout: float | None, what: str) -> tuple
         found = [each for each in found if each[0] == family]
         if not found:
             return None, errno.AFNOSUPPORT
+    if progress is not None:
+        progress.phase = "connect"
     return _Race(found, local, deadline).run(addr)
 
 

@@ -32,7 +32,7 @@ from . import _listener, _tls_client, tcp
 from . import addr as address
 from ._binding import Rights
 from ._certificates import Certificate
-from ._dial import dial
+from ._dial import Progress, dial
 from ._listener import Admission, host_of
 from ._settings import settings
 from ._tls_server import ServerConfiguration, Settings, peer_certificate
@@ -293,13 +293,18 @@ def connect(
     if conn is not None:
         return conn, None
     assert err is not None
-    if err in _ERRNOS:
-        return None, err
-    logger._limited("tls.connect", f"tls.connect {cut(addr)}: {err}")
-    return None, errno.TLS
+    code = code_of(err)
+    if code is not err:
+        logger._limited("tls.connect", f"tls.connect {cut(addr)}: {err}")
+    return None, code
 
 
 _ERRNOS = frozenset(value for name, value in vars(errno).items() if name.isupper())
+
+
+def code_of(err: str) -> str:
+    """Returns what an error of ``connect_explained`` is in ``silly.errno``."""
+    return err if err in _ERRNOS else errno.TLS
 
 
 def connect_explained(
@@ -312,8 +317,10 @@ def connect_explained(
     bind: str | None = None,
     limits: Limits = DEFAULT,
     cert: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Conn, None] | tuple[None, str]:
-    """``connect`` for the protocols above: its error says why the handshake failed."""
+    """``connect`` for the protocols above: its error says why the handshake failed, and
+    ``progress`` how far it got."""
     check_limits(limits)
     try:
         configuration = _tls_client.configuration(ca, cert, verify, alpnprotos)
@@ -324,10 +331,12 @@ def connect_explained(
     except UnicodeError:
         return None, errno.RESOLVE  # no host can have such a name
     begin = monotonic()
-    sock, err = dial(addr, bind, timeout, "tls.connect")
+    sock, err = dial(addr, bind, timeout, "tls.connect", progress)
     if sock is None:
         assert err is not None
         return None, err
+    if progress is not None:
+        progress.phase = "tls"
     deadline = monotonic() + limits.handshake_timeout / 1000 if timeout is None else begin + timeout / 1000
     stream = TlsStream(sock, addr, limits, attempt.ssl)
     conn = Conn(stream)

@@ -154,12 +154,14 @@ def taken(pair: Any) -> Any:
     return value
 
 
-def error(pair: Any) -> str:
-    """The error of a pair that has one."""
+def error(pair: Any) -> Any:
+    """The error of a pair that has one, a ``RequestError``."""
     value, err = pair
     if err is None or value:
         raise AssertionError(f"no error, but {value!r} {getattr(value, 'body', b'')!r}")
-    return str(err)
+    if not isinstance(err, http.RequestError):
+        raise AssertionError(f"a {type(err).__name__}: {err}")
+    return err
 
 
 def drained() -> None:

@@ -560,13 +560,14 @@ def both_ways(method: str, data: bytes, **options: Any) -> Any:
     for send in (whole, dribbled):
         with origin(lambda asked, send=send: send(data)) as server, using(**options) as client:
             got.append(client.fetch(method, server.url + "/path"))
-            text = got[-1][1]
-            if text is not None:
-                got[-1] = None, text.replace(str(server.port), "PORT")
+            err = got[-1][1]
+            if err is not None:
+                got[-1] = None, http.RequestError(err.replace(str(server.port), "PORT"), err.phase, err.errno)
     one, two = got
     if one[0] is None or two[0] is None:
         # What is quoted of a bad line may be its first bytes.
         assert one[1].partition("b'")[0] == two[1].partition("b'")[0]
+        assert (one[1].phase, one[1].errno) == (two[1].phase, two[1].errno)
     else:
         for name in ("status", "reason", "version", "header", "trailer", "body"):
             assert getattr(one[0], name) == getattr(two[0], name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import copy
+import pickle
 import pydoc
 import re
 from collections.abc import Iterator
@@ -276,6 +278,13 @@ def test_help_of_a_handshake_error_shows_its_own_members() -> None:
         assert f" |  {name}\n" in text
     assert "casefold" not in text
     assert "casefold" in dir(HandshakeError("refused", 401, Header(), b""))
+
+
+def test_a_handshake_error_can_be_copied_and_pickled() -> None:
+    err = HandshakeError("refused", 401, Header([("X-Why", "a"), ("x-why", "b")]), b"who?")
+    for other in (copy.copy(err), copy.deepcopy(err), *[pickle.loads(pickle.dumps(err, each)) for each in (2, 5)]):
+        assert (type(other), other, other.status, other.body) == (HandshakeError, "refused", 401, b"who?")
+        assert other.header.getall("X-Why") == ["a", "b"]
 
 
 REFUSALS = {

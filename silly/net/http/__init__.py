@@ -27,6 +27,7 @@ from ..._wire.limits import DEFAULT, Limits, check_limits
 from .._binding import Rights
 from .._settings import settings
 from ._clientstream import ClientStream
+from ._error import Phase, RequestError
 from .accesslog import AccessLog
 from .client import Client, newclient
 from .files import sendfile
@@ -36,8 +37,8 @@ from .routes import Router, router
 from .server import Server
 
 __all__ = [
-    "AccessLog", "Client", "ClientStream", "Header", "Response", "Router", "Server", "ServerStream", "closeidle", "fetch",
-    "get", "listen", "newclient", "post", "request", "router", "sendfile",
+    "AccessLog", "Client", "ClientStream", "Header", "Phase", "RequestError", "Response", "Router", "Server",
+    "ServerStream", "closeidle", "fetch", "get", "listen", "newclient", "post", "request", "router", "sendfile",
 ]  # fmt: skip
 
 _client = newclient()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import inf
 from time import monotonic
+from typing import Generic, TypeVar
 
 from ... import errno
 from ..._core import scheduler
@@ -36,18 +37,23 @@ READS = 1024
 """Other tasks run after this many calls of ``read``, even if none had to wait."""
 
 
-class BodyPieces:
+E = TypeVar("E", bound=str)
+"""What the reader of a body gets for an error: of a server ``str``, of a client
+``RequestError``."""
+
+
+class BodyPieces(Generic[E]):
     """Iterates over a body as it arrives, in pieces of bytes. Afterwards ``err`` says
     why it ended early; it is None if the body is complete."""
 
     __slots__ = ("_body", "_timeout", "err")
 
-    def __init__(self, body: Incoming, timeout: float | None) -> None:
+    def __init__(self, body: Incoming[E], timeout: float | None) -> None:
         self._body = body
         self._timeout = timeout
-        self.err: str | None = None
+        self.err: E | None = None
 
-    def __iter__(self) -> BodyPieces:
+    def __iter__(self) -> BodyPieces[E]:
         return self
 
     def __next__(self) -> bytes:
@@ -57,11 +63,11 @@ class BodyPieces:
             if err is None:
                 return body._take(body._available())
             if err is not errno.EOF or not body._at_end():
-                self.err = err
+                self.err = body._told(err)
         raise StopIteration
 
 
-class Incoming:
+class Incoming(Generic[E]):
     """The reading half of ``ServerStream`` and ``ClientStream``, which override what
     happens if the body is bad."""
 
@@ -79,7 +85,7 @@ class Incoming:
     """If the body is chunked or compressed: decoded bytes that were not read yet."""
     _finished = False
     """Whether the compressed data has ended."""
-    _err: str | None = None
+    _err: E | None = None
     _last = inf
     """When everything must be done, as a time of ``time.monotonic()``."""
     _taken = 0
@@ -104,9 +110,15 @@ class Incoming:
     def _before_wait(self) -> None:
         """Called before a task waits for more of the body."""
 
-    def _broken(self, error: ProtocolError) -> str:
+    def _broken(self, error: ProtocolError, err: str | None = None) -> E:
         """Called if the body cannot be read to its end; ``error`` has the status that a
-        server answers. Returns the error for the reader."""
+        server answers, and ``err`` is that of the connection if it has ended. Returns
+        the error for the reader."""
+        raise NotImplementedError
+
+    def _told(self, err: str, code: str | None = None) -> E:
+        """Returns ``err`` as the reader gets it. ``code``: what it is in
+        ``silly.errno``, if that is not its text."""
         raise NotImplementedError
 
     def _window(self, timeout: float | None) -> float:
@@ -120,7 +132,7 @@ class Incoming:
         been read to its end."""
         return self._chunked.trailer if self._chunked is not None else Header()
 
-    def read(self, n: int, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
+    def read(self, n: int, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, E]:
         """Waits for exactly ``n`` bytes of the peer's body and returns them.
 
             data, err = stream.read(4)
@@ -144,10 +156,10 @@ class Incoming:
             scheduler.pause()
         err = self._wait_for(n, timeout)
         if err is not None:
-            return None, err
+            return None, self._told(err)
         return self._take(n), None
 
-    def readall(self, limit: int | None = None, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
+    def readall(self, limit: int | None = None, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, E]:
         """Reads the rest of the peer's body.
 
             body, err = stream.readall()
@@ -175,10 +187,10 @@ class Incoming:
         if err is None:
             return None, self._broken(ProtocolError(f"body longer than {name}{limit} bytes", 413))
         if err is not errno.EOF or not self._at_end():
-            return None, err
+            return None, self._told(err)
         return self._take(self._available()), None
 
-    def pieces(self, timeout: float | None = None) -> BodyPieces:
+    def pieces(self, timeout: float | None = None) -> BodyPieces[E]:
         """Returns an iterator over the peer's body as it arrives, in pieces of bytes.
 
             pieces = stream.pieces()
@@ -346,7 +358,7 @@ class Incoming:
                 break
             now = monotonic()
             if scheduler.expired():
-                return scheduler.ran_out("stream.read")
+                return self._told(scheduler.ran_out("stream.read"), errno.TIMEDOUT)
             if self._last <= now:
                 return self._broken(ProtocolError("the total time-out has passed", 408))
             if now < until or (meter is not None and meter.too_slow):
@@ -360,4 +372,4 @@ class Incoming:
         if self._left == UNTIL_CLOSE and err is errno.EOF:
             self._left = len(source.buf)
             return None
-        return self._broken(ProtocolError(f"the {self._whose}'s body is incomplete: {err}", 400))
+        return self._broken(ProtocolError(f"the {self._whose}'s body is incomplete: {err}", 400), err)

@@ -32,6 +32,7 @@ from ..._wire.url import Url
 from .._pace import Pace
 from ..tcp import Conn, Data, deadline_after, to_bytes
 from ._body import Incoming
+from ._error import Phase, RequestError
 from ._pool import BUSY, Pool, receive_idle
 
 EXPECT = 1.0
@@ -45,6 +46,21 @@ _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
 _WITH_CONTENT = frozenset(("POST", "PUT", "PATCH"))
 """Methods whose requests have ``content-length: 0`` if there is no content (RFC 9110,
 section 8.6)."""
+
+
+_CODES = {408: errno.TIMEDOUT, 413: errno.MSGSIZE, 414: errno.MSGSIZE, 431: errno.MSGSIZE}
+"""What a response's fault is in ``silly.errno``, by the status that a server would
+answer to such a request."""
+
+
+def _closed() -> RequestError:
+    return RequestError(errno.CLOSED, "closed", errno.CLOSED)
+
+
+def _error(err: str, phase: Phase, code: str | None = None) -> RequestError:
+    """Makes an error of ``err``, unless it is one. Without ``code`` it is a constant of
+    ``silly.errno``."""
+    return err if isinstance(err, RequestError) else RequestError(err, phase, code or err)
 
 
 class _Watch:
@@ -93,7 +109,7 @@ class Bounds(NamedTuple):
         return self if total is None else self._replace(total=total, last=deadline_after(total))
 
 
-class ClientStream(Incoming):
+class ClientStream(Incoming[RequestError]):
     """A request and its response, piece by piece; ``http.request`` makes it. It closes
     at the end of a ``with`` block.
 
@@ -129,7 +145,7 @@ class ClientStream(Incoming):
     _written = 0
     _sending = False
     """Whether a task is in a write."""
-    _unsent: str | None = None
+    _unsent: RequestError | None = None
     """Why a write failed. A part of the request may be missing, so none may follow."""
     _cut = False
     """Whether the connection cannot serve another request."""
@@ -159,20 +175,21 @@ class ClientStream(Incoming):
 
     # ---- the connection --------------------------------------------------------------
 
-    def _connect(self, fresh: bool = False) -> str | None:
+    def _connect(self, fresh: bool = False) -> RequestError | None:
         """Takes a connection from the pool. Returns the error, or None."""
         try:
             with Deadline(max(0.0, min(self._bounds.connect, self._remaining()))) as own:
                 got = self._pool.checkout(self._url, fresh)
         except BaseException:
-            self._err = self._err or errno.CLOSED  # for another task that uses this stream
+            self._err = self._err or _closed()  # for another task that uses this stream
             raise
-        if isinstance(got, str):
+        if isinstance(got, RequestError):
+            why = str(got)
             if got in (errno.TIMEDOUT, BUSY) and scheduler.expired():
-                got = scheduler.ran_out("http.request")
+                why = scheduler.ran_out("http.request")
             elif got in (errno.TIMEDOUT, BUSY) and own.expired:
-                got = self._bound(errno.TIMEDOUT, self._bounds.connect) + got.removeprefix(errno.TIMEDOUT)
-            return self._failed("connect", got)
+                why = self._bound(errno.TIMEDOUT, self._bounds.connect) + got.removeprefix(errno.TIMEDOUT)
+            return self._failed(got.phase, "connect", why, got.errno)
         self._conn, self._reused = got
         if self._err is not None:
             self._drop()  # another task has closed it
@@ -186,9 +203,12 @@ class ClientStream(Incoming):
         """Milliseconds until the total time-out ends."""
         return (self._last - monotonic()) * 1000
 
-    def _failed(self, phase: str, why: str) -> str:
-        """Ends the request; returns an error with the phase, the URL and the cause."""
-        self._err = f"http {self.method} {self.url}: {phase}: {why}"
+    def _failed(self, phase: Phase, doing: str, why: str, code: str | None) -> RequestError:
+        """Ends the request. Returns an error whose text has the URL, what was being
+        done, and the cause; ``code`` is that of ``silly.errno``."""
+        if self._err is not None:
+            phase, code = self._err.phase, self._err.errno  # another task has ended it: this failed of that
+        self._err = RequestError(f"http {self.method} {self.url}: {doing}: {why}", phase, code)
         self._drop()
         return self._err
 
@@ -215,7 +235,7 @@ class ClientStream(Incoming):
         else:
             self._pool.checkin(self._url, conn)
 
-    def close(self) -> Result:
+    def close(self) -> Result[RequestError]:
         """Ends the request. If its response was not read to the end, the connection
         closes; else it has been given back, and the result is
         ``(False, errno.CLOSED)``.
@@ -224,9 +244,9 @@ class ClientStream(Incoming):
         """
         scheduler.check_thread(closes=True)
         if self._err is None:
-            self._err = errno.CLOSED
+            self._err = _closed()
         if self._conn is None:
-            return failure(errno.CLOSED)
+            return failure(_closed())
         self._drop()
         return OK
 
@@ -259,13 +279,13 @@ class ClientStream(Incoming):
         self._head_sent = True
         return f"{self._lines}{framing}\r\n".encode("latin-1")
 
-    def _refusal(self) -> str | None:
+    def _refusal(self) -> RequestError | None:
         """Returns why nothing can be written, or None."""
         scheduler.check_thread()  # before anything counts as sent
         if self._err is not None:
             return self._err
         if self._ended:
-            return "the request has ended"
+            return RequestError("the request has ended", "send", None)
         if self._unsent is not None:
             return self._unsent
         source = self._source
@@ -280,7 +300,7 @@ class ClientStream(Incoming):
             return self._connect(fresh=True)
         return self._answer()
 
-    def _answer(self) -> str | None:
+    def _answer(self) -> RequestError | None:
         """Takes the responses that have arrived. Returns why no more of the request is
         sent, or None: the server has answered before it got the rest (RFC 9112, section
         9.3), or broken the protocol."""
@@ -288,11 +308,14 @@ class ClientStream(Incoming):
             if self._response is None and (self._source is None or not self._next_head(False)):
                 return None
         except ProtocolError as exc:
-            return self._failed("reading the response", exc.text)
+            return self._bad_head(exc)
         self._cut = True
-        return _ANSWERED
+        return RequestError(_ANSWERED, "send", None)
 
-    def _send(self, data: bytes) -> str | None:
+    def _bad_head(self, error: ProtocolError) -> RequestError:
+        return self._failed("head", "reading the response", error.text, _CODES.get(error.code))
+
+    def _send(self, data: bytes) -> RequestError | None:
         """Sends a part of the request; after an error no other may follow. Returns the
         error, or None."""
         source = self._source
@@ -311,14 +334,15 @@ class ClientStream(Incoming):
         if err is None or self._response is not None:
             return None
         self._cut = True
+        why = err
         if err is errno.TIMEDOUT and source.werr is None:
             if not scheduler.expired():
-                return self._failed("sending the request", self._bound(err, self._bounds.head))
-            err = scheduler.ran_out("stream.write")
-        self._unsent = err
-        return err
+                return self._failed("send", "sending the request", self._bound(err, self._bounds.head), err)
+            why = scheduler.ran_out("stream.write")
+        self._unsent = RequestError(why, "send", err)
+        return self._unsent
 
-    def write(self, data: Data) -> Result:
+    def write(self, data: Data) -> Result[RequestError]:
         """Sends a piece of the request's body.
 
             for piece in ("one ", "two"):
@@ -339,14 +363,14 @@ class ClientStream(Incoming):
         if err is not None:
             return failure(err)
         if self._expected != CHUNKED and self._expected is not None and self._written + len(piece) > self._expected:
-            return failure(f"more than the content-length of {self._expected} bytes")
+            return failure(RequestError(f"more than the content-length of {self._expected} bytes", "send", None))
         if not piece:
             return OK
         self._written += len(piece)
         err = self._send(chunk(piece) if self._expected == CHUNKED else piece)
         return OK if err is None else failure(err)
 
-    def _start_body(self) -> str | None:
+    def _start_body(self) -> RequestError | None:
         """Sends the head of a request whose body follows. With ``expect: 100-continue``
         it waits for the 100. Returns the error, or None."""
         head = self._head(None)
@@ -355,16 +379,18 @@ class ClientStream(Incoming):
             self._expect = False
             if self._reused and self.method in _IDEMPOTENT:
                 self._replay = head
-            err = self._read_head(min(monotonic() + EXPECT, self._last), True)
+            waited = self._read_head(min(monotonic() + EXPECT, self._last), True)
             self._replay = None
-            if err is errno.TIMEDOUT:
+            if waited is errno.TIMEDOUT:
                 return None  # RFC 9110, section 10.1.1: a server may not know ``expect``
-            if err is None and self._response is not None:
+            if waited is not None:
+                return _error(waited, "head")
+            if self._response is not None:
                 self._cut = True
-                return f"the server has answered {self.status} before it got the body"
+                return RequestError(f"the server has answered {self.status} before it got the body", "send", None)
         return err
 
-    def flush(self) -> Result:
+    def flush(self) -> Result[RequestError]:
         """Sends everything written so far now, the head included, instead of at the end
         of the loop's turn. Returns ``(False, err)`` as ``write`` does."""
         why = self._refusal()
@@ -376,7 +402,7 @@ class ClientStream(Incoming):
         self._source.flush()
         return OK
 
-    def closewrite(self, body: Data | None = None, trailer: Outgoing | None = None) -> Result:
+    def closewrite(self, body: Data | None = None, trailer: Outgoing | None = None) -> Result[RequestError]:
         """Ends the request, with ``body`` as its last piece.
 
             stream.closewrite("Hello")
@@ -396,7 +422,7 @@ class ClientStream(Incoming):
         total = self._written + len(piece)
         if self._expected not in (None, CHUNKED, total):
             wrong = f"a body of {total} bytes, but a content-length of {self._expected}"
-            return failure(self._failed("sending the request", wrong))
+            return failure(self._failed("send", "sending the request", wrong, None))
         if self._expect and piece:
             err = self._start_whole(None if trailer else len(piece))
             if err is not None:
@@ -411,7 +437,7 @@ class ClientStream(Incoming):
             self._replay = data
         return self._send_whole(data)
 
-    def _start_whole(self, size: int | None) -> str | None:
+    def _start_whole(self, size: int | None) -> RequestError | None:
         """Sends the head of a request whose whole body is known, and waits for the 100.
         ``size``: the body's length; None if it is chunked. Returns the error, or
         None."""
@@ -419,7 +445,7 @@ class ClientStream(Incoming):
             self._expected = size
         return self._start_body() if not self._head_sent else None
 
-    def _send_whole(self, data: bytes) -> Result:
+    def _send_whole(self, data: bytes) -> Result[RequestError]:
         self._sent = False
         for at in range(0, len(data), PIECE):
             err = self._answer() if at else None
@@ -435,7 +461,7 @@ class ClientStream(Incoming):
 
     # ---- the response ----------------------------------------------------------------
 
-    def waitresponse(self, timeout: float | None = None) -> Result:
+    def waitresponse(self, timeout: float | None = None) -> Result[RequestError]:
         """Waits for the response's head, which sets ``status``, ``reason``, ``version``
         and ``header``.
 
@@ -452,15 +478,19 @@ class ClientStream(Incoming):
         if self._err is not None:
             return failure(self._err)
         if not self._head_sent:
-            return failure("closewrite() comes before waitresponse()")
+            return failure(RequestError("closewrite() comes before waitresponse()", "head", None))
         err = self._await_head(self._bounds.head if timeout is None else timeout, timeout is None)
-        if err is not None and self._err is None:
-            # The time is up, or a deadline's: only the caller's own time-outs leave it
-            # as it was.
-            if scheduler.expired() or (timeout is not None and self._last > monotonic()):
-                return failure(scheduler.ran_out("stream.waitresponse") if scheduler.expired() else err)
-            err = self._failed("waiting for the response", self._bound(err, self._bounds.head))
-        return OK if err is None else failure(self._err or err)
+        if err is None:
+            return OK
+        if isinstance(err, RequestError):
+            return failure(err)
+        # The time is up, or a deadline's: only the caller's own time-outs leave it as
+        # it was.
+        if scheduler.expired():
+            return failure(RequestError(scheduler.ran_out("stream.waitresponse"), "head", err))
+        if timeout is not None and self._last > monotonic():
+            return failure(RequestError(err, "head", err))
+        return failure(self._failed("head", "waiting for the response", self._bound(err, self._bounds.head), err))
 
     def _await_head(self, ms: float, extends: bool) -> str | None:
         """Waits ``ms`` for the response's head; with ``extends`` longer, if the server
@@ -485,7 +515,7 @@ class ClientStream(Incoming):
             return f"{err} (after {total:.15g} ms in total)"
         return f"{err} (after {ms:.15g} ms)"
 
-    def readheader(self, timeout: float | None = None) -> tuple[int, Header] | tuple[None, str]:
+    def readheader(self, timeout: float | None = None) -> tuple[int, Header] | tuple[None, RequestError]:
         """Waits for the response's head, as ``waitresponse`` does, and returns its
         status and header.
 
@@ -496,8 +526,8 @@ class ClientStream(Incoming):
 
         Returns ``(status, header)``, or ``(None, err)``.
         """
-        ok, err = self.waitresponse(timeout)
-        return (self.status, self.header) if ok else (None, str(err))
+        _, err = self.waitresponse(timeout)
+        return (self.status, self.header) if err is None else (None, err)
 
     def _next_head(self, proceed: bool) -> bool:
         """Takes the heads that have arrived. Returns whether the final response's was
@@ -528,22 +558,23 @@ class ClientStream(Incoming):
                         return err
                     self._replay = None  # the server took nothing for so long that another try is pointless
                 if err is not None:
-                    err = self._again(source.why if err is not errno.EOF and source.why else err)
-                    if err is not None:
-                        return err
+                    failed = self._again(source.why if err is not errno.EOF and source.why else err, err)
+                    if failed is not None:
+                        return failed
         except ProtocolError as exc:
-            return self._failed("reading the response", exc.text)
+            return self._bad_head(exc)
         # If there is no response, another task has closed the stream.
         return None if self._response is not None or self._source is not None else self._err or errno.CLOSED
 
-    def _again(self, err: str) -> str | None:
+    def _again(self, why: str, err: str) -> RequestError | None:
         """Sends the request once more on a new connection, if it may be repeated (RFC
         9110, section 9.2.2). The old one broke: a server may close an idle connection
-        just as it is used again. Returns the error, or None."""
+        just as it is used again. ``why`` and ``err``: what it broke of, and that in
+        ``silly.errno``. Returns the error, or None."""
         replay, self._replay = self._replay, None
         if replay is None:
             hint = "; the connection had been idle, and the request may not be repeated" if self._reused else ""
-            return self._failed("waiting for the response", f"{err}{hint}")
+            return self._failed("head", "waiting for the response", f"{why}{hint}", err)
         self._drop()
         self._unsent = None
         self._responses = ResponseReader(self.limits)
@@ -551,9 +582,9 @@ class ClientStream(Incoming):
         if failed is None and not self._ended:
             failed = self._send(replay)  # the head; its body waits for the 100
         elif failed is None:
-            result = self._send_whole(replay)
-            if not result and self._response is None:
-                failed = self._err or self._failed("sending the request", str(result[1]))
+            _, wrong = self._send_whole(replay)
+            if wrong is not None and self._response is None:
+                failed = self._err or self._failed("send", "sending the request", wrong, wrong.errno)
         return failed
 
     def _answered(self, response: ResponseHead) -> None:
@@ -572,14 +603,16 @@ class ClientStream(Incoming):
 
     def _wait_for(self, size: int, timeout: float | None = None, ahead: int = 0, until: float | None = None) -> str | None:
         if self._response is None:
-            ok, err = self.waitresponse(timeout)
-            if not ok:
-                return str(err)
+            _, failed = self.waitresponse(timeout)
+            if failed is not None:
+                return failed
         err = super()._wait_for(size, timeout, ahead, until)
         self._settle()
         return err
 
-    def readall(self, limit: int | None = None, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
+    def readall(
+        self, limit: int | None = None, timeout: float | None = None
+    ) -> tuple[bytes, None] | tuple[None, RequestError]:
         """Waits for the response and reads the rest of its body, with gzip and deflate
         decoded if the client asked for them.
 
@@ -593,9 +626,9 @@ class ClientStream(Incoming):
         the body is longer or slower, or as ``read`` does.
         """
         if self._response is None:
-            ok, err = self.waitresponse(timeout)
-            if not ok:
-                return None, str(err)
+            _, err = self.waitresponse(timeout)
+            if err is not None:
+                return None, err
         # ``read`` and ``pieces`` have no rate: a response may be a stream of events,
         # which has little to say for hours.
         self._rated = True
@@ -614,8 +647,11 @@ class ClientStream(Incoming):
         self._settle()
         return data
 
-    def _broken(self, error: ProtocolError) -> str:
-        return self._failed("reading the response", error.text)
+    def _broken(self, error: ProtocolError, err: str | None = None) -> RequestError:
+        return self._failed("body", "reading the response", error.text, err or _CODES.get(error.code))
+
+    def _told(self, err: str, code: str | None = None) -> RequestError:
+        return _error(err, "body", code)
 
     def __repr__(self) -> str:
         return f"<http request {self.method} {self.url}, {self._err or self.status or 'under way'}>"

@@ -14,12 +14,13 @@ from ..._core.waiting import Leaving, Waiters
 from ..._shown import cut
 from ..._wire.url import Url
 from ..tcp import Conn
+from ._error import RequestError
 
-Dial = Callable[[Url], tuple[Conn, None] | tuple[None, str]]
-"""Connects to the origin of a URL."""
+Dial = Callable[[Url], tuple[Conn, None] | tuple[None, RequestError]]
+"""Connects to the origin of a URL. The error's text is only the cause."""
 
 BUSY = f"{errno.TIMEDOUT}; all connections that 'max_per_host' allows are in use"
-"""The error when the wait for a place took too long."""
+"""The cause when the wait for a place took too long."""
 
 _loop = scheduler.loop
 
@@ -49,9 +50,10 @@ class Pool:
         self._timer: Timer | None = None
         self.closed = False
 
-    def checkout(self, url: Url, fresh: bool = False) -> tuple[Conn, bool] | str:
+    def checkout(self, url: Url, fresh: bool = False) -> tuple[Conn, bool] | RequestError:
         """Returns a connection to the origin of ``url`` and whether it has served
-        before, or the error. ``fresh``: only a new connection will do.
+        before, or an error, whose text is only the cause. ``fresh``: only a new
+        connection will do.
 
         Waits while as many as allowed are in use.
         """
@@ -81,14 +83,14 @@ class Pool:
             return err
         return conn_or_none, False
 
-    def _wait(self, origin: _Origin, url: Url) -> str | None:
+    def _wait(self, origin: _Origin, url: Url) -> RequestError | None:
         """Waits until a connection hands its place over; returns None or the error."""
         try:
             origin.waiting.wait(f"a free connection to {cut(url.authority)}", lambda _: self._leave(url, origin))
         except Leaving:
-            return errno.CLOSED
+            return RequestError(errno.CLOSED, "pool", errno.CLOSED)
         except scheduler.DeadlineOver:
-            return BUSY
+            return RequestError(BUSY, "pool", errno.TIMEDOUT)
         return None
 
     def checkin(self, url: Url, conn: Conn) -> None:

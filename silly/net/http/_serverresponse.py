@@ -35,7 +35,7 @@ HIJACKED = "hijacked"
 """Another protocol has answered, and owns the connection."""
 
 
-class ServerResponse(Incoming):
+class ServerResponse(Incoming[str]):
     """The response of a handler. ``ServerStream`` adds the request, and decides what
     becomes of the connection."""
 
@@ -63,6 +63,9 @@ class ServerResponse(Incoming):
     """Whether there is no body, because of the status or the request's method."""
     _cut: str | None = None
     """Why the response was cut."""
+
+    def _told(self, err: str, code: str | None = None) -> str:
+        return err
 
     def respond(self, status: int, header: Outgoing | None = None, close: bool = False) -> Result:
         """Starts the response. The head goes out with the first ``write``, ``flush`` or

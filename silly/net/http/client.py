@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
+from ... import errno
 from ..._core import scheduler
 from ..._core.callers import seconds_meant
 from ..._core.result import returns_pair
@@ -31,10 +32,12 @@ from ..._wire.header import Outgoing, check_name, compose
 from ..._wire.limits import DEFAULT, Limits, check_limits
 from ..._wire.numbers import check_int, check_ms
 from ..._wire.url import HTTP, Url, hidden, parse_url, resolve
+from .._dial import Progress, dial
 from .._settings import settings
+from .._stream import Stream
 from ..tcp import Conn, Data, to_bytes
-from ..tcp import connect as tcp_connect
 from ._clientstream import Bounds, ClientStream
+from ._error import RequestError
 from ._pool import Pool
 from .response import Response
 
@@ -101,14 +104,22 @@ class Client:
         self._limits = replace(limits, body_timeout=max(1, round(read_timeout)))
         self._pool = Pool(self._dial, max_idle_per_host, max_per_host, idle_timeout)
 
-    def _dial(self, url: Url) -> tuple[Conn, None] | tuple[None, str]:
+    def _dial(self, url: Url) -> tuple[Conn, None] | tuple[None, RequestError]:
+        progress = Progress()
         if url.scheme == "http":
-            return tcp_connect(url.target, limits=self._limits)
+            sock, err = dial(url.target, None, None, "tcp.connect", progress)
+            if sock is not None:
+                return Conn(Stream(sock, url.target, self._limits)), None
+            return None, RequestError(str(err), progress.phase, err)
         # Loaded when used: OpenSSL's modules take longer to import than all of ours.
-        from ..tls import connect_explained
+        from ..tls import code_of, connect_explained
 
-        options = {"timeout": self._bounds.connect, "limits": self._limits, **self._tls}
-        return connect_explained(url.target, url.host, ["http/1.1"], **options)
+        options = {"timeout": self._bounds.connect, "limits": self._limits, "progress": progress, **self._tls}
+        conn, err = connect_explained(url.target, url.host, ["http/1.1"], **options)
+        if conn is not None:
+            return conn, None
+        assert err is not None
+        return None, RequestError(err, progress.phase, code_of(err))
 
     # ---- requests --------------------------------------------------------------------
 
@@ -122,7 +133,7 @@ class Client:
         alpnprotos: Sequence[str] | None = None,
         *,
         timeout: float | None = None,
-    ) -> tuple[ClientStream, None] | tuple[None, str]:
+    ) -> tuple[ClientStream, None] | tuple[None, RequestError]:
         """Begins a request whose body and response are sent and read piece by piece.
 
             stream, err = http.request("PUT", "http://127.0.0.1:8080/file")
@@ -133,8 +144,8 @@ class Client:
                     status, header = stream.readheader()
 
         Returns ``(stream, None)``, a ``ClientStream`` on a new or an idle connection,
-        or ``(None, err)``. Nothing is sent before ``write``, ``flush`` or
-        ``closewrite``.
+        or ``(None, err)``, a ``RequestError``. Nothing is sent before ``write``,
+        ``flush`` or ``closewrite``.
 
         * ``url``, ``header``: as for ``fetch``; redirects are not followed
         * ``close``: the connection ends with the response
@@ -146,7 +157,7 @@ class Client:
         """
         _check_protocols("http.request", alpnprotos)
         parsed = self._parsed("http.request", method, url)
-        if isinstance(parsed, str):
+        if isinstance(parsed, RequestError):
             return None, parsed
         fields, given = _composed(header)
         if close:
@@ -156,7 +167,7 @@ class Client:
     @returns_pair("http.get", "response")
     def get(
         self, url: str, header: Outgoing | None = None, *, timeout: float | None = None, redirects: int | None = None
-    ) -> tuple[Response, None] | tuple[None, str]:
+    ) -> tuple[Response, None] | tuple[None, RequestError]:
         """Makes a GET request and reads the whole response.
 
             response, err = http.get("http://127.0.0.1:8080/", timeout=5000)
@@ -176,7 +187,7 @@ class Client:
         *,
         timeout: float | None = None,
         redirects: int | None = None,
-    ) -> tuple[Response, None] | tuple[None, str]:
+    ) -> tuple[Response, None] | tuple[None, RequestError]:
         """Makes a POST request and reads the whole response.
 
             header = {"content-type": "text/plain"}
@@ -199,15 +210,16 @@ class Client:
         *,
         timeout: float | None = None,
         redirects: int | None = None,
-    ) -> tuple[Response, None] | tuple[None, str]:
+    ) -> tuple[Response, None] | tuple[None, RequestError]:
         """Makes a request and reads the whole response.
 
             response, err = http.fetch("DELETE", "http://127.0.0.1:8080/users/7")
             print(err if response is None else response.status)
 
         Returns ``(response, None)``, a ``Response`` with any status, or ``(None, err)``
-        if the request failed; ``err`` names the phase, the URL (without its password)
-        and the cause.
+        if the request failed; ``err`` is a ``RequestError``: a str that names the
+        phase, the URL (without its password) and the cause, with the phase as
+        ``err.phase`` and the constant of ``silly.errno`` as ``err.errno``.
 
         * ``url``: ``http://`` or ``https://``
         * ``header``: a mapping or pairs; it is not changed. The value None leaves out a
@@ -222,7 +234,7 @@ class Client:
         Raises TypeError or ValueError for arguments that cannot be sent.
         """
         parsed = self._parsed("http.fetch", method, url)
-        if isinstance(parsed, str):
+        if isinstance(parsed, RequestError):
             return None, parsed
         fields, given = _composed(header)
         content_bytes = None if body is None else to_bytes(body)
@@ -231,13 +243,14 @@ class Client:
         for _ in range(most + 1):
             response, err = self._exchange(method, parsed, fields, given, content_bytes, bounds)
             if response is None:
-                return None, str(err)
+                assert err is not None
+                return None, err
             locations = response.header.getall("location")
             if response.status not in _REDIRECTS or not locations or not most:
                 return response, None
             target = self._redirected(parsed, locations)
             if isinstance(target, str):
-                return None, f"http {method} {parsed}: redirect: {target}"
+                return None, RequestError(f"http {method} {parsed}: redirect: {target}", "redirect", None)
             if target.origin != parsed.origin:
                 fields = [(name, value) for name, value in fields if name not in _CREDENTIALS]
             # RFC 9110, section 15.4: POST becomes GET by 301 and 302, everything but
@@ -246,7 +259,7 @@ class Client:
                 method, content_bytes = "GET", None
                 fields = [(name, value) for name, value in fields if name not in _OF_CONTENT]
             parsed = target
-        return None, f"http {method} {parsed}: redirect: more than {most} redirects"
+        return None, RequestError(f"http {method} {parsed}: redirect: more than {most} redirects", "redirect", None)
 
     def _redirected(self, url: Url, locations: list[str]) -> Url | str:
         """The URL that the Location fields lead to, or why it is not followed."""
@@ -270,10 +283,11 @@ class Client:
 
     def _exchange(
         self, method: str, url: Url, fields: list[tuple[str, str]], given: set[str], body: bytes | None, bounds: Bounds
-    ) -> tuple[Response, None] | tuple[None, str]:
+    ) -> tuple[Response, None] | tuple[None, RequestError]:
         stream, err = self._open(method, url, fields, given, bounds)
         if stream is None:
-            return None, str(err)
+            assert err is not None
+            return None, err
         with stream:
             sent = stream.closewrite(body)
             if not sent and stream._err is not None:
@@ -282,13 +296,14 @@ class Client:
             # than a failed write.
             content_bytes, err = stream.readall()
             if content_bytes is None:
-                return None, stream._err or f"http {method} {cut(str(url))}: {err}"
+                assert err is not None
+                return None, stream._err or RequestError(f"http {method} {cut(str(url))}: {err}", err.phase, err.errno)
             line = stream.status, stream.reason, stream.version
             return Response(*line, stream.header, stream.trailer, content_bytes, stream.url), None
 
     def _open(
         self, method: str, url: Url, fields: list[tuple[str, str]], given: set[str], bounds: Bounds
-    ) -> tuple[ClientStream, None] | tuple[None, str]:
+    ) -> tuple[ClientStream, None] | tuple[None, RequestError]:
         own: list[tuple[str, str]] = []
         if all(name != "host" for name, _ in fields):
             own.append(("host", url.host_field))
@@ -304,7 +319,7 @@ class Client:
         err = stream._connect()
         return (stream, None) if err is None else (None, err)
 
-    def _parsed(self, what: str, method: str, url: str) -> Url | str:
+    def _parsed(self, what: str, method: str, url: str) -> Url | RequestError:
         if not isinstance(method, str):
             raise TypeError(f"{what} needs a method such as 'GET', not {type(method).__name__}")
         if method == "CONNECT":
@@ -312,9 +327,11 @@ class Client:
         if not isinstance(url, str):
             raise TypeError(f"{what} needs a URL, not {type(url).__name__}")
         if self._pool.closed:
-            return f"http {method} {shown(hidden(url))}: the client is closed"
+            return RequestError(f"http {method} {shown(hidden(url))}: the client is closed", "closed", errno.CLOSED)
         parsed = parse_url(url, HTTP, fragment=True)
-        return f"http {method} {shown(hidden(url))}: {parsed}" if isinstance(parsed, str) else parsed
+        if isinstance(parsed, str):
+            return RequestError(f"http {method} {shown(hidden(url))}: {parsed}", "url", None)
+        return parsed
 
     # ---- the end ---------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ class ServerStream(ServerResponse):
             self._continue = False
             self.conn._stream.write(_CONTINUE)
 
-    def _broken(self, error: ProtocolError) -> str:
+    def _broken(self, error: ProtocolError, err: str | None = None) -> str:
         """Answers that the request is bad, unless it was answered before. The
         connection ends after that. Returns the error's text."""
         self._err = error.text

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ... import errno
 from ..._core import scheduler
-from ..._core.result import returns_pair
+from ..._core.result import OwnMembers, returns_pair
 from ..._shown import cut, shown
 from ..._wire import deflate, handshake
 from ..._wire.deflate import Deflate
@@ -38,16 +38,7 @@ BODY_WAIT = 1.0
 """Seconds to wait for a refusal's body, since the refusal itself is known already."""
 
 
-class _OwnMembers(type):
-    """Lists only the members that a class has beside those of ``str``, for ``help()``:
-    it would show 400 lines of methods of ``str``.
-    """
-
-    def __dir__(cls) -> list[str]:
-        return [name for name in vars(cls) if not name.startswith("_")]
-
-
-class HandshakeError(str, metaclass=_OwnMembers):
+class HandshakeError(str, metaclass=OwnMembers):
     """The error of ``connect`` if the server's answer was not a valid 101.
 
     A ``str``, with the ``status`` (int), the ``header`` and the first 4 KiB of the
@@ -64,6 +55,9 @@ class HandshakeError(str, metaclass=_OwnMembers):
         error = super().__new__(cls, text)
         error.status, error.header, error.body = status, header, body
         return error
+
+    def __reduce__(self) -> tuple[type[HandshakeError], tuple[object, ...]]:
+        return HandshakeError, (str(self), self.status, self.header, self.body)  # for ``copy`` and ``pickle``
 
 
 class Handshake:
@@ -224,7 +218,7 @@ def _handshake(conn: Conn, offer: _Offer, url: Url, deadline: float, bound: str,
     return Socket(session, conn, http, subprotocol, agreed)
 
 
-class _Refusal(Incoming):
+class _Refusal(Incoming[str]):
     """Reads the body of an answer that refused the handshake."""
 
     _whose = "refusal"
@@ -235,8 +229,11 @@ class _Refusal(Incoming):
         self._last = last
         self._expect_body(length)
 
-    def _broken(self, error: ProtocolError) -> str:
+    def _broken(self, error: ProtocolError, err: str | None = None) -> str:
         return error.text
+
+    def _told(self, err: str, code: str | None = None) -> str:
+        return err
 
 
 def _body(stream: Stream, response: ResponseHead, deadline: float, limits: Limits) -> bytes:

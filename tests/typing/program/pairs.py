@@ -3,6 +3,7 @@
 from typing import assert_type
 
 import silly
+from silly import errno
 from silly.net import http, tcp, tls, websocket
 
 
@@ -48,3 +49,36 @@ def wrong() -> None:
     print(response.text)  # wrong: union-attr, reportOptionalMemberAccess
     tcp.connect("127.0.0.1:8080", timeout="1 s")  # wrong: arg-type, reportArgumentType
     http.post("http://127.0.0.1:8080/", body={"a": 1})  # wrong: arg-type, reportArgumentType
+
+
+def phases() -> http.Phase | None:
+    """The errors of the HTTP client are a ``str`` with two members."""
+    response, err = http.get("http://127.0.0.1:8080/")
+    if response is None and err is not None:
+        assert_type(err, http.RequestError)
+        assert_type(err.errno, str | None)
+        return err.phase if err.errno == errno.TIMEDOUT else None
+    stream = silly.check(http.request("PUT", "http://127.0.0.1:8080/file"))
+    _, failed = stream.write("x")
+    assert_type(failed, http.RequestError | None)
+    assert_type(stream.closewrite()[1], http.RequestError | None)
+    pieces = stream.pieces()
+    assert_type(pieces.err, http.RequestError | None)
+    for each in (stream.read(5), stream.readall()):
+        assert_type(each[1], http.RequestError | None)
+    status, header = stream.readheader()
+    if status is None and not isinstance(header, http.Header):
+        assert_type(header, http.RequestError)
+    sent: silly.Result = stream.closewrite()
+    if not sent:
+        text: str | None = sent[1]
+        print(text)
+    wrong: http.Phase = "dns"  # wrong: assignment, reportAssignmentType
+    return wrong
+
+
+def served(stream: http.ServerStream) -> silly.Result:
+    assert_type(stream.closewrite()[1], str | None)
+    assert_type(stream.pieces().err, str | None)
+    assert_type(stream.read(5)[1], str | None)
+    return stream.flush()
