@@ -761,7 +761,7 @@ THREADED: dict[str, Callable[[], object]] = {
     "time.cancel": lambda: time.cancel(ARMED),
     "channel.push": lambda: channel.new().push(1),
     "channel.close": lambda: channel.new().close(),
-    "tcp.listen": lambda: tcp.listen("127.0.0.1:0", task.wait),
+    "tcp.listen": lambda: tcp.listen("127.0.0.1:0", print),
     "silly.run": silly.run,
     "silly.exit": silly.exit,
 }

@@ -33,6 +33,7 @@ from .._wire.limits import DEFAULT, Limits, check_limits
 from .._wire.numbers import MOST, MOST_MS, bad_ms, check_int
 from ._binding import Rights
 from ._dial import dial
+from ._handler import check_handler
 from ._listener import Listener, listen_as
 from ._settings import settings
 from ._stream import Stream
@@ -357,6 +358,7 @@ def listen(
     assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart
     if not callable(accept):
         raise TypeError("tcp.listen needs accept, a function that gets the connection")
+    check_handler("tcp.listen", accept, "conn")
     check_limits(limits)
     return listen_plain("tcp.listen", "tcp", addr, accept, backlog, limits, Rights(mode, owner))
 

@@ -33,6 +33,7 @@ from . import addr as address
 from ._binding import Rights
 from ._certificates import Certificate
 from ._dial import Progress, dial
+from ._handler import check_handler
 from ._listener import Admission, host_of
 from ._settings import settings
 from ._tls_server import ServerConfiguration, Settings, peer_certificate
@@ -226,6 +227,7 @@ def listen(
     assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart
     if not callable(accept):
         raise TypeError("tls.listen needs accept, a function that gets the connection")
+    check_handler("tls.listen", accept, "conn")
     check_limits(limits)
     given = Settings(certs, alpnprotos, ca, verify, ciphers)
     return listen_admitted("tls.listen", "tls", addr, given, accept, backlog, limits, Rights(mode, owner), None)

@@ -22,9 +22,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..._core.result import returns_pair
-from ..._wire.header import Header
+from ..._wire.header import TOKEN, Header
 from ..._wire.limits import DEFAULT, Limits, check_limits
 from .._binding import Rights
+from .._handler import check_handler
 from .._settings import settings
 from ._clientstream import ClientStream
 from ._error import Phase, RequestError
@@ -100,6 +101,7 @@ def listen(
     assert not isinstance(addr, Mapping)  # ``settings`` has replaced a dict by its items
     if not callable(handler):
         raise TypeError("http.listen needs a handler: a function that gets the stream")
+    check_handler("http.listen", handler, "stream")
     check_limits(limits)
     if not certs and (tls or certs is not None):
         raise ValueError("http.listen with TLS needs certs")  # an empty list too: it must not mean plain HTTP
@@ -107,6 +109,9 @@ def listen(
         raise ValueError("http.listen: ca and verify are for TLS, which needs certs")
     if isinstance(methods, str):
         raise TypeError("http.listen: methods is a list of names, not a str")
+    for method in methods:
+        if not isinstance(method, str) or not TOKEN.fullmatch(method) or method != method.upper():
+            raise ValueError(f"http.listen: bad method {method!r}: methods are tokens in upper case")
     if isinstance(accesslog, str):
         accesslog = AccessLog(accesslog)
     elif accesslog is not None and not isinstance(accesslog, AccessLog):

@@ -30,6 +30,7 @@ from ..._shown import shown
 from ..._wire.error import ProtocolError
 from ..._wire.header import TOKEN, tokens
 from ..._wire.path import segments
+from .._handler import check_handler
 from .h1 import ServerStream
 
 RouteHandler = Callable[..., Any]
@@ -126,10 +127,16 @@ class Router:
         ``methods``: a str or a sequence of them, in upper case. Returns ``handler``;
         without one, a decorator that registers the function and returns it. The target
         of a CONNECT counts as a path of one segment, ``/{target}``. Raises ValueError
-        for a bad pattern or method, and if a pattern of the same shape (``/{id}`` and
-        ``/{name}``) already has a route for the method.
+        for a bad pattern or method, if a pattern of the same shape (``/{id}`` and
+        ``/{name}``) already has a route for the method, and if the handler can't be
+        called so: its parameters are the stream and the names in the pattern. Raises
+        TypeError for a handler that can't be called, or is an ``async def`` or a
+        generator function.
         """
-        several = (methods,) if isinstance(methods, str) else tuple(methods)
+        try:
+            several = (methods,) if isinstance(methods, str) else tuple(methods)
+        except TypeError:
+            raise TypeError(f"a route has a method or several, not {type(methods).__name__}") from None
         if not several:
             raise ValueError("a route needs a method")
         for method in several:
@@ -234,7 +241,8 @@ class Router:
         parts = _parse(pattern)
         if handler is None:
             return lambda decorated: self._add(methods, pattern, _callable(decorated))
-        _callable(handler)
+        names = [text for kind, text in parts if kind != "literal"]
+        check_handler(f"the route {pattern!r}", _callable(handler), "stream", names)
         node = self._root
         for kind, text in parts:
             if kind == "literal":
@@ -244,7 +252,6 @@ class Router:
                     node.parameter = _Node()
                 node = node.parameter
         routes = node.rest if parts[-1][0] == "rest" else node.routes
-        names = [text for kind, text in parts if kind != "literal"]
         for number, method in enumerate(methods):
             if method in routes or method in methods[:number]:
                 raise ValueError(f"two routes for {method} with the shape of {shown(pattern)}")
@@ -311,7 +318,7 @@ def _parse(pattern: str) -> list[tuple[str, str]]:
     """Splits a pattern into segments: pairs of a kind (``literal``, ``parameter`` or
     ``rest``) and a text or name."""
     if not isinstance(pattern, str):
-        raise TypeError(f"a pattern is str, not {type(pattern).__name__}")
+        raise TypeError(f"a pattern is str, such as '/users/{{id}}', not {type(pattern).__name__}")
     if not pattern.startswith("/"):
         raise ValueError(f"bad pattern {shown(pattern)}: it must start with '/'")
     *inner, last = pattern.split("/")[1:]
@@ -326,10 +333,14 @@ def _parse(pattern: str) -> list[tuple[str, str]]:
         name = segment[1:-1]
         kind = "rest" if name.endswith("...") else "parameter"
         name = name.removesuffix("...")
-        if segment != (f"{{{name}...}}" if kind == "rest" else f"{{{name}}}") or not name.isidentifier() or iskeyword(name):
-            raise ValueError(f"bad pattern {shown(pattern)}: {shown(segment)} is not a parameter")
+        bad = f"bad pattern {shown(pattern)}: {shown(segment)} is not a parameter"
+        if segment != (f"{{{name}...}}" if kind == "rest" else f"{{{name}}}"):
+            raise ValueError(f"{bad}: that is a whole segment, as {{name}}")
+        if not name.isidentifier() or iskeyword(name):
+            why = "is a keyword of Python" if iskeyword(name) else "can't be the name of one"
+            raise ValueError(f"{bad}: {shown(name)} {why}: choose another name")
         if name in names:
-            raise ValueError(f"bad pattern {shown(pattern)}: two parameters {shown(name)}")
+            raise ValueError(f"bad pattern {shown(pattern)}: two parameters {shown(name)}: choose another name for one")
         names.add(name)
         parts.append((kind, name))
     if any(kind == "rest" for kind, _ in parts[:-1]):
