@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 _T = TypeVar("_T")
@@ -105,3 +106,24 @@ def returns_pair(call: str, value: str) -> Callable[[_F], _F]:
         return cast(_F, paired)
 
     return decorate
+
+
+_DATA = (str, bytes, bytearray, memoryview, dict, list)
+
+
+def mistake(value: object, instead: str | None, any_type: bool = False) -> str | None:
+    """Says what is wrong with a function that returned ``value``, or returns None if
+    that is harmless. ``instead``: how data is sent; None if it may be dropped.
+    ``any_type``: not only what looks like data is a mistake."""
+    if isinstance(value, CoroutineType):
+        value.close()  # else Python warns that nobody has awaited it
+        return "returned a coroutine, which never runs: write def instead of async def, and calls without await"
+    if isinstance(value, (GeneratorType, AsyncGeneratorType)):
+        return "returned a generator, which never runs: it has a yield; send each piece instead"
+    if instead is None or isinstance(value, (Result, Pair)) or not (any_type or isinstance(value, _DATA)):
+        return None
+    return f"returned {_article(type(value).__name__)}, which is not sent: {instead}"
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"

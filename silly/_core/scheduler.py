@@ -48,6 +48,7 @@ from .._shown import name_of
 from .callers import called
 from .callers import outside as outside
 from .loop import Loop
+from .result import OK, mistake
 from .signals import Wakeup, interrupt_safely
 
 if TYPE_CHECKING:
@@ -428,10 +429,10 @@ def _worker(task: Task) -> None:
         try:
             func = task._func
             assert func is not None
-            if task._userdata is None:
-                func()
-            else:
-                func(task._userdata)
+            value = func() if task._userdata is None else func(task._userdata)
+            if value is not None and value is not OK:
+                returned(task, value, tasks.get(task, False))
+                value = None
         except BaseException as exc:
             _raised("", task, exc)
         func = None
@@ -449,6 +450,15 @@ def _worker(task: Task) -> None:
         _pool.append(me)
         del task
         task = _to_hub()
+
+
+def returned(who: object, value: object, serves: bool) -> None:
+    """Says that nobody takes the ``value`` that a task or function (``who``, as text)
+    returned, if that looks like a mistake. ``serves``: whether it is the handler of a
+    connection."""
+    why = mistake(value, "call conn.write(data)" if serves else None)
+    if why is not None:
+        logger._limited("returned", f"{who} {why}", logger.ERROR)
 
 
 def _raised(where: str, task: Task, exc: BaseException) -> None:

@@ -84,7 +84,7 @@ def compose(fields: Outgoing) -> list[tuple[str, str]]:
     (CR and LF would smuggle in another field) or characters beyond Latin-1.
     """
     pairs: list[tuple[str, str]] = []
-    for name, value in fields.items() if type(fields) is dict or isinstance(fields, Mapping) else fields:
+    for name, value in fields.items() if type(fields) is dict else as_pairs(fields):
         name = check_name(name)
         if value is None:
             continue
@@ -94,6 +94,23 @@ def compose(fields: Outgoing) -> list[tuple[str, str]]:
             pairs.extend((name, check_value(name, each)) for each in value)
         else:
             pairs.append((name, check_value(name, value)))
+    return pairs
+
+
+def as_pairs(fields: Any) -> list[tuple[str, Any]]:
+    """The names and values of ``fields``, not checked. Raises TypeError for what is
+    neither a mapping nor pairs."""
+    if isinstance(fields, Mapping):
+        return list(fields.items())
+    if isinstance(fields, (str, bytes, bytearray)) or not isinstance(fields, Iterable):
+        kind = type(fields).__name__
+        raise TypeError(f"header fields are a mapping such as {{'content-type': 'text/plain'}}, or pairs, not {kind}")
+    pairs = list(fields)
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"a header field is a pair of a name and a value, not {pair!r:.80}")
+        if not isinstance(pair[0], str):
+            raise TypeError(f"a header name is str, not {type(pair[0]).__name__}")
     return pairs
 
 

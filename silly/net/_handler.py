@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Collection
 from types import MethodType
 
-from .. import logger
+from .._shown import name_of
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _MARKS: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
@@ -60,8 +60,3 @@ def _explained(name: str, given: str, names: Collection[str], parameters: list[i
     if names:
         return f"{text}. Its parameters are the {given} and the names in the pattern"
     return f"{text}. It gets the {given}, and nothing else"
-
-
-def name_of(handler: object) -> str:
-    """Returns the name of a handler for errors and log lines."""
-    return logger._name(handler if hasattr(handler, "__qualname__") else type(handler))

@@ -19,7 +19,7 @@ addresses. Errors are the constants of
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
@@ -65,7 +65,22 @@ def to_bytes(data: object) -> bytes:
         if not data.contiguous:
             raise TypeError("a memoryview to send must be contiguous")
         return data.tobytes()
-    raise TypeError(f"data to send is str, bytes, bytearray or memoryview, not {type(data).__name__}")
+    raise _unsendable(data)
+
+
+def _unsendable(data: object) -> TypeError:
+    """The error for data to send of a wrong type, with what the program may have meant.
+    """
+    hint = ""
+    if isinstance(data, (dict, list, tuple)):
+        hint = "; json.dumps makes text of it"
+    elif isinstance(data, (int, float)):
+        hint = "; str makes text of it"
+    elif hasattr(data, "read"):
+        hint = "; send what its read returns"
+    elif isinstance(data, Iterator):
+        hint = "; send its pieces one by one"
+    return TypeError(f"data to send is str, bytes, bytearray or memoryview, not {type(data).__name__}{hint}")
 
 
 def forgotten(stream: Stream) -> None:
@@ -199,8 +214,10 @@ class Conn:
         stream = self._stream
         if isinstance(data, (str, bytes, bytearray, memoryview)):
             err = stream.write(to_bytes(data))
-        else:
+        elif isinstance(data, Iterable) and not isinstance(data, Mapping):
             err = stream.write(b"".join([to_bytes(piece) for piece in data]))
+        else:
+            raise _unsendable(data)
         return OK if err is None else failure(err)
 
     def close(self) -> Result:
@@ -298,11 +315,14 @@ def deadline_after(timeout: float) -> float:
     """Returns the time of ``time.monotonic()``, in seconds, that is ``timeout`` ms
     ahead. Raises ValueError for a time-out that is negative or longer than 100 years.
     """
-    if not 1 <= timeout <= MOST_MS:
-        if not 0 <= timeout <= MOST_MS:
-            raise bad_ms("a time-out", timeout)
-        if timeout:
-            seconds_meant(timeout)
+    try:
+        if not 1 <= timeout <= MOST_MS:
+            if not 0 <= timeout <= MOST_MS:
+                raise bad_ms("a time-out", timeout)
+            if timeout:
+                seconds_meant(timeout)
+    except TypeError:
+        raise TypeError(f"a time-out is a number of milliseconds, not {type(timeout).__name__}") from None
     return monotonic() + timeout / 1000
 
 

@@ -26,7 +26,7 @@ from .. import errno
 from .._core import scheduler
 from .._core.result import OK, Result, failure, returns_pair
 from .._log import tls as logger
-from .._shown import cut
+from .._shown import cut, name_of
 from .._wire.limits import DEFAULT, Limits, check_limits
 from . import _listener, _tls_client, tcp
 from . import addr as address
@@ -160,7 +160,9 @@ class Acceptor:
         stream = conn._stream
         try:
             if self._shake_hands(stream, configuration, verification):
-                self._accept(conn)
+                value = self._accept(conn)
+                if value is not None:
+                    scheduler.returned(name_of(self._accept), value, True)
         finally:
             if self._admission is not None:
                 stream.when_released(partial(self._admission.leave, host_of(stream.remoteaddr)))

@@ -580,6 +580,21 @@ def test_compose() -> None:
     assert compose({"a": "", "b": "\t~ \xe9\xff", "c": -1}) == [("a", ""), ("b", "\t~ \xe9\xff"), ("c", "-1")]
 
 
+def test_what_is_no_header_says_so() -> None:
+    for fields in ("a: b", b"a: b", bytearray(b"a"), 5, None):
+        with pytest.raises(TypeError, match=f"or pairs, not {type(fields).__name__}"):
+            compose(fields)  # type: ignore[arg-type]
+    for pair in ("ab", "abc", ("a",), ("a", "b", "c"), 5):
+        with pytest.raises(TypeError, match="a header field is a pair of a name and a value, not"):
+            compose([pair])  # type: ignore[list-item]
+    for name in ([], b"a", None):
+        with pytest.raises(TypeError, match=f"a header name is str, not {type(name).__name__}"):
+            compose([(name, "b")])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="a header name is str, not bytes"):
+        compose({b"a": "b"})  # type: ignore[dict-item]
+    assert compose([["a", "b"]]) == compose(Header([("a", "b")])) == [("a", "b")]  # type: ignore[list-item]
+
+
 @pytest.mark.parametrize("char", BAD_CHARS, ids=ascii)
 def test_nothing_can_be_injected_into_a_value(char: str) -> None:
     """aiohttp CVE-2023-37276 and its kin: ValueError before a byte is written."""

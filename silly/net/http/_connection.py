@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ... import errno
 from ..._core import scheduler
+from ..._core.result import OK
 from ..._ends import ENDS
 from ..._log import http as logger
 from ..._wire.error import ProtocolError
@@ -207,7 +208,9 @@ class Connection:
                 served._drain()
         try:
             try:
-                service.handler(served)
+                value = service.handler(served)
+                if value is not None and value is not OK:
+                    served._returned(service.handler, value)
             except ENDS:
                 raise
             except BaseException as exc:

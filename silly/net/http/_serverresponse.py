@@ -4,6 +4,7 @@ body (RFC 9112, section 6)."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 from ..._core.result import OK, Result, failure
@@ -33,6 +34,20 @@ CUT = "cut"
 """It ended too early: the peer must not believe that it is complete."""
 HIJACKED = "hijacked"
 """Another protocol has answered, and owns the connection."""
+
+
+def _unanswerable(text: object, header: object) -> TypeError:
+    """The error for arguments of ``answer`` of the wrong type."""
+    if not isinstance(text, str):
+        kind = type(text).__name__
+        if isinstance(text, (dict, list, tuple)):
+            return TypeError(
+                f"stream.answer takes text, not {kind}: give it json.dumps(…), and the header"
+                " {'content-type': 'application/json'}"
+            )
+        hint = ": stream.respond and stream.closewrite send bytes" if isinstance(text, (bytes, bytearray, memoryview)) else ""
+        return TypeError(f"stream.answer takes text, not {kind}{hint}")
+    return TypeError(f"stream.answer: the header is a mapping of names to values, not {type(header).__name__}")
 
 
 class ServerResponse(Incoming[str]):
@@ -272,8 +287,13 @@ class ServerResponse(Incoming[str]):
         raises as those two do.
         """
         if text:
-            header = {"content-type": "text/plain", **(header or {})}
-            text += "\n"
+            try:
+                header = {"content-type": "text/plain", **(header or {})}
+                text = text + "\n"  # a list would take it by +=
+            except TypeError:
+                raise _unanswerable(text, header) from None
+        elif not isinstance(text, (str, NoneType)):
+            raise _unanswerable(text, header)
         result = self.respond(status, header)
         return self.closewrite(text) if result else result
 
@@ -289,6 +309,8 @@ class ServerResponse(Incoming[str]):
         shorter; then the connection ends, since the body is incomplete. Raises
         ValueError for an ``offset`` or ``size`` that is no int of 0 or more.
         """
+        if isinstance(fd, bool) or not isinstance(fd, int):
+            raise TypeError(f"stream.sendfile needs a file descriptor, such as file.fileno(), not {type(fd).__name__}")
         check_int("stream.sendfile: the offset", offset)
         check_int("stream.sendfile: the size", size)
         if self._state not in (ANSWERED, STREAMING):

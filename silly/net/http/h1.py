@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl
 
 from ... import errno
 from ..._core import scheduler
-from ..._core.result import returns_pair
+from ..._core.result import mistake, returns_pair
 from ..._log import http as logger
+from ..._shown import name_of
 from ..._wire.error import ProtocolError
 from ..._wire.header import Outgoing, compose
 from ..._wire.http1 import Request, error_response, status_line
@@ -24,6 +25,15 @@ from ..._wire.limits import Limits
 from ..tcp import Conn, deadline_after
 from ._serverresponse import ANSWERED, ENDED, HIJACKED, SKIPPED_BODY, STREAMING, UNANSWERED, ServerResponse
 
+_ANSWER = "call stream.answer, or stream.respond and stream.closewrite"
+_JSON = 'call stream.answer(200, json.dumps(value), {"content-type": "application/json"})'
+_INSTEAD: dict[type, str] = {
+    dict: _JSON,
+    list: _JSON,
+    str: "call stream.answer(200, text)",
+    bytes: "call stream.respond(200) and stream.closewrite(data)",
+}
+"""What a handler does to send a value."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 RequestHandler = Callable[["ServerStream"], object]
 
@@ -100,6 +110,8 @@ class ServerStream(ServerResponse):
     _query: Query | None = None
     _hijacker: Hijacker | None = None
     _drains = False
+    _mistaken = False
+    """Whether the log says already why there is no response."""
 
     def __init__(self, conn: Conn, request: Request, scheme: str, limits: Limits) -> None:
         self.conn = conn
@@ -201,6 +213,17 @@ class ServerStream(ServerResponse):
         """Ends the connection after this response; a head not sent yet says so."""
         self._close = True
 
+    def _returned(self, handler: object, value: object) -> None:
+        """Logs that ``handler`` returned ``value``, which is dropped, unless it has
+        sent a response."""
+        if (self._state is not UNANSWERED and self._state is not ANSWERED) or scheduler.in_child:
+            return
+        why = mistake(value, _INSTEAD.get(type(value), _ANSWER), self._state is UNANSWERED)
+        if why is not None:
+            self._mistaken = True
+            text = f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: the handler {name_of(handler)} {why}"
+            logger._limited("http returned", text, logger.ERROR)
+
     def _finish(self, failed: bool) -> Outcome:
         """Ends the response, since the handler has returned, or raised (``failed``).
 
@@ -215,7 +238,7 @@ class ServerStream(ServerResponse):
         if failed:
             self._fail()
         elif self._state is UNANSWERED:
-            if not scheduler.in_child:
+            if not self._mistaken and not scheduler.in_child:
                 text = f"http: {self.remoteaddr}: {self.method[:40]} {self.path[:200]!r}: the handler did not respond"
                 logger._limited("http unanswered", text)
             self.answer(500, "Internal Server Error")

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from keyword import iskeyword
 from typing import Any, NamedTuple, TypeVar, overload
 
+from ..._core.result import OK
 from ..._shown import shown
 from ..._wire.error import ProtocolError
 from ..._wire.header import TOKEN, tokens
@@ -281,7 +282,9 @@ class Router:
             for each in wanted:
                 route = routes.get(each)
                 if route is not None:
-                    route.handler(stream, **dict(zip(route.names, values, strict=True)))
+                    value = route.handler(stream, **dict(zip(route.names, values, strict=True)))
+                    if value is not None and value is not OK:
+                        stream._returned(route.handler, value)
                     return
             allowed.update(routes)
         if not allowed:
