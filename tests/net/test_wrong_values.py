@@ -10,6 +10,7 @@ import pytest
 
 import silly
 from silly import task
+from silly._wire.http1 import status_line
 from silly.net import http, tcp, websocket
 
 from ..helpers import Raw, asking, raw_server, serving
@@ -338,3 +339,8 @@ def test_other_arguments_of_a_wrong_type() -> None:
         with conn:
             mistakes([(lambda: conn.read(1, "5"), time_out)])
 
+
+def test_a_body_in_the_place_of_the_status_is_not_quoted_in_full() -> None:
+    with pytest.raises(ValueError, match="an HTTP status is an int from 100 to 999, not ") as raised:
+        status_line({"a": "x" * 100_000})  # type: ignore[arg-type]
+    assert len(str(raised.value)) < 200
