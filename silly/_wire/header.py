@@ -24,8 +24,10 @@ class Header(dict[str, str]):
     """Fields by lower-case name, found in any case. A field that isn't there is
     ``None``, never KeyError.
 
-    Repeated fields are joined by ``", "`` (RFC 9110, section 5.2), except Set-Cookie,
-    whose value is the first one; ``getall(name)`` gives all of them.
+    Repeated fields are joined by ``", "`` (RFC 9110, section 5.2), and those of Cookie
+    by ``"; "`` (RFC 9113, section 8.2.3). Set-Cookie is never joined: its value is the
+    first one. ``getall(name)`` gives all values of a field. A ``Header`` that is sent
+    on is sent with all of them.
     """
 
     _repeated: dict[str, list[str]] | None = None
@@ -46,7 +48,7 @@ class Header(dict[str, str]):
         values = self._repeated.setdefault(name, [first])
         values.append(value)
         if name != "set-cookie":
-            dict.__setitem__(self, name, f"{first}, {value}")
+            dict.__setitem__(self, name, f"{first}; {value}" if name == "cookie" else f"{first}, {value}")
 
     def getall(self, name: str) -> list[str]:
         """Every value of a field, in order; an empty list when it isn't there."""
@@ -100,6 +102,9 @@ def compose(fields: Outgoing) -> list[tuple[str, str]]:
 def as_pairs(fields: Any) -> list[tuple[str, Any]]:
     """The names and values of ``fields``, not checked. Raises TypeError for what is
     neither a mapping nor pairs."""
+    if isinstance(fields, Header):
+        # Its own items have only the first Set-Cookie.
+        return [(name, fields.getall(name) if name == "set-cookie" else value) for name, value in fields.items()]
     if isinstance(fields, Mapping):
         return list(fields.items())
     if isinstance(fields, (str, bytes, bytearray)) or not isinstance(fields, Iterable):
@@ -108,10 +113,19 @@ def as_pairs(fields: Any) -> list[tuple[str, Any]]:
     pairs = list(fields)
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise TypeError(f"a header field is a pair of a name and a value, not {pair!r:.80}")
+            raise TypeError(f"a header field is a pair of a name and a value, not {shown(pair, 80)}")
         if not isinstance(pair[0], str):
             raise TypeError(f"a header name is str, not {type(pair[0]).__name__}")
     return pairs
+
+
+def one_cookie(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The fields of a request that a client sends, with at most one Cookie: RFC 6265,
+    section 5.4, forbids a second, and servers join two in different ways."""
+    cookies = [value for name, value in fields if name == "cookie"]
+    if len(cookies) < 2:
+        return fields
+    return [*((name, value) for name, value in fields if name != "cookie"), ("cookie", "; ".join(cookies))]
 
 
 @lru_cache(512)

@@ -37,7 +37,8 @@ def check_fields(header: Header) -> None:
     for name, joined, values in flat(header):
         assert TOKEN.fullmatch(name)
         assert name == name.lower()
-        assert joined == (values[0] if name == "set-cookie" else ", ".join(values)) or name in ("host", "upgrade")
+        comma = "; " if name == "cookie" else ", "
+        assert joined == (values[0] if name == "set-cookie" else comma.join(values)) or name in ("host", "upgrade")
         for value in values:
             assert value == value.strip(" \t")
         # Whatever was received can be sent.

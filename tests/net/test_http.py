@@ -17,14 +17,14 @@ import pytest
 from greenlet import GreenletExit
 
 import silly
-from silly import errno, task, time
+from silly import check, errno, task, time
 from silly._core import scheduler
 from silly.net import http, tcp
 from silly.sync import channel
 
 from ..conftest import Logs
 from ..helpers import WITHIN, Raw, ahead_of_reader, asking, joined, serving, spawn, turn
-from .http_support import hello
+from .http_support import certs, connected, hello
 from .support import until
 
 LONG = 100 * 1024
@@ -79,6 +79,40 @@ def test_attributes() -> None:
         "conn": True,
         "repr": f"<http request PUT /a%20b from {address}>",
     }
+
+
+@pytest.mark.parametrize("options", [{}, {"certs": certs()}], ids=["plain", "tls"])
+def test_two_cookie_lines_are_joined_by_a_semicolon(options: dict[str, Any]) -> None:
+    """RFC 9113, section 8.2.3: joined by a comma, the second cookie would be a part of the first."""
+
+    def handler(stream: Any) -> None:
+        stream.answer(200, f"{stream.header['cookie']} | {stream.header.getall('Cookie')}")
+
+    with serving(handler, **options) as server, connected(server) as client:
+        for _ in range(2):
+            client.request("/", "GET", "Cookie: a=1", "X: y", "cookie: b=2")
+            assert client.response().body == b"a=1; b=2 | ['a=1', 'b=2']\n"
+
+
+def test_the_header_of_an_answer_is_passed_on_with_all_its_cookies() -> None:
+    """What a proxy does."""
+    fields = [("set-cookie", ["a=1; Expires=Wed, 09 Jun 2021 10:18:14 GMT", "b=2"]), ("x", ["1", "2"])]
+
+    def back(stream: Any) -> None:
+        stream.respond(200, fields)
+
+    with serving(back) as behind:
+
+        def front(stream: Any) -> None:
+            response = check(http.get(f"http://127.0.0.1:{behind.port}/"))
+            stream.respond(200, response.header)
+
+        with asking(front) as client:
+            client.request("/")
+            lines = client.response().lines
+        http.closeidle()
+    assert [line for line in lines if line.startswith("set-cookie: ")] == [f"set-cookie: {each}" for each in fields[0][1]]
+    assert "x: 1, 2" in lines
 
 
 def test_absolute_target() -> None:

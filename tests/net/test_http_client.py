@@ -45,6 +45,19 @@ def test_get() -> None:
     assert response.url == server.url + "/a?b=c"
 
 
+@pytest.mark.parametrize(
+    "header", [{"Cookie": ["a=1", "b=2"]}, [("cookie", "a=1"), ("X", "y"), ("Cookie", "b=2")], {"cookie": "a=1; b=2"}]
+)
+def test_cookies_go_out_in_one_field(header: Any) -> None:
+    """RFC 6265, section 5.4."""
+    assert ask("GET", "/", header).all("cookie") == ["a=1; b=2"]
+    with origin(ok()) as server, using() as client:
+        with taken(client.request("GET", server.url, header)) as stream:
+            assert stream.closewrite()
+            assert stream.readall() == (b"ok", None)
+        assert server.asked[0].all("cookie") == ["a=1; b=2"]
+
+
 def test_the_module_has_a_client_of_its_own() -> None:
     with origin(ok()) as server:
         try:

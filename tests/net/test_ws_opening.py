@@ -217,6 +217,20 @@ def test_fields_of_the_101() -> None:
         sock.close()
 
 
+def test_the_cookies_of_a_handshake() -> None:
+    """RFC 9113, section 8.2.3: a proxy may pass each on in a line of its own."""
+    seen = []
+
+    def handler(stream: Any) -> None:
+        seen.append(stream.header["cookie"])
+        websocket.upgrade(stream)
+
+    with serving(handler) as server, Peer.connect(server) as peer:
+        peer.send(peer.upgrade_request("Cookie: a=1", "Cookie: b=2"))
+        assert peer.response().status == 101
+    assert seen == ["a=1; b=2"]
+
+
 OWN = ["upgrade", "Connection", "sec-websocket-accept", "sec-websocket-protocol", "sec-websocket-extensions", "content-length"]
 
 

@@ -134,7 +134,7 @@ def joined(fields: list[tuple[str, str]]) -> dict[str, str]:
         if name not in out:
             out[name] = value
         elif name != "set-cookie":
-            out[name] += f", {value}"
+            out[name] += f"; {value}" if name == "cookie" else f", {value}"
     return out
 
 

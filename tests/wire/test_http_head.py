@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 import silly
 from silly._wire import http1
 from silly._wire.error import ProtocolError
-from silly._wire.header import Header, check_value, compose, tokens
+from silly._wire.header import Header, check_value, compose, one_cookie, tokens
 from silly._wire.http1 import (
     CHUNKED,
     UNTIL_CLOSE,
@@ -546,6 +547,35 @@ def test_set_cookie_is_never_joined() -> None:
     header = Header([("Set-Cookie", "a=1; Expires=Wed, 09 Jun 2021 10:18:14 GMT"), ("set-cookie", "b=2"), ("SET-COOKIE", "c")])
     assert header["set-cookie"] == "a=1; Expires=Wed, 09 Jun 2021 10:18:14 GMT"
     assert header.getall("Set-Cookie") == ["a=1; Expires=Wed, 09 Jun 2021 10:18:14 GMT", "b=2", "c"]
+
+
+def test_cookies_are_joined_by_semicolons() -> None:
+    """RFC 9113, section 8.2.3: a proxy that speaks HTTP/2 to the browser passes on one line for each."""
+    header = Header([("Cookie", "a=1; b=2"), ("cookie", "c=3"), ("COOKIE", "d=4")])
+    assert header["cookie"] == "a=1; b=2; c=3; d=4"
+    assert header.getall("Cookie") == ["a=1; b=2", "c=3", "d=4"]
+    for pieces in segmentations(head("Cookie: a=1", "X: y", "cookie: b=2", "x: z")):
+        request, _, _ = read_request(pieces)
+        assert request is not None
+        assert (request.header["Cookie"], request.header["x"]) == ("a=1; b=2", "y, z")
+    response = parse_response(b"HTTP/1.1 200 OK\r\nCookie: a=1\r\nCookie: b=2", DEFAULT)
+    assert response.header["cookie"] == "a=1; b=2"
+
+
+def test_a_header_is_sent_on_with_all_its_cookies() -> None:
+    """Its items have the first Set-Cookie alone."""
+    header = Header([("Set-Cookie", "a=1"), ("X", "y"), ("set-cookie", "b=2"), ("x", "z"), ("Cookie", "c"), ("cookie", "d")])
+    assert compose(header) == [("set-cookie", "a=1"), ("set-cookie", "b=2"), ("x", "y, z"), ("cookie", "c; d")]
+    assert compose(Header([("Set-Cookie", "a=1"), ("X", "y")])) == [("set-cookie", "a=1"), ("x", "y")]
+    assert compose(MappingProxyType({"X": "y"})) == compose(iter([("X", "y")])) == [("x", "y")]
+
+
+def test_a_request_has_one_cookie() -> None:
+    """RFC 6265, section 5.4."""
+    fields = [("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"), ("set-cookie", "c")]
+    assert one_cookie(fields) == [("x", "y"), ("set-cookie", "c"), ("cookie", "a=1; b=2")]
+    assert one_cookie(fields[1:]) == fields[1:]
+    assert one_cookie([]) == []
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from ..._core.result import returns_pair
 from ..._shown import cut, shown
 from ..._version import version
 from ..._wire import content
-from ..._wire.header import Outgoing, as_pairs, check_name, compose
+from ..._wire.header import Outgoing, as_pairs, check_name, compose, one_cookie
 from ..._wire.limits import DEFAULT, Limits, check_limits
 from ..._wire.numbers import check_int, check_ms
 from ..._wire.url import HTTP, Url, hidden, parse_url, resolve
@@ -368,7 +368,7 @@ def _composed(header: Outgoing | None) -> tuple[list[tuple[str, str]], set[str]]
     """Returns the caller's fields, checked, and the names that the caller gave, which
     include those whose value is None."""
     pairs = [] if header is None else as_pairs(header)
-    fields = compose(pairs)
+    fields = one_cookie(compose(pairs))
     if sum(name == "host" for name, _ in fields) > 1:
         raise ValueError("a request has only one Host")  # RFC 9112, section 3.2
     return fields, {check_name(name) for name, _ in pairs}

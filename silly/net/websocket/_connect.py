@@ -15,7 +15,7 @@ from ..._shown import cut, shown
 from ..._wire import deflate, handshake
 from ..._wire.deflate import Deflate
 from ..._wire.error import ProtocolError
-from ..._wire.header import Header, Outgoing, compose, split_list
+from ..._wire.header import Header, Outgoing, compose, one_cookie, split_list
 from ..._wire.http1 import (
     ResponseHead,
     ResponseReader,
@@ -173,7 +173,7 @@ def _make_offer(url: Url, header: Outgoing | None, subprotocols: list[str], opti
     key = base64.b64encode(os.urandom(16)).decode("ascii")
     own = handshake.request_fields(key)
     names = {name for name, _ in own}
-    extra = [(name, value) for name, value in compose(header or ()) if name not in names]
+    extra = [(name, value) for name, value in one_cookie(compose(header or ())) if name not in names]
     given = {name for name, _ in extra}
     for name in ("content-length", "transfer-encoding", "sec-websocket-extensions"):
         if name in given:
