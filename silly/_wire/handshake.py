@@ -87,8 +87,9 @@ def check_origin(header: Header, origins: Origins = None) -> None:
 
     By default the page must be of the same host and port: a browser sends the user's
     cookies, so a foreign page could act in the user's name. The scheme may differ,
-    since a proxy may have ended TLS. ``origins`` (checked by ``check_origins``) allows
-    others instead. A request without Origin isn't a browser's, and passes.
+    since a proxy may have ended TLS. An empty port of Host is the default one.
+    ``origins`` (checked by ``check_origins``) allows others instead. A request without
+    Origin isn't a browser's, and passes.
     """
     origin = header["origin"]
     if origin is None or origins is False:
@@ -104,7 +105,7 @@ def check_origin(header: Header, origins: Origins = None) -> None:
             raise ProtocolError(f"Origin {origin[:80]!r} is not allowed", 403)
         return
     match = _ORIGIN.fullmatch(origin)
-    host = (header["host"] or "").lower()
+    host = (header["host"] or "").lower().removesuffix(":")
     if match is not None:
         scheme, name, port = (part.lower() if part else None for part in match.groups())
         default = _DEFAULT_PORTS.get(scheme or "")

@@ -39,7 +39,7 @@ _TARGET = re.compile(r"[!\"$-~]+")
 _LENGTH = re.compile(r"[0-9]{1,19}")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
-_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{1,5}))?")
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 _MAX_LENGTH = 2**63 - 1
 
@@ -241,6 +241,7 @@ def parse_request(head: bytes, limits: Limits) -> Request:
 @lru_cache(256)
 def check_host(host: str) -> str | None:
     """Checks that Host is a host and port as in RFC 3986; returns the port, or None.
+    The port may be empty, as in ``example.com:``, and is None then (section 3.2.3).
 
     Two Host fields arrive joined by a comma and a space, and fail too. Raises
     ProtocolError.
@@ -253,8 +254,7 @@ def check_host(host: str) -> str | None:
             IPv6Address(match.group(1))
     except AddressValueError:
         raise ProtocolError(f"bad Host {host[:80]!r}", 400, "bad Host") from None
-    port: str | None = match.group(2)
-    return port
+    return match.group(2) or None
 
 
 def _other_target(method: str, target: str, header: Header) -> str:
@@ -262,7 +262,8 @@ def _other_target(method: str, target: str, header: Header) -> str:
     if target == "*" and method == "OPTIONS":
         return target
     if method == "CONNECT":
-        # Section 3.2.3: host and port, and nothing else.
+        # Section 3.2.3: host and port, and nothing else. RFC 9110, section 9.3.6: an
+        # empty port is refused.
         if check_host(target) is None:
             raise ProtocolError(f"CONNECT without a port: {target[:80]!r}", 400, "CONNECT without a port")
         # RFC 9110, section 9.3.6: it has no content. Other parsers take what follows as

@@ -217,6 +217,7 @@ ACCEPTED = {
     "field-names-in-any-case": [f"sEC-wEBSOCKET-kEY: {KEY}", "UPGRADE: websocket", "hOST: test"],
     "no-space-behind-the-colon": [f"Sec-WebSocket-Key:{KEY}", "Upgrade:websocket", "Sec-WebSocket-Version:13"],
     "spaces-around-values": [f"Sec-WebSocket-Key: \t {KEY}  \t", "Upgrade: websocket "],
+    "host-with-an-empty-port": ["Host: example.com:", "Origin: https://example.com"],
     "websocket-fields-of-others": ["Sec-WebSocket-Accept: x", "Sec-WebSocket-Foo: y"],
 }
 

@@ -95,6 +95,7 @@ ACCEPTED: dict[str, Taken] = {
     # Host
     "9110-7.2-a-name": taken(head(host="a.example"), host="a.example"),
     "9110-7.2-a-name-and-a-port": taken(head(host="a.example:8080"), host="a.example:8080"),
+    "3986-3.2.3-a-name-and-an-empty-port": taken(head(host="a.example:"), host="a.example:"),
     "9110-7.2-an-ipv4-address": taken(head(host="127.0.0.1:80"), host="127.0.0.1:80"),
     "9110-7.2-an-ipv6-address": taken(head(host="[2001:db8::1]:80"), host="[2001:db8::1]:80"),
     "9110-7.2-an-ipv6-address-with-an-ipv4-tail": taken(head(host="[::ffff:127.0.0.1]"), host="[::ffff:127.0.0.1]"),

@@ -207,3 +207,4 @@ TOKENS += [
     b"; server_max_window_bits",
 ]
 TOKENS += [b"; client_max_window_bits", b"; server_no_context_takeover", b"; client_no_context_takeover", b"[::1]:80", b":443"]
+TOKENS += [b"example.com:\r\n"]

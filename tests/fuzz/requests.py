@@ -91,7 +91,7 @@ STARTS = ["GET / HTTP/1.1", "POST /a/b?c=d HTTP/1.1", "HEAD http://y:81/z HTTP/1
 STARTS += ["CONNECT y:443 HTTP/1.1", "PUT /%2e HTTP/1.0", "get //x HTTP/1.1"]
 FIELDS = ["Host: x", "Content-Length: 5", "Transfer-Encoding: chunked", "Connection: close", "Connection: keep-alive, te"]
 FIELDS += ["A: b", "a:\t c ", "Set-Cookie: 1", "Host: [::1]:80", "Upgrade: WebSocket", "Expect: 100-continue", "TE: trailers"]
-FIELDS += ["Cookie: a=b"]
+FIELDS += ["Cookie: a=b", "Host: y:"]
 CHUNKS = ["5\r\nhello\r\n0\r\n\r\n", "2;a=b\r\nhi\r\n0\r\nX: y\r\n\r\n"]
 
 

@@ -206,7 +206,7 @@ def values(data: bytes, name: bytes) -> list[bytes]:
 
 
 def bad_host(data: bytes) -> bool:
-    good = rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::0*([0-9]{1,5}))?"
+    good = rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::0*([0-9]{0,5}))?"
     matches = [re.fullmatch(good, host) for host in values(data, b"host")]
     return any(match is None or int(match[1] or 0) > 65535 for match in matches)
 

@@ -131,7 +131,8 @@ HOSTILE: list[tuple[str, bytes, int]] = [
     *[
         (f"9112-3.2-host-{host!r}", head(host=host), 400)
         for host in (
-            *("", " ", "a/b?c", "user@x", "user:pw@x", "x:99999", "x:65536", "x:-1", "x:+80", "x:8_0", "x:", ":80", "x:80:80"),
+            *("", " ", "a/b?c", "user@x", "user:pw@x", "x:99999", "x:65536", "x:-1", "x:+80", "x:8_0", ":80", "x:80:80"),
+            *(":", "x::", "[::1]::"),
             *("x y", "x, y", "http://x", "x#f", "x\\y", "[::1", "::1", "[::1]x", "[g::1]", "[]", "\xe9.example", "<x>"),
         )
     ],
@@ -153,6 +154,7 @@ HOSTILE: list[tuple[str, bytes, int]] = [
     ("9112-3.2.4-asterisk-get", head(line="GET * HTTP/1.1"), 400),
     ("9112-3.2.3-connect-path", head(line="CONNECT / HTTP/1.1"), 400),
     ("9112-3.2.3-connect-without-port", head(line="CONNECT x HTTP/1.1"), 400),
+    ("9110-9.3.6-connect-empty-port", head(line="CONNECT x: HTTP/1.1"), 400),
     ("9112-3.2.3-connect-ipv6-without-port", head(line="CONNECT [::1] HTTP/1.1"), 400),
     ("9112-3.2.3-connect-uri", head(line="CONNECT http://x:80/ HTTP/1.1"), 400),
     ("9112-3.2.3-connect-port-99999", head(line="CONNECT x:99999 HTTP/1.1"), 400),
@@ -231,6 +233,8 @@ GOOD: list[tuple[str, bytes, dict[str, Any]]] = [
     ("absolute-https", head(line="GET HTTPS://y HTTP/1.1"), {"target": "/", "path": "/", "query": ""}),
     ("absolute-query", head(line="GET http://y?b HTTP/1.1"), {"target": "/?b", "path": "/", "query": "b"}),
     ("absolute-1.0", head(line="GET http://y/ HTTP/1.0", host=None), {"target": "/"}),
+    ("absolute-empty-port", head(line="GET http://y:/a HTTP/1.1"), {"target": "/a"}),
+    ("absolute-empty-port-no-path", head(line="GET http://[::1]:?b HTTP/1.1"), {"target": "/?b"}),
     ("asterisk", head(line="OPTIONS * HTTP/1.1"), {"method": "OPTIONS", "target": "*", "path": "*"}),
     ("connect", head(line="CONNECT y:443 HTTP/1.1"), {"method": "CONNECT", "target": "y:443"}),
     ("connect-ipv6", head(line="CONNECT [::1]:443 HTTP/1.1"), {"target": "[::1]:443"}),
@@ -254,7 +258,8 @@ def test_good_heads(data: bytes, values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["x", "X.Example.", "x:0", "x:80", "x:65535", "127.0.0.1:8080", "[::1]", "[::1]:80", "a_b", "a%20b", "xn--bcher-kva.org"],
+    ["x", "X.Example.", "x:0", "x:80", "x:65535", "127.0.0.1:8080", "[::1]", "[::1]:80", "a_b", "a%20b", "xn--bcher-kva.org"]
+    + ["x:", "[::1]:"],
 )
 def test_good_hosts(host: str) -> None:
     request, _, _ = read_request([head(host=host)])
@@ -267,6 +272,9 @@ def test_the_authority_of_the_target_counts() -> None:
     request, _, _ = read_request([head(line="GET http://y:81/ HTTP/1.1", host="x")])
     assert request is not None
     assert request.header["host"] == "y:81"
+    request, _, _ = read_request([head(line="GET http://y:/ HTTP/1.1", host="x:")])
+    assert request is not None
+    assert request.header["host"] == "y:"
 
 
 def test_upgrade_is_given_in_lower_case() -> None:

@@ -33,6 +33,8 @@ def parsed(url: str) -> Url:
         ("http://h#b", "h:80", "h", "/"),
         ("http://h/#", "h:80", "h", "/"),
         ("http://[::1]/", "[::1]:80", "[::1]", "/"),
+        ("http://[::1]:/", "[::1]:80", "[::1]", "/"),
+        ("https://h:?b", "h:443", "h", "/?b"),
         ("http://[::1]:8080/", "[::1]:8080", "[::1]:8080", "/"),
         ("http://[::FFFF:1.2.3.4]/", "[::ffff:1.2.3.4]:80", "[::ffff:1.2.3.4]", "/"),
         ("http://1.2.3.4:5/", "1.2.3.4:5", "1.2.3.4:5", "/"),
@@ -50,8 +52,17 @@ def test_parts(url: str, target: str, host_field: str, path: str) -> None:
     assert parse_url(str(got), HTTP) == got
 
 
+@pytest.mark.parametrize("url", ["ws://h:/", "WS://h:", "ws://[::1]:/", "wss://h:/"])
+def test_an_empty_port_of_a_websocket_is_the_default_one(url: str) -> None:
+    """RFC 3986, section 3.2.3."""
+    got = parse_url(url, WEBSOCKET)
+    assert isinstance(got, Url)
+    assert got.port == WEBSOCKET[got.scheme]
+    assert got.host_field == got.authority
+
+
 def test_origin() -> None:
-    same = ["http://h/a", "http://H:80/b?c", "http://u:p@h/"]
+    same = ["http://h/a", "http://H:80/b?c", "http://h:/", "http://u:p@h:/"]
     assert {parsed(url).origin for url in same} == {("http", "h", 80)}
     other = ["https://h/", "http://h:81/", "http://i/", "https://h:80/"]
     assert len({parsed(url).origin for url in other}) == 4
@@ -191,6 +202,8 @@ def test_urls_without_a_password_are_shown(url: str) -> None:
         ("../../../x", "https://h:8443/x"),
         ("/x?y", "https://h:8443/x?y"),
         ("//o/x", "https://o/x"),
+        ("//o:/x", "https://o:/x"),
+        ("http://h:/x", "http://h:/x"),
         ("?q", "https://h:8443/a/b/c?q"),
         ("http://o:1/", "http://o:1/"),
         ("javascript:x", "javascript:x"),
