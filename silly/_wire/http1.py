@@ -5,7 +5,9 @@ Strict where leniency is attack surface: two parsers that disagree about where a
 ends let requests be smuggled. So this accepts only what RFC 9112 generates: CRLF alone
 ends a line, no line folding, no space before the colon, one Host, a length or a
 transfer coding but never both, digits only in lengths. Everything else is a
-``ProtocolError`` whose code is the HTTP status to answer.
+``ProtocolError`` whose code is the HTTP status to answer. A client takes two things
+more, since servers send them: folded lines (section 5.2), and blanks after a chunk's
+size.
 """
 
 from __future__ import annotations
@@ -304,10 +306,44 @@ def body_length(header: Header, http11: bool) -> int:
     return int(length)
 
 
+_NEVER_FOLDED = frozenset(("connection", "content-length", "transfer-encoding", "upgrade"))
+"""Fields that say where a message or a protocol ends, as do all of ``sec-websocket-``.
+Clients and proxies differ in what they make of a folded one: some see no chunked body
+where others do. No server has a reason to fold so short a value."""
+
+
+def _unfolded(lines: list[str], limits: Limits) -> list[str]:
+    """``lines`` of a response with each fold replaced by a space, as a user agent must
+    (RFC 9112, section 5.2). A fold of the first line stays: it makes no field.
+
+    Raises ProtocolError for a field that may not be folded, and for one that is longer
+    than the limit ``line``, what its folds take included.
+    """
+    whole = [lines[0]]
+    at = 1
+    while at < len(lines):
+        end = at + 1
+        while end < len(lines) and lines[end].startswith((" ", "\t")):
+            end += 1
+        first = lines[at]
+        if end - at > 1:
+            if sum(map(len, lines[at:end])) + 2 * (end - at - 1) > limits.line:
+                raise ProtocolError(f"line longer than the limit 'line' of {limits.line} bytes", 431)
+            name = first.partition(":")[0].lower()
+            if name in _NEVER_FOLDED or name.startswith("sec-websocket-"):
+                raise ProtocolError(f"the field {name[:80]!r} is folded", 400, "a field that may not be folded")
+            first = " ".join([first.rstrip(" \t"), *(line.strip(" \t") for line in lines[at + 1 : end])])
+        whole.append(first)
+        at = end
+    return whole
+
+
 def parse_response(head: bytes, limits: Limits) -> ResponseHead:
     """Parses a response's head. The codes of its errors are never sent: a client can't
     answer."""
     lines = _lines(head, limits)
+    if b"\r\n " in head or b"\r\n\t" in head:
+        lines = _unfolded(lines, limits)
     match = _STATUS_LINE.fullmatch(lines[0])
     if match is None:
         raise ProtocolError(f"bad status line {lines[0][:80]!r}", 502)
@@ -387,23 +423,29 @@ Extensions are dropped, and the limit of a body doesn't count them, so tiny chun
 long extensions would cost a hundred times as much as the body may. Go has the same
 measure and limit."""
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
-_SIZE_START = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_PADDED_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+"""A size behind which blanks may follow; also what any size line can begin with."""
 
 
 class ChunkedReader:
     """Decodes the chunked transfer coding (RFC 9112, section 7.1) in a growing buffer.
+
+    ``response``: whether it is the body of a response. Then blanks may follow a chunk's
+    size, and trailers may be folded: servers do both, and other clients take both.
 
     ``read`` takes what is there. ``done``: the end was taken, trailers included.
     ``more``: the last ``read`` stopped since it had begun as many chunks as it was
     allowed to.
     """
 
-    __slots__ = ("_left", "_limits", "_overhead", "_searched", "_state", "done", "more", "trailer")
+    __slots__ = ("_left", "_limits", "_overhead", "_response", "_searched", "_size_form", "_state", "done", "more", "trailer")
 
     _AT_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILER = range(4)
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, response: bool = False) -> None:
         self._limits = limits
+        self._response = response
+        self._size_form = _PADDED_SIZE if response else _SIZE
         self._state = self._AT_SIZE
         self._left = 0
         self._overhead = 0
@@ -458,11 +500,11 @@ class ChunkedReader:
                 raise ProtocolError(f"chunk-size line longer than {_SIZE_LINE} bytes", 400)
             # Fail at the first byte that proves the fault: a CR may be the first half
             # of the line's end.
-            good = _SIZE.fullmatch(line[:-1]) if line.endswith(b"\r") else not line or _SIZE_START.fullmatch(line)
+            good = self._size_form.fullmatch(line[:-1]) if line.endswith(b"\r") else not line or _PADDED_SIZE.fullmatch(line)
             if not good:
                 raise ProtocolError(f"bad chunk size {line[:40]!r}", 400, "bad chunk size")
             return 0
-        match = _SIZE.fullmatch(line)
+        match = self._size_form.fullmatch(line)
         if match is None:
             raise ProtocolError(f"bad chunk size {line[:40]!r}", 400, "bad chunk size")
         self._left = int(match.group(1), 16)
@@ -492,7 +534,7 @@ class ChunkedReader:
             self._searched = max(0, len(buf) - at - 3)
             return 0
         lines = _lines(b"\r\n" + bytes(buf[at:end]), self._limits)
-        trailer = _fields(lines)
+        trailer = _fields(_unfolded(lines, self._limits) if self._response else lines)
         for name in trailer:
             if name in _FORBIDDEN_TRAILERS:
                 raise ProtocolError(f"the field {shown(name)} may not be a trailer", 400, "a field that may not be a trailer")

@@ -84,7 +84,14 @@ REFUSED: dict[str, Reply] = {
     "bare-lf": lambda head: answer(head).replace(b"\r\n", b"\n") + b"\r\n\r\n",
     "bare-cr": changed("X: a\rb"),
     "nul": changed("X: a\0b"),
-    "obs-fold": lambda head: answer(head).replace(b"Upgrade: websocket", b"Upgrade:\r\n websocket"),
+    **{
+        f"obs-fold-{name}": lambda head, name=name: answer(head).replace(f"{name}: ".encode(), f"{name}:\r\n ".encode())
+        for name in ("Upgrade", "Connection", "Sec-WebSocket-Accept")
+    },
+    "obs-fold-behind-the-upgrade": lambda head: answer(head).replace(b"websocket\r\n", b"websocket\r\n \r\n"),
+    "obs-fold-of-a-websocket-field": changed("Sec-WebSocket-Foo: x\r\n y"),
+    "obs-fold-hides-the-accept": lambda head: answer(head).replace(b"Sec-WebSocket-Accept", b"X: y\r\n Sec-WebSocket-Accept"),
+    "obs-fold-first": lambda head: answer(head).replace(b"\r\n", b"\r\n ", 1),
     "space-before-colon": lambda head: answer(head).replace(b"Upgrade:", b"Upgrade :"),
     "no-colon": changed("Nonsense"),
     "reason-with-control": changed(first="HTTP/1.1 101 Switch\x1bing"),

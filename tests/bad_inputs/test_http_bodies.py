@@ -96,6 +96,23 @@ CHUNKS: dict[str, str] = {
 }
 
 
+LOOSE_CHUNKS = {
+    "size-then-space": f"5 \r\nabcde\r\n{GOOD_END}",
+    "size-then-spaces": "5       \r\nabcde\r\n0       \r\n\r\n",
+    "size-then-tab": f"5\t\r\nabcde\r\n{GOOD_END}",
+    "folded-trailer": "5\r\nabcde\r\n0\r\nX: y\r\n z\r\n\r\n",
+}
+"""What only a client takes."""
+
+
+@every_way
+@pytest.mark.parametrize("row", LOOSE_CHUNKS)
+def test_what_only_clients_take(row: str, way: Way, logs: Any) -> None:
+    """Proxies read it in different ways."""
+    logs.expect(HTTP_LOG)
+    assert http_refused(way, chunked(LOOSE_CHUNKS[row]), handled=1).status == 400
+
+
 @every_way
 @pytest.mark.parametrize("row", CHUNKS)
 def test_malformed_chunks(row: str, way: Way, logs: Any) -> None:
@@ -220,7 +237,6 @@ TRAILERS: dict[str, str] = {
     "no-name": ": y\r\n\r\n",
     "space-before-colon": "X : y\r\n\r\n",
     "space-first": " X: y\r\n\r\n",
-    "folded": "X: y\r\n z\r\n\r\n",
     "bare-lf": "X: y\nZ: z\r\n\r\n",
     "bare-cr": "X: y\rZ: z\r\n\r\n",
     "bare-lf-at-the-end": "X: y\r\n\n",

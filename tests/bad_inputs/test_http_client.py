@@ -34,7 +34,7 @@ from .support import (
     origin,
     response_refused,
 )
-from .test_http_bodies import CHUNKS, DATA, GOOD_CHUNKS, MANY, TRAILERS
+from .test_http_bodies import CHUNKS, DATA, GOOD_CHUNKS, LOOSE_CHUNKS, MANY, TRAILERS
 
 OK = "HTTP/1.1 200 OK\r\n"
 
@@ -120,10 +120,16 @@ FRAMING: dict[str, bytes] = {
     "cve-2024-23829-no-colon": head("Content-Length", "Content-Length: 5", body="abcde"),
     "cve-2024-23829-no-name": head(": y", "Content-Length: 5", body="abcde"),
     "cve-2024-23829-nul-in-name": head("Content-Length\0: 5", body="abcde"),
-    "obs-fold": head("X: y", " z", "Content-Length: 5", body="abcde"),
+    "obs-fold-first": head(" X: y", "Content-Length: 5", body="abcde"),
+    "obs-fold-behind-the-status": head(" there", "Content-Length: 5", body="abcde"),
     "obs-fold-of-the-length": head("Content-Length:", " 5", body="abcde"),
-    "obs-fold-tab": head("X: y", "\tContent-Length: 5", body="abcde"),
+    "obs-fold-behind-the-length": head("Content-Length: 5", " ", body="abcde"),
     "obs-fold-of-the-coding": head("Transfer-Encoding:", " chunked", body=CHUNK),
+    "obs-fold-behind-the-coding": head("Transfer-Encoding: chunked", "\t", body=CHUNK),
+    "obs-fold-of-the-connection": head("Connection:", " close", "Content-Length: 5", body="abcde"),
+    "obs-fold-of-the-upgrade": head("Upgrade:", " h2c", "Content-Length: 5", body="abcde"),
+    "obs-fold-of-a-websocket-field": head("Sec-WebSocket-Accept: x", " y", "Content-Length: 5", body="abcde"),
+    "obs-fold-in-an-interim-one": head("Content-Length:", " 5", first="HTTP/1.1 103 Early") + head("Content-Length: 0"),
     "bare-lf": head("X: y\nContent-Length: 5", body="abcde"),
     "bare-lf-behind-the-status": b"HTTP/1.1 200 OK\nContent-Length: 5\r\n\r\nabcde",
     "bare-lf-all": b"HTTP/1.1 200 OK\nContent-Length: 5\n\nabcde",
@@ -184,6 +190,10 @@ GOOD_HEADS = {
     "empty-reason": head("Content-Length: 4", first="HTTP/1.1 200 ", body="good"),
     "latin-1-reason": head("Content-Length: 4", first="HTTP/1.1 200 D'accord, \xe9t\xe9", body="good"),
     "latin-1-value": head("X: \xe9", "Content-Length: 4", body="good"),
+    "obs-fold": head("X: y", " z", "Content-Length: 4", "X: y", "\tz ", " ", body="good"),
+    "obs-fold-in-an-interim-one": head("X: y", " z", first="HTTP/1.1 103 Early") + head("Content-Length: 4", body="good"),
+    "obs-fold-like-a-length": head("Content-Length: 4", "X: y", "\tContent-Length: 41", body="good"),
+    "obs-fold-like-a-coding": head("Content-Length: 4", "X: y", " Transfer-Encoding: chunked", body="good"),
     "unknown-fields": head("Content-Length: 4", "Content-Length-Of-Another: 9", "Upgrade: h2c", "Keep-Alive: x", body="good"),
 }
 
@@ -404,6 +414,23 @@ def test_cve_2026_69244_malformed_chunks_while_the_request_goes_on(row: str, way
 
 
 @every_way
+@pytest.mark.parametrize("row", LOOSE_CHUNKS)
+def test_what_only_clients_take(row: str, way: Way) -> None:
+    """A chunk size padded by blanks, a folded trailer: what curl and http.client take; the connection serves on."""
+
+    def answer(told: Told, peer: Peer) -> None:
+        way.deliver_all(peer, chunked(LOOSE_CHUNKS[row], "X: y", "\tz"))
+
+    with origin(way, answer) as server, way.client() as client:
+        for _ in range(2):
+            response, err = client.get(way.web(server))
+            assert err is None
+            assert (response.body, response.header["x"]) == (b"abcde", "y z")
+            assert response.trailer == ({"x": "y z"} if "trailer" in row else {})
+        assert len(server.connections) == 1
+
+
+@every_way
 @pytest.mark.parametrize("row", GOOD_CHUNKS)
 def test_good_chunks(row: str, way: Way) -> None:
     expected: dict[str, Any] = {"upper-and-lower-case": b"0123456789" * 2, "empty": b"", "chunk-in-a-chunk": b"0\r\n\r\n"}
@@ -505,6 +532,8 @@ HEADS: dict[str, bytes] = {
     "line": head(f"X: {'y' * 398}", "Content-Length: 0"),
     "name": head(f"{'x' * 400}: y", "Content-Length: 0"),
     "reason": head("Content-Length: 0", first=f"HTTP/1.1 200 {'x' * 388}"),
+    "folded-line": head(f"X: {'y' * 200}", f" {'z' * 195}", "Content-Length: 0"),
+    "folds-without-end": OK.encode() + b"X: y" + b"\r\n z" * 1000,
     "all": head(*[f"X: {'y' * 300}"] * 7, "Content-Length: 0"),
     "lines-without-end": OK.encode() + b"X: y\r\n" * 1000,
     "line-without-end": OK.encode() + b"X: " + b"y" * 5000,
@@ -530,9 +559,10 @@ def test_cve_2026_54277_head_over_the_limit(row: str, way: Way) -> None:
     [
         head(*["X: y"] * 19, "Content-Length: 4", body="good"),
         head(f"X: {'y' * 397}", "Content-Length: 4", body="good"),
+        head(f"X: {'y' * 200}", f" {'z' * 194}", "Content-Length: 4", body="good"),
         head("Content-Length: 4", first=f"HTTP/1.1 200 {'x' * 387}", body="good"),
     ],
-    ids=["lines", "line", "reason"],
+    ids=["lines", "line", "folded-line", "reason"],
 )
 def test_cve_2026_54277_head_at_the_limit(data: bytes, way: Way) -> None:
     def answer(told: Told, peer: Peer) -> None:

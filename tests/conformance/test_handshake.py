@@ -374,6 +374,7 @@ ANSWERED_WELL: dict[str, Answer] = {
     "4.1-reason": swapped("101 Switching Protocols", "101 Web Socket Protocol Handshake"),
     "4.1-no-reason": swapped("101 Switching Protocols", "101 "),
     "4.1-fields": with_lines("Server: x", "Set-Cookie: a=b", "Set-Cookie: c=d", "Date: today"),
+    "9112-5.2-folded-fields": with_lines("Server: x\r\n y", "X:\r\n\tUpgrade: h2c\r\n ", "Date: today"),
     "4.1-continue-first": lambda head: b"HTTP/1.1 100 Continue\r\n\r\n" + switching(head),
     "4.1-early-hints-first": lambda head: b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + switching(head),
 }

@@ -1,7 +1,8 @@
 """Bodies in the chunked transfer coding, trailers included, asked for in any sizes.
 
 What must hold: only ProtocolError with a status for it; neither the segmentation nor what is asked for changes anything; what
-is taken is the same when it is written anew, in one chunk or many, and h11 and httptools take it so too or refuse it.
+is taken is the same when it is written anew, in one chunk or many, and h11 and httptools take it so too or refuse it. A
+response's body is taken wherever a request's is, and as that.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import httptools
 from silly._wire.http1 import CHUNKED, parse_request
 from silly._wire.limits import Limits
 
-from .messages import ENDED, LIMITS, WIDE, Message, agree, drive, flat, from_h11, from_httptools, pairs, read_body
+from .messages import ENDED, LIMITS, WIDE, Message, Read, agree, drive, flat, from_h11, from_httptools, pairs, read_body
 from .requests import refuse
 from .source import Source, cut
 
@@ -24,10 +25,10 @@ REQUEST = parse_request(HEAD[:-4], WIDE)
 TIMES = [1, 1, 2, 100]
 
 
-def reading(limits: Limits, most: list[int]) -> Any:
+def reading(limits: Limits, most: list[int], response: bool = False) -> Any:
     def steps(buf: bytearray, messages: list[Message]) -> Iterator[None]:
         messages.append(Message(REQUEST))
-        yield from read_body(buf, messages[-1], CHUNKED, limits, most)
+        yield from read_body(buf, messages[-1], CHUNKED, limits, most, response)
 
     return steps
 
@@ -41,8 +42,12 @@ def run(data: bytes) -> None:
     whole = drive([stream], reading(limits, [2**20]))
     for pieces, asked in ((cut(stream, sizes), most), ([stream], most), (cut(stream, sizes), [2**20])):
         assert drive(pieces, reading(limits, asked)).like(whole), "neither the pieces nor what is asked for changes anything"
+    loose = drive([stream], reading(limits, [2**20], response=True))
+    assert drive(cut(stream, sizes), reading(limits, most, response=True)).like(loose)
+    compare(stream, loose)
     if whole.verdict != ENDED:
         return
+    assert loose.like(whole)
     message = whole.messages[0]
     body = bytes(message.body)
     end = b"0\r\n" + "".join(f"{name}: {value}\r\n" for name, value in pairs(message.trailer)).encode("latin-1") + b"\r\n"
@@ -52,8 +57,11 @@ def run(data: bytes) -> None:
         got = drive([again], reading(WIDE, [2**20])).messages[0]
         assert (got.complete, bytes(got.body), pairs(got.trailer)) == (True, body, pairs(message.trailer))
     assert not flat(message.trailer) or b":" in stream
-    agree(whole, *from_h11(h11.Connection(h11.SERVER, max_incomplete_event_size=2**20), HEAD + stream, refuse))
-    agree(whole, *from_httptools(httptools.HttpRequestParser, HEAD + stream))
+
+
+def compare(stream: bytes, ours: Read) -> None:
+    agree(ours, *from_h11(h11.Connection(h11.SERVER, max_incomplete_event_size=2**20), HEAD + stream, refuse))
+    agree(ours, *from_httptools(httptools.HttpRequestParser, HEAD + stream))
 
 
 def seed(stream: bytes, limits: int = 0, again: bytes = b"", times: int = 0, most: bytes = b"\x02\x01\x05") -> bytes:
@@ -71,6 +79,7 @@ BODIES += [
     b"7\r\n\r\n0\r\n\r\n\r\n000\r\n\r\n",
     b"5 ; a\t\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
 ]
+BODIES += [b"5  \r\nhello\r\n0\t \r\n\r\n", b"0 \r\nA: b\r\n\t c \r\n \r\nB: d\r\n\r\n", b"0\r\n A: b\r\n\r\n"]
 SEEDS = [seed(body, limits, most=most) for body in BODIES for limits in (0, 1) for most in (b"\0", b"\x02\x01\x05")]
 SEEDS += [seed(BODIES[0], 0, chunk, 3) for chunk in (b"1\r\nx\r\n", b"1;" + b"e" * 200 + b"\r\nx\r\n", b"2\r\n\r\n\r\n")]
 SEEDS += [seed(b"0\r\n", limits, b"A: b\r\n", times) for limits in (0, 1) for times in (2, 3)]

@@ -40,7 +40,7 @@ def reading(limits: Limits, most: list[int], method: str) -> Any:
             response = parse_response(head, limits)
             length = response_body_length(response, method)
             messages.append(Message(response))
-            yield from read_body(buf, messages[-1], length, limits, most)
+            yield from read_body(buf, messages[-1], length, limits, most, response=True)
             if response.status == 101 or (method == "CONNECT" and 200 <= response.status < 300):
                 return
 
@@ -154,6 +154,11 @@ SEEDS += [
     for limits in (0, 1)
 ]
 SEEDS += [seed(head(line) + BODIES[0], method) for line in LINES for method in range(3)]
+FOLDS = ["A: b \r\n\t c", "A:\r\n b\r\n \r\n\tc", "Content-Length:\r\n 5", "Upgrade: x\r\n "]
+FOLDS += ["Sec-WebSocket-X: a\r\n b", "\tA: b"]
+PADDED = ["5  \r\nhello\r\n0\t\r\n\r\n", "5 \t;a\r\nhello\r\n0 \r\nA: b\r\n c\r\n\r\n"]
+SEEDS += [seed(head(LINES[0], fold, FIELDS[0]) + BODIES[0], 0, limits) for fold in FOLDS for limits in (0, 1)]
+SEEDS += [seed(head(LINES[0], FIELDS[1]) + body) for body in PADDED]
 TOKENS = [f"{line}\r\n".encode("latin-1") for line in LINES + FIELDS] + [body.encode() for body in BODIES]
 TOKENS += [
     b"\r\n",
@@ -180,6 +185,8 @@ TOKENS += [
     b"HTTP/2 200",
     b"ICY 200 OK",
     b"\r\n ",
+    b"\r\n\t",
+    b"5 \r\n",
     b" :",
     b"chunked",
     b"x" * 50,

@@ -687,7 +687,7 @@ def test_trailer_of_a_response() -> None:
         ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", "reading the response", "status line"),
         ("HTTP/1.1 200 OK\r\nX : y\r\n\r\n", "reading the response", "header line"),
         ("HTTP/1.1 200 OK\r\nX\r\n\r\n", "reading the response", "header line"),
-        ("HTTP/1.1 200 OK\r\nX: y\r\n z\r\n\r\n", "reading the response", "header line"),
+        ("HTTP/1.1 200 OK\r\nUpgrade: y\r\n z\r\n\r\n", "reading the response", "'upgrade' is folded"),
         ("HTTP/1.1 200 OK\r\nX: y\nZ: a\r\n\r\n", "reading the response", "LF"),
         ("HTTP/1.1 200 OK\r\nX: y\rz\r\n\r\n", "reading the response", "CR"),
         ("HTTP/1.1 200 OK\r\nX: y\0z\r\n\r\n", "reading the response", "control"),

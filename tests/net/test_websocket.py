@@ -1674,7 +1674,7 @@ ANSWERS = {
     "binary garbage": (lambda head: b"\x15\x03\x01\x00\x02\x02\x46", "can't start with byte 0x15"),
     "bad status line": (lambda head: b"HTTP/1.1 1O1 X\r\n\r\n", "bad status line"),
     "bare LF": (lambda head: switching(head).replace(b"\r\n", b"\n") + b"\r\n\r\n", "bare LF"),
-    "folded line": (lambda head: switching(head).replace(b"Connection: ", b"Connection:\r\n "), "bad header line"),
+    "folded line": (lambda head: switching(head).replace(b"Connection: ", b"Connection:\r\n "), "'connection' is folded"),
     "long head": (lambda head: b"HTTP/1.1 101 X\r\n" + b"X: " + b"y" * 70_000, "longer than the limit"),
     "many lines": (lambda head: b"HTTP/1.1 101 X\r\n" + b"X: y\r\n" * 200 + b"\r\n", "limit 'header_lines'"),
     "nothing": (lambda head: b"", "no answer to the handshake: End of file"),

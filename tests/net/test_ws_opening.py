@@ -306,6 +306,7 @@ REFUSALS = {
     "none": ("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", b""),
     "length": ("HTTP/1.1 503 Busy\r\nContent-Length: 5\r\n\r\nhello and more", b"hello"),
     "chunked": ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", b"abcde"),
+    "loosely chunked": ("HTTP/1.1 200 OK\r\nX: y\r\n z\r\nTransfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n", b"abc"),
     "until the end": ("HTTP/1.1 200 OK\r\n\r\nall of it", b"all of it"),
     "too long": ("HTTP/1.1 404 No\r\nContent-Length: 100000\r\n\r\n" + "x" * 100_000, b"x" * 4096),
     "too long, chunked": ("HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n186A0\r\n" + "x" * 100_000, b"x" * 4096),

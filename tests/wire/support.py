@@ -189,9 +189,11 @@ class BodyRead(NamedTuple):
     calls: int
 
 
-def read_chunked(pieces: Iterable[bytes], limits: Limits = DEFAULT, most: int = 2**20) -> BodyRead:
+def read_chunked(
+    pieces: Iterable[bytes], limits: Limits = DEFAULT, most: int = 2**20, response: bool = False
+) -> BodyRead:
     """Runs a ChunkedReader over the pieces; asks again as long as it gives something."""
-    reader = ChunkedReader(limits)
+    reader = ChunkedReader(limits, response)
     buf = bytearray()
     body = bytearray()
     fed = calls = 0

@@ -44,6 +44,7 @@ def test_good_bodies(data: bytes, body: bytes, trailer: list[tuple[str, list[str
             assert (got.body, got.done, got.code) == (body, True, None)
             assert got.rest == tail, "what follows is the next message's"
             assert got.trailer == trailer
+            assert read_chunked(pieces, response=True) == got
     for most in (1, 2, 3, 7):
         for pieces in ([data + PIPELINED], bytewise(data + PIPELINED)):
             got = read_chunked(pieces, most=most)
@@ -54,6 +55,31 @@ def test_good_bodies(data: bytes, body: bytes, trailer: list[tuple[str, list[str
         got = read_chunked([data[:size]])
         assert (got.done, got.code) == (False, None)
         assert body.startswith(got.body)
+
+
+# What a response's body may have too.
+LOOSE: list[tuple[str, bytes, bytes, list[tuple[str, list[str]]]]] = [
+    ("7.1-size-space-behind", b"5 \r\nhello\r\n0\r\n\r\n", b"hello", []),
+    ("7.1-size-spaces-behind", b"5       \r\nhello\r\n0       \r\n\r\n", b"hello", []),
+    ("7.1-size-tab-behind", b"5\t\r\nhello\r\n0\t\r\n\r\n", b"hello", []),
+    ("7.1-size-and-blanks-at-the-limit", b"5" + b" " * 253 + b"\r\nhello\r\n0\r\n\r\n", b"hello", []),
+    ("7.1-size-16-digits-and-a-space", b"0000000000000005 \r\nhello\r\n0\r\n\r\n", b"hello", []),
+    ("5.2-trailer-folded", b"0\r\nA: b\r\n c\r\n\r\n", b"", [("a", ["b c"])]),
+    ("5.2-trailers-folded", b"0\r\nA:\r\n\tb \r\n  c\r\nB: d\r\na: e\r\n \r\n\r\n", b"", [("a", ["b c", "e"]), ("b", ["d"])]),
+    ("5.2-trailer-fold-like-a-field", b"0\r\nA: b\r\n Content-Length: 5\r\n\r\n", b"", [("a", ["b Content-Length: 5"])]),
+]
+
+
+@pytest.mark.parametrize(("data", "body", "trailer"), [pytest.param(*row, id=f"rfc9112-{name}") for name, *row in LOOSE])
+def test_what_a_client_takes_too(data: bytes, body: bytes, trailer: list[tuple[str, list[str]]]) -> None:
+    """As curl, aiohttp and http.client do; a server still refuses it."""
+    for tail in (b"", PIPELINED, TRAILING, b"\r\n"):
+        for pieces in segmentations(data + tail):
+            got = read_chunked(pieces, response=True)
+            assert (got.body, got.done, got.code, got.rest, got.trailer) == (body, True, None, tail, trailer)
+            assert read_chunked(pieces).code == 400
+    for size in range(len(data)):
+        assert read_chunked([data[:size]], response=True)[1:3] == (False, None)
 
 
 H = b"5\r\nhello\r\n"
@@ -127,6 +153,40 @@ def test_bad_bodies(data: bytes, code: int, at: int) -> None:
     got = read_chunked(bytewise(data + TRAILING))
     assert (got.code, got.fed) == (code, at)
     assert read_chunked([data[: at - 1]]).code is None
+    if data not in (loose for _, loose, _, _ in LOOSE) and not data.startswith(b"5 \r\n"):
+        for pieces in segmentations(data + TRAILING):
+            assert read_chunked(pieces, response=True).code == code
+        assert read_chunked(bytewise(data + TRAILING), response=True).fed == at
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        pytest.param(b" 5\r\n", 400, id="space-before"),
+        pytest.param(b"\t5\r\n", 400, id="tab-before"),
+        pytest.param(b" 5 \r\n", 400, id="spaces-around"),
+        pytest.param(b"5 5\r\n", 400, id="space-within"),
+        pytest.param(b"5 a\r\n", 400, id="space-and-a-letter"),
+        pytest.param(b"5 \x0b\r\n", 400, id="vertical-tab"),
+        pytest.param(b"5 \xa0\r\n", 400, id="no-break-space"),
+        pytest.param(b"5 \0\r\n", 400, id="nul"),
+        pytest.param(b"5 \n", 400, id="bare-lf"),
+        pytest.param(b"5 \rhello", 400, id="bare-cr"),
+        pytest.param(b" \r\n", 400, id="blanks-alone"),
+        pytest.param(b"5" + b" " * 254 + b"\r\n", 400, id="blanks-over-the-limit"),
+        pytest.param(b"5" + b" " * 5000, 400, id="blanks-without-end"),
+        pytest.param(b"0\r\n A: b\r\n\r\n", 400, id="trailers-begin-by-a-fold"),
+        pytest.param(b"0\r\n \r\n\r\n", 400, id="trailers-begin-by-an-empty-fold"),
+        pytest.param(b"0\r\nA\r\n : b\r\n\r\n", 400, id="folded-name"),
+        pytest.param(b"0\r\nContent-Length:\r\n 5\r\n\r\n", 400, id="folded-length"),
+        pytest.param(b"0\r\nUpgrade:\r\n x\r\n\r\n", 400, id="folded-upgrade"),
+        pytest.param(b"0\r\nSet-Cookie: a=b;\r\n HttpOnly\r\n\r\n", 400, id="folded-field-that-may-not-be-a-trailer"),
+    ],
+)
+def test_what_a_client_refuses_too(data: bytes, code: int) -> None:
+    for pieces in segmentations(data):
+        got = read_chunked(pieces, response=True)
+        assert (got.code, got.done, got.trailer) == (code, False, [])
 
 
 TIGHT = Limits(head=100, header_lines=3, line=40)
@@ -145,6 +205,22 @@ def test_the_limit_of_the_trailers(size: int) -> None:
     for pieces in segmentations(data):
         got = read_chunked(pieces, TIGHT)
         assert (got.code, got.done) == ((431, False) if size > 100 else (None, True))
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        pytest.param(b"0\r\nA: " + b"x" * 30 + b"\r\n " + b"y" * 4 + b"\r\n\r\n", None, id="line-at"),
+        pytest.param(b"0\r\nA: " + b"x" * 30 + b"\r\n " + b"y" * 5 + b"\r\n\r\n", 431, id="line-over"),
+        pytest.param(b"0\r\nA: b\r\n c\r\n d\r\n\r\n", None, id="lines-at"),
+        pytest.param(b"0\r\nA: b\r\n c\r\n d\r\n e\r\n\r\n", 431, id="lines-over"),
+        pytest.param(b"0\r\nA: b" + b"\r\n c" * 100, 431, id="endless-folds"),
+    ],
+)
+def test_folds_of_trailers_count(data: bytes, code: int | None) -> None:
+    for pieces in segmentations(data):
+        got = read_chunked(pieces, TIGHT, response=True)
+        assert (got.code, got.done) == (code, code is None)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,13 @@ def test_honest_chunks_are_never_a_flood(size: int, extension: int) -> None:
     assert (got.code, got.done, len(got.body)) == (None, True, size * count)
 
 
+@pytest.mark.parametrize(("size", "extension", "most"), AT)
+def test_blanks_behind_a_size_count_as_extensions_do(size: int, extension: int, most: int) -> None:
+    blanks = chunk(b"x" * size, b" " * extension)
+    assert read_chunked([blanks * most + END], response=True).done
+    assert read_chunked([blanks * (most + 1) + END], response=True).code == 400
+
+
 def test_data_makes_up_for_extensions() -> None:
     """As long as it comes in time: what is owed goes down to nothing, and never below."""
     one = flood(1, 250, 60)

@@ -794,7 +794,19 @@ BAD_RESPONSES = [
     ("4-html", b"<html><body>It works!</body></html>\r\n\r\n"),
     ("2.2-bare-lf", b"HTTP/1.1 200 OK\nA: b\r\n\r\n"),
     ("2.2-bare-cr-in-the-reason", b"HTTP/1.1 200 O\rK\r\n\r\n"),
-    ("5.2-obs-fold", b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n"),
+    ("5.2-fold-of-the-status-line", b"HTTP/1.1 200 OK\r\n there\r\nA: b\r\n\r\n"),
+    ("5.2-fold-first", b"HTTP/1.1 200 OK\r\n A: b\r\nC: d\r\n\r\n"),
+    ("5.2-fold-first-and-folded", b"HTTP/1.1 200 OK\r\n A: b\r\n c\r\n\r\n"),
+    ("5.2-fold-first-by-a-tab", b"HTTP/1.1 200 OK\r\n\tA: b\r\n\r\n"),
+    ("5.2-fold-first-empty", b"HTTP/1.1 200 OK\r\n \r\n\r\n"),
+    ("5.2-fold-of-the-status", b"HTTP/1.1\r\n 200 OK\r\nA: b\r\n\r\n"),
+    ("5.2-fold-of-a-name", b"HTTP/1.1 200 OK\r\nA\r\n : b\r\n\r\n"),
+    ("5.2-fold-of-no-field", b"HTTP/1.1 200 OK\r\nA\r\n b\r\n\r\n"),
+    ("5.2-fold-with-a-space-before-the-colon", b"HTTP/1.1 200 OK\r\nA : b\r\n c\r\n\r\n"),
+    ("5.2-fold-of-an-empty-name", b"HTTP/1.1 200 OK\r\n: b\r\n c\r\n\r\n"),
+    ("5.2-fold-with-a-bare-lf", b"HTTP/1.1 200 OK\r\nA: b\n c\r\n\r\n"),
+    ("5.2-fold-with-a-bare-cr", b"HTTP/1.1 200 OK\r\nA: b\r c\r\n\r\n"),
+    ("5.2-fold-with-nul", b"HTTP/1.1 200 OK\r\nA: b\r\n \0c\r\n\r\n"),
     ("5.1-space-before-colon", b"HTTP/1.1 200 OK\r\nA : b\r\n\r\n"),
     ("5.5-nul", b"HTTP/1.1 200 OK\r\nA: \0\r\n\r\n"),
     ("lines-over", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 129 + b"\r\n"),
@@ -810,6 +822,82 @@ def test_bad_responses(data: bytes) -> None:
             continue
         with pytest.raises(ProtocolError):
             parse_response(got.head, DEFAULT)
+
+
+# (name, field lines, the name in lower case, its value)
+FOLDED = [
+    ("space", b"A: b\r\n c", "a", "b c"),
+    ("tab", b"A: b\r\n\tc", "a", "b c"),
+    ("blanks-on-both-sides", b"A: b \t\r\n \t c \t", "a", "b c"),
+    ("value-begins-there", b"A:\r\n b", "a", "b"),
+    ("nothing-there", b"A: b\r\n ", "a", "b"),
+    ("nothing-at-all", b"A:\r\n\t", "a", ""),
+    ("several", b"A: b\r\n c\r\n\td\r\n   e", "a", "b c d e"),
+    ("an-empty-one-within", b"A: b\r\n \r\n c", "a", "b  c"),
+    ("what-looks-like-a-field", b"A: b\r\n Content-Length: 5", "a", "b Content-Length: 5"),
+    ("what-looks-like-the-end-of-a-name", b"A: b\r\n : c", "a", "b : c"),
+    ("latin-1", b"A: \xe9\r\n \xff", "a", "\xe9 \xff"),
+    ("repeated", b"A: b\r\n c\r\na: d\r\n e", "a", "b c, d e"),
+    ("other-connection", b"Proxy-Connection: a\r\n b", "proxy-connection", "a b"),
+    ("other-websocket", b"X-Sec-WebSocket-Accept: a\r\n b", "x-sec-websocket-accept", "a b"),
+]
+
+
+@pytest.mark.parametrize(
+    ("lines", "name", "value"), [pytest.param(*row, id=f"rfc9112-5.2-{name}") for name, *row in FOLDED]
+)
+def test_a_client_takes_folded_lines(lines: bytes, name: str, value: str) -> None:
+    """As curl, aiohttp, http.client and the browsers do; a server still refuses them."""
+    for before, behind in ((b"", b"X: y\r\n"), (b"X: y\r\n", b""), (b"X: y\r\n", b"Z: z\r\n")):
+        data = b"HTTP/1.1 200 OK\r\n" + before + lines + b"\r\n" + behind + b"\r\n"
+        for begin in (b"", CONTINUE, data.replace(b" 200 OK", b" 103 Early", 1)):
+            for pieces in segmentations(begin + data + TRAILING):
+                response, rest = read_responses(pieces, ResponseReader(DEFAULT))
+                assert response is not None
+                assert (response.status, rest) == (200, TRAILING)
+                assert response.header == {name: value, **({"x": "y", "z": "z"} if b"Z" in behind else {"x": "y"})}
+        refused(data.replace(b"HTTP/1.1 200 OK", b"GET / HTTP/1.1\r\nHost: x"), 400)
+
+
+@pytest.mark.parametrize("fold", [b"%b:\r\n x", b"%b: x\r\n\ty", b"%b: x\r\n ", b"%b: x, \r\n y\r\n z", b"%b\r\n : x"])
+@pytest.mark.parametrize(
+    "name",
+    [b"Upgrade", b"CONNECTION", b"content-length", b"Transfer-Encoding"]
+    + [b"Sec-WebSocket-Accept", b"sec-websocket-protocol", b"SEC-WEBSOCKET-EXTENSIONS", b"Sec-WebSocket-New"],
+)
+def test_a_client_refuses_a_fold_in_what_frames_a_message(name: bytes, fold: bytes) -> None:
+    """http.client and Node's fetch see no coding where aiohttp and curl see a folded "chunked"."""
+    for before in (b"", b"A: b\r\n c\r\n"):
+        data = b"HTTP/1.1 200 OK\r\n" + before + fold % name + b"\r\nX: y\r\n\r\n"
+        for pieces in segmentations(data + TRAILING):
+            with pytest.raises(ProtocolError, match="is folded"):
+                read_responses(pieces, ResponseReader(DEFAULT))
+
+
+@pytest.mark.parametrize("size", range(56, 66))
+def test_folds_count_as_a_part_of_their_line(size: int) -> None:
+    """The blanks and line ends that become one space too: a value may be no longer in pieces than at once."""
+    limits = Limits(head=200, header_lines=20, line=60)
+    for folds in (b"\r\n b", b"\r\n b\r\n\tc", b"\r\n" + b" " * 40 + b"b", b"\r\n \r\n " * 4 + b"c", b"\r\n "):
+        line = b"A: " + b"x" * (size - 3 - len(folds)) + folds
+        assert len(line) == size
+        for pieces in segmentations(b"HTTP/1.1 200 OK\r\n" + line + b"\r\nB: c\r\n\r\n"):
+            if size <= 60:
+                assert read_responses(pieces, ResponseReader(limits))[0] is not None
+            else:
+                with pytest.raises(ProtocolError, match="limit 'line' of 60 bytes"):
+                    read_responses(pieces, ResponseReader(limits))
+
+
+def test_each_fold_is_a_line() -> None:
+    for folds in (3, 4, 1000):
+        data = b"HTTP/1.1 200 OK\r\nA: b\r\n" + b" \r\n" * folds + b"\r\n"
+        for pieces in ([data], bytewise(data)):
+            if folds == 3:
+                assert read_responses(pieces, ResponseReader(TIGHT))[0] is not None
+            else:
+                with pytest.raises(ProtocolError, match=r"limit '(header_lines|head)'"):
+                    read_responses(pieces, ResponseReader(TIGHT))
 
 
 def test_bare_line_ends_of_a_response() -> None:

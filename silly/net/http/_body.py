@@ -76,6 +76,9 @@ class Incoming(Generic[E]):
     limits: Limits
     _whose = ""
     """The message that has the body: ``request`` or ``response``."""
+    _of_response = False
+    """Whether the message is a response, whose framing may be as loose as other clients
+    take it."""
     _source: Stream | None
     _left = 0
     """Bytes of the body that are still in the stream; or CHUNKED or UNTIL_CLOSE."""
@@ -101,7 +104,7 @@ class Incoming(Generic[E]):
         ``coding``: the content coding to decode."""
         self._left = length
         if length == CHUNKED:
-            self._chunked = ChunkedReader(self.limits)
+            self._chunked = ChunkedReader(self.limits, self._of_response)
         if coding is not None:
             self._decoder = ContentDecoder(coding)
         if length == CHUNKED or coding is not None:

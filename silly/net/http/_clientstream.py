@@ -132,6 +132,7 @@ class ClientStream(Incoming[RequestError]):
     """
 
     _whose = "response"
+    _of_response = True
     status = 0
     """The response's status; 0 before the response has arrived."""
     reason = ""

@@ -222,6 +222,7 @@ class _Refusal(Incoming[str]):
     """Reads the body of an answer that refused the handshake."""
 
     _whose = "refusal"
+    _of_response = True
 
     def __init__(self, source: Stream, length: int, limits: Limits, last: float) -> None:
         self.limits = limits
