@@ -58,7 +58,10 @@ _get: Callable[[Header, str], str | None] = dict.get
 
 
 class Request(NamedTuple):
-    """The head of a request. ``body`` is its length in bytes, or CHUNKED."""
+    """The head of a request. ``body`` is its length in bytes, or CHUNKED.
+    ``keepalive``: whether the peer may go on sending. ``last``: whether the connection
+    serves no request after this one; see ``parse_request``.
+    """
 
     method: str
     target: str
@@ -68,6 +71,7 @@ class Request(NamedTuple):
     header: Header
     body: int
     keepalive: bool
+    last: bool
 
 
 class ResponseHead(NamedTuple):
@@ -199,7 +203,16 @@ def _fields(lines: list[str]) -> Header:
 
 
 def parse_request(head: bytes, limits: Limits) -> Request:
-    """Parses and checks a request's head, with its target, its Host and its framing."""
+    """Parses and checks a request's head, with its target, its Host and its framing.
+
+    What follows a CONNECT may be meant for the tunnel, and what follows a request for a
+    WebSocket may be frames, though the peer should wait for the answer. So each is the
+    last request of its connection, whatever the answer is: else a peer could hide a
+    request from a proxy that looks at nothing behind such a request. Some proxies only
+    search Upgrade for "websocket", so nothing else counts here. Any other protocol,
+    such as "h2c", is ignored (RFC 9110, section 7.8): curl offers that one, and goes on
+    with HTTP/1.1.
+    """
     lines = _lines(head, limits)
     parts = lines[0].split(" ")
     if len(parts) != 3:
@@ -220,13 +233,17 @@ def parse_request(head: bytes, limits: Limits) -> Request:
         check_host(host)
     elif minor:
         raise ProtocolError("no Host", 400)
+    tunnel = False
     if target[0] != "/" or method == "CONNECT":
         target = _other_target(method, target, header)
+        tunnel = method == "CONNECT"
     path, _, query = target.partition("?")
     upgrade = _get(header, "upgrade")
     if upgrade is not None:
         # Clients send "WebSocket" too, and handlers compare with "websocket".
-        header["upgrade"] = "websocket" if upgrade.lower() == "websocket" else upgrade.lower()
+        upgrade = upgrade.lower()
+        header["upgrade"] = "websocket" if upgrade == "websocket" else upgrade
+        tunnel = tunnel or "websocket" in upgrade
     connection = _get(header, "connection")
     if connection is None:
         keepalive = minor
@@ -237,7 +254,7 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     body = body_length(header, minor) if framed else 0
     # Without NamedTuple's constructor: it is a Python function that costs as much as
     # two header fields.
-    return tuple.__new__(Request, (method, target, path, query, version, header, body, keepalive))
+    return tuple.__new__(Request, (method, target, path, query, version, header, body, keepalive, tunnel or not keepalive))
 
 
 @lru_cache(256)

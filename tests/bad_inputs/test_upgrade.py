@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from silly.net import websocket
+from silly.net import http, websocket
 from silly.sync import channel
 
 from ..helpers import BINARY, CLOSE, FIN, KEY, PING, PONG, TEXT, joined, spawn, turn
@@ -27,6 +28,8 @@ from .support import (
 )
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+SMUGGLED_LAST = b"GET /smuggled HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+"""A server that runs it ends the connection, so that a test needs no time-out to see it."""
 FRAME = b"\x81\x82abcdxy"
 
 # ---- a body behind the upgrade request ------------------------------------------------------------------------------
@@ -84,6 +87,147 @@ def test_cve_2026_69243_refused_by_the_handler(row: str, way: Way, logs: Any) ->
     assert "/smuggled" not in paths
     assert paths[0] == "/chat"
     assert set(paths) <= {"/chat", "/next"}
+
+
+# ---- a handler that answers without upgrading -----------------------------------------------------------------------
+
+
+def answers_in_pieces(stream: Any) -> None:
+    stream.respond(401)
+    for piece in ("a", "b"):
+        stream.write(piece)
+        stream.flush()
+    stream.closewrite("c")
+
+
+def answers_from_a_file(stream: Any) -> None:
+    http.sendfile(stream, f"/{Path(__file__).name}", Path(__file__).parent)
+
+
+def raises(stream: Any) -> None:
+    raise KeyError("secret")
+
+
+def raises_late(stream: Any) -> None:
+    stream.respond(200)
+    raise KeyError("secret")
+
+
+def another_route(method: str, pattern: str) -> Any:
+    router = http.router()
+    router.route(method, pattern, lambda stream: stream.answer(401, "no"))
+    return router
+
+
+def a_websocket_route_that_refuses() -> Any:
+    router = http.router()
+    router.websocket("/chat", lambda stream: stream.answer(401, "no"))
+    return router
+
+
+OWN: dict[str, tuple[Any, int]] = {
+    "respond": (lambda stream: stream.respond(401), 401),
+    "respond-and-close": (lambda stream: stream.respond(401, close=True), 401),
+    "respond-and-closewrite": (lambda stream: (stream.respond(401, {"content-length": 2}), stream.closewrite("no")), 401),
+    "keep-alive": (lambda stream: stream.respond(401, {"connection": "keep-alive"}), 401),
+    "answer": (lambda stream: stream.answer(401, "no", {"www-authenticate": "Bearer"}), 401),
+    "pieces": (answers_in_pieces, 401),
+    "no-body": (lambda stream: stream.respond(204), 204),
+    "not-modified": (lambda stream: stream.respond(304), 304),
+    "file": (answers_from_a_file, 200),
+    "nothing": (lambda stream: None, 500),
+    "raises": (raises, 500),
+    "raises-late": (raises_late, 500),
+    "no-route": (another_route("GET", "/other"), 404),
+    "no-route-for-the-method": (another_route("PUT", "/chat"), 405),
+    "route": (another_route("GET", "/chat"), 401),
+    "websocket-route": (a_websocket_route_that_refuses(), 401),
+}
+
+
+def only_answer(way: Way, handler: Any, data: bytes, behind: bytes, logs: Any) -> tuple[bytes, list[str]]:
+    """What a server with ``handler`` sends until its end, and the paths that its handler got."""
+    logs.allow(f"{LOG}|ERROR exception in the handler")
+    paths = []
+
+    def watched(stream: Any) -> None:
+        paths.append(stream.path)
+        handler(stream)
+
+    with way.serving(watched) as server, way.dial(server) as peer:
+        way.deliver_all(peer, data + behind)
+        got = peer.rest()
+    turn(5)
+    return got, paths
+
+
+@every_way
+@pytest.mark.parametrize("row", OWN)
+def test_after_a_handlers_own_answer_to_an_upgrade_nothing_is_run(row: str, way: Way, logs: Any) -> None:
+    """What follows may be frames. A proxy that thinks so too (as one that pipes every upgrade) has not looked at it."""
+    handler, status = OWN[row]
+    got, paths = only_answer(way, handler, request(), SMUGGLED + SMUGGLED_LAST, logs)
+    assert got.startswith(b"HTTP/1.1 %d " % status)
+    assert got.count(b"HTTP/1.1 ") == 1 + (row == "file") * Path(__file__).read_bytes().count(b"HTTP/1.1 ")
+    assert b"\r\nconnection: close\r\n" in got.partition(b"\r\n\r\n")[0] + b"\r\n"
+    assert b"keep-alive" not in got.partition(b"\r\n\r\n")[0]
+    assert paths == ["/chat"]
+
+
+UPGRADES = {
+    "frame-behind": (request(), FRAME),
+    "head": (request(first="HEAD /chat HTTP/1.1"), b""),
+    "options": (request(first="OPTIONS /chat HTTP/1.1"), b""),
+    "options-of-the-server": (request(first="OPTIONS * HTTP/1.1"), b""),
+    "post": (request(first="POST /chat HTTP/1.1"), b""),
+    "http-1.0": (request("Connection: Upgrade, keep-alive", first="GET /chat HTTP/1.0"), b""),
+    "upgrade-of-two": (request("Upgrade: h2c, WebSocket/13"), b""),
+    "upgrade-of-two-lines": (request("Upgrade: h2c", "Upgrade: websocket"), b""),
+    "no-connection": (request(without=("Connection",)), b""),
+    "another-version": (request("Sec-WebSocket-Version: 99"), b""),
+    "no-key": (request(without=("Sec-WebSocket-Key",)), b""),
+    "body": (request("Content-Length: 8"), FRAME),
+    "body-of-a-request": (request(f"Content-Length: {len(SMUGGLED)}"), SMUGGLED),
+    "chunked-body": (request("Transfer-Encoding: chunked"), b"8\r\n" + FRAME + b"\r\n0\r\n\r\n"),
+    "body-and-expect": (request("Content-Length: 8", "Expect: 100-continue"), FRAME),
+}
+
+
+@every_way
+@pytest.mark.parametrize("how", ["unread", "read", "nothing", "routes"])
+@pytest.mark.parametrize("row", UPGRADES)
+def test_any_request_for_a_websocket_is_the_last_unless_it_becomes_one(row: str, how: str, way: Way, logs: Any) -> None:
+    def handler(stream: Any) -> None:
+        if how == "read":
+            stream.readall()
+        if how in ("read", "unread"):
+            stream.answer(401, "no")
+
+    data, behind = UPGRADES[row]
+    got, paths = only_answer(way, http.router() if how == "routes" else handler, data, behind + SMUGGLED + SMUGGLED_LAST, logs)
+    got = got.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert got.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nconnection: close\r\n" in got.partition(b"\r\n\r\n")[0] + b"\r\n"
+    assert paths == ["*" if row == "options-of-the-server" else "/chat"]
+
+
+@every_way
+@pytest.mark.parametrize("upgrade", ["h2c", "TLS/1.3", "foo/2, bar", ""])
+def test_any_other_protocol_is_ignored(upgrade: str, way: Way) -> None:
+    """RFC 9110, section 7.8. `curl --http2` asks for h2c, and goes on with HTTP/1.1 on the same connection."""
+    paths = []
+
+    def handler(stream: Any) -> None:
+        paths.append(stream.path)
+        stream.answer(200, "fine")
+
+    with way.serving(handler) as server, way.dial(server) as peer:
+        way.deliver_all(peer, request(f"Upgrade: {upgrade}", "Connection: Upgrade") + SMUGGLED)
+        for _ in range(2):
+            response = peer.response()
+            assert (response.status, "connection" in response.header) == (200, False)
+        peer.silent()
+    assert paths == ["/chat", "/smuggled"]
 
 
 @every_way

@@ -33,7 +33,7 @@ def reading(limits: Limits, most: list[int]) -> Any:
             request = parse_request(head, limits)
             messages.append(Message(request))
             yield from read_body(buf, messages[-1], request.body, limits, most)
-            if not request.keepalive:
+            if request.last:
                 return
 
     return steps
@@ -53,6 +53,8 @@ def check(request: Request) -> None:
     assert "," not in (request.header["content-length"] or "")
     assert not ("content-length" in request.header and "transfer-encoding" in request.header)
     check_fields(request.header)
+    assert request.last or request.keepalive
+    assert request.last or (request.method != "CONNECT" and "websocket" not in (request.header["upgrade"] or ""))
     again = request_head(request.method, request.target, pairs(request.header))
     if request.version == "HTTP/1.0":
         again = again.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)

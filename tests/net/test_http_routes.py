@@ -325,9 +325,11 @@ def test_a_bad_upgrade_is_the_handler_s(logs: Any) -> None:
     logs.expect("upgrade refused: no 'upgrade' among the options of Connection")
     found = router()
     found.websocket("/chat", echo)
-    with serving(found) as server, Raw.connect(server) as client:
-        assert ask(client, "/chat", "POST", "Upgrade: websocket", "Connection: upgrade", "Content-Length: 0").status == 405
-        assert ask(client, "/chat", "GET", "Upgrade: websocket").status == 426
+    with serving(found) as server:
+        with Raw.connect(server) as client:
+            assert ask(client, "/chat", "POST", "Upgrade: websocket", "Connection: upgrade", "Content-Length: 0").status == 405
+        with Raw.connect(server) as client:
+            assert ask(client, "/chat", "GET", "Upgrade: websocket").status == 426
 
 
 def test_which_websocket() -> None:
@@ -339,10 +341,11 @@ def test_which_websocket() -> None:
     assert called(found, "/a", upgrade="websocket").body == "page"
     assert called(found, "/b", upgrade="websocket").status == 200
     got = {(path, upgrade): "" for path in ("/a", "/b", "/c") for upgrade in (None, "websocket", "h2c, websocket", "h2c")}
-    with serving(found) as server, Raw.connect(server) as client:
+    with serving(found) as server:
         for path, upgrade in got:
             fields = () if upgrade is None else (f"Upgrade: {upgrade}", "Connection: upgrade")
-            got[path, upgrade] = ask(client, path, "GET", *fields).body.decode().split("|")[0]
+            with Raw.connect(server) as client:
+                got[path, upgrade] = ask(client, path, "GET", *fields).body.decode().split("|")[0]
     for upgrade, expected in (
         (None, ["page", "any page", "any page"]),
         ("h2c", ["page", "any page", "any page"]),

@@ -952,8 +952,8 @@ UPGRADE = (
 )
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
 add(
-    "upgrade",
-    GOES_ON,
+    "websocket",
+    CLOSED,
     {
         "none-taken": request(*UPGRADE, line="GET /a HTTP/1.1"),
         "length": request(*UPGRADE, LENGTH_5, line="GET /a HTTP/1.1", body=b"hello"),
@@ -963,12 +963,18 @@ add(
             *UPGRADE, CHUNKED, line="GET /a HTTP/1.1", body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN)
         ),
         "post": request(*UPGRADE, LENGTH_5, body=b"hello"),
+        "without-connection": request("Upgrade: websocket", LENGTH_5, body=b"hello"),
+        "expect": request(*UPGRADE, EXPECT, LENGTH_5, body=b"hello"),
+    },
+)
+add(
+    "upgrade",
+    GOES_ON,
+    {
         "h2c": request(*H2C, line="GET /a HTTP/1.1"),
         "h2c-length": request(*H2C, LENGTH_5, body=b"hello"),
         "unknown": request("Connection: Upgrade", "Upgrade: foo/2", LENGTH_5, body=b"hello"),
-        "without-connection": request("Upgrade: websocket", LENGTH_5, body=b"hello"),
         "without-upgrade": request("Connection: Upgrade", LENGTH_5, body=b"hello"),
-        "expect": request(*UPGRADE, EXPECT, LENGTH_5, body=b"hello"),
     },
 )
 add(

@@ -107,6 +107,7 @@ def compare_all(ours: dict[int, Observed], theirs: Callable[[int], list[Seen]], 
 
 
 SECOND = "pipeline/crlf-2-between"
+AFTER_UPGRADE = "it goes on after a request for a WebSocket that became none; we end the connection, as frames may follow"
 ZEROS = "cl/20-digits cl/5000-zeros chunk/17-digits chunk/300-digits"
 LIMITS = "it has other limits"
 NGINX = [
@@ -140,6 +141,7 @@ NGINX = [
     Difference(TAKES, "nginx takes any scheme, and any number for a port", "line/scheme-other line/absolute-bad-port"),
     Difference(TAKES, "nginx looks at Host less closely (9112-3.2: an invalid one is refused)", "host/*"),
     Difference(TAKES, "nginx ignores expectations other than 100-continue", "expect/*"),
+    Difference(TAKES, AFTER_UPGRADE, "websocket/*"),
     Difference(TAKES, LIMITS, "field/too-many"),
     Difference(REFUSES, "nginx takes no tab around values that it reads itself (9110-5.6.3: OWS)", "te/tab* cl/tab* host/tab"),
     Difference(
@@ -183,6 +185,7 @@ H11_LIST = [
     Difference(TAKES, "h11 takes any version of two digits", "line/version-* line/http2-preface"),
     Difference(TAKES, LIMITS, "line/too-long field/*too-* trailer/*too-*"),
     Difference(TAKES, "h11 leaves expectations to its caller", "expect/*"),
+    Difference(TAKES, AFTER_UPGRADE, "websocket/*"),
     Difference(REFUSES, "h11 takes no blank before a semicolon (9112-7.1.1: BWS)", "chunk/extension-*-before"),
     Difference(REFUSES, "h11 takes no empty line before a request (9112-2.2: SHOULD)", "leading/crlf pipeline/crlf-between"),
     Difference(REFUSES, "h11 ends the connection after HTTP/1.0", "connection/keep-alive-in-1.0*"),
@@ -203,6 +206,7 @@ LLHTTP = [
     Difference(TAKES, "llhttp leaves CONNECT and TRACE to its caller", "line/connect* line/trace body/connect-*"),
     Difference(TAKES, LIMITS, "chunk/extension-*00 line/too-long field/*too-* trailer/*too-*"),
     Difference(TAKES, "llhttp leaves expectations to its caller", "expect/*"),
+    Difference(TAKES, AFTER_UPGRADE, "websocket/none-taken websocket/without-connection"),
     Difference(
         REFUSES,
         "llhttp has a list of methods",
@@ -214,7 +218,7 @@ LLHTTP = [
     Difference(
         OTHERWISE,
         "llhttp takes what follows the head of any upgrade for the other protocol, whatever the length and coding say",
-        "upgrade/*",
+        "upgrade/* websocket/*",
     ),
 ]
 

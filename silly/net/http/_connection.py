@@ -202,8 +202,8 @@ class Connection:
         log = service.log
         failed = False
         self._serving = served
-        if self.closing or served.method == "CONNECT":
-            served._end_connection()  # after a refused CONNECT, what follows may be meant for the tunnel
+        if self.closing:
+            served._end_connection()
             if self._draining:
                 served._drain()
         try:

@@ -116,7 +116,9 @@ class ServerStream(ServerResponse):
     def __init__(self, conn: Conn, request: Request, scheme: str, limits: Limits) -> None:
         self.conn = conn
         self._source = conn._stream
-        self.method, self.target, self.path, self._target_query, self.version, self.header, body, keepalive = request
+        self.method, self.target, self.path, self._target_query, self.version, self.header, body, keepalive, last = request
+        self._keepalive = keepalive
+        self._close = last
         self.remoteaddr = conn.remoteaddr
         self.scheme = scheme
         self.limits = limits
@@ -124,8 +126,6 @@ class ServerStream(ServerResponse):
         if body:
             self._expect_body(body)
             self._continue = self.version == "HTTP/1.1" and "expect" in self.header
-        self._keepalive = keepalive
-        self._close = not keepalive
 
     # ---- the request -----------------------------------------------------------------
 

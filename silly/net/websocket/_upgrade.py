@@ -45,9 +45,10 @@ def upgrade(
 
     Returns ``(sock, None)``, or ``(None, err)`` if the request isn't a valid upgrade or
     its page isn't allowed; then it was answered with the right status. To refuse a
-    request yourself, answer it: ``stream.respond(401, {...})``. When the handler
-    returns, the socket is closed with 1000, or with 1011 if the handler raised. Raises
-    TypeError or ValueError for invalid arguments.
+    request yourself, answer it: ``stream.respond(401, {...})``. After any answer but
+    the 101 the connection ends, since frames may follow. When the handler returns, the
+    socket is closed with 1000, or with 1011 if the handler raised. Raises TypeError or
+    ValueError for invalid arguments.
     """
     if not isinstance(stream, ServerStream):
         raise TypeError(f"websocket.upgrade needs the stream of an HTTP handler, not {type(stream).__name__}")
