@@ -420,7 +420,7 @@ def test_a_task_that_holds_the_loop_does_not_keep_the_end_off(
     status, lines, errors = rest(child)
     assert (status, lines) == (128 + number, [])
     first, last = errors.splitlines()[0], errors.splitlines()[-1]
-    where = rf"holder, which holds the loop at \S+:{line if hold != 'lock' else '[0-9]+'}"
+    where = rf"holder, which holds the loop at \S+:{line}( \(in \S+, \S+:[0-9]+\))?"
     assert re.search(rf"WARNING {number.name}: the end waits for task {where}$", first)
     forced = rf"the end took more than 0\.4 s, and is forced with status {status}"
     assert re.search(rf"ERROR {number.name}: {forced}; task {where}$", last)

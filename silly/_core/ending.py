@@ -53,6 +53,7 @@ from .. import _log
 from .._ends import ENDS
 from .._log import task as logger
 from . import deadline, guard, scheduler
+from .callers import outside
 from .child import exit_status
 from .result import Error
 from .scheduler import READY, SLEEP, WAIT, Leaving, Task, loop, main, tasks
@@ -524,7 +525,7 @@ def _deadlock() -> None:
 
 def _where(task: Task) -> str:
     """Returns where a suspended task waits, without the library's own frames."""
-    frame = scheduler.outside(task._greenlet.gr_frame if task._greenlet is not None else None)
+    frame = outside(task._greenlet.gr_frame if task._greenlet is not None else None)
     return f", waits at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
 
 
@@ -564,6 +565,7 @@ def _deliver() -> None:
     output, for ``GRACE`` seconds at most."""
     loop.run_ready = loop.ready.clear
     loop.starved = lambda: False
+    loop.on_busy = None  # this late no thread can be started
     loop.timers.clear_users()
     for task in (main, *tasks):
         scheduler.drop_deadlines(task)

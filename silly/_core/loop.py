@@ -41,9 +41,10 @@ ready the selector is asked without waiting, so tasks can't starve I/O.
 **The length of a turn**, from the selector's return until it is asked again, depends
 only on the tasks. ``busy_since`` is when the present turn began or looked again: for
 the watchdog's thread, and for a timer's callback that compares times, since what came
-later was not looked at yet. ``lagged`` is the sum of the turns longer than ``LAG``: a
-peer's answer is not late if we only read it late. The sum is updated before the timers
-that came due during such a turn fire.
+later was not looked at yet. ``on_busy`` is called where it is set: it wakes the
+watchdog's thread, which sleeps while the loop does. ``lagged`` is the sum of the turns
+longer than ``LAG``: a peer's answer is not late if we only read it late. The sum is
+updated before the timers that came due during such a turn fire.
 """
 
 from __future__ import annotations
@@ -149,6 +150,7 @@ class Loop:
         "lagged",
         "left",
         "listeners",
+        "on_busy",
         "ready",
         "run_ready",
         "signals_to",
@@ -187,7 +189,11 @@ class Loop:
         self.turns = 0
         self.busy_since = 0.0
         """When the selector was last asked without waiting, or returned
-        (``time.monotonic()``); 0.0 while it waits, and before the loop runs."""
+        (``time.monotonic()``); 0.0 while it waits. Before the loop runs it is when the
+        first descriptor was registered that may keep a peer waiting, or 0.0."""
+        self.on_busy: Callable[[], object] | None = None
+        """Called once ``busy_since`` is set, if it is not None: it sets itself to
+        None, so that a busy loop does not call it."""
         self.lagged = 0.0
         """The total seconds of turns longer than ``LAG``. A turn that leaves no timer
         armed is not measured: callers that compare two readings keep a timer of their
@@ -251,6 +257,10 @@ class Loop:
         """Reports ``events`` (READ, WRITE or both) of ``fd`` to ``callback``."""
         self._poller.register(fd, events)
         self._callbacks[fd] = callback
+        if not self.turns and self.on_busy is not None:
+            # The main program has not blocked yet, and from now on it holds the loop.
+            self.busy_since = monotonic()
+            self.on_busy()
 
     def modify(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Changes the events or the callback of a registered descriptor."""
@@ -310,6 +320,10 @@ class Loop:
             try:
                 self.turn()
             except BaseException as exc:
+                if not self.busy_since:  # a signal handler has raised where the selector waited
+                    self.busy_since = monotonic()
+                    if self.on_busy is not None:
+                        self.on_busy()
                 self.interrupted(exc)
 
     def turn(self) -> None:
@@ -348,6 +362,8 @@ class Loop:
         self.busy_since = 0.0
         events = self._poller.poll(timeout, EVENTS)
         self.busy_since = now = monotonic()
+        if self.on_busy is not None:
+            self.on_busy()
         if 0.0 < since < (end or now) - LAG:  # with tasks ready the selector did not wait: the turn ended just now
             self.lagged += (end or now) - since
         callbacks = self._callbacks

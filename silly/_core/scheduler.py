@@ -46,7 +46,6 @@ from .._ends import ENDS
 from .._log import task as logger
 from .._shown import name_of
 from .callers import called
-from .callers import outside as outside
 from .loop import Loop
 from .result import OK, mistake
 from .signals import Wakeup, interrupt_safely
@@ -285,6 +284,8 @@ def park(what: object, status: str = WAIT) -> Any:
 
 def _main_to_hub() -> Any:
     """Blocks the main program. Signals wake the loop until it goes on."""
+    if loop.on_busy is not None:
+        loop.on_busy()  # the loop begins to run, or a REPL at its prompt held nobody up until now
     with _wakeup:
         return _to_hub()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
 import time as os_time
 from collections.abc import Callable, Iterator
+from logging import Handler, getLogger
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +23,7 @@ from ..conftest import Logs
 PATIENCE = 20.0
 """Seconds after which something that should have happened has failed."""
 
-WARNED = r"held the loop for [\d.]+ s( at .+:\d+)?$"
+WARNED = r"held the loop for [\d.]+ s( at .+:\d+( \(in .+\))?)?: nothing else runs meanwhile; .+$"
 IN_ALL = r"held the loop for [\d.]+ s in all$"
 
 
@@ -45,15 +48,6 @@ def turn_until(condition: Callable[[], object]) -> None:
             raise AssertionError("the condition never came true")
 
 
-def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "silly-watchdog"]
-
-
-def assert_no_thread() -> None:
-    assert watchdog._users == 0
-    turn_until(lambda: not threads())
-
-
 @pytest.fixture(autouse=True)
 def keep_its_lines(logs: Logs) -> None:
     logs.watchdog = True
@@ -65,13 +59,13 @@ class Looks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        self._look = watchdog._look
-        monkeypatch.setattr(watchdog, "_look", self)
+        look = watchdog._Rounds.look
 
-    def __call__(self, *args: Any) -> Any:
-        told = self._look(*args)
-        self.count += 1
-        return told
+        def counted(*args: Any) -> None:
+            look(*args)
+            self.count += 1
+
+        monkeypatch.setattr(watchdog._Rounds, "look", counted)
 
     def more(self, count: int) -> Callable[[], bool]:
         """Whether ``count`` looks have begun and ended since this was called."""
@@ -80,27 +74,19 @@ class Looks:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, logs: Logs) -> Iterator[None]:
-    """A hold is reported after 20 ms. No thread of other tests runs before, and none of ours after."""
-    monkeypatch.setattr(watchdog, "IDLE", 0.02)
+def quick(monkeypatch: pytest.MonkeyPatch, logs: Logs) -> Iterator[Any]:
+    """A hold is reported after 20 ms, and there is a timer that it holds up."""
     monkeypatch.setattr(watchdog, "INTERVAL", 0.005)
     monkeypatch.setattr(watchdog, "FOLLOW", 0.005)
-    monkeypatch.setattr(watchdog, "HELD", 0.02)
-    assert_no_thread()
+    monkeypatch.setattr(watchdog, "HELD", 3600.0)
+    timer = time.after(3_600_000, lambda: None)
     time.sleep(0)  # the main program may have held the loop for long
     logs.lines.clear()
-    yield
-    assert_no_thread()
+    monkeypatch.setattr(watchdog, "HELD", 0.02)
+    yield timer
+    time.cancel(timer)
 
 
-@pytest.fixture
-def watched(quick: None) -> Iterator[None]:
-    watchdog.watch()
-    yield
-    watchdog.unwatch()
-
-
-@pytest.mark.usefixtures("watched")
 def test_a_hold_is_reported_while_it_lasts_and_at_its_end(logs: Logs) -> None:
     def handle() -> None:
         hold(lambda: found(logs, rf"WARNING task .*handle {WARNED}"))
@@ -109,14 +95,35 @@ def test_a_hold_is_reported_while_it_lasts_and_at_its_end(logs: Logs) -> None:
     task.fork(handle)
     turn_until(lambda: found(logs, rf"handle {IN_ALL}"))
     (line,) = found(logs, rf"handle {WARNED}")
-    # Whatever ran: ``hold``, the condition, or what that calls, maybe in the standard library.
-    assert re.search(r" at /.+\.py:\d+$", line)
+    # Whatever ran: ``hold``, the condition, or what that calls in the standard library.
+    assert f" at {__file__}:" in line
     warned = float(line.split(" held the loop for ")[1].split()[0])
     total = float(found(logs, rf"handle {IN_ALL}")[0].split(" held the loop for ")[1].split()[0])
     assert total >= warned
 
 
-@pytest.mark.usefixtures("watched")
+def test_a_call_that_blocks_in_the_standard_library_is_named_with_the_line_that_calls_it(logs: Logs) -> None:
+    reported = threading.Event()
+
+    class Tell(Handler):
+        def emit(self, record: Any) -> None:
+            if "held the loop" in record.getMessage():
+                reported.set()
+
+    def handle() -> None:
+        reported.wait(PATIENCE)
+
+    getLogger("silly").addHandler(tell := Tell())
+    try:
+        task.fork(handle)
+        turn_until(lambda: found(logs, rf"handle {IN_ALL}"))
+    finally:
+        getLogger("silly").removeHandler(tell)
+    (line,) = found(logs, rf"handle {WARNED}")
+    place = f"{__file__}:{handle.__code__.co_firstlineno + 1}"
+    assert re.search(rf" at {re.escape(place)} \(in Condition\.wait, {re.escape(threading.__file__)}:\d+\): ", line)
+
+
 def test_a_hold_is_reported_once(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(monkeypatch)
 
@@ -132,11 +139,20 @@ def test_a_hold_is_reported_once(logs: Logs, monkeypatch: pytest.MonkeyPatch) ->
         assert len(found(logs, rf"handle {IN_ALL}")) == 1, holds
 
 
-@pytest.mark.usefixtures("watched")
+def test_two_holds_in_one_turn_are_each_reported(logs: Logs) -> None:
+    """That of the main program, which then lets a task run that holds the loop too."""
+    task.fork(lambda: hold(lambda: found(logs, rf"task .* {WARNED}")))
+    hold(lambda: found(logs, rf"the main program {WARNED}"))
+    turn_until(lambda: found(logs, rf"task .* {IN_ALL}"))
+    assert [line.split(" held ")[0].split(".")[-1] for line in logs.lines[-4:]] == [
+        "WARNING the main program", "WARNING the main program", "<lambda>", "<lambda>",
+    ]  # fmt: skip
+
+
 def test_the_library_s_own_frames_are_skipped(logs: Logs) -> None:
     source = "def inside(lines):\n    while not any('handle held the loop' in line for line in lines): pass\n"
     space: dict[str, Any] = {}
-    exec(compile(source, f"{scheduler._PACKAGE}inside.py", "exec"), space)
+    exec(compile(source, f"{scheduler.PACKAGE}inside.py", "exec"), space)
 
     def handle() -> None:
         space["inside"](logs.lines)
@@ -145,17 +161,15 @@ def test_the_library_s_own_frames_are_skipped(logs: Logs) -> None:
     task.fork(handle)
     turn_until(lambda: found(logs, rf"handle {IN_ALL}"))
     (line,) = found(logs, rf"handle {WARNED}")
-    assert line.endswith(f"{__file__}:{handle.__code__.co_firstlineno + 1}")
+    assert f" at {__file__}:{handle.__code__.co_firstlineno + 1}: " in line
 
 
-@pytest.mark.usefixtures("watched")
 def test_a_callback_of_the_loop(logs: Logs) -> None:
     scheduler.loop.post(lambda: hold(lambda: found(logs, rf"WARNING a callback {WARNED}")))
     turn_until(lambda: found(logs, rf"WARNING a callback {IN_ALL}"))
     assert found(logs, rf"a callback {WARNED}")
 
 
-@pytest.mark.usefixtures("watched")
 def test_the_main_program_that_was_woken(logs: Logs) -> None:
     time.sleep(0)
     hold(lambda: found(logs, rf"WARNING the main program {WARNED}"))
@@ -163,73 +177,211 @@ def test_the_main_program_that_was_woken(logs: Logs) -> None:
 
 
 def test_a_prompt_holds_nothing_but_a_task_under_it_does(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = Looks(monkeypatch)
+    """And what the task holds does not count from the prompt on."""
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
-    watchdog.watch()
     begin = os_time.monotonic()
-    hold(lambda: os_time.monotonic() > begin + 2 * watchdog.HELD)
-    hold(looks.more(3))
-    assert found(logs, "the main program held the loop") == []
+    hold(lambda: os_time.monotonic() > begin + 0.5)
+    assert found(logs, WARNED) == []
     task.fork(lambda: hold(lambda: found(logs, rf"task .* {WARNED}")))
     turn_until(lambda: found(logs, rf"task .* {IN_ALL}"))
-    watchdog.unwatch()
+    (line,) = found(logs, rf"task .* {WARNED}")
+    assert float(line.split(" held the loop for ")[1].split()[0]) < os_time.monotonic() - begin - 0.4
+
+
+def test_what_keeps_nobody_waiting_is_not_reported(logs: Logs, quick: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing could run beside the main program. Once something could, its time counts."""
+    looks = Looks(monkeypatch)
+    time.cancel(quick)
+    time.sleep(0)  # it may have held the loop already
+    logs.lines.clear()
+    begin = os_time.monotonic()
+    hold(looks.more(3))
+    hold(lambda: os_time.monotonic() > begin + 5 * watchdog.HELD)
+    hold(looks.more(3))
+    assert found(logs, WARNED) == []
+    task.fork(lambda: None)
+    hold(lambda: found(logs, rf"the main program {WARNED}"))
+    turn_until(lambda: found(logs, rf"the main program {IN_ALL}"))
 
 
 def test_a_loop_that_waits_is_not_held(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(monkeypatch)
     monkeypatch.setattr(watchdog, "HELD", 10.0)
-    watchdog.watch()
     turn_until(looks.more(5))
-    watchdog.unwatch()
-    assert found(logs, "held the loop") == []
+    assert found(logs, WARNED) == []
     assert scheduler.loop.busy_since > 0.0, "the main program was woken"
 
 
-def test_the_thread_serves_all_watchers_and_ends_after_the_last() -> None:
-    assert threads() == []
-    for _ in range(3):
-        watchdog.watch()
-        assert len(threads()) == 1
-    watchdog.unwatch()
-    watchdog.unwatch()
-    (thread,) = threads()
-    thread.join(5 * watchdog.IDLE)
-    assert thread.is_alive()
-    watchdog.unwatch()
-    assert_no_thread()
+# ---- the thread sleeps while the loop does ------------------------------------------------------------------------------
 
 
-def test_a_watcher_added_while_the_thread_ends_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog, "IDLE", 0.0)
-    monkeypatch.setattr(watchdog, "INTERVAL", 0.0)
+def test_while_the_loop_waits_the_thread_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(monkeypatch)
-    for _ in range(200):
-        watchdog.watch()
+    before = looks.count
+    time.sleep(500)  # 100 times INTERVAL
+    assert looks.count - before <= 10
+
+
+@pytest.mark.parametrize("who", ["a callback", "task"])
+def test_a_hold_in_the_first_turn_after_a_sleep(who: str, logs: Logs) -> None:
+    def handle() -> None:
+        hold(lambda: found(logs, rf"WARNING {who}.* {WARNED}"))
+
+    def once_it_sleeps() -> None:
+        while scheduler.loop.on_busy is None:
+            os_time.sleep(0.001)
+        scheduler.loop.post(handle if who == "a callback" else lambda: task.fork(handle))
+
+    thread = threading.Thread(target=once_it_sleeps)
+    thread.start()
+    end = os_time.monotonic() + PATIENCE
+    while not found(logs, rf"WARNING {who}.* {IN_ALL}"):
+        assert os_time.monotonic() < end
+        time.sleep(200)  # or the thread never sleeps
+    thread.join()
+
+
+def test_it_sleeps_and_wakes_however_short_its_interval_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time that it is asleep the next turn wakes it: no wake-up is lost between the two threads."""
+    looks = Looks(monkeypatch)
+    monkeypatch.setattr(watchdog, "INTERVAL", 0.0)
+    monkeypatch.setattr(watchdog, "HELD", 10.0)
+    for _ in range(300):
+        time.sleep(0 if scheduler.loop.turns % 2 else 1)
         hold(looks.more(1))
-        watchdog.unwatch()
 
 
-def test_start_without_a_watcher_ends() -> None:
-    watchdog.start()
-    watchdog.start()
-    assert len(threads()) == 1
-    assert_no_thread()
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="it counts what Linux tells")
+@pytest.mark.parametrize("kind", ["tcp", "http", "prompt"])
+def test_an_idle_process_has_no_wake_ups(kind: str) -> None:
+    """By the kernel's count of each thread's switches."""
+    script = {
+        "tcp": "from silly.net import tcp; kept = tcp.listen('127.0.0.1:0', print)",
+        "http": "from silly.net import http; kept = http.listen('127.0.0.1:0', print)",
+        "prompt": "sys.ps1 = '>>> '; kept = time.after(3_600_000, print)",
+    }[kind]
+    wait = "os_time.sleep(3600)" if kind == "prompt" else "silly.run()"
+    script = f"import os, sys, time as os_time, silly\nfrom silly import time\n{script}\ntime.sleep(1)\nprint('ready')\n"
+    script += f"sys.stdout.flush()\n{wait}\n"
+    with Child("-c", script) as child:
+        assert child.line() == "ready"
+        end = os_time.monotonic() + PATIENCE
+        before = -1
+        while before != (now := switches(child.process.pid)):
+            before = now
+            assert os_time.monotonic() < end
+            os_time.sleep(1.0)  # four times INTERVAL
+        assert len(os.listdir(f"/proc/{child.process.pid}/task")) == 2, "the main thread and the watchdog's"
+        child.process.kill()
 
 
-def test_a_thread_that_can_t_start(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    logs.expect("WARNING nothing watches the loop: can't start new thread")
+def switches(pid: int) -> int:
+    total = 0
+    for each in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{each}/status") as status:
+            total += sum(int(line.split()[1]) for line in status if "ctxt_switches" in line)
+    return total
 
-    def refuse(self: Any) -> None:
+
+# ---- whole programs -----------------------------------------------------------------------------------------------------
+
+QUICK = """
+import signal, sys, threading, time as os_time
+import silly
+from silly import logger, task, time
+from silly._core import watchdog
+from silly.net import http, tcp
+watchdog.INTERVAL, watchdog.FOLLOW = 0.001, 0.001
+logs = []
+def block():
+    watchdog.HELD = 0.01
+    end = os_time.monotonic() + 20
+    while not any("held the loop" in line for line in logs) and os_time.monotonic() < end:
+        os_time.sleep(0.001)
+logger.logging.getLogger("silly").addHandler(handler := logger.logging.Handler())
+def emit(record):
+    logs.append(record.getMessage())
+    print(logs[-1], flush=True)
+handler.emit = emit
+"""
+
+
+@pytest.mark.parametrize(
+    ("who", "script"),
+    [
+        pytest.param("task block", "task.fork(time.sleep, 60_000); task.fork(block); silly.run()", id="the first slice"),
+        pytest.param(
+            "task block",
+            "listener, _ = tcp.listen('127.0.0.1:0', lambda conn: block())\n"
+            "conn, _ = tcp.connect(listener.addr)\nconn.read(1)",
+            id="tcp",
+        ),
+        pytest.param(
+            "task handle",
+            "def handle(stream):\n    block()\n    stream.answer(200, 'x')\n"
+            "server, _ = http.listen('127.0.0.1:0', handle)\nhttp.get(f'http://{server.addr}/')",
+            id="http",
+        ),
+        pytest.param("task block", "time.after(5, block); time.sleep(100)", id="timer"),
+        pytest.param(
+            "the main program",
+            "listener, _ = tcp.listen('127.0.0.1:0', print)\nblock()",
+            id="the main program, which has not blocked yet",
+        ),
+        pytest.param(
+            "the main program",
+            "def late(number, frame): raise ZeroDivisionError\n"
+            "signal.signal(signal.SIGALRM, late)\n"
+            "signal.setitimer(signal.ITIMER_REAL, 0.3)\n"
+            "time.after(60_000, print)\n"
+            "try: time.sleep(60_000)\nexcept ZeroDivisionError: block()",
+            id="a signal handler that raises where the loop waits",
+        ),
+    ],
+)
+def test_a_program_that_blocks(who: str, script: str) -> None:
+    """The row: a blocking driver hung everything in silence, as long as no WebSocket was open."""
+    who = f"task <lambda>|{who}" if "lambda conn" in script else who
+    with Child("-c", QUICK + script + "\nsilly.exit()") as child:
+        line = child.line()
+        while "held the loop" not in line:
+            line = child.line()
+        assert re.match(rf"({who}) {WARNED}", line)
+        assert " at <string>:" in line
+        child.process.kill()
+
+
+def test_the_launcher_s_task_is_named_by_the_script(tmp_path: Path) -> None:
+    """And what it imports before it opens anything is not reported."""
+    path = tmp_path / "app.py"
+    path.write_text(QUICK + "os_time.sleep(0.3)\nprint('nothing yet', flush=True)\ntask.fork(print)\nblock()\n")
+    with Child("-m", "silly", path) as child:
+        assert child.line() == "nothing yet"
+        line = child.line()
+        assert re.match(rf"task {re.escape(str(path))} {WARNED}", line)
+        assert f" at {path}:" in line
+        child.process.kill()
+
+
+def test_a_thread_that_can_t_start_is_tried_again() -> None:
+    script = """
+start = threading.Thread.start
+def refuse(self):
+    if not any("nothing watches" in line for line in logs):
         raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        watchdog.watch()
-    assert threads() == []
-    watchdog.watch()
-    assert len(threads()) == 1
-    watchdog.unwatch()
-    watchdog.unwatch()
+    start(self)
+threading.Thread.start = refuse
+watchdog.RETRY = 0.01
+time.after(60_000, print)
+time.sleep(1)
+while scheduler.loop.on_busy is not None or watchdog._thread.ident is None:
+    time.sleep(5)
+block()
+""".replace("scheduler", "watchdog.scheduler")
+    with Child("-c", QUICK + script) as child:
+        assert child.line() == "nothing watches the loop: can't start new thread"
+        assert re.match(rf"the main program {WARNED}", child.line())
+        child.process.kill()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -237,14 +389,12 @@ def test_a_log_handler_that_raises_does_not_end_it_for_good(logs: Logs, monkeypa
     def raises(*args: Any) -> None:
         raise ZeroDivisionError
 
+    before = watchdog._thread
     with monkeypatch.context() as patch:
-        patch.setattr(watchdog, "_look", raises)
-        watchdog.watch()
-        turn_until(lambda: not threads())
-    watchdog.watch()
-    assert len(threads()) == 1
-    watchdog.unwatch()
-    watchdog.unwatch()
+        patch.setattr(watchdog._Rounds, "look", raises)
+        turn_until(lambda: watchdog._thread is not before)
+    task.fork(lambda: hold(lambda: found(logs, rf"task .* {WARNED}")))
+    turn_until(lambda: found(logs, rf"task .* {IN_ALL}"))
 
 
 def test_a_forked_child_is_not_watched_and_ends_as_usual() -> None:
@@ -253,17 +403,15 @@ import os, sys, threading
 from silly import time
 from silly._core import watchdog
 watchdog.INTERVAL = watchdog.FOLLOW = 0.0001
-watchdog.watch()
 time.sleep(1)
 for _ in range(20):
     pid = os.fork()
     if not pid:
-        watchdog.unwatch()
-        watchdog.watch()
-        watchdog.unwatch()
+        assert watchdog.scheduler.loop.on_busy is None
         assert [each for each in threading.enumerate() if each.name == "silly-watchdog"] == []
         sys.exit(7)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    time.sleep(1)
 print("the parent", flush=True)
 """
     with Child("-W", "ignore", "-c", script) as child:
@@ -279,7 +427,7 @@ import time as os_time
 from silly import time
 from silly._core import watchdog
 watchdog.INTERVAL, watchdog.FOLLOW, watchdog.HELD = 0.001, 0.001, 0.005
-watchdog.watch()
+time.after(60_000, print)
 time.sleep(1)
 os_time.sleep(0.05)
 print("done", flush=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..._core import scheduler, watchdog
+from ..._core import scheduler
 from ..._core.timers import Timer
 from ..._wire.mask import MaskKeys
 from ..._wire.ws import FIN, PING
@@ -27,7 +27,7 @@ _tokens = MaskKeys()
 class Keepalive:
     """See the module's header. ``latency`` is the last round trip in ms, or None."""
 
-    __slots__ = ("_count", "_held", "_lagged", "_pace", "_pinged", "_timer", "_token", "_watched", "latency")
+    __slots__ = ("_count", "_held", "_lagged", "_pace", "_pinged", "_timer", "_token", "latency")
 
     def __init__(self) -> None:
         self._token = b""
@@ -44,8 +44,6 @@ class Keepalive:
         """How fast the peer takes that output, or None."""
         self.latency: float | None = None
         self._timer: Timer | None = None
-        self._watched = True
-        watchdog.watch()
 
     def start(self, session: Session) -> None:
         """Sets the timer for the first ping."""
@@ -61,9 +59,6 @@ class Keepalive:
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
             self._timer = None
-        if self._watched:
-            self._watched = False
-            watchdog.unwatch()
 
     def closing(self, session: Session, due: float) -> None:
         """Sends no more pings, because our close frame was sent. At ``due``, in seconds
