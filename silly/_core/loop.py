@@ -258,9 +258,7 @@ class Loop:
         self._poller.register(fd, events)
         self._callbacks[fd] = callback
         if not self.turns and self.on_busy is not None:
-            # The main program has not blocked yet, and from now on it holds the loop.
-            self.busy_since = monotonic()
-            self.on_busy()
+            self._busy()  # the main program has not blocked yet, and from now on it holds the loop
 
     def modify(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Changes the events or the callback of a registered descriptor."""
@@ -315,16 +313,20 @@ class Loop:
 
     def run(self) -> None:
         """Runs turns for ever, in the greenlet that calls it."""
-        self.busy_since = monotonic()
+        self._busy()
         while True:
             try:
                 self.turn()
             except BaseException as exc:
-                if not self.busy_since:  # a signal handler has raised where the selector waited
-                    self.busy_since = monotonic()
-                    if self.on_busy is not None:
-                        self.on_busy()
+                if not self.busy_since:
+                    self._busy()  # a signal handler has raised where the selector waited
                 self.interrupted(exc)
+
+    def _busy(self) -> None:
+        """The loop is busy from now on."""
+        self.busy_since = monotonic()
+        if self.on_busy is not None:
+            self.on_busy()
 
     def turn(self) -> None:
         """Runs one turn, in the order that the module's header states."""
