@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 
-from ._descriptor import receive, send
+from ._descriptor import send
 from ._gathered import Gathered
 
-__all__ = ["Gathered", "in_c", "receive", "send"]
+__all__ = ["Gathered", "in_c", "send"]
 
 in_c = False
 """Whether the functions here are those in C."""
 if os.environ.get("SILLY_PURE") != "1":
     try:
-        from ._speedups import Gathered, receive, send  # type: ignore[assignment]
+        from ._speedups import Gathered, send  # type: ignore[assignment]
     except ImportError:
         pass  # installed without a compiler: ``python -m silly -v`` says so
     else:

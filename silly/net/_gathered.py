@@ -4,11 +4,12 @@ does the rest."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
-from ._descriptor import send
+from ._descriptor import NOTHING, send
 
 GATHER = 64 * 1024
 """With this many unsent bytes, output is sent before the end of the slice."""
@@ -19,7 +20,20 @@ JOINED = 16 * 1024
 class Gathered:
     """The base of ``Output``, which sets the attributes. Made in the loop's thread."""
 
-    __slots__ = ("_all_dirty", "_blocked", "_dirty", "_out", "_thread", "fd", "file_sender", "unsent", "werr", "wrote")
+    __slots__ = (
+        "_all_dirty",
+        "_blocked",
+        "_dirty",
+        "_out",
+        "_thread",
+        "fd",
+        "file_sender",
+        "flushed",
+        "queued",
+        "received",
+        "unsent",
+        "werr",
+    )
 
     _flush: Callable[[int, OSError | None], None]
     """Defined by ``Output``: continues where ``flush`` can't. Its arguments: how many
@@ -40,12 +54,27 @@ class Gathered:
         """Whether the kernel refused output and has not taken any since."""
         self.file_sender: object = None
         """The task that sends a file, or None."""
-        self.wrote = False
-        """Whether ``flush`` has ever sent all that waited. What ``_flush`` sends is
-        counted instead."""
+        self.received = 0
+        """Bytes that have come."""
+        self.flushed = 0
+        """Bytes that ``flush`` has sent where it sent all that waited. ``_flush``
+        counts the others."""
+        self.queued = 0
+        """How often ``try_queue`` has returned True."""
         self._thread = get_ident()
         """The only thread whose data ``try_queue`` takes. With 0, which is no thread's
         number, it takes none."""
+
+    def receive(self, buf: bytearray, size: int, /) -> int:
+        """Appends at most ``size`` received bytes to ``buf``. Returns how many, 0 at
+        the end of the data, or ``NOTHING``. Raises OSError."""
+        try:
+            data = os.read(self.fd, size)
+        except BlockingIOError:
+            return NOTHING
+        buf += data
+        self.received += len(data)
+        return len(data)
 
     def try_queue(self, data: bytes) -> bool:
         """Queues ``data`` if it is small and output is not blocked; else returns
@@ -61,6 +90,7 @@ class Gathered:
             return False
         self._out.append(data)
         self.unsent += len(data)
+        self.queued += 1
         if not self._dirty:
             self._dirty = True
             self._all_dirty.append(self)
@@ -82,7 +112,7 @@ class Gathered:
             self._flush(0, exc)
             return
         if sent == self.unsent:
-            self.wrote = True
+            self.flushed += sent
             out.clear()
             self.unsent = 0
         else:

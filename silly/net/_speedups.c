@@ -58,55 +58,6 @@ refused(void)
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-/* receive(fd, buf, size) -> int: appends at most `size` received bytes to the bytearray
- * `buf`. Returns how many, 0 at the end of the data, -1 if there is nothing now. */
-static PyObject *
-receive(PyObject *module, PyObject *const *args, Py_ssize_t count)
-{
-    char small[ON_STACK];
-    (void)module;
-    if (count != 3 || !PyByteArray_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "receive takes a descriptor, a bytearray and a size");
-        return NULL;
-    }
-    const int fd = descriptor(args[0]);
-    if (fd < 0) {
-        return NULL;
-    }
-    PyObject *buf = args[1];
-    const Py_ssize_t size = PyLong_AsSsize_t(args[2]);
-    const Py_ssize_t before = PyByteArray_Size(buf);
-    if (size < 1 || size > PY_SSIZE_T_MAX - before) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_ValueError, "no size to receive");
-        }
-        return NULL;
-    }
-    ssize_t got;
-    if (size <= ON_STACK) {
-        got = recv(fd, small, (size_t)size, MSG_DONTWAIT);
-        if (got > 0) {
-            if (PyByteArray_Resize(buf, before + got) < 0) {
-                return NULL;
-            }
-            memcpy(PyByteArray_AsString(buf) + before, small, (size_t)got);
-        }
-    }
-    else {
-        /* In place: for so much data a copy costs more than making room first. */
-        if (PyByteArray_Resize(buf, before + size) < 0) {
-            return NULL;
-        }
-        got = recv(fd, PyByteArray_AsString(buf) + before, (size_t)size, MSG_DONTWAIT);
-        const int saved = errno;
-        if (PyByteArray_Resize(buf, before + (got > 0 ? got : 0)) < 0) {
-            return NULL;
-        }
-        errno = saved;
-    }
-    return got < 0 ? refused() : PyLong_FromSsize_t(got);
-}
-
 /* send(fd, data) -> int: how many bytes of `data` the kernel took, or -1 for none. */
 static PyObject *
 send_data(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -137,10 +88,12 @@ typedef struct {
     PyObject *all_dirty;
     PyObject *file_sender;
     Py_ssize_t unsent;
+    long long received;
+    long long flushed;
+    long long queued;
     unsigned long thread;
     char dirty;
     char blocked;
-    char wrote;
 } Gathered;
 
 static PyObject *
@@ -224,6 +177,59 @@ check_gathered(Gathered *self)
     return 0;
 }
 
+/* receive(buf, size) -> int: appends at most `size` received bytes to the bytearray
+ * `buf`. Returns how many, 0 at the end of the data, -1 if there is nothing now. */
+static PyObject *
+gathered_receive(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    Gathered *self = (Gathered *)object;
+    char small[ON_STACK];
+    if (count != 2 || !PyByteArray_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "receive takes a bytearray and a size");
+        return NULL;
+    }
+    const int fd = descriptor(self->fd);
+    if (fd < 0) {
+        return NULL;
+    }
+    PyObject *buf = args[0];
+    const Py_ssize_t size = PyLong_AsSsize_t(args[1]);
+    const Py_ssize_t before = PyByteArray_Size(buf);
+    if (size < 1 || size > PY_SSIZE_T_MAX - before) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_ValueError, "no size to receive");
+        }
+        return NULL;
+    }
+    ssize_t got;
+    if (size <= ON_STACK) {
+        got = recv(fd, small, (size_t)size, MSG_DONTWAIT);
+        if (got > 0) {
+            if (PyByteArray_Resize(buf, before + got) < 0) {
+                return NULL;
+            }
+            memcpy(PyByteArray_AsString(buf) + before, small, (size_t)got);
+        }
+    }
+    else {
+        /* In place: for so much data a copy costs more than making room first. */
+        if (PyByteArray_Resize(buf, before + size) < 0) {
+            return NULL;
+        }
+        got = recv(fd, PyByteArray_AsString(buf) + before, (size_t)size, MSG_DONTWAIT);
+        const int saved = errno;
+        if (PyByteArray_Resize(buf, before + (got > 0 ? got : 0)) < 0) {
+            return NULL;
+        }
+        errno = saved;
+    }
+    if (got < 0) {
+        return refused();
+    }
+    self->received += got;
+    return PyLong_FromSsize_t(got);
+}
+
 /* try_queue(data) -> bool */
 static PyObject *
 gathered_try_queue(PyObject *object, PyObject *data)
@@ -244,10 +250,12 @@ gathered_try_queue(PyObject *object, PyObject *data)
         return NULL;
     }
     self->unsent += size;
+    self->queued++;
     if (!self->dirty) {
         if (PyList_Append(self->all_dirty, object) < 0) {
             const Py_ssize_t last = PyList_Size(self->out) - 1;
             self->unsent -= size;
+            self->queued--;
             PyList_SetSlice(self->out, last, last + 1, NULL);
             return NULL;
         }
@@ -334,7 +342,7 @@ gathered_flush(PyObject *object, PyObject *unused)
     if (sent < size) {
         return flush_rest(object, sent, 0);
     }
-    self->wrote = 1;
+    self->flushed += sent;
     self->unsent = 0;
     if (PyList_SetSlice(self->out, 0, pieces, NULL) < 0) {
         return NULL;
@@ -342,7 +350,10 @@ gathered_flush(PyObject *object, PyObject *unused)
     return Py_NewRef(Py_None);
 }
 
+#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
+
 static PyMethodDef gathered_methods[] = {
+    {"receive", FAST(gathered_receive), "receive(buf, size) -> int: appends what has come to a bytearray"},
     {"try_queue", gathered_try_queue, METH_O, "try_queue(data) -> bool: queues data if it is small and output is not blocked"},
     {"flush", gathered_flush, METH_NOARGS, "flush(): sends what was gathered"},
     {NULL, NULL, 0, NULL},
@@ -359,7 +370,9 @@ static PyMemberDef gathered_members[] = {
     MEMBER("unsent", T_PYSSIZET, unsent),
     MEMBER("_dirty", T_BOOL, dirty),
     MEMBER("_blocked", T_BOOL, blocked),
-    MEMBER("wrote", T_BOOL, wrote),
+    MEMBER("received", T_LONGLONG, received),
+    MEMBER("flushed", T_LONGLONG, flushed),
+    MEMBER("queued", T_LONGLONG, queued),
     MEMBER("_thread", T_ULONG, thread),
     {NULL, 0, 0, 0, NULL},
 };
@@ -383,10 +396,7 @@ static PyType_Spec gathered_spec = {
     .slots = gathered_slots,
 };
 
-#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
-
 static PyMethodDef functions[] = {
-    {"receive", FAST(receive), "receive(fd, buf, size) -> int"},
     {"send", FAST(send_data), "send(fd, data) -> int"},
     {NULL, NULL, 0, NULL},
 };

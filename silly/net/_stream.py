@@ -35,7 +35,6 @@ from .._core.scheduler import READY, park
 from .._core.timers import Timer
 from .._wire.accelerated import Payload
 from .._wire.limits import DEFAULT, Limits
-from ._accelerated import receive
 from ._output import Output, end_by_reset
 
 RECV = 16 * 1024
@@ -121,7 +120,7 @@ class Stream(Output):
             # Nearly every message takes this path, without another call.
             buf = self.buf
             try:
-                got = receive(self.fd, buf, self._recv_size)
+                got = self.receive(buf, self._recv_size)
             except OSError as exc:
                 self.fail(errno.from_oserror(exc))
                 return
@@ -159,6 +158,7 @@ class Stream(Output):
                 self.fail(errno.from_oserror(exc))
                 return
         self.peer_alive = True
+        self.received += got
         if not got:
             self._ended()
             return
@@ -409,7 +409,7 @@ class Stream(Output):
 
     def _written(self) -> bool:
         """Whether anything was written."""
-        return self.wrote or self._accepted > 0 or self.unsent > 0
+        return self.written() > 0
 
     def hang_up(self) -> None:
         """Closes, once what was written is delivered, without waiting for the end of

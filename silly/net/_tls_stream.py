@@ -74,7 +74,7 @@ class TlsStream(Stream):
         """Whether the peer's tickets (TLS 1.3) may still come: nothing has arrived
         since the handshake."""
         self._encoded = False
-        """Whether the application wrote anything. (``wrote`` is True after the
+        """Whether the application wrote anything. (More was sent in the
         handshake.)"""
         self._answers = 0
         self._beginning = b""
@@ -163,6 +163,7 @@ class TlsStream(Stream):
                 return
             else:
                 self.peer_alive = True
+                self.received += len(data)
                 if data:
                     self._feed(data)
                 else:

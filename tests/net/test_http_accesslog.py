@@ -20,8 +20,10 @@ from greenlet import GreenletExit
 
 from silly import check, time
 from silly._core import scheduler
+from silly._wire.ws import BINARY, CLOSE, FIN, PING, TEXT
 from silly.net import http, tcp, websocket
 from silly.net.http import accesslog
+from silly.sync import channel
 
 from ..children import Child
 from ..helpers import Peer, Raw, asking, serving, turn
@@ -348,12 +350,215 @@ def test_websockets_and_tunnels() -> None:
             peer.put_close()
             peer.get_close()
             peer.eof()
-        assert '"GET /chat?x=1 HTTP/1.1" 101 -' in lines.wait(1)[0]
+        assert '"GET /chat?x=1 HTTP/1.1" 101 4 close=1000 messages=0/0 bytes=8/4 ms=' in lines.wait(1)[0]
         with connected(server) as client:
             client.request("a:80", "CONNECT")
             client.read("\r\n\r\n")
             client.eof()
         assert '"CONNECT a:80 HTTP/1.1" 200 -' in lines.wait(2)[1]
+
+
+@contextmanager
+def websocket_logged(
+    form: str, handler: Callable[[Any], object], *, tls: bool = False, log: dict[str, Any] | None = None, **limits: int
+) -> Iterator[tuple[Peer, Lines]]:
+    """A raw WebSocket peer of ``handler(sock)``, and the lines of the log."""
+
+    def upgraded(stream: Any) -> None:
+        sock = check(websocket.upgrade(stream))
+        handler(sock)
+
+    lines = Lines()
+    access = http.AccessLog(form, lines, **(log or {}))
+    with serving(upgraded, accesslog=access, limits=limits, **({"certs": certs()} if tls else {})) as server:
+        raw = connected(server)
+        with Peer(raw.conn) as peer:
+            peer.send(peer.upgrade_request("Referer: https://a.example/page?token=2", "User-Agent: x"))
+            assert peer.response().status == 101
+            yield peer, lines
+    settled()
+
+
+def test_a_websocket_s_messages_and_bytes_are_counted_however_they_come_and_go() -> None:
+    """Whole, in batches, in fragments, in pieces, while nobody reads; written by each of the ways there are."""
+    said = channel.new()
+
+    def handler(sock: Any) -> None:
+        for _ in range(4):
+            assert sock.read()[0] is not None  # one alone, and a batch of three
+        assert sock.read() == ("ab", "text")  # two fragments
+        assert b"".join(sock.pieces()) == b"piece by piece"
+        said.push("looks away")
+        time.sleep(1)
+        until(lambda: sock._session.set_aside == 1)
+        assert sock.read() == ("later", "text")
+        assert sock.read() == (b"", "ping")
+        assert sock.write("text", "text")[0]
+        assert sock.write(bytearray(b"not bytes"))[0]
+        assert sock.write(b"x" * 100_000)[0]
+        assert sock.write(b"", "ping")[0]
+        with sock.message() as message:
+            message.write(b"in ")
+            message.flush()
+            message.write(b"pieces")
+        assert sock.read() == (b"\x0f\xa1", "close")
+
+    sent = received = 0
+    with websocket_logged("json", handler) as (peer, lines):
+
+        def put(*frames: tuple[int, bytes]) -> None:
+            nonlocal sent
+            data = b"".join(peer.frame(*frame) for frame in frames)
+            sent += len(data)
+            peer.send(data)
+
+        put((FIN | TEXT, b"alone"))
+        put(*[(FIN | BINARY, b"batch")] * 3)
+        put((TEXT, b"a"), (FIN, b"b"))
+        put((BINARY, b"piece "), (FIN, b"by piece"))
+        said.pop()
+        put((FIN | TEXT, b"later"))
+        put((FIN | PING, b""))
+        payload = b""
+        while payload != b"pieces":
+            _, payload = peer.get()
+            received += len(payload) + (2 if len(payload) < 126 else 4 if len(payload) < 65536 else 10)
+        put((FIN | CLOSE, b"\x0f\xa1"))
+        received += len(peer.rest())
+        (line,) = lines.wait(1)
+    entry = json.loads(line)
+    assert {name: entry[name] for name in accesslog.Account._fields} == {
+        "close": 4001,
+        "cause": "closed by the peer: 4001",
+        "messages_in": 7,
+        "messages_out": 4,
+        "bytes_in": sent,
+        "bytes_out": received,
+    }
+    assert (entry["status"], entry["size"]) == (101, received)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize(
+    ("end", "code", "cause"),
+    [
+        ("ours", 4002, "closed here: 4002"),
+        ("theirs", 1001, "closed by the peer: 1001 'bye'"),
+        ("no code", 1005, "closed by the peer: 1005"),
+        ("cut", 1006, "ended without|EOF|end of file|TLS|Connection reset"),
+        ("broken", 1002, "reserved bit set"),
+        ("raises", 1011, "closed here: 1011"),
+    ],
+)
+def test_a_websocket_s_close_code(end: str, code: int, cause: str, tls: bool, logs: Any) -> None:
+    logs.allow("reserved bit set|exception in the handler")
+
+    def handler(sock: Any) -> None:
+        sock.write("hello", "text")
+        if end == "ours":
+            sock.close(4002)
+        elif end == "raises":
+            raise ZeroDivisionError
+        else:
+            sock.read()
+
+    with websocket_logged("json", handler, tls=tls) as (peer, lines):
+        assert peer.get() == (FIN | TEXT, b"hello")
+        if end == "theirs":
+            peer.put_close(1001, "bye")
+        elif end == "no code":
+            peer.put(FIN | CLOSE)
+        elif end == "cut":
+            peer.reset() if not tls else peer.conn._stream.abort()
+        elif end == "broken":
+            peer.put(0xC1)
+        else:
+            peer.put_close(peer.get_close()[0])
+        (line,) = lines.wait(1)
+        entry = json.loads(line)
+        assert entry["close"] == code
+        assert re.search(cause, entry["cause"] or "")
+        assert entry["messages_out"] == 1
+        assert entry["bytes_out"] >= 7
+
+
+def test_a_websocket_that_its_task_s_end_cuts_is_logged_with_its_account() -> None:
+    def handler(sock: Any) -> None:
+        sock.write("hello", "text")
+        raise GreenletExit
+
+    with websocket_logged("json", handler) as (peer, lines):
+        assert peer.get() == (FIN | TEXT, b"hello")
+        peer.put_close(peer.get_close()[0])
+        entry = json.loads(lines.wait(1)[0])
+        assert (entry["close"], entry["messages_out"]) == (1000, 1)
+
+
+@pytest.mark.parametrize("form", ["common", "combined"])
+def test_a_websocket_s_line_is_parsed_as_every_other(form: str) -> None:
+    """What is more stands behind the fields that analysers know."""
+    with websocket_logged(form, lambda sock: sock.read()) as (peer, lines):
+        peer.put_close(1000)
+        (line,) = lines.wait(1)
+    fields = r'(\S+) (\S+) (\S+) \[([^]]+)\] "([^"]*)" (\d{3}) (\d+|-)'
+    if form == "combined":
+        fields += r' "([^"]*)" "([^"]*)"'
+    known = re.match(fields, line)
+    assert known is not None
+    assert known[5] == "GET /chat?x=1 HTTP/1.1"
+    assert re.fullmatch(r" close=1000 messages=0/0 bytes=8/4 ms=\d+", line[known.end() :])
+
+
+# ---- secrets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["common", "combined", "json"])
+def test_queries_are_not_logged_if_the_log_says_so(form: str) -> None:
+    lines = Lines()
+    with serving(hello, accesslog=http.AccessLog(form, lines, query=False)) as server, connected(server) as client:
+        for target in ("/a?token=1", "/a?token=1?x", "http://test/a?token=1", "/a", "*"):
+            client.request(target, "OPTIONS" if target == "*" else "GET", "Referer: https://b.example/c?token=2#token=3")
+            client.response()
+        found = lines.wait(5)
+    assert "token" not in lines.getvalue()
+    if form == "json":
+        assert [json.loads(line)["target"] for line in found] == ["/a", "/a", "/a", "/a", "*"]
+        assert {json.loads(line)["referer"] for line in found} == {"https://b.example/c"}
+    elif form == "combined":
+        assert all('"https://b.example/c" ' in line for line in found)
+
+
+def test_the_query_of_a_websocket_is_not_logged_if_the_log_says_so() -> None:
+    with websocket_logged("json", lambda sock: sock.read(), log={"query": False}) as (peer, lines):
+        peer.put_close()
+        entry = json.loads(lines.wait(1)[0])
+    assert (entry["target"], entry["referer"]) == ("/chat", "https://a.example/page")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:secret@b.example/c@d?e@f", "https://b.example/c@d?e@f"),
+        ("https://b.example/c@d", "https://b.example/c@d"),
+        ("https://a@b:secret@b.example", "https://b.example"),
+        ("/c@d?to=https://u@b.example", "/c@d?to=https://u@b.example"),
+        ("//u:secret@b.example/c", "//b.example/c"),
+    ],
+)
+def test_the_password_of_a_url_is_never_logged(url: str, shown: str) -> None:
+    with logged("json") as (server, lines), connected(server) as client:
+        client.request("/", "GET", f"Referer: {url}")
+        client.response()
+        assert json.loads(lines.wait(1)[0])["referer"] == shown
+
+
+@pytest.mark.parametrize("bad", [None, 1, "no", ["token"]])
+def test_no_such_query(bad: Any) -> None:
+    with pytest.raises(TypeError, match="query is True or False"):
+        http.AccessLog(query=bad)
+
+
+# ---- and more of what is logged -------------------------------------------------------------------------------------
 
 
 def test_a_request_is_logged_when_its_handler_ends() -> None:

@@ -225,9 +225,12 @@ class Connection:
             # The task is being ended.
             if isinstance(exc, SystemExit) and not scheduler.in_child:
                 scheduler.system_exit(exc)  # now: the end of a WebSocket may wait for its peer
-            if log is not None:
-                log._add(served, (monotonic() - begin) * 1000)
-            served._abandon()
+            took = 0.0 if log is None else monotonic() - begin
+            try:
+                served._abandon()
+            finally:
+                if log is not None:
+                    log._add(served, took * 1000)
             raise
         finally:
             self._serving = None

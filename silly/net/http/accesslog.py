@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from io import FileIO
 from time import gmtime, monotonic, time
@@ -45,6 +46,18 @@ _ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0x100), ord('"
 _loop = scheduler.loop
 
 
+class Account(NamedTuple):
+    """What a WebSocket did. ``close`` and ``cause`` are ``sock.closecode`` and
+    ``sock.cause``; bytes are those of its frames, as they are on the connection."""
+
+    close: int
+    cause: str | None
+    messages_in: int
+    messages_out: int
+    bytes_in: int
+    bytes_out: int
+
+
 class Entry(NamedTuple):
     """What the log knows about a request that has been answered. ``when`` is in seconds
     since 1970, ``size`` in bytes, ``took`` in ms."""
@@ -60,6 +73,7 @@ class Entry(NamedTuple):
     took: float
     referer: str | None
     agent: str | None
+    websocket: Account | None = None
 
 
 class AccessLog:
@@ -72,17 +86,32 @@ class AccessLog:
     * ``form``: ``"common"``, ``"combined"`` (Apache's forms, in UTC) or ``"json"``
     * ``to``: a path, to which lines are appended; an open text file, which ``close``
       leaves open; or None for standard error
+    * ``query``: whether the queries of targets and of ``Referer`` are logged. They may
+      have secrets in them, such as a WebSocket's token: a browser can't send a header
+      with it.
 
     A line has the size of the response's body in bytes. JSON also has ``ms``, the time
     from the request's head to the end of its handler. If a request could not be parsed,
-    ``-`` (in JSON null) stands in place of its line. Raises ValueError for another
-    form, TypeError for another ``to``, and OSError if the file cannot be opened.
+    ``-`` (in JSON null) stands in place of its line. The user and password of a URL are
+    never logged.
+
+    A WebSocket's line comes when it has ended. Its size is the bytes of the frames that
+    were sent, and it has more fields: close code, messages, bytes, time, and in JSON
+    the cause. ``docs/http.md`` shows one.
+
+    Raises ValueError for another form, TypeError for another ``to`` or ``query``, and
+    OSError if the file cannot be opened.
     """
 
-    def __init__(self, form: str = "combined", to: str | os.PathLike[str] | IO[str] | None = None) -> None:
+    def __init__(
+        self, form: str = "combined", to: str | os.PathLike[str] | IO[str] | None = None, *, query: bool = True
+    ) -> None:
         if form not in _FORMS:
             raise ValueError(f"an access log's form is 'common', 'combined' or 'json', not {shown(form)}")
+        if not isinstance(query, bool):
+            raise TypeError(f"an access log's query is True or False, not {type(query).__name__}")
         self._line = _FORMS[form]
+        self._query = query
         self._path: str | os.PathLike[str] | None = None
         self._file: FileIO | IO[str] | None = None
         if isinstance(to, (str, os.PathLike)):
@@ -144,8 +173,17 @@ class AccessLog:
             return
         header = stream.header
         host, referer, agent = header["host"], header["referer"], header["user-agent"]
-        line = stream.method, stream.target, stream.version
-        self._append(Entry(time(), stream.remoteaddr, host, *line, status, size, took, referer, agent))
+        target = stream.target
+        if not self._query:
+            target = target.partition("?")[0]
+            referer = referer and referer.partition("?")[0].partition("#")[0]
+        if referer and "@" in referer:
+            referer = _without_user(referer)
+        account = stream._account
+        if account is not None:
+            size = account.bytes_out
+        line = stream.method, target, stream.version
+        self._append(Entry(time(), stream.remoteaddr, host, *line, status, size, took, referer, agent, account))
 
     def _add_refused(self, remoteaddr: str, status: int, size: int) -> None:
         """Adds a connection or a bad request that was refused with ``status``."""
@@ -157,7 +195,8 @@ class AccessLog:
         if len(self._entries) >= MOST or self._text >= MOST_TEXT:
             self._dropped += 1
             return
-        chosen = entry.target, entry.host, entry.method, entry.referer, entry.agent
+        cause = entry.websocket and entry.websocket.cause
+        chosen = entry.target, entry.host, entry.method, entry.referer, entry.agent, cause
         self._text += sum([len(text) for text in chosen if text])
         self._entries.append(entry)
         if not self._due:
@@ -214,12 +253,30 @@ def _quoted(value: str | None) -> str:
     return '"-"' if value is None else f'"{value.translate(_ESCAPES)}"'
 
 
+_USER = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)[^/?#]*@")
+
+
+def _without_user(url: str) -> str:
+    """``url`` without its user and password. Its path and query may have an @."""
+    begin = _USER.match(url)
+    return url if begin is None else begin[1] + url[begin.end() :]
+
+
 def _common(entry: Entry) -> str:
-    return f"{_start(entry)}\n"
+    return f"{_start(entry)}{_end(entry)}\n"
 
 
 def _combined(entry: Entry) -> str:
-    return f"{_start(entry)} {_quoted(entry.referer)} {_quoted(entry.agent)}\n"
+    return f"{_start(entry)} {_quoted(entry.referer)} {_quoted(entry.agent)}{_end(entry)}\n"
+
+
+def _end(entry: Entry) -> str:
+    """What a WebSocket's line has behind the fields of all lines."""
+    sock = entry.websocket
+    if sock is None:
+        return ""
+    messages = f"messages={sock.messages_in}/{sock.messages_out} bytes={sock.bytes_in}/{sock.bytes_out}"
+    return f" close={sock.close} {messages} ms={entry.took:.0f}"
 
 
 def _start(entry: Entry) -> str:
@@ -250,6 +307,8 @@ def _json(entry: Entry) -> str:
         "referer": entry.referer,
         "agent": entry.agent,
     }
+    if entry.websocket is not None:
+        fields |= entry.websocket._asdict()
     return json.dumps(fields) + "\n"
 
 

@@ -24,6 +24,7 @@ from ..._wire.http1 import Request, error_response, status_line
 from ..._wire.limits import Limits
 from ..tcp import Conn, deadline_after
 from ._serverresponse import ANSWERED, ENDED, HIJACKED, SKIPPED_BODY, STREAMING, UNANSWERED, ServerResponse
+from .accesslog import Account
 
 _ANSWER = "call stream.answer, or stream.respond and stream.closewrite"
 _JSON = 'call stream.answer(200, json.dumps(value), {"content-type": "application/json"})'
@@ -81,6 +82,9 @@ class Hijacker(Protocol):
     def server_drains(self) -> None:
         """The server drains: the protocol should end soon."""
 
+    def account(self) -> Account:
+        """What the access log says about it, once it has ended."""
+
 
 class ServerStream(ServerResponse):
     """A request and its response: what a server's handler gets.
@@ -109,6 +113,8 @@ class ServerStream(ServerResponse):
     _rated = True
     _query: Query | None = None
     _hijacker: Hijacker | None = None
+    _account: Account | None = None
+    """What the protocol did that took the connection over, once it has ended."""
     _drains = False
     _mistaken = False
     """Whether the log says already why there is no response."""
@@ -258,7 +264,10 @@ class ServerStream(ServerResponse):
         # Not kept: it refers to this stream.
         hijacker, self._hijacker = self._hijacker, None
         if hijacker is not None:
-            hijacker.handler_ended(failed)
+            try:
+                hijacker.handler_ended(failed)
+            finally:
+                self._account = hijacker.account()
 
     def _skip_body(self) -> Outcome:
         """Reads and drops the rest of the request's body, if it is short. Returns KEEP,

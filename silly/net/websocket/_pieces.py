@@ -153,7 +153,7 @@ class Pieces:
         session = self._session
         messages = session.messages
         if opcode in (TEXT_END, BINARY_END):
-            session.controls = 0
+            session.arrived += 1
             self.typ = "text" if opcode == TEXT_END else "binary"
             self._done = True
             return data

@@ -47,6 +47,7 @@ class Sending:
         "err",
         "given_up",
         "limits",
+        "sent",
         "server",
         "state",
         "stream",
@@ -60,6 +61,9 @@ class Sending:
         self.server = server
         """Whether we are the server: then the peer masks its frames, else we do."""
         self.limits = limits
+        self.sent = -stream.queued
+        """How many messages were sent, without those of ``stream.queued``: what
+        ``Socket.write`` gives to ``try_queue``, and nothing else does."""
         self.state = OPEN
         self.cause: str | None = None
         """Why the connection ended, in words."""
@@ -182,7 +186,10 @@ class Sending:
                 first |= RSV1
             # ``begun`` when compressed: later messages refer to it, and meanwhile a
             # deadline may have ended.
-            return self._send_frames(self._frames(first, payload), "sock.write", bool(first & RSV1))
+            err = self._send_frames(self._frames(first, payload), "sock.write", bool(first & RSV1))
+            if err is None:
+                self.sent += 1
+            return err
         except BaseException:
             if self.deflater is not None:
                 self.deflater.forget()
@@ -206,7 +213,10 @@ class Sending:
         first = (opcode | (RSV1 if compress else 0)) if begin else CONTINUATION
         frames = iter([self._parts(first | (FIN if final else 0), payload)])
         # ``begun`` True: a fragment that was accepted goes out, even after a deadline.
-        return self._send_frames(frames, "message.write", True)
+        err = self._send_frames(frames, "message.write", True)
+        if final and err is None:
+            self.sent += 1
+        return err
 
     def refused(self, what: str) -> str | None:
         """Returns the error if a deadline is over and output would have to wait, or

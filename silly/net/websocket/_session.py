@@ -45,6 +45,7 @@ from ..._wire.ws import (
     frame,
 )
 from .._stream import Stream
+from ..http.accesslog import Account
 from ..tcp import BURST, forgotten
 from ._closing import finish_handshake
 from ._keepalive import Keepalive
@@ -67,6 +68,10 @@ class Session(Sending):
     """See the module's header. The base class sends messages."""
 
     __slots__ = (
+        "_bytes_in",
+        "_bytes_out",
+        "_controls_at",
+        "arrived",
         "burst",
         "close_due",
         "closecode",
@@ -82,6 +87,7 @@ class Session(Sending):
         "pieces",
         "pings",
         "queued",
+        "set_aside",
         "taken",
         "unread",
     )
@@ -128,6 +134,16 @@ class Session(Sending):
         """The payload of a pong that waits because the kernel refuses output."""
         self.controls = 0
         """The number of control frames since a message was read or output drained."""
+        self.arrived = 0
+        """How many whole messages were read, or taken together with one that was."""
+        self._controls_at = 0
+        """``arrived`` at the last control frame."""
+        self.set_aside = 0
+        """How many whole messages were taken while nobody read."""
+        self._bytes_in = stream.received - len(stream.buf)
+        """``stream.received`` at the beginning."""
+        self._bytes_out = stream.written()
+        """``stream.written()`` at the beginning."""
         self.unread: Unread | None = None
         """Takes what nobody reads; None until there is something."""
         self.pace: MessagePace | None = None
@@ -256,7 +272,8 @@ class Session(Sending):
         """Counts a ping or pong. Returns an error if a peer that takes no output sends
         too many, since each may need an answer.
         """
-        self.controls += 1
+        self.controls = self.controls + 1 if self.arrived == self._controls_at else 1
+        self._controls_at = self.arrived
         if not self.stream.blocked:
             self.controls = 0
         else:
@@ -284,7 +301,7 @@ class Session(Sending):
             # The library has answered this ping.
             self.pings.remove(payload)
             return None
-        err = self.stream.write(self.frame(FIN | opcode, payload))
+        err = self.stream.writev([self.frame(FIN | opcode, payload)])
         return None if err is None else self.write_failed(err, "sock.write")
 
     def send_close(self, payload: bytes) -> str | None:
@@ -497,6 +514,17 @@ class Session(Sending):
             # The handler's task was ended with the process. Our close frame was sent
             # when that began, and the peer has had its time to answer.
             self.end(ABNORMAL, "")
+
+    def account(self) -> Account:
+        """What the access log says about it, once it has ended."""
+        return Account(
+            ABNORMAL if self.closecode is None else self.closecode,
+            self.cause,
+            self.arrived + self.set_aside,
+            self.sent + self.stream.queued,
+            self.stream.received - self._bytes_in,
+            self.stream.written() - self._bytes_out,
+        )
 
     def server_drains(self) -> None:
         """Closes with 1001, in a task of its own because closing blocks."""

@@ -182,7 +182,8 @@ class Socket:
                 if message is not None:
                     if rest:
                         session.taken = rest
-                    session.controls = 0
+                        session.arrived += len(rest)
+                    session.arrived += 1
                     if buf:
                         # The last one taken is the only one that may be large.
                         large = len((rest[0] if rest else message)[0]) // STEP
@@ -196,7 +197,7 @@ class Socket:
                 if not isinstance(got, int):
                     opcode, data = got
                     if CONTINUATION < opcode <= BINARY:
-                        session.controls = 0
+                        session.arrived += 1
                         if buf:
                             session.data_unread()
                         return data, "text" if opcode == TEXT else "binary"
@@ -307,8 +308,11 @@ class Socket:
                 stream = session.stream
                 if _loop.current is not _main and stream.try_queue(piece):
                     return OK
-                err = stream.write(piece)
-                return OK if err is None else failure(session.write_failed(err, "sock.write"))
+                err = stream.writev([piece])
+                if err is not None:
+                    return failure(session.write_failed(err, "sock.write"))
+                session.sent += 1
+                return OK
         opcode = _OPCODES.get(typ or "binary")
         if opcode is None:
             raise ValueError(f"unknown frame type {shown(typ)}: it must be one of {', '.join(map(repr, _OPCODES))}")
@@ -332,8 +336,11 @@ class Socket:
         elif len(payload) >= FRAGMENT or session.writing is not None or session.deflater is not None:
             err = session.send_message(opcode, payload, compress)
         else:
-            err = session.stream.write(session.frame(FIN | opcode, payload))
-            err = None if err is None else session.write_failed(err, "sock.write")
+            err = session.stream.writev([session.frame(FIN | opcode, payload)])
+            if err is None:
+                session.sent += 1
+            else:
+                err = session.write_failed(err, "sock.write")
         return OK if err is None else failure(err)
 
     def message(self, typ: Literal["text", "binary"] = "binary", *, compress: bool | None = None) -> MessageWriter:

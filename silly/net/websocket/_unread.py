@@ -39,6 +39,7 @@ def _shown(session: Session, opcode: int, data: Any, queued: int) -> Taken | Non
     ``queued`` items are to be read before it.
     """
     if CONTINUATION < opcode <= BINARY:
+        session.set_aside += 1
         return data, "text" if opcode == TEXT else "binary"
     shown = session.control(opcode, data, queued)
     if shown is None or shown[0] is None:
