@@ -143,6 +143,24 @@ def logs() -> Iterator[Logs]:
         pytest.fail("log lines:\n" + "\n".join(problems), pytrace=False)
 
 
+@pytest.fixture
+def debugged(logs: Logs) -> Iterator[list[str]]:
+    """The lines of level DEBUG, which are for what harmless strangers do."""
+    lines: list[str] = []
+
+    class Debug(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno == logging.DEBUG:
+                lines.append(record.getMessage())
+
+    log = logging.getLogger("silly")
+    log.addHandler(handler := Debug())
+    log.setLevel(logging.DEBUG)
+    yield lines
+    log.setLevel(logging.INFO)
+    log.removeHandler(handler)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left(logs: Logs) -> Iterator[None]:
     """Fails a test that leaves a task, a timer, a descriptor, a listener or a file open."""

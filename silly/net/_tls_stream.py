@@ -133,6 +133,12 @@ class TlsStream(Stream):
             if self.fill(len(self.buf) + 1, deadline) is not None:
                 return False
 
+    @property
+    def probed(self) -> bool:
+        """Whether the peer has gone, in order or by a reset, without having sent a
+        byte, as health probes and port scans do."""
+        return not self._beginning and self.err not in (None, errno.TIMEDOUT)
+
     def refuse_http(self) -> None:
         """Answers an HTTP request without TLS with a 400, and closes."""
         error = ProtocolError("This port speaks TLS: use https://", 400)

@@ -178,7 +178,11 @@ class Acceptor:
             return False  # the process is ending
         err = verification.why or err if err is not None else configuration.client_refused(stream.ssl)
         if err is not None:
-            logger._limited("tls handshake", f"tls: {stream.remoteaddr}: handshake failed: {err}")
+            text = f"tls: {stream.remoteaddr}: handshake failed: {err}"
+            if stream.probed:
+                logger._limited("tls probe", text, logger.DEBUG)
+            else:
+                logger._limited("tls handshake", text)
             # The client may still be sending. It must get the alert, not a reset.
             stream.close(await_end=err.startswith("TLS: "))
         return err is None

@@ -235,8 +235,12 @@ CAUSES = [malformed, bad_body, no_answer, exception, no_upgrade, bad_frame]
     # TLS ends by a record of its own, not by a FIN.
     [("http", half_a_head), *[(scheme, cause) for scheme in ("http", "https") for cause in CAUSES]],
 )
-def test_a_line_about_a_peer_whose_handler_raises(cause: Callable[[Raw], None], scheme: str, raising: Raising) -> None:
+def test_a_line_about_a_peer_whose_handler_raises(
+    cause: Callable[[Raw], None], scheme: str, raising: Raising, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The peer gets its answer, and the server goes on."""
+    if cause is half_a_head:
+        monkeypatch.setattr(logging.getLogger("silly"), "level", logging.DEBUG)
     with serving(handler, **({"certs": certs()} if scheme == "https" else {})) as server:
         with connected(server) as client:
             cause(client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import subprocess
@@ -354,7 +355,19 @@ def test_https_handshake_timeout(logs: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00"])
+def test_a_probe_of_a_tls_port_is_no_line_of_info(how: str, logs: Any, debugged: list[str]) -> None:
+    """It connects, and goes without a byte."""
+    accepted: list[Any] = []
+    with listening(accepted.append) as listener, Raw.connect(listener) as client:
+        turn(2)
+        getattr(client, how)()
+        until(lambda: debugged)
+    assert accepted == logs.lines == []
+    assert re.search("handshake failed: (the peer ended the TLS handshake|Connection reset by peer)", debugged[0])
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00"])
 def test_client_gone_within_the_handshake(how: str, sent: bytes, logs: Any) -> None:
     logs.expect("INFO tls: .*: handshake failed: (the peer ended the TLS handshake|Connection reset by peer)")
     accepted: list[Any] = []

@@ -1345,6 +1345,16 @@ def test_tiny_fragments_stay_small(side: Side) -> None:
 # ---- the server's handshake -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_a_health_probe_of_a_websocket_s_port_is_no_line_of_info(method: str, logs: Any, debugged: list[str]) -> None:
+    with serving(websocket.upgrade) as server, Raw.connect(server) as client:
+        client.request("/", method)
+        assert client.response(method).status == (426 if method == "GET" else 405)
+        client.eof()
+    assert logs.lines == []
+    assert "upgrade refused" in debugged[0]
+
+
 def refuse(request: bytes, status: int, logs: Any, rest: bytes = b"", **options: Any) -> Any:
     """Sends ``request``, which must be refused: the status, one log line, the connection's end, no frame and no request."""
     seen = []
@@ -1356,7 +1366,9 @@ def refuse(request: bytes, status: int, logs: Any, rest: bytes = b"", **options:
         seen.append(err)
         assert stream.respond(200) == (False, "the request has been answered already")
 
-    logs.expect(r"INFO websocket: 127.0.0.1:\d+: upgrade refused: ")
+    probe = b"\r\nupgrade:" not in request.lower()
+    if not probe:
+        logs.expect(r"INFO websocket: 127.0.0.1:\d+: upgrade refused: ")
     with serving(handler) as server, Peer.connect(server) as peer:
         peer.send(request + rest)
         response = peer.response()
@@ -1367,7 +1379,7 @@ def refuse(request: bytes, status: int, logs: Any, rest: bytes = b"", **options:
         assert seen[1].encode("ascii", "backslashreplace") + b"\n" == response.body
         peer.eof()
     assert len(seen) == 2
-    assert len(logs.lines) == 1
+    assert len(logs.lines) == (0 if probe else 1)
     return response
 
 

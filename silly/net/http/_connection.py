@@ -9,6 +9,7 @@ that the handler did not read is discarded if it is short; else the connection c
 
 from __future__ import annotations
 
+import re
 from time import monotonic
 from typing import Protocol
 
@@ -28,6 +29,9 @@ from .h1 import KEEP, Outcome, RequestHandler, ServerStream, body_size
 _ASKED_FOR = frozenset(("CONNECT", "TRACE"))
 """Methods that a server accepts only if its program asks for them: CONNECT makes a
 proxy of it, and TRACE shows scripts fields that they must not see."""
+_SECRETS = re.compile(r"(?<=\?)[^\s'\"]+|(?<=[/'\"])[^\s'\"/?]*(?=@)")
+"""The query, and the user and password, in what an error quotes of a request."""
+_HIDDEN = "\u2026"
 
 
 class Service(Protocol):
@@ -143,7 +147,7 @@ class Connection:
             if expect is not None and request.version == "HTTP/1.1" and expect.lower() != "100-continue":
                 raise ProtocolError("unknown expectation", 417)
         except ProtocolError as exc:
-            logger._limited("http refused", f"http: {stream.remoteaddr}: {exc.text}")
+            logger._limited("http refused", f"http: {stream.remoteaddr}: {_SECRETS.sub(_HIDDEN, exc.text)}")
             answer = error_response(exc)
             stream.write(answer)
             if service.log is not None:
@@ -188,7 +192,7 @@ class Connection:
             if err is not None:
                 if buf and scheduler.begins:
                     text = f"http: {stream.remoteaddr}: the connection ended within a request's head: {err}"
-                    logger._limited("http broken", text)
+                    logger._limited("http broken", text, logger.DEBUG)
                 return None
             head = heads.next(buf)
             if head is not None:

@@ -88,7 +88,11 @@ def _refuse(stream: ServerStream, exc: ProtocolError) -> str:
     """Answers a request that isn't a valid upgrade, and ends the connection, since
     frames may follow. Returns the error.
     """
-    logger._limited("websocket refused", f"websocket: {stream.remoteaddr}: upgrade refused: {exc.text}")
+    text = f"websocket: {stream.remoteaddr}: upgrade refused: {exc.text}"
+    if "upgrade" in stream.header:
+        logger._limited("websocket refused", text)
+    else:
+        logger._limited("websocket probe", text, logger.DEBUG)  # as of a health check, which asks for a page
     header = {"content-type": "text/plain"}
     if exc.code == 426:
         header |= {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": handshake.VERSION}
