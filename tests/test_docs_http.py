@@ -25,7 +25,7 @@ def guide() -> dict[str, Any]:
     """The names that the code of the guide defines."""
     namespace: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     for block in blocks:
         exec(block, namespace)
     yield namespace

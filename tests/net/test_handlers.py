@@ -83,7 +83,7 @@ REFUSED = {
     "positional only": ("/{id}", eval("lambda stream, id, /: 0"), ValueError, "'id'"),
     "method": ("/{name}", View().method, ValueError, r"View.method\(stream, id\)"),
     "self": ("/{self}", View().any, ValueError, "multiple values for argument 'self'"),
-    "instance": ("/{name}", View(), ValueError, r"View\(stream, id\)"),
+    "instance": ("/{name}", View(), ValueError, r"View.__call__\(stream, id\)"),
     "class": ("/{id}", Small, ValueError, "unexpected keyword argument 'id'"),
     "partial": ("/{name}", functools.partial(user, id="5"), ValueError, "unexpected keyword argument 'name'"),
     "async": ("/", asynchronous, TypeError, "asynchronous is an async function, which never runs here: write def"),
