@@ -500,7 +500,7 @@ def test_bad_arguments(pair: Pair, file: int) -> None:
 
 def test_in_a_callback_of_the_loop(plain: Pair, file: int, logs: Any) -> None:
     conn, peer = plain()
-    logs.expect("this call: no task runs in a callback of the loop")
+    logs.expect("stream.sendfile: no task runs in a callback of the loop")
     scheduler.loop.post(conn._stream.sendfile, file, 0, 10)
     turns()
     conn.write("fine")
