@@ -53,10 +53,10 @@ def _explained(name: str, given: str, names: Collection[str], parameters: list[i
         f"{_MARKS.get(each.kind, '')}{each.name}{'' if each.default is each.empty else '=…'}" for each in parameters
     )
     call = ", ".join([given, *(f"{each}=…" for each in names)])
-    text = f"the handler is called as {name}({call}), but is {name}({own}): {why}"
+    text = f"the handler is called as {name}({call}), but is defined as {name}({own}): {why}"
     positional = [each.name for each in parameters if each.kind in _POSITIONAL]
     if positional and positional[0] in names:
-        return f"{text}. It calls the {given} {positional[0]!r}: give the pattern's parameter another name"
+        return f"{text}. Its parameter {positional[0]!r} is the {given}: give the pattern's parameter another name"
     if names:
-        return f"{text}. Its parameters are the {given} and the names in the pattern"
-    return f"{text}. It gets the {given}, and nothing else"
+        return f"{text}. Its parameters must be the {given} and the names in the pattern"
+    return f"{text}. It gets only the {given}"

@@ -67,7 +67,7 @@ def test_a_route_parameter_named_stream_is_refused_when_it_is_registered(handler
     router = http.router()
     with pytest.raises(ValueError, match=r"the route '/\{stream\}': .* called as .*\(stream, stream=…\)"):
         router.get("/{stream}", handler)
-    with pytest.raises(ValueError, match="It calls the stream 'stream': give the pattern's parameter another name"):
+    with pytest.raises(ValueError, match="Its parameter 'stream' is the stream: give the pattern's parameter another name"):
         router.get("/{stream}")(lambda stream, **names: None)
     assert router.methods == frozenset()
 
@@ -75,7 +75,7 @@ def test_a_route_parameter_named_stream_is_refused_when_it_is_registered(handler
 REFUSED = {
     # name: the pattern, the handler, the error, and a part of its text
     "first parameter": ("/{request}", lambda request, **names: 0, ValueError, "give the pattern's parameter another name"),
-    "another name": ("/{user_id}", user, ValueError, r"called as user\(stream, user_id=…\), but is user\(stream, id\)"),
+    "another name": ("/{user_id}", user, ValueError, r"as user\(stream, user_id=…\), but is defined as user\(stream, id\)"),
     "too few": ("/{id}/{part}", user, ValueError, "unexpected keyword argument 'part'"),
     "too many": ("/", user, ValueError, "missing a required argument: 'id'"),
     "no stream": ("/", lambda: 0, ValueError, "too many positional"),
@@ -95,10 +95,10 @@ REFUSED = {
     "no function": ("/", 5, TypeError, "a handler is a function, not int"),
     "result": ("/", "handler", TypeError, "a handler is a function, not str"),
     "keyword": ("/{class}", user, ValueError, "'class' is a keyword of Python: choose another name"),
-    "no name": ("/{user-id}", user, ValueError, "'user-id' can't be the name of one: choose another name"),
-    "empty name": ("/{}", user, ValueError, "'' can't be the name of one"),
-    "duplicate": ("/{id}/{id}", user, ValueError, "two parameters 'id': choose another name for one"),
-    "part of a segment": ("/user-{id}", user, ValueError, "that is a whole segment, as {name}"),
+    "no name": ("/{user-id}", user, ValueError, "'user-id' is not a name in Python: choose another name"),
+    "empty name": ("/{}", user, ValueError, "'' is not a name in Python"),
+    "duplicate": ("/{id}/{id}", user, ValueError, "two parameters are named 'id': rename one"),
+    "part of a segment": ("/user-{id}", user, ValueError, "a parameter is a whole segment, such as {name}"),
     "no pattern": (user, user, TypeError, "a pattern is str, such as '/users/{id}', not function"),
 }
 
@@ -184,7 +184,7 @@ def test_names_of_a_callable_written_in_c_cannot_be_told() -> None:
 @pytest.mark.parametrize(
     ("handler", "kind", "text"),
     [
-        (lambda: None, ValueError, "but is .*: too many positional arguments. It gets the (stream|conn), and nothing else"),
+        (lambda: None, ValueError, "but is defined as .*: too many positional arguments. It gets only the (stream|conn)"),
         (user, ValueError, "missing a required argument: 'id'"),
         (asynchronous, TypeError, "asynchronous is an async function"),
         (generator, TypeError, "generator has a yield"),

@@ -338,12 +338,12 @@ def _parse(pattern: str) -> list[tuple[str, str]]:
         name = name.removesuffix("...")
         bad = f"bad pattern {shown(pattern)}: {shown(segment)} is not a parameter"
         if segment != (f"{{{name}...}}" if kind == "rest" else f"{{{name}}}"):
-            raise ValueError(f"{bad}: that is a whole segment, as {{name}}")
+            raise ValueError(f"{bad}: a parameter is a whole segment, such as {{name}}")
         if not name.isidentifier() or iskeyword(name):
-            why = "is a keyword of Python" if iskeyword(name) else "can't be the name of one"
+            why = "is a keyword of Python" if iskeyword(name) else "is not a name in Python"
             raise ValueError(f"{bad}: {shown(name)} {why}: choose another name")
         if name in names:
-            raise ValueError(f"bad pattern {shown(pattern)}: two parameters {shown(name)}: choose another name for one")
+            raise ValueError(f"bad pattern {shown(pattern)}: two parameters are named {shown(name)}: rename one")
         names.add(name)
         parts.append((kind, name))
     if any(kind == "rest" for kind, _ in parts[:-1]):
