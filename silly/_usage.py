@@ -20,7 +20,7 @@ SCRIPT is what python runs: a file, a directory or a zip file with __main__.py, 
 """
 
 _MODULE = "silly runs a file. End the module with silly.run(), and start it with: python -m"
-_RELOAD = "silly does not watch files. Another tool can start it again: watchfiles 'python -m silly {script}'"
+_RELOAD = "silly does not watch files. Use another tool to restart it: watchfiles 'python -m silly {script}'"
 _WORKERS = "silly is one process with one thread, and has no workers. Start one process for each port, behind a proxy"
 _APP = "silly runs a script, which calls http.listen itself, and imports no application object"
 
@@ -34,7 +34,7 @@ _OPTIONS = {
     "--threads": _WORKERS,
     "--worker-class": f"{_WORKERS}. Its tasks are greenlets already",
     "-k": f"{_WORKERS}. Its tasks are greenlets already",
-    "--log-level": "The level of log lines is: python -m silly -l debug|info|warn|error {script}",
+    "--log-level": "Set the level of log lines so: python -m silly -l debug|info|warn|error {script}",
     "--app": _APP,
     "--app-dir": _APP,
     "--factory": _APP,
@@ -56,7 +56,7 @@ def unknown(option: str, others: Sequence[str]) -> str:
     if name in _OPTIONS:
         return _OPTIONS[name].format(script=script or "SCRIPT")
     if name[:2] in _PYTHON:
-        return f"If it is one of Python's, it goes before -m: python {option} -m silly {script or 'SCRIPT'}"
+        return f"If it is an option of Python, it goes before -m: python {option} -m silly {script or 'SCRIPT'}"
     key = _SHORT.get(name) or name.lstrip("-") or "key"
     if not equals:
         value = others[0] if others and others[0] != script and others[0][:1] != "-" else "VALUE"

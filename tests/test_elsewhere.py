@@ -243,7 +243,7 @@ def test_a_finalizer_that_blocks_in_the_loop_is_told_what_to_do() -> None:
 
 def test_a_hook_that_blocks_in_the_loop_is_told_what_to_do(logs: Logs) -> None:
     """The function of a timer is forked by the loop."""
-    logs.expect(r"ERROR exception in the hook at the fork of [\s\S]*: time\.sleep: no task runs in a callback of the loop")
+    logs.expect(r"ERROR exception in the create hook of [\s\S]*: time\.sleep: no task runs in a callback of the loop")
     ran = channel.new()
     task.hook(lambda _: time.sleep(1))
     try:
@@ -325,7 +325,7 @@ from silly.sync import channel
 listener = silly.check(tcp.listen("127.0.0.1:0", lambda conn: task.wait()))
 conn = silly.check(tcp.connect(listener.addr))
 """
-    ended = "silly has ended, because the interpreter is ending; register with atexit after importing silly"
+    ended = "silly has ended, because the interpreter is ending; call atexit.register after importing silly"
     names = ("time.sleep", "task.fork", "time.after", "silly.run", "task.running", "tcp.connect", "channel.pop", "tcp.listen")
     closed = silly.errno.CLOSED
     assert output(tmp_path, script) == [

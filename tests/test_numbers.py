@@ -181,7 +181,7 @@ def test_the_largest_backlog() -> None:
 @pytest.mark.parametrize("port", ["65536", "9" * 400, "9" * 5000, "-1", "1e3", "nan"])
 def test_a_port(port: str) -> None:
     for call in (lambda: tcp.connect(f"127.0.0.1:{port}"), lambda: tcp.listen(f"127.0.0.1:{port}", nothing)):
-        with pytest.raises(ValueError, match="no port from 0 to 65535"):
+        with pytest.raises(ValueError, match="is not an address with a port from 0 to 65535"):
             call()
     for connect in (http.get, websocket.connect):
         got, err = connect(f"{'http' if connect is http.get else 'ws'}://127.0.0.1:{port}/")

@@ -551,7 +551,7 @@ def test_the_term_hook_runs_in_the_task_that_ends() -> None:
 
 @pytest.mark.parametrize("which", ["create", "term"])
 def test_a_hook_that_raises_is_logged_and_the_task_lives(which: str, logs: Logs) -> None:
-    logs.expect("ERROR exception in the hook[^\n]*:\n[^$]*ValueError: hook")
+    logs.expect("ERROR exception in the (create|term) hook of [^\n]*:\n[^$]*ValueError: hook")
     ran: list[str] = []
 
     def bad(_: task.Task) -> None:

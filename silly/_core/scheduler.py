@@ -204,7 +204,7 @@ def not_here(verb: str, what: object = "this call") -> str:
             "start a process that imports it itself (subprocess, or multiprocessing with 'spawn')"
         )
     if closed:
-        return f"{call}: silly has ended, because the interpreter is ending; register with atexit after importing silly"
+        return f"{call}: silly has ended, because the interpreter is ending; call atexit.register after importing silly"
     if get_ident() != loop.thread:
         return f"{call}: called from another thread, {threading.current_thread().name!r}; {_home()}"
     if getcurrent() is hub:
@@ -358,7 +358,7 @@ def fork(
             finished(task)
             raise
         except BaseException as exc:
-            logger.error(f"exception in the hook at the fork of {task}:", exc)
+            logger.error(f"exception in the create hook of {task}:", exc)
             _log.release(exc)
     _ready.append(task)
     return task
@@ -441,7 +441,7 @@ def _worker(task: Task) -> None:
             try:
                 _on_term(task)
             except BaseException as exc:
-                _raised("the hook at the end of ", task, exc)
+                _raised("the term hook of ", task, exc)
         if in_child:
             leave_child(None)
         finished(task)

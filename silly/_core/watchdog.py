@@ -72,7 +72,7 @@ def _wake() -> None:
             _thread = threading.Thread(target=_work, name="silly-watchdog", daemon=True)
             _thread.start()
     except RuntimeError as exc:
-        logger.warn(f"nothing watches the loop: {exc}")
+        logger.warn(f"the watchdog doesn't run: {exc}")
         _loop.timers.add(monotonic() + RETRY, _rest, internal=True)
     except BaseException:  # a signal handler's
         _rest()

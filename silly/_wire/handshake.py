@@ -136,7 +136,7 @@ def check_subprotocols(subprotocols: object) -> list[str]:
         if not TOKEN.fullmatch(name):
             raise ValueError(f"bad subprotocol {shown(name)}: it is no token of RFC 9110")
     if len(set(subprotocols)) < len(subprotocols):
-        raise ValueError(f"subprotocols are all different, unlike {shown(list(subprotocols))}")
+        raise ValueError(f"subprotocols must all be different: {shown(list(subprotocols))}")
     return list(subprotocols)
 
 
@@ -175,7 +175,7 @@ def extra_fields(header: Outgoing) -> list[tuple[str, str]]:
     fields = compose(header)
     for name, _ in fields:
         if name in _OWN:
-            raise ValueError(f"the answer to a WebSocket handshake can't be given the header {shown(name)}")
+            raise ValueError(f"the answer to a WebSocket handshake can't have the header {shown(name)}")
     return fields
 
 

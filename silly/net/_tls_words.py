@@ -34,7 +34,7 @@ _REASONS = {
     "alert inappropriate fallback": "the peer considers our TLS version a downgrade",
 }
 
-_UNNAMED = "OpenSSL does not name the reason; before 3.3 it has no name for: the peer speaks none of our application protocols"
+_UNNAMED = "OpenSSL gives no reason; before 3.3 it gives none if the peer speaks none of our application protocols"
 """For an alert without a name."""
 
 _FAULTS = {

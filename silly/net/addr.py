@@ -89,7 +89,7 @@ def endpoint(addr: str, what: str) -> tuple[str | None, int]:
         raise TypeError(f"{what} needs an address such as '127.0.0.1:8080', not {type(addr).__name__}")
     host, port = parse(addr)
     if port is None or not port.isascii() or not port.isdigit() or len(port) > 9 or int(port) > 65535:
-        text = "has no port from 0 to 65535 (an address is 'host:port', '[::1]:port', ':port')"
+        text = "is not an address with a port from 0 to 65535: 'host:port', '[::1]:port', ':port' or 'unix:/path'"
         raise ValueError(f"{what}: {shown(addr)} {text}")
     if host is not None and ("\0" in host or host.strip() != host or (":" in host and iptype(host) == 0)):
         raise ValueError(f"{what}: bad host in {shown(addr)}")

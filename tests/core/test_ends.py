@@ -82,8 +82,8 @@ def unhooked() -> Iterator[None]:
 @pytest.mark.usefixtures("unhooked")
 @pytest.mark.parametrize("kind", ODD)
 def test_hooks_that_raise_no_exception_are_logged(kind: type[BaseException], logs: Logs) -> None:
-    logs.expect(r"ERROR exception in the hook at the fork of <task .*append.*>:")
-    logs.expect(r"ERROR exception in the hook at the end of <task .*append.*>:")
+    logs.expect(r"ERROR exception in the create hook of <task .*append.*>:")
+    logs.expect(r"ERROR exception in the term hook of <task .*append.*>:")
     ran: list[str] = []
 
     def hook(_: task.Task) -> None:

@@ -367,7 +367,7 @@ def test_a_thread_that_can_t_start_is_tried_again() -> None:
     script = """
 start = threading.Thread.start
 def refuse(self):
-    if not any("nothing watches" in line for line in logs):
+    if not any("the watchdog doesn't run" in line for line in logs):
         raise RuntimeError("can't start new thread")
     start(self)
 threading.Thread.start = refuse
@@ -379,7 +379,7 @@ while scheduler.loop.on_busy is not None or watchdog._thread.ident is None:
 block()
 """.replace("scheduler", "watchdog.scheduler")
     with Child("-c", QUICK + script) as child:
-        assert child.line() == "nothing watches the loop: can't start new thread"
+        assert child.line() == "the watchdog doesn't run: can't start new thread"
         assert re.match(rf"the main program {WARNED}", child.line())
         child.process.kill()
 

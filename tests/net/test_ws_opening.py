@@ -236,7 +236,7 @@ OWN = ["upgrade", "Connection", "sec-websocket-accept", "sec-websocket-protocol"
 
 @pytest.mark.parametrize("name", [*OWN, "transfer-encoding", "Sec-WebSocket-Key", "sec-websocket-version"])
 def test_fields_that_only_the_handshake_sets(name: str, logs: Any) -> None:
-    logs.expect(f"ValueError: the answer to a WebSocket handshake can't be given the header '{name.lower()}'")
+    logs.expect(f"ValueError: the answer to a WebSocket handshake can't have the header '{name.lower()}'")
     with upgrading(header={name: "1"}) as (server, _):
         assert asked(server).status == 500
 

@@ -19,7 +19,7 @@ from . import authorities
 NO_PROTOCOL = "TLS: the peer speaks none of our application protocols (ALPN)"
 """What a client is told by the alert no_application_protocol."""
 if SSL.OPENSSL_VERSION_NUMBER < 0x30300000:
-    NO_PROTOCOL = "TLS: OpenSSL does not name the reason; before 3.3 it has no name for: the peer speaks none"
+    NO_PROTOCOL = "TLS: OpenSSL gives no reason; before 3.3 it gives none if the peer speaks none"
 
 
 def echo(conn: Any) -> None:
