@@ -168,9 +168,8 @@ def _code(path: str, loader: Any) -> types.CodeType:
 
 
 def _names(file: str, loader: object, spec: ModuleSpec | None = None) -> dict[str, Any]:
-    """Returns the names that Python gives the module of a script. By them
-    ``multiprocessing`` finds what to run in its processes, and ``pickle`` its
-    classes."""
+    """Returns the names that Python gives the module of a script. ``multiprocessing``
+    needs them to find what to run in its processes, and ``pickle`` to find classes."""
     names: dict[str, Any] = {"__annotations__": {}} if sys.version_info < (3, 14) else {}
     return names | {
         "__file__": file,

@@ -1,6 +1,5 @@
-"""The words of the launcher: its usage, and what it answers a command line that another
-program would understand. Those who come from uvicorn, gunicorn, flask or python itself
-type what they are used to; the hint says what silly runs instead."""
+"""The launcher's usage, and its hints for command lines of other programs: people who
+know uvicorn, gunicorn, flask or python type what they are used to."""
 
 from __future__ import annotations
 
@@ -39,18 +38,18 @@ _OPTIONS = {
     "--app-dir": _APP,
     "--factory": _APP,
 }
-"""Options of other programs, which no setting after the script would replace."""
+"""Hints for options of other programs that no setting of the script can replace."""
 
 _PYTHON = frozenset(["-B", "-d", "-E", "-i", "-I", "-O", "-P", "-q", "-s", "-S", "-u", "-W", "-X"])
 """Options of Python."""
 
 _SHORT = {"-b": "bind", "-H": "host", "-p": "port"}
-"""Short options of other servers, and settings in their place."""
+"""Short options of other servers, and the settings that replace them."""
 
 
 def unknown(option: str, others: Sequence[str]) -> str:
-    """Returns what to write in place of ``option``, which is none of ours and stands
-    before the script. ``others`` follow it."""
+    """Returns what to write in place of ``option``, which stands before the script and
+    is unknown. ``others`` follow it."""
     script = next((arg for arg in others if _is_file(arg)), None)
     name, equals, value = option.partition("=")
     if name in _OPTIONS:
@@ -67,8 +66,8 @@ def unknown(option: str, others: Sequence[str]) -> str:
 
 
 def missing(path: str, others: Sequence[str]) -> str:
-    """Returns what to write in place of ``path``, which doesn't exist; "" if it tells
-    nothing. ``others`` follow it."""
+    """Returns what to write in place of ``path``, which doesn't exist; "" without a
+    hint. ``others`` follow it."""
     if not path:
         return "The name of the script is empty: is a variable of the shell not set?"
     module, colon, _ = path.partition(":")

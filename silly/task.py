@@ -165,9 +165,9 @@ def onerror(func: Callable[[Task, BaseException], object] | None) -> None:
         task.onerror(report)
         task.fork(lambda: 1 / 0)
 
-    It is called for what comes out of a task's function, be it forked, a timer's, or
-    one that serves a connection, and out of its ``term`` hook; and for an HTTP handler,
-    whose exception is answered 500 afterwards. It is not called for ends
+    It is called for an exception of a task's function (forked, a timer's, or one that
+    serves a connection), of the ``term`` hook, and of an HTTP handler, before the
+    answer 500. It is not called for ends
     (KeyboardInterrupt, SystemExit, GreenletExit), nor where no task has failed: in a
     signal handler, in a ``create`` hook, in the main program of a script.
 

@@ -2,8 +2,8 @@
 
 This is not the standard library's ``time``, whose times are in seconds. For that one
 write ``import time as clock``. A time of less than 1 ms may be given, but one that
-stands in the code as a number, as in ``time.sleep(0.5)``, logs a warning: there seconds
-are meant.
+stands in the code as a number, as in ``time.sleep(0.5)``, logs a warning: most likely
+seconds are meant.
 
 The function of a timer runs in a task of its own. Timers that are due together fire in
 the order in which they were set.

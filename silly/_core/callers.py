@@ -1,5 +1,5 @@
-"""Who called: tells the program's frames from the library's, and names the call that
-the program made. For errors, reports and warnings, which may take their time."""
+"""Finds the program's frames among the library's, and the name of the call that the
+program made. Only errors, reports and warnings use it, so it may be slow."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ of the class."""
 _SHORT = 1000
 """The most places in a program whose times of less than 1 ms are remembered."""
 _AGAIN = 10
-"""A time of less than 1 ms that comes so often in a row was not computed. More than
-twice: a call may look at its time-out several times."""
+"""How often the same time of less than 1 ms must come in a row to be taken for one that
+was not computed. One call may look at its time-out several times."""
 _short: dict[tuple[str, int], tuple[float, int] | None] = {}
 """Such places, each with the last such time and how often it came in a row, or None
 after the warning."""
@@ -73,8 +73,8 @@ def seconds_meant(ms: float) -> None:
     """Warns, once for each place in the program, that times are in milliseconds. Called
     for a time of more than 0 and less than 1 ms, which is most likely meant in seconds
     if it stands in the code as a number, or comes again and again. A time that was
-    computed, such as the rest of a time-out, may well be so short, but is seldom the
-    same.
+    computed, such as the rest of a time-out, may be as short, but is seldom the same
+    twice.
     """
     here = sys._getframe(1)
     frame = outside(here)

@@ -41,10 +41,10 @@ ready the selector is asked without waiting, so tasks can't starve I/O.
 **The length of a turn**, from the selector's return until it is asked again, depends
 only on the tasks. ``busy_since`` is when the present turn began or looked again: for
 the watchdog's thread, and for a timer's callback that compares times, since what came
-later was not looked at yet. ``on_busy`` is called where it is set: it wakes the
-watchdog's thread, which sleeps while the loop does. ``lagged`` is the sum of the turns
-longer than ``LAG``: a peer's answer is not late if we only read it late. The sum is
-updated before the timers that came due during such a turn fire.
+later was not looked at yet. When the loop sets it, it calls ``on_busy``, which wakes
+the watchdog's thread: that sleeps while the loop does. ``lagged`` is the sum of the
+turns longer than ``LAG``: a peer's answer is not late if we only read it late. The sum
+is updated before the timers that came due during such a turn fire.
 """
 
 from __future__ import annotations
@@ -189,11 +189,11 @@ class Loop:
         self.turns = 0
         self.busy_since = 0.0
         """When the selector was last asked without waiting, or returned
-        (``time.monotonic()``); 0.0 while it waits. Before the loop runs it is when the
-        first descriptor was registered that may keep a peer waiting, or 0.0."""
+        (``time.monotonic()``); 0.0 while it waits. Before the loop runs: when the first
+        descriptor was registered, since from then on a peer may wait, or 0.0."""
         self.on_busy: Callable[[], object] | None = None
-        """Called once ``busy_since`` is set, if it is not None: it sets itself to
-        None, so that a busy loop does not call it."""
+        """Called after ``busy_since`` is set, unless it is None. It sets itself to
+        None, so a busy loop does not call it again."""
         self.lagged = 0.0
         """The total seconds of turns longer than ``LAG``. A turn that leaves no timer
         armed is not measured: callers that compare two readings keep a timer of their

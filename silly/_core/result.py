@@ -11,8 +11,8 @@ _T = TypeVar("_T")
 _E = TypeVar("_E", bound=str)
 _F = TypeVar("_F", bound=Callable[..., Any])
 if TYPE_CHECKING:
-    # Checkers know this module without its package. The default makes ``Result`` alone
-    # mean ``Result[str]``.
+    # Type checkers bring this module: it need not be installed. The default makes
+    # ``Result`` alone mean ``Result[str]``.
     from typing_extensions import TypeVar as _TypeVar
 
     E = _TypeVar("E", bound=str, covariant=True, default=str)
@@ -26,8 +26,8 @@ class Error(Exception):
 
 
 class OwnMembers(type):
-    """The class of an error that is a ``str`` with more members: lists only those, for
-    ``help()``. It would show 400 lines of methods of ``str``.
+    """The class of an error that is a ``str`` with more members: lists only those.
+    Otherwise ``help()`` would show 400 lines about methods of ``str``.
     """
 
     def __dir__(cls) -> list[str]:
@@ -114,9 +114,9 @@ _DATA = (str, bytes, bytearray, memoryview, dict, list)
 def mistake(value: object, instead: str | None, any_type: bool = False) -> str | None:
     """Says what is wrong with a function that returned ``value``, or returns None if
     that is harmless. ``instead``: how data is sent; None if it may be dropped.
-    ``any_type``: not only what looks like data is a mistake."""
+    ``any_type``: whether a value of any type is a mistake, not only data."""
     if isinstance(value, CoroutineType):
-        value.close()  # else Python warns that nobody has awaited it
+        value.close()  # else Python warns that it was never awaited
         return "returned a coroutine, which never runs: write def instead of async def, and calls without await"
     if isinstance(value, (GeneratorType, AsyncGeneratorType)):
         return "returned a generator, which never runs: it contains yield; send each piece instead"

@@ -243,7 +243,7 @@ def close_loop() -> None:
 
 
 def no_loop() -> NoReturn:
-    """Stands for the switch to the loop where that does not run any more."""
+    """Replaces the switch to the loop when the loop no longer runs."""
     raise RuntimeError(not_here(""))
 
 
@@ -454,8 +454,8 @@ def _worker(task: Task) -> None:
 
 
 def returned(who: object, value: object, serves: bool) -> None:
-    """Says that nobody takes the ``value`` that a task or function (``who``, as text)
-    returned, if that looks like a mistake. ``serves``: whether it is the handler of a
+    """Logs that the ``value`` that a task or function (``who``, as text) returned is
+    dropped, if that looks like a mistake. ``serves``: whether it is the handler of a
     connection."""
     why = mistake(value, "call conn.write(data)" if serves else None)
     if why is not None:

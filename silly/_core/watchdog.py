@@ -10,15 +10,15 @@ its length:
     task handle held the loop for 3.4 s in all
 
 The main program counts as a task from when it first blocks or registers a descriptor:
-what it does then holds the loop. Not reported is what keeps nobody waiting: a REPL at
-its prompt, and a task beside which there is no other, no timer and no descriptor, such
-as a script that imports large modules before it listens.
+what it does then holds the loop. A hold that keeps nobody waiting is not reported: a
+REPL at its prompt, or a task while there is no other task, no timer and no descriptor,
+such as a script that imports large modules before it listens.
 
 **The thread sleeps while the loop does**, without a time-out, and at a prompt too. The
 loop wakes it by ``on_busy``: where a wait in the selector ends, and where the main
 program blocks. Before the thread sleeps it sets ``on_busy``, and then checks that the
 loop is still at rest. The loop first sets ``busy_since``, and then looks at
-``on_busy``. So one of the two sees what the other has done.
+``on_busy``. So at least one of the two sees what the other has done.
 
 The thread is a daemon, and needs nothing from the loop. C code that holds the
 interpreter's lock stops this thread too, so such a hold may go unreported. A child of
@@ -55,7 +55,7 @@ _PYTHONS = os.path.dirname(os.__file__) + os.sep, "<frozen "
 
 _loop = scheduler.loop
 _gate = threading.Lock()
-"""Open for the thread to go on, which closes it by going through."""
+"""Released to let the thread go on, which acquires it again by going on."""
 _gate.acquire()
 _thread: threading.Thread | None = None
 _stopping = False
@@ -87,7 +87,7 @@ def _open() -> None:
 
 
 def _rest(_: None = None) -> None:
-    """From now on the loop wakes the thread."""
+    """Makes the loop wake the thread from now on."""
     _loop.on_busy = _wake
 
 
@@ -108,7 +108,7 @@ class _Rounds:
         self.told: _Hold | None = None
         """The hold that goes on, if it was reported."""
         self._harmless = 0.0
-        """Until when whoever runs kept nobody waiting."""
+        """When last seen that what runs keeps nobody waiting."""
         self._task: object = None
         self._task_since = 0.0
         """When ``_task`` was first seen to run."""
