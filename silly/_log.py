@@ -49,8 +49,8 @@ root = logging.getLogger("silly")
 """The logger of ``silly.logger``, and the parent of the library's own."""
 
 TRACE = 32 * 1024
-"""The most characters of a traceback: the messages of its exceptions may hold anything.
-What is cut out is in its middle."""
+"""The most characters of a traceback, as messages of exceptions may be of any length. A
+longer one is cut in its middle."""
 
 _OURS = frozenset((__name__, "silly.logger"))
 _MAY_LIVE = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
@@ -84,7 +84,7 @@ class _Stderr(logging.Handler):
 
 def _handlers_for(name: str) -> Iterator[logging.Handler]:
     """Yields the handlers that get the records of the logger ``name``."""
-    # Not ``getLogger``, which takes a lock: code that a signal has interrupted may have
+    # Not ``getLogger``, which takes a lock: code that a signal has interrupted may hold
     # it.
     log = root.manager.loggerDict.get(name)
     at: logging.Logger | None = log if isinstance(log, logging.Logger) else root
@@ -103,8 +103,8 @@ _inside: set[Any] = set()
 
 def write(log: logging.Logger, level: int, text: str, exc: BaseException | None = None) -> None:
     """Gives a line to the handlers, with the exception that it is about. What one of
-    them raises, other than ``ENDS``, goes no further: a line that can't be logged must
-    not end what it is about."""
+    them raises, other than ``ENDS``, goes no further: it must not end the code that
+    logs."""
     me = getcurrent()
     inside = me in _inside
     _inside.add(me)
@@ -136,7 +136,8 @@ def write(log: logging.Logger, level: int, text: str, exc: BaseException | None 
 
 
 def _caller() -> tuple[CodeType, int]:
-    """Returns who logs: the innermost code outside the modules that only write."""
+    """Returns the code that logs, and its line: the innermost outside the modules that
+    only write."""
     frame = sys._getframe(1)
     while frame.f_globals.get("__name__") in _OURS and frame.f_back is not None:
         frame = frame.f_back
@@ -262,11 +263,12 @@ _BURST = 100
 _RATE = 10.0
 """Lines of one kind that go through in each second after that."""
 _REST = 1.0
-"""Seconds after which what was held back is told, if no such line comes."""
+"""Seconds after which the lines that were held back are reported, if no other of their
+kind comes."""
 
 later: Callable[[float, Callable[[Any], None]], object] | None = None
-"""Calls a function in so many seconds, in the loop's thread; the scheduler sets it. May
-be called in any thread."""
+"""Calls a function after a number of seconds, in the loop's thread; the scheduler sets
+it. May be called in any thread."""
 _armed = False
 """Whether ``_tell_rest`` will be called."""
 
@@ -344,18 +346,19 @@ def _tell_rest(_: object = None) -> None:
 
 
 def say(value: object) -> None:
-    """Prints ``value`` to stderr in its turn, whatever handlers and level there are."""
+    """Prints ``value`` to stderr, after the lines that wait, whatever handlers and
+    level there are."""
     _default.queue.write(f"{said(value)}\n", logging.ERROR)
 
 
 def say_waiting(lines: str) -> None:
-    """Prints many lines, and waits until that is done. For a thread that may."""
+    """Prints many lines, and waits until that is done. For a thread that may block."""
     _default.queue.write_waiting(lines)
 
 
 def end() -> None:
-    """Tells what is held back, and waits until stderr has everything, for 0.5 s at
-    most. Called at the process's end, before ``os._exit`` too."""
+    """Reports the lines that are held back, and waits until stderr has everything, for
+    0.5 s at most. Called at the process's end, before ``os._exit`` too."""
     try:
         _tell_rest()
     finally:
@@ -363,7 +366,7 @@ def end() -> None:
 
 
 def _after_fork() -> None:
-    """A child of ``os.fork`` tells nothing that is its parent's to tell."""
+    """In a child of ``os.fork``: the lines that are held back are the parent's."""
     global later, _armed
     later, _armed = None, False
     _kinds.clear()

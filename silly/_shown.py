@@ -1,8 +1,8 @@
 """How values of the application and of peers are shown in log lines and errors.
 
-A value may be megabytes long, may hold what nobody else should see, and may raise when
-it is asked for its text. So every text is bounded, a function is shown by its name and
-never with the arguments that are bound to it, and only ends are raised.
+A value may be megabytes long, may hold secrets, and may raise when it is converted to
+text. So every text is bounded, a function is shown by its name and never with the
+arguments that are bound to it, and only ends are raised.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ._ends import ENDS
 MOST = 200
 """The most characters of a text, without the ``…`` that stands for what was cut off."""
 _DEPTH = 4
-"""How many containers within each other are shown."""
+"""How many levels of nested containers are shown."""
 _LONG = 10**40
-"""Of an int beyond this only the length is told. (Python refuses to write one of more
-than 4,300 digits.)"""
+"""Of a larger int only the length is shown. (Python refuses to write one of more than
+4,300 digits.)"""
 
 _type_qualname: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 """The name of a type, whatever its metaclass makes of that word."""
@@ -28,7 +28,7 @@ _type_qualname: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 def shown(value: object, most: int = MOST) -> str:
     """Returns ``repr(value)``, or its first ``most`` characters and ``…``.
 
-    Of text, bytes and containers no more is read than is shown. Raises ``ENDS`` alone.
+    Reads no more of text, bytes and containers than it shows. Raises only ``ENDS``.
     """
     try:
         return cut(_repr(value, most, _DEPTH), most)
@@ -39,8 +39,8 @@ def shown(value: object, most: int = MOST) -> str:
 
 
 def said(value: object) -> str:
-    """Returns ``str(value)``, or what can be said if that raises. Not bounded: for what
-    the application wants to be told. Raises ``ENDS`` alone."""
+    """Returns ``str(value)``, or a replacement if that raises. Not bounded: for what
+    the application wants to print. Raises only ``ENDS``."""
     try:
         return str(value)
     except ENDS:
@@ -52,7 +52,7 @@ def said(value: object) -> str:
 def name_of(func: object) -> str:
     """Returns the name of something that can be called: ``function``, ``Class.method``,
     ``<lambda> at file:line``, ``partial(function, …)``, or ``Class.__call__`` for any
-    other object. At most ``MOST`` characters. Raises ``ENDS`` alone."""
+    other object. At most ``MOST`` characters. Raises only ``ENDS``."""
     try:
         return cut(_name(func))
     except ENDS:
@@ -84,7 +84,8 @@ def cut(text: str, most: int = MOST) -> str:
 
 
 def _repr(value: Any, most: int, depth: int) -> str:
-    """Returns ``repr(value)``; of what is longer than ``most``, more than that."""
+    """Returns ``repr(value)``, or a beginning of it with more than ``most``
+    characters."""
     # Exact types: what derives from them may have a repr of its own.
     kind = type(value)
     if kind is str or kind is bytes or kind is bytearray:
