@@ -100,8 +100,8 @@ def compose(fields: Outgoing) -> list[tuple[str, str]]:
 
 
 def as_pairs(fields: Any) -> list[tuple[str, Any]]:
-    """The names and values of ``fields``, not checked. Raises TypeError for what is
-    neither a mapping nor pairs."""
+    """Returns the names and values of ``fields``, not checked. Raises TypeError if they
+    are neither a mapping nor pairs."""
     if isinstance(fields, Header):
         # Its own items have only the first Set-Cookie.
         return [(name, fields.getall(name) if name == "set-cookie" else value) for name, value in fields.items()]
@@ -120,7 +120,7 @@ def as_pairs(fields: Any) -> list[tuple[str, Any]]:
 
 
 def one_cookie(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The fields of a request that a client sends, with at most one Cookie: RFC 6265,
+    """Returns the fields of a client's request with at most one Cookie: RFC 6265,
     section 5.4, forbids a second, and servers join two in different ways."""
     cookies = [value for name, value in fields if name == "cookie"]
     if len(cookies) < 2:

@@ -5,9 +5,8 @@ Strict where leniency is attack surface: two parsers that disagree about where a
 ends let requests be smuggled. So this accepts only what RFC 9112 generates: CRLF alone
 ends a line, no line folding, no space before the colon, one Host, a length or a
 transfer coding but never both, digits only in lengths. Everything else is a
-``ProtocolError`` whose code is the HTTP status to answer. A client takes two things
-more, since servers send them: folded lines (section 5.2), and blanks after a chunk's
-size.
+``ProtocolError`` whose code is the HTTP status to answer. A client also takes folded
+lines (section 5.2) and blanks after a chunk's size, since servers send them.
 """
 
 from __future__ import annotations
@@ -208,8 +207,8 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     What follows a CONNECT may be meant for the tunnel, and what follows a request for a
     WebSocket may be frames, though the peer should wait for the answer. So each is the
     last request of its connection, whatever the answer is: else a peer could hide a
-    request from a proxy that looks at nothing behind such a request. Some proxies only
-    search Upgrade for "websocket", so nothing else counts here. Any other protocol,
+    request from a proxy that looks no further after such a request. Some proxies only
+    search Upgrade for "websocket", so only that word counts here. Any other protocol,
     such as "h2c", is ignored (RFC 9110, section 7.8): curl offers that one, and goes on
     with HTTP/1.1.
     """
@@ -331,10 +330,10 @@ where others do. No server has a reason to fold so short a value."""
 
 def _unfolded(lines: list[str], limits: Limits) -> list[str]:
     """``lines`` of a response with each fold replaced by a space, as a user agent must
-    (RFC 9112, section 5.2). A fold of the first line stays: it makes no field.
+    (RFC 9112, section 5.2). A fold of the first line stays, and is refused later.
 
     Raises ProtocolError for a field that may not be folded, and for one that is longer
-    than the limit ``line``, what its folds take included.
+    than the limit ``line`` with its folds.
     """
     whole = [lines[0]]
     at = 1
@@ -441,7 +440,7 @@ long extensions would cost a hundred times as much as the body may. Go has the s
 measure and limit."""
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _PADDED_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
-"""A size behind which blanks may follow; also what any size line can begin with."""
+"""A size that blanks may follow; also the beginning of any size line."""
 
 
 class ChunkedReader:

@@ -2,8 +2,9 @@
 
 A name may have several addresses, and each gets a socket of its own. What this machine
 lacks, such as IPv6, is left out if something remains. With port 0 the first socket gets
-a port from the system, and the others take that one. If it is in use at one of them, it
-starts again, ``TRIES`` times in all. Nothing listens before everything is bound.
+a port from the system, and the others take that one. If it is in use at one of them,
+all are bound again to another port; there are ``TRIES`` tries. Nothing listens before
+everything is bound.
 
 A Unix domain socket listens only when its file has its owner and its mode. Before that
 nobody can connect, whatever the file allows. On Linux the file allows nothing until
@@ -42,12 +43,12 @@ class Rights(NamedTuple):
 
 
 ANYBODY = Rights(None, None)
-"""Those whom the umask allows."""
+"""The umask decides."""
 
 
 def check_rights(what: str, addr: str, rights: Rights) -> None:
-    """Raises TypeError or ValueError for a mode or owner that can't be, and for any at
-    an address that has no file. ``what`` names the caller."""
+    """Raises TypeError or ValueError for an invalid mode or owner, and for either at an
+    address without a file. ``what`` names the caller."""
     mode, owner = rights
     if rights == ANYBODY:
         return
@@ -70,8 +71,8 @@ def check_rights(what: str, addr: str, rights: Rights) -> None:
 
 
 class Place(NamedTuple):
-    """Where to listen: the path of a Unix domain socket, and whose it will be; or the
-    addresses of a host; or, with neither, every address at ``port``."""
+    """Where to listen: the path of a Unix domain socket, and the numbers of its owner;
+    or the addresses of a host; or, with neither, every address at ``port``."""
 
     port: int
     path: str | None = None
@@ -83,8 +84,8 @@ def find_place(what: str, addr: str, rights: Rights) -> Place:
     """Looks up the names in ``addr`` and ``rights``. Blocks the current task if there
     are any.
 
-    Raises ValueError and TypeError for what is no address, OSError, UnicodeError or
-    NoSuchOwner for a name that there is not, and what ``_names.ask`` raises.
+    Raises ValueError or TypeError for an invalid address; OSError, UnicodeError or
+    NoSuchOwner for an unknown name; and what ``_names.ask`` raises.
     """
     path = address.socketpath(addr, what)
     if path is not None:
@@ -133,8 +134,8 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def bind(what: str, addr: str, place: Place, mode: int | None, backlog: int) -> Bound:
-    """Binds and listens, at all of a place or at nothing. ``what`` and ``addr`` are for
-    the log. Raises OSError; its notes say what it is about."""
+    """Binds and listens, at every address of a place or at none. ``what`` and ``addr``
+    are for the log. Raises OSError; its notes name the address or owner."""
     if place.path is not None:
         return _bind_unix(place.path, mode, place.ids, backlog)
     if place.found is None:

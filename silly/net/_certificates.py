@@ -197,13 +197,13 @@ def _public_key(cert: x509.Certificate) -> object:
     try:
         return cert.public_key()
     except (ValueError, UnsupportedAlgorithm):
-        return None  # of a kind that no key of ours can be
+        return None  # of a type that no key of ours has
 
 
 def _warn_of_order(chain: Sequence[x509.Certificate], pem: Pem) -> None:
-    """Warns of the first certificate that is not the issuer's of the one before it.
-    Clients with TLS 1.3 may take that (RFC 8446, section 4.4.2), those with TLS 1.2
-    need not (RFC 5246, section 7.4.2)."""
+    """Warns of the first certificate that did not issue the one before it. Clients with
+    TLS 1.3 may take such a chain (RFC 8446, section 4.4.2), those with TLS 1.2 need not
+    (RFC 5246, section 7.4.2)."""
     for number, (issued, issuer) in enumerate(pairwise(chain), 2):
         if Certificate(issued).issuer != Certificate(issuer).subject:
             logger.warn(

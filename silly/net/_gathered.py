@@ -55,10 +55,10 @@ class Gathered:
         self.file_sender: object = None
         """The task that sends a file, or None."""
         self.received = 0
-        """Bytes that have come."""
+        """Bytes that were received."""
         self.flushed = 0
-        """Bytes that ``flush`` has sent where it sent all that waited. ``_flush``
-        counts the others."""
+        """Bytes that were sent by a ``flush`` that sent everything. ``_flush`` counts
+        the others."""
         self.queued = 0
         """How often ``try_queue`` has returned True."""
         self._thread = get_ident()

@@ -1,5 +1,5 @@
-"""The handlers that a program gives to a listener or a router: what is wrong with one
-is told when it is given, and not by an error for each peer, for ever.
+"""Checks the handlers that a program gives to a listener or a router, so that a bad one
+raises there, and not again and again for each peer.
 """
 
 from __future__ import annotations

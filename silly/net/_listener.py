@@ -217,9 +217,9 @@ def listen_as(
     rights: Rights,
 ) -> tuple[L, None] | tuple[None, str]:
     """Binds and listens, with a listener of class ``kind``. Blocks the current task
-    while a name in ``addr`` or ``rights`` is looked up. Where it listens is logged, as
-    of ``scheme``. A failure is logged as well as returned, since most programs ignore
-    the result. ``what`` names the caller in errors."""
+    while a name in ``addr`` or ``rights`` is looked up. Logs where it listens, with
+    ``scheme``. A failure is logged as well as returned, since most programs ignore the
+    result. ``what`` names the caller in errors."""
     scheduler.check_thread()
     check_rights(what, addr, rights)
     if backlog is not None:
@@ -233,7 +233,7 @@ def listen_as(
         bound = bind(what, addr, place, rights.mode, BACKLOG if backlog is None else backlog)
         try:
             where = [f"{scheme}://{each}" for each in bound.addrs] if bound.path is None else [f"{bound.addrs[0]} ({scheme})"]
-            logger.info(f"listening on {', '.join(where)}")  # before, since a handler of the application may raise an end
+            logger.info(f"listening on {', '.join(where)}")  # first, since a handler of log lines may raise an end
             listener = kind(bound, accepted)
         except BaseException:
             bound.close()

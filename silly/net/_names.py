@@ -24,7 +24,7 @@ class NoSuchOwner(LookupError):
 
 def lookup(host: str, port: int, flags: int, what: str, deadline: float | None = None) -> list[Address]:
     """Returns the addresses of a host, the best first, each once. ``flags`` are those
-    of ``getaddrinfo`` for a name. An IP address blocks nobody.
+    of ``getaddrinfo`` for a name. An IP address never blocks.
 
     Raises OSError or UnicodeError if there is none, and what ``ask`` raises.
     """
@@ -33,7 +33,7 @@ def lookup(host: str, port: int, flags: int, what: str, deadline: float | None =
         return [(socket.AF_INET, (host, port))]
     host.encode("idna")
     query = (host, port, 0, socket.SOCK_STREAM, 0)
-    if kind == 6:  # only its zone has to be understood, which asks no name server
+    if kind == 6:  # only its zone is looked up, and no name server is asked
         found = socket.getaddrinfo(*query, socket.AI_NUMERICHOST)
     else:
         found = ask(socket.getaddrinfo, (*query, flags), what, deadline)
@@ -42,7 +42,7 @@ def lookup(host: str, port: int, flags: int, what: str, deadline: float | None =
 
 def owner_ids(owner: str) -> tuple[int, int]:
     """Returns the numbers of ``user``, ``user:group`` or ``:group``; -1 for what is
-    missing. A number that is nobody's name stands for itself, as for ``chown``.
+    missing. A number that is not a name stands for itself, as in ``chown``.
 
     Raises NoSuchOwner, and what ``ask`` raises.
     """
@@ -73,7 +73,7 @@ def _number(kind: str, name: str, find: Callable[[str], int]) -> int:
 
 def ask(func: Callable[..., Any], args: tuple[Any, ...], what: str, deadline: float | None = None) -> Any:
     """Returns ``func(*args)``, which a thread computes while the current task waits.
-    ``what`` says in reports on what it waits.
+    ``what`` says in reports what the task waits for.
 
     Raises what ``func`` raises, TimeoutError at ``deadline`` (of ``time.monotonic()``),
     and what ``Waiters.wait`` raises.
@@ -91,7 +91,7 @@ def ask(func: Callable[..., Any], args: tuple[Any, ...], what: str, deadline: fl
     try:
         result, exc = waiting.wait(what)
     finally:
-        job.give_up()  # still queued, it is never run
+        job.give_up()  # if it is still queued, it never runs
         if timer is not None:
             _loop.timers.cancel(timer)
     if exc is not None:

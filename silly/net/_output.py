@@ -127,9 +127,8 @@ class Output(Gathered):
         self.filed = 0
         """How many bytes of the last file were sent."""
         self._accepted = 0
-        """How many bytes the kernel has accepted, without those that count in
-        ``flushed``. It has more than that where the difference between two values
-        matters."""
+        """How many bytes the kernel has accepted, without those that ``flushed``
+        counts: only the difference between two values matters."""
         self._pace: Pace | None = None
         """How fast the peer takes output; None until it was first looked at."""
         self._since_pause = 0
@@ -151,8 +150,8 @@ class Output(Gathered):
         raise NotImplementedError
 
     def written(self) -> int:
-        """Returns how many bytes were written, as they are on the connection. Once it
-        is gone: how many of them the kernel has taken."""
+        """Returns how many bytes were written, as they are on the connection. After its
+        end: how many of them the kernel has taken."""
         return self.flushed + self._accepted + self.unsent
 
     @property

@@ -19,8 +19,7 @@ _BARE_KEY = re.compile(r"(?!/)[A-Za-z0-9+/=_-]{40,}")
 
 
 class Pem(NamedTuple):
-    """What was given as PEM text, and how errors call it, such as
-    ``key: 'server.key'``."""
+    """PEM text, and its name in errors, such as ``key: 'server.key'``."""
 
     data: bytes
     name: str
@@ -31,7 +30,7 @@ def read_pem(value: object, what: str) -> Pem:
     ``what`` names the argument in errors.
 
     Raises TypeError; ValueError if the file can't be read; OSError if the process or
-    the system has run out of what a file needs.
+    the system is out of descriptors or memory.
     """
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -62,8 +61,8 @@ def read_pem(value: object, what: str) -> Pem:
 
 
 def why_no_certificate(data: bytes, exc: Exception) -> str:
-    """Says why there is no certificate that can be read in ``data``, and what to do.
-    ``exc`` is what the parser raised."""
+    """Says why no certificate can be read from ``data``, and what to do. ``exc`` is
+    what the parser raised."""
     kinds = _kinds(data)
     if "CERTIFICATE" in kinds or not kinds:
         return _damage(data, exc, "CERTIFICATE", "openssl x509 -inform der")
@@ -77,8 +76,8 @@ def why_no_certificate(data: bytes, exc: Exception) -> str:
 
 
 def why_no_key(data: bytes, exc: Exception) -> str:
-    """Says why there is no private key that can be read in ``data``, and what to do.
-    ``exc`` is what the parser raised."""
+    """Says why no private key can be read from ``data``, and what to do. ``exc`` is
+    what the parser raised."""
     kinds = _kinds(data)
     if "OPENSSH PRIVATE KEY" in kinds:
         return "it is a key in OpenSSH's form: 'ssh-keygen -p -m pkcs8' converts it in place"
@@ -92,13 +91,13 @@ def why_no_key(data: bytes, exc: Exception) -> str:
 
 
 def _kinds(data: bytes) -> list[str]:
-    """What the blocks of PEM text are labelled as, each once and in order."""
+    """Returns the labels of the blocks of PEM text, each once and in order."""
     found = re.findall(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", data)
     return list(dict.fromkeys(kind.decode("ascii") for kind in found))
 
 
 def _damage(data: bytes, exc: Exception, kind: str, converter: str) -> str:
-    """Says what is wrong with ``data``, which is no PEM text, or a damaged one."""
+    """Says what is wrong with ``data``, which is not PEM text, or is damaged."""
     if not data.strip():
         return "it is empty"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -101,8 +101,8 @@ def configuration(
 
 
 def _warn_of_missing_file() -> None:
-    """OpenSSL says nothing of a file of the environment that it can't read: no server
-    would be trusted, without a reason."""
+    """Warns if the file of SSL_CERT_FILE can't be read: OpenSSL ignores that, and then
+    trusts no server."""
     path = os.environ.get("SSL_CERT_FILE")
     if path is None:
         return

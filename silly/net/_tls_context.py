@@ -21,7 +21,7 @@ our certificate's issuers among the authorities for the peer's, and sends those 
 finds."""
 
 _DESCRIPTORS = "/proc/self/fd"
-"""Where a path leads to each descriptor of the process."""
+"""A directory with a path for each descriptor of the process."""
 
 
 def new_context(ciphers: str | None) -> SSL.Context:
@@ -46,8 +46,8 @@ def new_context(ciphers: str | None) -> SSL.Context:
 
 def use_pairs(context: SSL.Context, pairs: Sequence[KeyPair]) -> None:
     """Sets a context's certificates, which have keys of different types. Raises
-    ValueError if OpenSSL refuses one, and OSError if there can be no file for the
-    chains of several."""
+    ValueError if OpenSSL refuses one, and OSError if no file can be made for the chains
+    of several."""
     try:
         for pair in pairs:
             if len(pairs) > 1:

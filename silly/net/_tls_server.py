@@ -34,8 +34,8 @@ class Settings(NamedTuple):
 
 class ServerConfiguration:
     """The contexts of a listener, made from its settings. Raises TypeError or
-    ValueError for invalid settings, and OSError where the system has run out of
-    something.
+    ValueError for invalid settings, and OSError if the system is out of descriptors or
+    memory.
 
     A handshake begins in ``context``. When the client names a host, the context for
     that name takes over. For every name the tickets are those of ``context``, and all

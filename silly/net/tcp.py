@@ -12,8 +12,8 @@
 
 Addresses are ``127.0.0.1:80``, ``[::1]:80``, ``name:80``, ``unix:/path``, and for
 listening ``:80``: every address of this machine, IPv4 and IPv6. A name means all of its
-addresses. Errors are the constants of
-``silly.errno``. Nothing that the network or the peer does raises an exception.
+addresses. Errors are the constants of ``silly.errno``. Nothing that the network or the
+peer does raises an exception.
 """
 
 from __future__ import annotations
@@ -349,11 +349,11 @@ def listen(
     Returns ``(listener, None)``, and logs where it listens; or ``(None, err)``, which
     is logged too.
 
-    ``addr`` may be a name: it is looked up while the task waits, and every address that
-    it has is listened on, such as ``127.0.0.1`` and ``::1`` of ``localhost``. One that
-    this machine lacks is left out if another remains. ``listener.addrs`` is the tuple
-    of these addresses, ``listener.addr`` is the first, and ``listener.port`` is the
-    port: the real ones, also after port 0. If ``accept`` returns and leaves the
+    ``addr`` may be a name: the task waits while it is looked up, and the listener gets
+    all its addresses, such as ``127.0.0.1`` and ``::1`` of ``localhost``. One that this
+    machine lacks is left out if another remains. ``listener.addrs`` is the tuple of
+    these addresses, ``listener.addr`` is the first, and ``listener.port`` is the port:
+    the real ones, also after port 0. If ``accept`` returns and leaves the
     connection open, it stays open as long as something holds it. ``backlog`` is how
     many connections the kernel queues for each address. A dict with these keys may be
     given in place of ``addr``.
@@ -367,8 +367,8 @@ def listen(
     * ``owner``: ``"user"``, ``"user:group"`` or ``":group"``, as names or numbers, or a
       pair of numbers, in which -1 means "as it is".
 
-    Nobody can connect before the file has both. Without the right to change them
-    ``err`` is the system's word, and no file is left.
+    Nobody can connect before the file has both. If the system refuses to set them,
+    ``err`` says so, and no file is left.
 
     Uses the limits ``receive_mark``, ``delimited``, ``unsent``, ``write_timeout``,
     ``write_rate`` and ``linger``.

@@ -75,7 +75,7 @@ class Conn(tcp.Conn):
 
 
 class Listener(_listener.Listener):
-    """A listener as that of ``silly.net.tcp``, with ``reload``."""
+    """A listener like that of ``silly.net.tcp``, with ``reload``."""
 
     _accepted: Acceptor
 
