@@ -38,8 +38,8 @@ READS = 1024
 
 
 E = TypeVar("E", bound=str)
-"""What the reader of a body gets for an error: of a server ``str``, of a client
-``RequestError``."""
+"""The type of errors that the reader of a body gets: ``str`` in a server,
+``RequestError`` in a client."""
 
 
 class BodyPieces(Generic[E]):
@@ -77,8 +77,8 @@ class Incoming(Generic[E]):
     _whose = ""
     """The message that has the body: ``request`` or ``response``."""
     _of_response = False
-    """Whether the message is a response, whose framing may be as loose as other clients
-    take it."""
+    """Whether the message is a response, whose framing is checked less strictly, as
+    other clients do."""
     _source: Stream | None
     _left = 0
     """Bytes of the body that are still in the stream; or CHUNKED or UNTIL_CLOSE."""

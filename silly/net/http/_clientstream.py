@@ -49,8 +49,8 @@ section 8.6)."""
 
 
 _CODES = {408: errno.TIMEDOUT, 413: errno.MSGSIZE, 414: errno.MSGSIZE, 431: errno.MSGSIZE}
-"""What a response's fault is in ``silly.errno``, by the status that a server would
-answer to such a request."""
+"""The constant of ``silly.errno`` for a bad response, by the status with which a server
+would answer such a request."""
 
 
 def _closed() -> RequestError:
@@ -58,8 +58,8 @@ def _closed() -> RequestError:
 
 
 def _error(err: str, phase: Phase, code: str | None = None) -> RequestError:
-    """Makes an error of ``err``, unless it is one. Without ``code`` it is a constant of
-    ``silly.errno``."""
+    """Makes a RequestError of ``err``, unless it is one. Without ``code``, ``err`` is a
+    constant of ``silly.errno``."""
     return err if isinstance(err, RequestError) else RequestError(err, phase, code or err)
 
 
@@ -208,7 +208,7 @@ class ClientStream(Incoming[RequestError]):
         """Ends the request. Returns an error whose text has the URL, what was being
         done, and the cause; ``code`` is that of ``silly.errno``."""
         if self._err is not None:
-            phase, code = self._err.phase, self._err.errno  # another task has ended it: this failed of that
+            phase, code = self._err.phase, self._err.errno  # another task has ended it, which is the cause
         self._err = RequestError(f"http {self.method} {self.url}: {doing}: {why}", phase, code)
         self._drop()
         return self._err
@@ -485,8 +485,8 @@ class ClientStream(Incoming[RequestError]):
             return OK
         if isinstance(err, RequestError):
             return failure(err)
-        # The time is up, or a deadline's: only the caller's own time-outs leave it as
-        # it was.
+        # A time-out or deadline ran out. After one of the caller's the request may go
+        # on; after one of the client's it has failed.
         if scheduler.expired():
             return failure(RequestError(scheduler.ran_out("stream.waitresponse"), "head", err))
         if timeout is not None and self._last > monotonic():
@@ -570,7 +570,7 @@ class ClientStream(Incoming[RequestError]):
     def _again(self, why: str, err: str) -> RequestError | None:
         """Sends the request once more on a new connection, if it may be repeated (RFC
         9110, section 9.2.2). The old one broke: a server may close an idle connection
-        just as it is used again. ``why`` and ``err``: what it broke of, and that in
+        just as it is used again. ``why``: the cause in words; ``err``: as a constant of
         ``silly.errno``. Returns the error, or None."""
         replay, self._replay = self._replay, None
         if replay is None:

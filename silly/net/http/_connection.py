@@ -30,7 +30,7 @@ _ASKED_FOR = frozenset(("CONNECT", "TRACE"))
 """Methods that a server accepts only if its program asks for them: CONNECT makes a
 proxy of it, and TRACE shows scripts fields that they must not see."""
 _SECRETS = re.compile(r"(?<=\?)[^\s'\"]+|(?<=[/'\"])[^\s'\"/?]*(?=@)")
-"""The query, and the user and password, in what an error quotes of a request."""
+"""The query, and the user and password, in a part of a request that an error quotes."""
 _HIDDEN = "\u2026"
 
 

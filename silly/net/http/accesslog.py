@@ -87,17 +87,17 @@ class AccessLog:
     * ``to``: a path, to which lines are appended; an open text file, which ``close``
       leaves open; or None for standard error
     * ``query``: whether the queries of targets and of ``Referer`` are logged. They may
-      have secrets in them, such as a WebSocket's token: a browser can't send a header
-      with it.
+      have secrets in them, such as a WebSocket's token, for which a browser can send no
+      header.
 
     A line has the size of the response's body in bytes. JSON also has ``ms``, the time
     from the request's head to the end of its handler. If a request could not be parsed,
     ``-`` (in JSON null) stands in place of its line. The user and password of a URL are
     never logged.
 
-    A WebSocket's line comes when it has ended. Its size is the bytes of the frames that
-    were sent, and it has more fields: close code, messages, bytes, time, and in JSON
-    the cause. ``docs/http.md`` shows one.
+    A WebSocket has its line when it has ended. Its size is the bytes of the frames that
+    were sent, and the line has more fields: close code, messages, bytes, time, and in
+    JSON the cause. ``docs/http.md`` shows one.
 
     Raises ValueError for another form, TypeError for another ``to`` or ``query``, and
     OSError if the file cannot be opened.
@@ -231,7 +231,7 @@ class AccessLog:
     def _written(self, _: None, exc: BaseException | None) -> None:
         self._writing = False
         if exc is not None:
-            # Of a full disk the traceback tells nothing.
+            # The traceback of a full disk says nothing.
             about = None if isinstance(exc, OSError) else exc
             logger.error(f"access log: lines were lost: {cut(said(exc))}", about)
             release(exc)
@@ -257,7 +257,8 @@ _USER = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)[^/?#]*@")
 
 
 def _without_user(url: str) -> str:
-    """``url`` without its user and password. Its path and query may have an @."""
+    """Returns ``url`` without its user and password. Its path and query may have an @.
+    """
     begin = _USER.match(url)
     return url if begin is None else begin[1] + url[begin.end() :]
 
@@ -271,7 +272,7 @@ def _combined(entry: Entry) -> str:
 
 
 def _end(entry: Entry) -> str:
-    """What a WebSocket's line has behind the fields of all lines."""
+    """Returns the fields that only a WebSocket's line has."""
     sock = entry.websocket
     if sock is None:
         return ""

@@ -34,7 +34,7 @@ _INSTEAD: dict[type, str] = {
     str: "call stream.answer(200, text)",
     bytes: "call stream.respond(200) and stream.closewrite(data)",
 }
-"""What a handler does to send a value."""
+"""What a handler must call to send a value."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 RequestHandler = Callable[["ServerStream"], object]
 
@@ -114,7 +114,7 @@ class ServerStream(ServerResponse):
     _query: Query | None = None
     _hijacker: Hijacker | None = None
     _account: Account | None = None
-    """What the protocol did that took the connection over, once it has ended."""
+    """The account of the protocol that took the connection over, once it has ended."""
     _drains = False
     _mistaken = False
     """Whether the log says already why there is no response."""

@@ -129,10 +129,9 @@ class Router:
         without one, a decorator that registers the function and returns it. The target
         of a CONNECT counts as a path of one segment, ``/{target}``. Raises ValueError
         for a bad pattern or method, if a pattern of the same shape (``/{id}`` and
-        ``/{name}``) already has a route for the method, and if the handler can't be
-        called so: its parameters are the stream and the names in the pattern. Raises
-        TypeError for a handler that can't be called, or is an ``async def`` or a
-        generator function.
+        ``/{name}``) already has a route for the method, and if the handler doesn't take
+        the stream and the names in the pattern. Raises TypeError for a handler that
+        can't be called, or is an ``async def`` or a generator function.
         """
         try:
             several = (methods,) if isinstance(methods, str) else tuple(methods)

@@ -62,8 +62,8 @@ class Sending:
         """Whether we are the server: then the peer masks its frames, else we do."""
         self.limits = limits
         self.sent = -stream.queued
-        """How many messages were sent, without those of ``stream.queued``: what
-        ``Socket.write`` gives to ``try_queue``, and nothing else does."""
+        """How many messages were sent, without those that ``Socket.write`` gave to
+        ``try_queue``: ``stream.queued`` counts them, and nothing else."""
         self.state = OPEN
         self.cause: str | None = None
         """Why the connection ended, in words."""

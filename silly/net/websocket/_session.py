@@ -135,7 +135,8 @@ class Session(Sending):
         self.controls = 0
         """The number of control frames since a message was read or output drained."""
         self.arrived = 0
-        """How many whole messages were read, or taken together with one that was."""
+        """How many whole messages were read, or taken off the buffer with one that was
+        read."""
         self._controls_at = 0
         """``arrived`` at the last control frame."""
         self.set_aside = 0
