@@ -13,19 +13,20 @@ then connects again and gets the history.
 No other task runs between two blocking calls, so the room's state below is plain data, without
 locks.
 
-Anybody may connect, so no one may hurt the others. An address has a share of the connections and
+Anybody may connect, and nobody may hurt the others. An address has a share of the connections and
 of the messages, and a connection that says no name is closed. (Behind a proxy all people have the
-proxy's address: raise these limits, and let the proxy limit each address.) Names show no invisible
-characters, and no two are the same. They prove nothing all the same: each page has a colour, too.
+proxy's address: raise these limits, and let the proxy limit each address.) Names have no invisible
+characters, and no two are equal. Two may still look alike, so each page has a colour, too.
 
 Messages are JSON objects. The page sends
     {"op": "name", "name", "key"}, first, and again to change the name;    {"op": "say", "text", "n"};
 and gets
     {"op": "welcome", "by", "name", "n", "people", "history"};    {"op": "said", "id", "by", "n", "name", "text", "at"};
     {"op": "joined", "left" or "renamed", "by", "name", "at"};    {"op": "error", "text", "n"}.
-`key` is a random text that a page tells nobody else. The server knows a page by it that connects
-again, and makes `by` of it, by which all know the page. `n` counts what a page says. A page may
-send a message twice, if the connection broke before the message came back; it is said once.
+`key` is a random text that only the page and the server know: by it the server recognises a page
+that connects again. `by` is a hash of it, by which all know the page. `n` counts what a page says.
+A page may send a message twice, if the connection broke before the message came back; it is said
+once.
 """
 
 import base64
@@ -44,8 +45,8 @@ from silly.sync import channel
 
 HISTORY = 50  # messages that a newcomer gets
 OUTBOX = 100  # messages that may wait for one client
-PACE = 200  # ms for a message of one address: TCP holds back those who send faster
-BURST = 20 * PACE  # but so many may come at once
+PACE = 200  # ms for each message of one address; TCP holds back a faster sender
+BURST = 20 * PACE  # but 20 messages may come at once
 JOIN = 10_000  # ms until a client must have said its name
 PAGES = 10_000  # pages of which we know what they said last
 NAME = 24  # characters of a name; longer ones are cut
@@ -58,7 +59,7 @@ clients = []  # all that have said their name
 history = deque(maxlen=HISTORY)
 latest = {}  # page -> the `n` of its last message
 ids = itertools.count(time.now())  # of messages: larger than any of an earlier process
-turns = {}  # address -> the time for which it has used up its share
+turns = {}  # address -> until when it has used up its share
 
 
 class Client:

@@ -1,7 +1,7 @@
 """A site: static files, an API, a WebSocket, an access log, and a graceful end.
 
 Run:  python -m silly examples/http_site.py [--addr=127.0.0.1:8080] [--root=examples]
-Then: open the URL where it says that it listens; POST /drain ends it when all running requests are finished.
+Then: open the URL that it logs; POST /drain ends it when all running requests are finished.
 """
 
 import silly
