@@ -88,7 +88,7 @@ def test_the_fields_of_json() -> None:
     sentence = TEXT.split("A line of JSON has ", 1)[1].split("; what", 1)[0]
     entry = accesslog.Entry(0.0, "", None, None, "", "", 200, 0, 0.0, None, None)
     assert re.findall(r"`(\w+)`", sentence) == list(json.loads(accesslog._FORMS["json"](entry)))
-    sentence = TEXT.split("JSON has these fields in\naddition: ", 1)[1].split(". `ms`", 1)[0]
+    sentence = TEXT.split("JSON has more fields: ", 1)[1].split(". `ms`", 1)[0]
     assert re.findall(r"`(\w+)`", sentence) == list(accesslog.Account._fields)
 
 
