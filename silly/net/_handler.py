@@ -59,4 +59,5 @@ def _explained(name: str, given: str, names: Collection[str], parameters: list[i
         return f"{text}. Its parameter {positional[0]!r} is the {given}: give the pattern's parameter another name"
     if names:
         return f"{text}. Its parameters must be the {given} and the names in the pattern"
-    return f"{text}. It gets only the {given}"
+    more = ", and what the pattern of a route names as {name}" if given == "stream" else ""
+    return f"{text}. It gets only the {given}{more}"

@@ -78,6 +78,7 @@ REFUSED = {
     "another name": ("/{user_id}", user, ValueError, r"as user\(stream, user_id=…\), but is defined as user\(stream, id\)"),
     "too few": ("/{id}/{part}", user, ValueError, "unexpected keyword argument 'part'"),
     "too many": ("/", user, ValueError, "missing a required argument: 'id'"),
+    "no parameter": ("/users/<id>", user, ValueError, "only the stream, and what the pattern of a route names as {name}"),
     "no stream": ("/", lambda: 0, ValueError, "too many positional"),
     "only the parameter": ("/{id}", lambda id: 0, ValueError, "another name"),
     "positional only": ("/{id}", eval("lambda stream, id, /: 0"), ValueError, "'id'"),
