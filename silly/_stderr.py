@@ -129,7 +129,7 @@ class Stderr:
         self._done = 0
         """The bytes that were ever queued, and those of them that wait no more."""
         self._lost = 0
-        """Lines that were not written, and have not been told of."""
+        """How many lines were not written, and not reported as lost yet."""
         self._cut = False
         """Whether the latest write failed, perhaps within a line."""
         self._latest: TextIOWrapper | None = None
@@ -205,7 +205,7 @@ class Stderr:
         self._lines.append(_Text(stream, data, lines))
 
     def _take_lost(self) -> int:
-        """Returns how many lines were lost, to be told now."""
+        """Returns how many lines were lost, to be reported now."""
         with self._guard:
             lost, self._lost = self._lost, 0
         return lost

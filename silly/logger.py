@@ -15,8 +15,8 @@ the application run where the line is logged. What one raises never reaches the 
 it is reported on stderr, once and then at most every 10 s.
 
 **No peer floods the log.** Of each kind of line that a peer can cause 100 go through at
-once, and 10 a second after that. The others are counted, and the count is told with the
-next line of that kind, or after a second.
+once, and 10 a second after that. The others are counted; the next line of that kind has
+the count, or a line after a second.
 
 **The library's lines** go to children of that logger, by their subjects: see
 ``docs/logs.md``. A level or handler of ``"silly"`` holds for them too.

@@ -241,8 +241,8 @@ class TlsStream(Stream):
         """Reads what OpenSSL has decrypted: at most ``records`` whole records.
 
         If each record gave data, nothing is left to read, and OpenSSL has nothing to
-        answer by itself. Then there is no call just to be told so, which would cost
-        more than reading a small record.
+        answer by itself. Then no call asks for more: it would cost more than reading a
+        small record.
         """
         ssl = self.ssl
         pieces = []
