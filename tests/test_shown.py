@@ -272,7 +272,7 @@ def test_a_bad_value_of_a_header_is_not_shown() -> None:
 
 def test_no_error_of_the_package_shows_a_whole_value() -> None:
     """``{value!r}`` stands only where the value is ours or cut before."""
-    ours = {"name", "field.name", "__name__", "option", "path", "char", "self[0]", "self[1]", "value"}
+    ours = {"name", "field.name", "__name__", "option", "path", "key", "char", "self[0]", "self[1]", "value"}
     ours |= {"self._listener", "self.closereason"}
     found = []
     for path in Path(silly.__file__).parent.rglob("*.py"):

@@ -44,7 +44,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from .. import _log
 from .._ends import ENDS
 from .._log import task as logger
-from .._shown import name_of
+from .._shown import name_of, shown
 from .callers import called
 from .loop import Loop
 from .result import OK, mistake
@@ -206,7 +206,7 @@ def not_here(verb: str, what: object = "this call") -> str:
     if closed:
         return f"{call}: silly has ended, because the interpreter is ending; call atexit.register after importing silly"
     if get_ident() != loop.thread:
-        return f"{call}: called from another thread, {threading.current_thread().name!r}; {_home()}"
+        return f"{call}: called from another thread, {shown(threading.current_thread().name)}; {_home()}"
     if getcurrent() is hub:
         return f"{call}: {verb} in a callback of the loop (a signal handler, a finalizer or a hook); fork a task instead"
     return f"{call}: {verb} in a greenlet that silly did not start (another library's, or your own); fork a task instead"
@@ -217,7 +217,7 @@ def _home() -> str:
     for thread in threading.enumerate():
         if thread.ident == loop.thread:
             return (
-                f"silly runs only in the thread that imported it, {thread.name!r}. "
+                f"silly runs only in the thread that imported it, {shown(thread.name)}. "
                 "Let a task do it (docs/threads.md), or use the standard library here"
             )
     return "silly runs only in the thread that imported it, which has ended: import silly in the main thread first"

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..._core.result import returns_pair
+from ..._shown import shown
 from ..._wire.header import TOKEN, Header
 from ..._wire.limits import DEFAULT, Limits, check_limits
 from .._binding import Rights
@@ -111,7 +112,7 @@ def listen(
         raise TypeError("http.listen: methods is a list of names, not a str")
     for method in methods:
         if not isinstance(method, str) or not TOKEN.fullmatch(method) or method != method.upper():
-            raise ValueError(f"http.listen: bad method {method!r}: methods are tokens in upper case")
+            raise ValueError(f"http.listen: bad method {shown(method)}: methods are tokens in upper case")
     if isinstance(accesslog, str):
         accesslog = AccessLog(accesslog)
     elif accesslog is not None and not isinstance(accesslog, AccessLog):

@@ -242,7 +242,7 @@ class Router:
         if handler is None:
             return lambda decorated: self._add(methods, pattern, _callable(decorated))
         names = [text for kind, text in parts if kind != "literal"]
-        check_handler(f"the route {pattern!r}", _callable(handler), "stream", names)
+        check_handler(f"the route {shown(pattern)}", _callable(handler), "stream", names)
         node = self._root
         for kind, text in parts:
             if kind == "literal":
