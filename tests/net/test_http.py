@@ -474,7 +474,7 @@ def test_respond_twice_and_write_after_the_end() -> None:
 
 
 def test_more_than_the_content_length(logs: Any) -> None:
-    logs.expect(r"ERROR http: GET '/': body of 6 bytes, content-length 4")
+    logs.expect(r"ERROR http: \S+ GET '/': body of 6 bytes, content-length 4")
 
     def handler(stream: Any) -> None:
         stream.respond(200, {"content-length": 4})
@@ -490,7 +490,7 @@ def test_more_than_the_content_length(logs: Any) -> None:
 
 
 def test_first_write_over_the_content_length(logs: Any) -> None:
-    logs.expect(r"ERROR http: GET '/': body of 0 bytes, content-length 1")
+    logs.expect(r"ERROR http: \S+ GET '/': body of 0 bytes, content-length 1")
 
     def handler(stream: Any) -> None:
         stream.respond(200, {"content-length": 1})
@@ -504,7 +504,7 @@ def test_first_write_over_the_content_length(logs: Any) -> None:
 @pytest.mark.parametrize("path", ["/write", "/close", "/nothing"])
 def test_less_than_the_content_length(logs: Any, path: str) -> None:
     """The peer must not take what comes next for the rest of this body."""
-    logs.expect(r"ERROR http: GET '/\w+': body of \d bytes, content-length 5")
+    logs.expect(r"ERROR http: \S+ GET '/\w+': body of \d bytes, content-length 5")
 
     def handler(stream: Any) -> None:
         stream.respond(200, {"content-length": 5})

@@ -18,6 +18,7 @@ from ..._core import scheduler
 from ..._core.result import OK
 from ..._ends import ENDS
 from ..._log import http as logger
+from ..._shown import cut
 from ..._wire.error import ProtocolError
 from ..._wire.http1 import HeadReader, Request, error_response, parse_request
 from ..._wire.limits import Limits
@@ -221,7 +222,7 @@ class Connection:
                 if scheduler.in_child:
                     raise
                 failed = True
-                text = f"exception in the handler of {served.method[:40]} {served.path[:200]}:"
+                text = f"exception in the handler of {cut(served.method, 40)} {cut(served.path)}:"
                 scheduler.uncaught(logger, text, exc)
             took = 0.0 if log is None else monotonic() - begin
             outcome = served._finish(failed)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..._core.result import OK, Result, failure
 from ..._log import http as logger
+from ..._shown import cut, shown
 from ..._wire.header import Outgoing
 from ..._wire.http1 import CHUNKED, LAST_CHUNK, date_line, field_lines, last_chunk, status_line
 from ..._wire.numbers import check_int
@@ -58,6 +59,7 @@ class ServerResponse(Incoming[str]):
     method: str
     path: str
     version: str
+    remoteaddr: str
 
     _body: int
     """The length of the request's body, in bytes or CHUNKED."""
@@ -164,6 +166,10 @@ class ServerResponse(Incoming[str]):
             return False  # it is unknown whether the peer will send it
         return self._chunked is not None or self._left <= SKIPPED_BODY
 
+    def _named(self) -> str:
+        """Returns what begins the log's lines about the request."""
+        return f"http: {self.remoteaddr}: {cut(self.method, 40)} {shown(self.path)}"
+
     def _refused(self, call: str) -> Result:
         """The error of ``call`` when there is no response that it could continue."""
         if self._state is UNANSWERED:
@@ -269,7 +275,7 @@ class ServerResponse(Incoming[str]):
             self._close = True
             self._send(head, piece[: max(0, expected - self._written)])
             self._written = min(total, expected)
-            text = f"http: {self.method[:40]} {self.path[:200]!r}: body of {total} bytes, content-length {expected}"
+            text = f"{self._named()}: body of {total} bytes, content-length {expected}"
             logger._limited("http length", text, logger.ERROR)
             return failure(f"a body of {total} bytes, but a content-length of {expected}")
         self._written = total

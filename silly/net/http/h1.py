@@ -17,7 +17,7 @@ from ... import errno
 from ..._core import scheduler
 from ..._core.result import mistake, returns_pair
 from ..._log import http as logger
-from ..._shown import name_of
+from ..._shown import cut, name_of
 from ..._wire.error import ProtocolError
 from ..._wire.header import Outgoing, compose
 from ..._wire.http1 import Request, error_response, status_line
@@ -159,7 +159,7 @@ class ServerStream(ServerResponse):
         self._err = error.text
         self._close = True
         if not self.conn._stream.closed:  # else we have ended it ourselves
-            logger._limited("http body", f"http: {self.remoteaddr}: {self.method[:40]} {self.path[:200]!r}: {error.text}")
+            logger._limited("http body", f"{self._named()}: {error.text}")
         if self._state is UNANSWERED:
             self._state, self._status = ENDED, error.code
             answer = error_response(error)
@@ -185,7 +185,7 @@ class ServerStream(ServerResponse):
         method.
         """
         if self.method != "CONNECT":
-            raise ValueError(f"stream.detach is for CONNECT, not {self.method[:40]}")
+            raise ValueError(f"stream.detach is for CONNECT, not {cut(self.method, 40)}")
         if self._state is not UNANSWERED:
             return None, "the request has been answered already"
         return self._hijack(200, ()), None
@@ -227,7 +227,7 @@ class ServerStream(ServerResponse):
         why = mistake(value, _INSTEAD.get(type(value), _ANSWER), self._state is UNANSWERED)
         if why is not None:
             self._mistaken = True
-            text = f"http: {self.remoteaddr}: {self.method} {self.path[:200]!r}: the handler {name_of(handler)} {why}"
+            text = f"{self._named()}: the handler {name_of(handler)} {why}"
             logger._limited("http returned", text, logger.ERROR)
 
     def _finish(self, failed: bool) -> Outcome:
@@ -245,8 +245,7 @@ class ServerStream(ServerResponse):
             self._fail()
         elif self._state is UNANSWERED:
             if not self._mistaken and not scheduler.in_child:
-                text = f"http: {self.remoteaddr}: {self.method[:40]} {self.path[:200]!r}: the handler did not respond"
-                logger._limited("http unanswered", text)
+                logger._limited("http unanswered", f"{self._named()}: the handler did not respond")
             self.answer(500, "Internal Server Error")
         elif self._state in (ANSWERED, STREAMING):
             self.closewrite()
