@@ -440,7 +440,8 @@ def test_cve_2024_37890_header_count(place: str, count: int, way: Way, logs: Any
 @pytest.mark.parametrize("name", ["Host", "Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version"])
 def test_cve_2024_37890_header_count_with_a_line_missing(name: str, way: Way, logs: Any) -> None:
     """A line missing, or pushed past the 128th: refused, no crash."""
-    logs.expect(LOG)
+    if name != "Upgrade":
+        logs.expect(LOG)  # without it, it is a plain request: not one for the log
     filler = [f"X-{i}: y" for i in range(100)]
     response = refused(way, request(*filler, without=(name,)))
     assert response.status in (400, 426)
