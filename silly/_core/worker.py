@@ -50,9 +50,7 @@ class Job:
 
     def finished(self, result: Any, exc: BaseException | None) -> None:
         """Runs in the loop's thread."""
-        if self.awaited:
-            self.awaited = False
-            self._loop.work -= 1
+        self.give_up()  # nothing waits for it any more
         self.done(result, exc)
 
     def post(self, result: Any, exc: BaseException | None) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from .._log import tls as logger
+from .._shown import cut
 from ._pem import Pem, read_pem, why_no_certificate, why_no_key
 
 _NAMES = 10
@@ -125,8 +126,7 @@ def names_in_words(cert: x509.Certificate) -> str:
 def printable(text: str) -> str:
     """Makes ``text`` from outside safe for a log line: cut to a limit, with unprintable
     characters escaped."""
-    cut = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut(text, _LONGEST))
 
 
 def when(moment: datetime) -> str:

@@ -8,12 +8,10 @@ import os
 import re
 from typing import NamedTuple
 
-from .._shown import shown
+from .._shown import cut, shown
 
 EXHAUSTED = (os_errno.EMFILE, os_errno.ENFILE, os_errno.ENOMEM)
 """Errors of a file that say nothing about the file."""
-_LONGEST = 200
-"""The most characters of a parser's error in ours."""
 _BARE_KEY = re.compile(r"(?!/)[A-Za-z0-9+/=_-]{40,}")
 """What a key looks like without the lines around it. A path may look so too."""
 
@@ -109,4 +107,4 @@ def _damage(data: bytes, exc: Exception, kind: str, converter: str) -> str:
     if b"-----BEGIN" not in data:
         return f"it is no PEM text: there is no line '-----BEGIN {kind}-----' in it"
     whole = f"it needs whole blocks from '-----BEGIN {kind}-----' to '-----END {kind}-----'"
-    return f"it is damaged, cut, or of a kind that is not supported: {whole} ({' '.join(str(exc)[:_LONGEST].split())})"
+    return f"it is damaged, cut, or of a kind that is not supported: {whole} ({' '.join(cut(str(exc)).split())})"
