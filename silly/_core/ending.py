@@ -21,7 +21,7 @@ The process is in one *phase*:
   blocks may block, so they can use the network. What they fork is not started.
 * *Leaving*: ``GRACE`` seconds after the end began, or when nothing can wake the tasks
   that are left, nothing blocks any more. Waiting tasks get ``Leaving``, and calls that
-  would block return ``errno.CLOSED``. ``LAST`` seconds after the grace a task that
+  would block return ``errno.CLOSED``. ``LEAVE`` seconds after the grace a task that
   still goes on is cut off.
 * *Closing*: no task is left. Every connection sends what was written, then closes. A
   peer that got everything is given up after ``QUIET`` seconds in which it sent nothing.
@@ -68,7 +68,7 @@ DRAIN = 2.0
 QUIET = 0.25
 """Seconds without a sign of life after which a peer's end is not awaited any more, if
 the peer got everything. Four times as long if it goes on sending."""
-LAST = 0.1
+LEAVE = 0.1
 """Seconds after ``GRACE`` in which tasks may end whose calls don't block any more."""
 
 
@@ -443,7 +443,7 @@ def _grace_over(_: None) -> None:
     if _state.phase is not Phase.ENDING or not tasks:
         _cut_off(None)
         return
-    _state.grace = loop.timers.add(monotonic() + LAST, _cut_off, internal=True)
+    _state.grace = loop.timers.add(monotonic() + LEAVE, _cut_off, internal=True)
     _stop_blocking()
 
 

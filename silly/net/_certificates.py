@@ -188,7 +188,7 @@ def _check_match(pair: KeyPair, cert: Pem, key: Pem) -> None:
             f"number {place}, comes first, then its issuer's, and so on"
         )
     raise ValueError(
-        f"certificate and key: they don't match: {key.name} is not the key of {_shown(pair.chain[0])}, "
+        f"certificate and key: they don't match: {key.name} is not the key of {_holder(pair.chain[0])}, "
         f"the first certificate in {cert.name}"
     )
 
@@ -207,13 +207,13 @@ def _warn_of_order(chain: Sequence[x509.Certificate], pem: Pem) -> None:
     for number, (issued, issuer) in enumerate(pairwise(chain), 2):
         if Certificate(issued).issuer != Certificate(issuer).subject:
             logger.warn(
-                f"{pem.name}: certificate number {number}, {_shown(issuer)}, is not the issuer of the one before it: "
+                f"{pem.name}: certificate number {number}, {_holder(issuer)}, is not the issuer of the one before it: "
                 "some clients will refuse the chain. The order is: the key's own certificate, its issuer's, and so on"
             )
             return
 
 
-def _shown(cert: x509.Certificate) -> str:
+def _holder(cert: x509.Certificate) -> str:
     return printable(Certificate(cert).subject) or "one without a subject"
 
 

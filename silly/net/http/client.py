@@ -93,7 +93,7 @@ class Client:
             ("max_per_host", max_per_host),
             ("redirects", redirects),
         ):
-            _counted(f"http.newclient: {name}", count)
+            check_int(f"http.newclient: {name}", count)
         if not isinstance(verify, bool):
             raise TypeError(f"http.newclient: verify is True or False, not {shown(verify)}")
         check_limits(limits)
@@ -238,7 +238,8 @@ class Client:
             return None, parsed
         fields, given = _composed(header)
         content_bytes = None if body is None else to_bytes(body)
-        most = self._redirects if redirects is None else _counted("http.fetch: redirects", redirects)
+        most = self._redirects if redirects is None else redirects
+        check_int("http.fetch: redirects", most)
         bounds = self._bounds.starting(timeout)
         for _ in range(most + 1):
             response, err = self._exchange(method, parsed, fields, given, content_bytes, bounds)
@@ -357,11 +358,6 @@ class Client:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _counted(what: str, count: int) -> int:
-    check_int(what, count)
-    return count
 
 
 def _composed(header: Outgoing | None) -> tuple[list[tuple[str, str]], set[str]]:

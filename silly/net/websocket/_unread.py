@@ -34,7 +34,7 @@ counts."""
 _CONTROLS = ("ping", "pong")
 
 
-def _shown(session: Session, opcode: int, data: Any, queued: int) -> Taken | None:
+def _act_on(session: Session, opcode: int, data: Any, queued: int) -> Taken | None:
     """Handles what was taken, and returns what a reader will see of it, or None.
     ``queued`` items are to be read before it.
     """
@@ -126,7 +126,7 @@ class Unread:
                     break
                 if isinstance(got, int):
                     continue
-                shown = _shown(session, *got, len(taken) + len(session.taken))
+                shown = _act_on(session, *got, len(taken) + len(session.taken))
                 if shown is not None:
                     taken.append(shown)
                     held, answered = _size(shown)
