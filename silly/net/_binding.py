@@ -18,7 +18,7 @@ import os
 import socket
 import stat
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .. import errno
 from .._log import tcp as logger
@@ -193,13 +193,13 @@ def _bind_found(found: list[Address], backlog: int) -> tuple[list[socket.socket]
     return socks, without
 
 
-def _bind_inet(family: int, sockaddr: object, both: bool = False) -> socket.socket:
+def _bind_inet(family: int, sockaddr: tuple[Any, ...], both: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
-        sock.bind(sockaddr)  # type: ignore[arg-type]
+        sock.bind(sockaddr)
     except BaseException:
         sock.close()
         raise

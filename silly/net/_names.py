@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from .._core import scheduler, worker
 from .._core.waiting import Waiters
 from .._shown import shown
 from . import addr as address
+
+_T = TypeVar("_T")
 
 Address = tuple[int, Any]
 """A family, and an address in the form that its sockets take."""
@@ -46,7 +48,7 @@ def owner_ids(owner: str) -> tuple[int, int]:
 
     Raises NoSuchOwner, and what ``ask`` raises.
     """
-    return ask(_owner_ids, (owner,), f"the look-up of {owner}")  # type: ignore[no-any-return]
+    return ask(_owner_ids, (owner,), f"the look-up of {owner}")
 
 
 def _owner_ids(owner: str) -> tuple[int, int]:
@@ -71,7 +73,7 @@ def _number(kind: str, name: str, find: Callable[[str], int]) -> int:
         raise NoSuchOwner(f"there is no {kind} {shown(name)}") from None
 
 
-def ask(func: Callable[..., Any], args: tuple[Any, ...], what: str, deadline: float | None = None) -> Any:
+def ask(func: Callable[..., _T], args: tuple[Any, ...], what: str, deadline: float | None = None) -> _T:
     """Returns ``func(*args)``, which a thread computes while the current task waits.
     ``what`` says in reports what the task waits for.
 
@@ -88,6 +90,7 @@ def ask(func: Callable[..., Any], args: tuple[Any, ...], what: str, deadline: fl
 
     job = worker.lookups.submit(_loop, func, args, done)
     timer = None if deadline is None else _loop.timers.add(deadline, timed_out, internal=True)
+    result: _T
     try:
         result, exc = waiting.wait(what)
     finally:
