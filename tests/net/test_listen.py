@@ -28,20 +28,13 @@ from ..helpers import Raw
 from . import authorities
 from .http_support import certs, hello
 from .support import Job, has_ipv6, turns, until
+from .tls_support import echo
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 BOTH = [(V6, ("::1", 0, 0, 0)), (V4, ("127.0.0.1", 0))]
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="THIS MACHINE HAS NO IPv6 LOOPBACK: two families are not tested")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT ROOT: what other users may do is not tested")
 KINDS = ["tcp", "tls", "http", "https"]
-
-
-def echo(conn: Any) -> None:
-    while True:
-        line, _ = conn.read("\n")
-        if line is None:
-            break
-        conn.write(line)
 
 
 def listen(kind: str, addr: str, **options: Any) -> Any:
