@@ -171,6 +171,14 @@ class Sending:
 
     # ---- messages --------------------------------------------------------------------
 
+    def send_frame(self, message: bytes) -> str | None:
+        """Sends a message that is one frame. Returns None or the error."""
+        err = self.stream.writev([message])
+        if err is not None:
+            return self.write_failed(err, "sock.write")
+        self.sent += 1
+        return None
+
     def send_message(self, opcode: int, payload: bytes, compress: bool | None) -> str | None:
         """Sends a message that is large or compressed, or that must wait for another
         one. Returns None or the error. ``compress`` as in ``Socket.write``.

@@ -305,14 +305,10 @@ class Socket:
             # Nearly every message takes this path.
             piece = message_frame(data, typ, None if session.server else keys.next())
             if piece is not None:
-                stream = session.stream
-                if _loop.current is not _main and stream.try_queue(piece):
+                if _loop.current is not _main and session.stream.try_queue(piece):
                     return OK
-                err = stream.writev([piece])
-                if err is not None:
-                    return failure(session.write_failed(err, "sock.write"))
-                session.sent += 1
-                return OK
+                err = session.send_frame(piece)
+                return OK if err is None else failure(err)
         opcode = _OPCODES.get(typ or "binary")
         if opcode is None:
             raise ValueError(f"unknown frame type {shown(typ)}: it must be one of {', '.join(map(repr, _OPCODES))}")
@@ -336,11 +332,7 @@ class Socket:
         elif len(payload) >= FRAGMENT or session.writing is not None or session.deflater is not None:
             err = session.send_message(opcode, payload, compress)
         else:
-            err = session.stream.writev([session.frame(FIN | opcode, payload)])
-            if err is None:
-                session.sent += 1
-            else:
-                err = session.write_failed(err, "sock.write")
+            err = session.send_frame(session.frame(FIN | opcode, payload))
         return OK if err is None else failure(err)
 
     def message(self, typ: Literal["text", "binary"] = "binary", *, compress: bool | None = None) -> MessageWriter:
