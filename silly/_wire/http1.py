@@ -85,6 +85,11 @@ class ResponseHead(NamedTuple):
 _CONTROL = "control character, bare CR or bare LF in the head"
 
 
+def _bad(what: str, given: bytes | str) -> ProtocolError:
+    """Returns the error for a part of a message, which only our log quotes."""
+    return ProtocolError(f"bad {what} {given[:80]!r}", 400, f"bad {what}")
+
+
 def _check_begun(buf: bytearray, begin: int, searched: int, end: int) -> None:
     """Checks what has come of a head that is not complete: ``buf[searched:end]``.
     Raises ProtocolError at the byte that proves a bare CR or LF, or another control
@@ -182,14 +187,14 @@ def _fields(lines: list[str]) -> Header:
             # Catches line folding and space before the colon too: neither makes a
             # token.
             if not colon or not TOKEN.fullmatch(name):
-                raise ProtocolError(f"bad header line {line[:80]!r}", 400, "bad header line")
+                raise _bad("header line", line)
             lower = name.lower()
             if len(name) <= 40:
                 if len(_names) >= _NAMES_KEPT:
                     _names.clear()  # otherwise one peer could fill it for good with names that nobody else sends
                 _names[name] = lower
         elif not colon:
-            raise ProtocolError(f"bad header line {line[:80]!r}", 400, "bad header line")
+            raise _bad("header line", line)
         if lower in fields:
             again.append((lower, value.strip(" \t")))
         else:
@@ -215,14 +220,14 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     lines = _lines(head, limits)
     parts = lines[0].split(" ")
     if len(parts) != 3:
-        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400, "bad request line")
+        raise _bad("request line", lines[0])
     method, target, version = parts
     if (method not in _METHODS and not TOKEN.fullmatch(method)) or not _TARGET.fullmatch(target):
-        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400, "bad request line")
+        raise _bad("request line", lines[0])
     if version not in ("HTTP/1.1", "HTTP/1.0"):
         if _VERSION.fullmatch(version):
             raise ProtocolError(f"version {version} is not supported", 505)
-        raise ProtocolError(f"bad request line {lines[0][:80]!r}", 400, "bad request line")
+        raise _bad("request line", lines[0])
     header = _fields(lines)
     minor = version == "HTTP/1.1"
     if minor:
@@ -266,12 +271,12 @@ def check_host(host: str) -> str | None:
     """
     match = _HOST.fullmatch(host)
     if match is None or int(match.group(2) or 0) > 65535:
-        raise ProtocolError(f"bad Host {host[:80]!r}", 400, "bad Host")
+        raise _bad("Host", host)
     try:
         if match.group(1) is not None:
             IPv6Address(match.group(1))
     except AddressValueError:
-        raise ProtocolError(f"bad Host {host[:80]!r}", 400, "bad Host") from None
+        raise _bad("Host", host) from None
     return match.group(2) or None
 
 
@@ -291,7 +296,7 @@ def _other_target(method: str, target: str, header: Header) -> str:
         return target
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
-        raise ProtocolError(f"bad request target {target[:80]!r}", 400, "bad request target")
+        raise _bad("request target", target)
     authority, rest = match.groups()
     check_host(authority)
     # Section 3.2.2: the target's authority counts, not Host.
@@ -318,7 +323,7 @@ def body_length(header: Header, http11: bool) -> int:
     if length is None:
         return 0
     if not _LENGTH.fullmatch(length) or int(length) > _MAX_LENGTH:
-        raise ProtocolError(f"bad Content-Length {length[:80]!r}", 400, "bad Content-Length")
+        raise _bad("Content-Length", length)
     return int(length)
 
 
@@ -518,14 +523,14 @@ class ChunkedReader:
             # of the line's end.
             good = self._size_form.fullmatch(line[:-1]) if line.endswith(b"\r") else not line or _PADDED_SIZE.fullmatch(line)
             if not good:
-                raise ProtocolError(f"bad chunk size {line[:40]!r}", 400, "bad chunk size")
+                raise _bad("chunk size", line)
             return 0
         match = self._size_form.fullmatch(line)
         if match is None:
-            raise ProtocolError(f"bad chunk size {line[:40]!r}", 400, "bad chunk size")
+            raise _bad("chunk size", line)
         self._left = int(match.group(1), 16)
         if self._left > _MAX_LENGTH:
-            raise ProtocolError(f"bad chunk size {line[:40]!r}", 400, "bad chunk size")
+            raise _bad("chunk size", line)
         # The line, and both line ends of the chunk.
         self._overhead = max(0, self._overhead + len(line) + 4 - 16 - 2 * self._left)
         if self._overhead > _OVERHEAD:
