@@ -162,10 +162,8 @@ class ServerStream(ServerResponse):
             logger._limited("http body", f"{self._named()}: {error.text}")
         if self._state is UNANSWERED:
             self._state, self._status = ENDED, error.code
-            answer = error_response(error)
+            answer = error_response(error, head_only=self.method == "HEAD")
             self._written = body_size(answer)
-            if self._written and self.method == "HEAD":
-                answer, self._written = answer[: -self._written], 0
             self.conn._stream.write(answer)
         return error.text
 
