@@ -137,7 +137,7 @@ class Sending:
                     break
             yield parts
 
-    def _send_frames(self, frames: Iterator[list[bytes | memoryview]], what: str, begun: bool = False) -> str | None:
+    def _send_frames(self, frames: Iterator[list[bytes | memoryview]], what: str, begun: bool) -> str | None:
         """Sends the frames of a message, and returns None or the error. ``begun``:
         the rest must go out too, whatever the deadline, since earlier frames of it were
         sent, or it was compressed.
