@@ -48,6 +48,12 @@ def turn_until(condition: Callable[[], object]) -> None:
             raise AssertionError("the condition never came true")
 
 
+def forget(logs: Logs) -> None:
+    """Ends what the main program has held until now, and drops the lines about it. (A ``sleep(0)`` may end no turn.)"""
+    time.sleep(1)
+    logs.lines.clear()
+
+
 @pytest.fixture(autouse=True)
 def keep_its_lines(logs: Logs) -> None:
     logs.watchdog = True
@@ -80,8 +86,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, logs: Logs) -> Iterator[Any]:
     monkeypatch.setattr(watchdog, "FOLLOW", 0.005)
     monkeypatch.setattr(watchdog, "HELD", 3600.0)
     timer = time.after(3_600_000, lambda: None)
-    time.sleep(0)  # the main program may have held the loop for long
-    logs.lines.clear()
+    forget(logs)
     monkeypatch.setattr(watchdog, "HELD", 0.02)
     yield timer
     time.cancel(timer)
@@ -183,6 +188,7 @@ def test_the_main_program_that_was_woken(logs: Logs) -> None:
 def test_a_prompt_holds_nothing_but_a_task_under_it_does(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what the task holds does not count from the prompt on."""
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    forget(logs)
     begin = os_time.monotonic()
     hold(lambda: os_time.monotonic() > begin + 0.5)
     assert found(logs, WARNED) == []
@@ -196,8 +202,7 @@ def test_what_keeps_nobody_waiting_is_not_reported(logs: Logs, quick: Any, monke
     """Nothing could run beside the main program. Once something could, its time counts."""
     looks = Looks(monkeypatch)
     time.cancel(quick)
-    time.sleep(0)  # it may have held the loop already
-    logs.lines.clear()
+    forget(logs)
     begin = os_time.monotonic()
     hold(looks.more(3))
     hold(lambda: os_time.monotonic() > begin + 5 * watchdog.HELD)
@@ -211,6 +216,7 @@ def test_what_keeps_nobody_waiting_is_not_reported(logs: Logs, quick: Any, monke
 def test_a_loop_that_waits_is_not_held(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(monkeypatch)
     monkeypatch.setattr(watchdog, "HELD", 10.0)
+    forget(logs)
     turn_until(looks.more(5))
     assert found(logs, WARNED) == []
     assert scheduler.loop.busy_since > 0.0, "the main program was woken"
