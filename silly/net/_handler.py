@@ -6,11 +6,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
-from types import MethodType
+from functools import partial
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
+from types import FunctionType, MethodType
+from typing import Any
 
 from .._shown import name_of
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_DEPTH = 8
+"""How many objects that call each other are followed."""
 _MARKS: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
@@ -23,28 +28,58 @@ def check_handler(what: str, handler: Callable[..., object], given: str, names: 
     be told.
     """
     name = name_of(handler)
-    called = getattr(handler, "__call__", None)  # noqa: B004
-    target: Callable[..., object] = handler
-    if not isinstance(handler, MethodType) and isinstance(called, MethodType):
-        target = called  # of an instance that can be called
-    if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
-        raise TypeError(f"{what}: {name} is an async function, which never runs here: write def, and calls without await")
-    if inspect.isgeneratorfunction(target):
-        raise TypeError(f"{what}: {name} has a yield, so a call of it would run nothing: write each piece to the {given}")
-    if hasattr(target, "__signature__"):
-        return  # what it says of itself, which may be another function's
-    # With ``self``, which is a name that a keyword argument can't have either.
+    target = _called(handler)
     func, before = (target.__func__, [None]) if isinstance(target, MethodType) else (target, [])
+    flags = _flags(func)
+    if flags & (CO_COROUTINE | CO_ASYNC_GENERATOR):
+        raise TypeError(f"{what}: {name} is an async function, which never runs here: write def, and calls without await")
+    if flags & CO_GENERATOR:
+        raise TypeError(f"{what}: {name} has a yield, so a call of it would run nothing: write each piece to the {given}")
     try:
-        # Not that of a function which it wraps: the wrapper is called.
+        if hasattr(target, "__signature__"):
+            return  # what it says of itself, which may be another function's
+        # With ``self``, which is a name that a keyword argument can't have either. Not
+        # that of a function which it wraps: the wrapper is called.
         signature = inspect.signature(func, follow_wrapped=False)
-    except (ValueError, TypeError):
-        return  # written in C: it can't be told
+    except Exception:
+        # It can't be told: it is written in C, or raises when it is asked. So do
+        # annotations of Python 3.14 that name what only type checkers import.
+        return
     try:
         signature.bind(*before, None, **dict.fromkeys(names))
     except TypeError as exc:
         parameters = list(signature.parameters.values())[len(before) :]
         raise ValueError(f"{what}: {_explained(name, given, names, parameters, str(exc))}") from None
+
+
+def _called(handler: Any) -> Any:
+    """Returns the function, method, class or partial that a call of ``handler`` runs,
+    or what is left where that can't be told.
+
+    ``inspect.signature`` of an object follows its ``__call__`` too, but up to Python
+    3.12 it takes one that is a static method, or an object itself, for a method.
+    """
+    target = handler
+    for _ in range(_DEPTH):
+        kind = type(target)  # a proxy or a mock says that it is another one
+        if issubclass(kind, partial):
+            return partial(_called(target.func), *target.args, **target.keywords)
+        if issubclass(kind, (FunctionType, MethodType, type)):
+            return target
+        # As a call does: that of the class, whatever the object has.
+        call = inspect.getattr_static(kind, "__call__", None)
+        get = getattr(type(call), "__get__", None)
+        target = call if get is None else get(call, target, kind)
+    return target
+
+
+def _flags(func: object) -> int:
+    """Returns the flags of a function's code, 0 of anything else. Unlike
+    ``inspect.iscoroutinefunction`` it doesn't believe marks, which ``functools.wraps``
+    copies."""
+    while isinstance(func, (partial, MethodType)):
+        func = func.func if isinstance(func, partial) else func.__func__
+    return func.__code__.co_flags if type(func) is FunctionType else 0
 
 
 def _explained(name: str, given: str, names: Collection[str], parameters: list[inspect.Parameter], why: str) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -151,10 +154,88 @@ def claims(stream: Any, **names: str) -> None:
 claims.__signature__ = "none"  # type: ignore[attr-defined]
 
 
+class StaticCall:
+    @staticmethod
+    def __call__(stream: Any, id: str) -> None:
+        stream.answer(200, id)
+
+
+class ObjectCall:
+    __call__ = View()
+
+
+class OwnCall:
+    """What an object has itself is not what a call runs."""
+
+    def __init__(self) -> None:
+        self.__call__ = View().asynchronous
+
+    def __call__(self, stream: Any, id: str) -> None:  # type: ignore[no-redef]
+        stream.answer(200, id)
+
+
+class ClassWithCall:
+    """Called, the class makes an object, and does not run its ``__call__``."""
+
+    def __init__(self, stream: Any, id: str) -> None:
+        stream.answer(200, id)
+
+    @classmethod
+    def __call__(cls, one: Any, two: Any, three: Any) -> None:
+        raise AssertionError("it never runs")
+
+
+class Bound:
+    """A descriptor, as decorators of methods are."""
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return functools.partial(user)
+
+
+class DescribedCall:
+    __call__ = Bound()
+
+
+class Unspeakable:
+    @property
+    def __signature__(self) -> Any:
+        raise NameError("name 'ServerStream' is not defined")  # as of annotations in Python 3.14
+
+    def __call__(self, stream: Any, id: str) -> None:
+        stream.answer(200, id)
+
+
+@wrapped
+@functools.wraps(asynchronous)
+def marked(stream: Any, id: str, more: str) -> None:
+    stream.answer(200, id + more)
+
+
+if hasattr(inspect, "markcoroutinefunction"):  # Python 3.12; ``functools.wraps`` copies the mark
+    inspect.markcoroutinefunction(marked)
+
+
+def calls_user(stream: Any, id: str) -> None:
+    user(stream, id)
+
+
 @pytest.mark.parametrize(
     "handler",
     [
         user,
+        StaticCall(),
+        functools.partial(StaticCall()),
+        ObjectCall(),
+        OwnCall(),
+        ClassWithCall,
+        DescribedCall(),
+        Unspeakable(),
+        marked,
+        mock.Mock(side_effect=user),
+        mock.Mock(spec=user, side_effect=user),
+        mock.create_autospec(calls_user, side_effect=user),
+        functools.singledispatch(calls_user),
+        types.MethodType(lambda own, stream, id: user(stream, id), 5),
         View().method,
         View().any,
         View(),
