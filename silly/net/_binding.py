@@ -113,12 +113,17 @@ class Bound:
             self._path = os.path.abspath(path)  # the program may change its directory
             self._file = _identity(path)
 
+    def in_place(self) -> bool:
+        """Whether the file of a Unix domain socket is still its own. Raises OSError if
+        there is none."""
+        return _identity(self._path) == self._file
+
     def close(self) -> None:
         """Removes the file, and closes the sockets. The file goes first: while they
         listen no other process can take its place, so no other's file is removed."""
         if self.path is not None:
             with suppress(OSError):  # it is gone already
-                if _identity(self._path) == self._file:
+                if self.in_place():
                     os.unlink(self._path)
         self.disown()
 
@@ -235,11 +240,16 @@ def _bind_unix(path: str, mode: int | None, ids: tuple[int, int] | None, backlog
         sock.close()
         raise
     try:
-        if ids is not None:
-            _set_owner(path, ids)
+        # The mode first, which follows a link: once the file is another's, that one may
+        # put a link in its place.
         if mode is not None:
             os.chmod(path, mode)
+        if ids is not None:
+            _set_owner(path, ids)
         sock.listen(backlog)
+        # Until then another process may have taken the socket for a dead one.
+        if not bound.in_place():
+            raise OSError(os_errno.EADDRINUSE, os.strerror(os_errno.EADDRINUSE))
     except BaseException:
         bound.close()
         raise

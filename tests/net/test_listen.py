@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import socket
 import stat
 import subprocess
@@ -498,15 +499,15 @@ class Steps:
 
 
 def test_a_unix_socket_is_never_wider_than_asked(folder: Path, no_umask: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until it has its owner and its mode the file allows nothing, and nobody can connect, root neither."""
+    """Until it has its mode the file allows nothing, and until it has its owner nobody can connect, root neither."""
     path = folder / "s"
     steps = Steps(path, monkeypatch)
     with check(tcp.listen(f"unix:{path}", echo, mode=0o620, owner=(os.getuid(), os.getgid()))) as listener:
         monkeypatch.undo()
         talk("tcp", listener.addr)
     assert [(name, oct(mode), err) for name, mode, err in steps.seen] == [
-        ("chown", "0o0", 111),  # ECONNREFUSED
-        ("chmod", "0o0", 111),
+        ("chmod", "0o0", 111),  # ECONNREFUSED
+        ("chown", "0o620", 111),
         ("listen", "0o620", 111),
     ]
 
@@ -698,6 +699,50 @@ def test_a_listener_that_closes_takes_no_other_s_place_away(folder: Path, logs: 
     monkeypatch.setattr(os, "unlink", meanwhile)
     first.close()
     assert others == [(None, errno.ADDRINUSE)]
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_its_owner_replaces_is_not_given_the_mode(folder: Path, logs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom the file is given may put a link in its place, even in a directory such as ``/tmp``. The mode of what that leads to
+    stays as it was, and a socket that nobody can find is an error."""
+    path, secret = folder / "s", folder / "secret"
+    secret.write_text("of root")
+    secret.chmod(0o600)
+
+    def then_replace(*args: Any, **kwargs: Any) -> None:
+        path.unlink()
+        path.symlink_to(secret)
+
+    logs.expect("Address already in use")
+    monkeypatch.setattr(os, "chown", then_replace)
+    assert tcp.listen(f"unix:{path}", echo, mode=0o666, owner=(12, 13)) == (None, errno.ADDRINUSE)
+    assert mode_of(secret) == 0o600
+    assert path.is_symlink()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_socket_whose_place_another_process_takes_before_it_listens(
+    gone: bool, folder: Path, logs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks dead until it listens. Who starts at the same time may take its place, and keeps it."""
+    addr = f"unix:{folder}/s"
+    listen = socket.socket.listen
+    others: list[Any] = []
+
+    def meanwhile(sock: socket.socket, backlog: int) -> None:
+        monkeypatch.undo()
+        others.append(check(tcp.listen(addr, echo)))
+        if gone:
+            others[0].close()
+        listen(sock, backlog)
+
+    err = "No such file or directory (2)" if gone else errno.ADDRINUSE
+    logs.expect(rf"^ERROR tcp\.listen unix:.*: {re.escape(err)}")
+    monkeypatch.setattr(socket.socket, "listen", meanwhile)
+    assert tcp.listen(addr, echo) == (None, err)
+    if not gone:
+        talk("tcp", addr)
+        others[0].close()
     assert list(folder.iterdir()) == []
 
 
