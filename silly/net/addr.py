@@ -11,6 +11,7 @@ IPv6. The transports also accept ``unix:/path`` for a Unix domain socket.
 
 from __future__ import annotations
 
+import os
 import socket
 
 from .._shown import shown
@@ -73,11 +74,17 @@ def unixpath(addr: str) -> str | None:
 
 def socketpath(addr: str, what: str) -> str | None:
     """``unixpath`` for a transport. Raises ValueError for an empty path or one with a
-    zero byte, which the system would understand as something else.
+    zero byte, which the system would understand as something else, and for one that no
+    file can have.
     """
     path = unixpath(addr) if isinstance(addr, str) else None
-    if path is not None and (not path or "\0" in path):
-        raise ValueError(f"{what}: {shown(addr)} has no path (an address is 'unix:/path')")
+    if path is not None:
+        if not path or "\0" in path:
+            raise ValueError(f"{what}: {shown(addr)} has no path (an address is 'unix:/path')")
+        try:
+            os.fsencode(path)
+        except UnicodeError:
+            raise ValueError(f"{what}: {shown(addr)} has characters that no file's name can have") from None
     return path
 
 

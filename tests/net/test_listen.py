@@ -746,6 +746,12 @@ def test_a_socket_whose_place_another_process_takes_before_it_listens(
     assert list(folder.iterdir()) == []
 
 
+def test_a_path_that_no_file_can_have() -> None:
+    for call in (lambda: tcp.listen("unix:/tmp/\ud800", echo), lambda: tcp.connect("unix:/tmp/\ud800")):
+        with pytest.raises(ValueError, match=r"'unix:/tmp/\\ud800' has characters that no file's name can have"):
+            call()
+
+
 def test_the_file_is_removed_though_the_program_has_changed_its_directory(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
