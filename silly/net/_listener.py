@@ -161,12 +161,19 @@ class Listener:
             logger._limited("listener full", text, logger.ERROR)
         self._paused = True
         self._unregister(self._bound)
+        self._resume_later()
+
+    def _resume_later(self) -> None:
         _loop.timers.add(monotonic() + PAUSE, self._resume, internal=True)
 
     def _resume(self, _: None) -> None:
         if self._bound is not None and self._paused:
-            self._register(self._bound)
-            self._paused = False
+            try:
+                self._register(self._bound)
+            except OSError:  # the system has not even the memory to watch a descriptor
+                self._resume_later()
+            else:
+                self._paused = False
 
     def close(self) -> Result:
         """Stops listening; connections stay open. Returns ``(False, errno.CLOSED)`` if

@@ -254,6 +254,32 @@ def test_without_descriptors_all_addresses_pause_and_one_line_says_so(
 
 
 @needs_ipv6
+def test_accepting_goes_on_once_the_system_can_watch_the_descriptors(
+    names: dict[str, Any], logs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has no descriptors may have no memory to watch them either when the pause is over."""
+    names["both.test"] = BOTH
+    monkeypatch.setattr(_listener, "PAUSE", 0.02)
+    logs.expect("accepting pauses")
+    register = scheduler.loop.register
+    failures = iter([False, True, True])
+
+    def fails(fd: int, events: int, callback: Any) -> None:
+        if next(failures, False):
+            raise OSError(12, "Cannot allocate memory")
+        register(fd, events, callback)
+
+    with check(tcp.listen("both.test:0", echo)) as listener:
+        listener._pause(OSError(24, "Too many open files"))
+        monkeypatch.setattr(type(scheduler.loop), "register", lambda loop, *args: fails(*args))
+        until(lambda: not listener._paused)
+        monkeypatch.undo()
+        assert next(failures, None) is None
+        for addr in listener.addrs:
+            talk("tcp", addr)
+
+
+@needs_ipv6
 @pytest.mark.parametrize("end", ["shutdown", "abort"])
 def test_the_end_of_the_process_closes_all_addresses(end: str, names: dict[str, Any]) -> None:
     names["both.test"] = BOTH
