@@ -297,11 +297,12 @@ def connect(
     ``hostname``. Raises TypeError or ValueError for invalid arguments.
     """
     assert not isinstance(hostname, Mapping)
-    conn, err = connect_explained(addr, hostname, alpnprotos, ca, verify, timeout, bind, limits, cert)
+    progress = Progress()
+    conn, err = connect_explained(addr, hostname, alpnprotos, ca, verify, timeout, bind, limits, cert, progress)
     if conn is not None:
         return conn, None
     assert err is not None
-    code = code_of(err)
+    code = code_of(err, progress)
     if code is not err:
         logger._limited("tls.connect", f"tls.connect {cut(addr)}: {err}")
     return None, code
@@ -310,9 +311,11 @@ def connect(
 _ERRNOS = frozenset(value for name, value in vars(errno).items() if name.isupper())
 
 
-def code_of(err: str) -> str:
-    """Returns what an error of ``connect_explained`` is in ``silly.errno``."""
-    return err if err in _ERRNOS else errno.TLS
+def code_of(err: str, progress: Progress) -> str:
+    """Returns what an error of ``connect_explained`` is in ``silly.errno``, where it
+    got as far as ``progress``. Before the handshake it is the system's, whether that
+    has a name there or not."""
+    return err if progress.phase != "tls" or err in _ERRNOS else errno.TLS
 
 
 def connect_explained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 import silly
 from silly import errno, time
-from silly.net import _dial, http, tcp
+from silly.net import _dial, http, tcp, tls
 
 from ..children import Child
 from ..helpers import Raw, raw_server
@@ -106,6 +107,16 @@ def test_the_wait_for_a_place_in_the_pool() -> None:
 def test_a_deadline_while_it_connects() -> None:
     with never_answers() as address, using() as client, time.deadline(30):
         assert caught(client, f"http://{address[0]}:{address[1]}/") == ("connect", errno.TIMEDOUT)
+
+
+def test_an_error_of_the_system_that_has_no_name_is_the_same_with_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall of the machine refuses by EPERM. Nothing is wrong with TLS then."""
+    err = "Operation not permitted (1)"
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *args: 1)
+    with using() as client:
+        for scheme in ("http", "https"):
+            assert caught(client, f"{scheme}://127.0.0.1:9/") == ("connect", err)
+    assert tcp.connect("127.0.0.1:9") == tls.connect("127.0.0.1:9") == (None, err)
 
 
 def test_tls_handshakes(logs: Any) -> None:

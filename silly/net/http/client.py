@@ -119,7 +119,7 @@ class Client:
         if conn is not None:
             return conn, None
         assert err is not None
-        return None, RequestError(err, progress.phase, code_of(err))
+        return None, RequestError(err, progress.phase, code_of(err, progress))
 
     # ---- requests --------------------------------------------------------------------
 
