@@ -12,7 +12,7 @@ from OpenSSL import SSL, crypto
 
 from .._shown import shown
 from ._certificates import KeyPair, load_certificates, pem_of
-from ._pem import read_pem
+from ._pem import EXHAUSTED, read_pem
 from ._tls_words import reason
 
 _NO_AUTO_CHAIN = 0x8
@@ -69,8 +69,14 @@ def _use_chain(context: SSL.Context, chain: Sequence[x509.Certificate]) -> None:
     ``add_extra_chain_cert`` adds to every certificate of the context."""
     try:
         with _file_of(pem_of(chain)) as path:
-            context.use_certificate_chain_file(path)
+            try:
+                context.use_certificate_chain_file(path)
+            except SSL.Error:
+                with open(path, "rb"):  # raises OSError if that is why
+                    raise
     except OSError as exc:
+        if exc.errno in EXHAUSTED:
+            raise
         text = "certificates of several key types need /proc, or a temporary directory that can be written to"
         raise OSError(exc.errno, f"{text}: {exc.strerror}") from None
 
@@ -79,11 +85,15 @@ def _use_chain(context: SSL.Context, chain: Sequence[x509.Certificate]) -> None:
 def _file_of(data: bytes) -> Iterator[str]:
     """Makes a file with ``data`` for the time of a ``with``, and returns its path: a
     file in memory, or a temporary one where the system has no such files or no
-    ``/proc``. Only certificates go there, never a key. Raises OSError."""
+    ``/proc``. Only certificates go there, never a key. Raises OSError, at once if the
+    system has run out of what any file needs."""
     try:
         descriptor = os.memfd_create("certificates")  # which no child gets that executes a program
-    except (AttributeError, OSError):
+    except AttributeError:
         pass
+    except OSError as exc:
+        if exc.errno in EXHAUSTED:
+            raise
     else:
         with open(descriptor, "wb") as file:
             path = f"{_DESCRIPTORS}/{descriptor}"
@@ -102,7 +112,9 @@ def _leads_to(path: str, descriptor: int) -> bool:
     try:
         with open(path, "rb") as other:
             return os.path.sameopenfile(other.fileno(), descriptor)
-    except OSError:
+    except OSError as exc:
+        if exc.errno in EXHAUSTED:
+            raise
         return False
 
 

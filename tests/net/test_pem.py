@@ -7,6 +7,7 @@ import base64
 import os
 import re
 import resource
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from silly import errno
 from silly.net import http, tls, websocket
 
 from .authorities import Identity, client, elliptic, intermediate, issue, root, rsa_key, server
+from .test_tls_listen import both_types
 from .tls_support import echo, explained, listening
 
 
@@ -373,12 +375,13 @@ def test_a_path_that_looks_like_a_key(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @contextmanager
-def out_of_files() -> Iterator[None]:
-    """The process may open no file more."""
+def out_of_files(left: int = 0) -> Iterator[None]:
+    """The process may open no file more, or only so many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open("/dev/null", os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    free = [os.open("/dev/null", os.O_RDONLY) for _ in range(left + 1)]
+    for each in free:
+        os.close(each)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free), hard))
     try:
         yield
     finally:
@@ -405,3 +408,27 @@ def test_too_many_open_files(tmp_path: Path, logs: Any) -> None:
         assert errno.MFILE in upgraded
         assert explained(listener) is None
     assert len(logs.lines) == 2
+
+
+@pytest.mark.parametrize("memfd", [True, False])
+@pytest.mark.parametrize("left", [0, 1])
+def test_too_many_open_files_for_certificates_of_several_key_types(
+    left: int, memfd: bool, tmp_path: Path, logs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each chain needs two: the file is open while OpenSSL opens it."""
+    logs.expect(r"ERROR listener .*: reload: Too many open files; what was loaded before stays in use")
+    logs.expect(r"ERROR tls\.listen 127\.0\.0\.1:0: Too many open files")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if not memfd:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    certs = both_types()
+    with listening(certs=certs) as listener:
+        before = len(os.listdir("/dev/fd"))
+        with out_of_files(left):
+            reloaded = listener.reload()
+            listened = tls.listen("127.0.0.1:0", certs, echo)
+        assert reloaded == (False, "listener.reload: Too many open files")
+        assert listened == (None, errno.MFILE)
+        assert len(os.listdir("/dev/fd")) == before
+        assert explained(listener) is None
+    assert list(tmp_path.iterdir()) == []
