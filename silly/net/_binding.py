@@ -190,7 +190,12 @@ def _bind_found(found: list[Address], backlog: int) -> tuple[list[socket.socket]
             assert lacking is not None
             raise lacking
         for sock in socks:
-            sock.listen(backlog)
+            try:
+                sock.listen(backlog)
+            except OSError as exc:
+                if len(found) > 1:
+                    exc.add_note(address.sockaddr_text(sock.family, sock.getsockname()))
+                raise
     except BaseException:
         for sock in socks:
             sock.close()

@@ -357,9 +357,18 @@ def test_a_socket_that_cannot_listen(addr: str, names: dict[str, Any], logs: Any
 
     names["two.test"] = [(V4, ("127.0.0.1", 0)), (V4, ("127.0.0.2", 0))]
     monkeypatch.setattr(socket.socket, "listen", refuse)
-    logs.expect(rf"^ERROR tcp\.listen {addr}: Operation not supported")
+    which = r"127\.0\.0\.1:\d+: " if addr == "two.test:0" else ""
+    logs.expect(rf"^ERROR tcp\.listen {addr}: {which}Operation not supported")
     assert tcp.listen(addr, echo, backlog=9) == (None, errno.OPNOTSUPP)
     assert calls == [9]
+
+
+@pytest.mark.parametrize("addresses", [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")])
+def test_addresses_of_a_name_that_exclude_each_other(addresses: tuple[str, str], names: dict[str, Any], logs: Any) -> None:
+    """Both can be bound, but only one can listen. The error names the other."""
+    names["two.test"] = [(V4, (addr, 0)) for addr in addresses]
+    logs.expect(rf"^ERROR tcp\.listen two\.test:0: {re.escape(addresses[1])}:\d+: Address already in use")
+    assert tcp.listen("two.test:0", echo) == (None, errno.ADDRINUSE)
 
 
 # ---- the look-up ------------------------------------------------------------------------------------------------------
