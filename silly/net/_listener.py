@@ -239,11 +239,15 @@ def listen_as(
             return None, errno.CLOSED
         bound = bind(what, addr, place, rights.mode, BACKLOG if backlog is None else backlog)
         try:
-            where = [f"{scheme}://{each}" for each in bound.addrs] if bound.path is None else [f"{bound.addrs[0]} ({scheme})"]
-            logger.info(f"listening on {', '.join(where)}")  # first, since a handler of log lines may raise an end
             listener = kind(bound, accepted)
         except BaseException:
             bound.close()
+            raise
+        where = [f"{scheme}://{each}" for each in bound.addrs] if bound.path is None else [f"{bound.addrs[0]} ({scheme})"]
+        try:
+            logger.info(f"listening on {', '.join(where)}")
+        except BaseException:  # a handler of the application has raised an end
+            listener.close()
             raise
     except Leaving:
         return None, errno.CLOSED

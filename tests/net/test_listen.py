@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import logging
 import os
 import pwd
 import re
@@ -323,7 +324,8 @@ def test_a_child_of_fork_has_no_copy_of_any_address() -> None:
 def test_a_listener_that_cannot_be_registered_leaves_nothing(
     path: bool, names: dict[str, Any], logs: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The system refuses the selector's second descriptor. The fixture counts what is left."""
+    """The system refuses the selector's second descriptor. The fixture counts what is left. No line says that it listens."""
+    logs.listening = True
     names["two.test"] = [(V4, ("127.0.0.1", 0)), (V4, ("127.0.0.2", 0))]
     register = type(scheduler.loop).register
     calls = []
@@ -834,3 +836,21 @@ def test_a_listener_that_fails_says_nothing_of_listening(logs: Any) -> None:
     logs.expect(r"^ERROR http\.listen 192\.0\.2\.77:0: Cannot assign")
     assert http.listen("192.0.2.77:0", hello) == (None, errno.ADDRNOTAVAIL)
     assert len(logs.lines) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_end_that_the_line_raises_leaves_nothing(kind: str) -> None:
+    """A handler of the application may raise one. The fixture counts what is left."""
+
+    class Ends(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "listening on" in record.getMessage():
+                raise KeyboardInterrupt
+
+    log = logging.getLogger("silly")
+    log.addHandler(handler := Ends())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            listen(kind, "127.0.0.1:0")
+    finally:
+        log.removeHandler(handler)
