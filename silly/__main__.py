@@ -26,6 +26,7 @@ from . import _usage, env, logger
 from ._core import ending, scheduler
 from ._ends import ENDS
 from ._log import task
+from ._shown import traceback_of
 from ._version import version
 
 _LEVELS = {"debug": logger.DEBUG, "info": logger.INFO, "warn": logger.WARN, "error": logger.ERROR}
@@ -114,7 +115,8 @@ def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never r
             raise
         except BaseException as exc:
             # Without the launcher's frames, which say nothing to the script's author.
-            exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
+            tb = traceback_of(exc)
+            BaseException.with_traceback(exc, tb and tb.tb_next)
             scheduler.uncaught(task, f"{path}:", exc)
             ending.exit(1)
 

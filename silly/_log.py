@@ -35,7 +35,7 @@ from greenlet import getcurrent
 
 from . import _stderr
 from ._ends import ENDS
-from ._shown import said
+from ._shown import said, traceback_of, unspeakable
 
 DEBUG = 0
 INFO = 1
@@ -54,6 +54,9 @@ longer one is cut in its middle."""
 
 _OURS = frozenset((__name__, "silly.logger"))
 _MAY_LIVE = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
+_cause = BaseException.__dict__["__cause__"].__get__
+_context = BaseException.__dict__["__context__"].__get__
+_parts = BaseExceptionGroup.__dict__["exceptions"].__get__
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -116,7 +119,7 @@ def write(log: logging.Logger, level: int, text: str, exc: BaseException | None 
         if exc is not None:
             trace = _trace(exc)
             whole = f"{text}\n{trace}"
-            about = type(exc), exc, exc.__traceback__
+            about = type(exc), exc, traceback_of(exc)
         if inside:
             # A handler logs, or what it uses does. Each line would lead to the next.
             _default.show(level, whole)
@@ -127,9 +130,9 @@ def write(log: logging.Logger, level: int, text: str, exc: BaseException | None 
         log.handle(record)
     except ENDS:
         raise
-    except BaseException:
+    except BaseException as again:
         if logging.raiseExceptions:
-            _failed(level, whole)
+            _failed(level, whole, again)
     finally:
         if not inside:
             _inside.discard(me)
@@ -146,17 +149,20 @@ def _caller() -> tuple[CodeType, int]:
 
 def _trace(exc: BaseException) -> str:
     """Returns the traceback of ``exc``, as it stands below the line that it is for."""
-    text = "".join(traceback.format_exception(exc)).rstrip()
+    try:
+        text = "".join(traceback.format_exception(exc)).rstrip()
+    except Exception as why:  # an attribute of it is a property that raises
+        text = f"Traceback (most recent call last):\n{''.join(traceback.format_tb(traceback_of(exc)))}{unspeakable(exc, why)}"
     if len(text) > TRACE:
         text = f"{text[: TRACE // 2]}\n…\n{text[-TRACE // 2 :]}"
     return f"  {plain(text)}"
 
 
-def _failed(level: int, text: str) -> None:
+def _failed(level: int, text: str, exc: BaseException) -> None:
     """Reports what a handler has raised."""
     try:
-        why = traceback.format_exc().rstrip()
-        _kind(None, "handlers", ERROR, 1, 0.1).add(plain(f"a handler of log lines failed at: {text}\n{why}"))
+        why = _trace(exc)
+        _kind(None, "handlers", ERROR, 1, 0.1).add(f"{plain(f'a handler of log lines failed at: {text}')}\n{why}")
     except ENDS:
         raise
     except BaseException:
@@ -164,8 +170,9 @@ def _failed(level: int, text: str) -> None:
 
 
 def plain(value: object) -> str:
-    """Returns ``str(value)`` without what could forge a line or control a terminal."""
-    text = _CONTROL.sub(lambda m: m.group().encode("unicode_escape").decode("ascii"), str(value))
+    """Returns ``str(value)``, or what can be said if that raises, without what could
+    forge a line or control a terminal."""
+    text = _CONTROL.sub(lambda m: m.group().encode("unicode_escape").decode("ascii"), said(value))
     return text.replace("\n", "\n  ") if "\n" in text else text
 
 
@@ -237,16 +244,16 @@ def release(exc: BaseException) -> None:
         if each is None or id(each) in done:
             continue
         done.add(id(each))
-        for frame, _ in traceback.walk_tb(each.__traceback__):
+        for frame, _ in traceback.walk_tb(traceback_of(each)):
             # A generator may have caught the exception, and live.
             if not frame.f_code.co_flags & _MAY_LIVE:
                 try:
                     frame.clear()
                 except RuntimeError:
                     pass  # it has not ended
-        todo += each.__cause__, each.__context__
-        if isinstance(each, BaseExceptionGroup):
-            todo += each.exceptions
+        todo += _cause(each), _context(each)
+        if issubclass(type(each), BaseExceptionGroup):
+            todo += _parts(each)
 
 
 def flush() -> None:

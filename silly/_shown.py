@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 from ._ends import ENDS
@@ -23,6 +24,8 @@ _LONG = 10**40
 
 _type_qualname: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 """The name of a type, whatever its metaclass makes of that word."""
+traceback_of: Callable[[BaseException], TracebackType | None] = BaseException.__dict__["__traceback__"].__get__
+"""The traceback of an exception, whatever its class makes of that word."""
 
 
 def shown(value: object, most: int = MOST) -> str:
@@ -35,7 +38,7 @@ def shown(value: object, most: int = MOST) -> str:
     except ENDS:
         raise
     except BaseException as exc:
-        return _unspeakable(value, exc)
+        return unspeakable(value, exc)
 
 
 def said(value: object) -> str:
@@ -46,7 +49,7 @@ def said(value: object) -> str:
     except ENDS:
         raise
     except BaseException as exc:
-        return _unspeakable(value, exc)
+        return unspeakable(value, exc)
 
 
 def name_of(func: object) -> str:
@@ -73,7 +76,9 @@ def _name(func: object) -> str:
     return name
 
 
-def _unspeakable(value: object, exc: BaseException) -> str:
+def unspeakable(value: object, exc: BaseException) -> str:
+    """Returns what can be said of a value whose text can't be had, because of ``exc``.
+    """
     what, why = _type_qualname(type(value)), _type_qualname(type(exc))
     return f"<{cut(what)}, which can't be shown: {cut(why)}>"
 

@@ -298,6 +298,27 @@ def test_a_handler_may_end_the_task(monkeypatch: pytest.MonkeyPatch, what: type[
     assert stderr.getvalue() == ""
 
 
+class Bare(Exception):
+    __traceback__ = property(lambda self: 1 / 0)
+
+
+def test_a_handler_that_raises_what_cannot_be_shown_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    with raising(monkeypatch, Raising(Bare)) as stderr:
+        logger.info("line")
+    first, *trace, last = stderr.getvalue().splitlines()
+    assert first.endswith("ERROR a handler of log lines failed at: line")
+    assert trace[-1].strip() == 'raise self.what("no room")'
+    assert last == "  <Bare, which can't be shown: ZeroDivisionError>"
+
+
+def test_a_value_whose_text_raises_is_no_error_of_the_line(lines: list[tuple[str, str]]) -> None:
+    """Log lines never raise: they stand in ``except`` blocks and finalizers. Ends pass."""
+    logger.error("one", Unspeakable(), "two")
+    logger.errorf("%s and %s", Unspeakable(), 2)
+    unspeakable = "<Unspeakable, which can't be shown: Broken>"
+    assert lines == [("ERROR", f"one {unspeakable} two"), ("ERROR", f"{unspeakable} and 2")]
+
+
 def test_a_handler_that_keeps_raising_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And how often it happened. Without a clock: no second passes."""
     monkeypatch.setattr(_log, "monotonic", lambda: 1.0)

@@ -6,6 +6,7 @@ import contextvars
 import gc
 import logging
 import logging.handlers
+import re
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import silly
 from silly import _log, task, time
 from silly._core import scheduler
 from silly.net import tcp, websocket
+from silly.sync import channel
 
 from .children import Child
 from .conftest import Logs
@@ -213,7 +215,7 @@ class Big:
     """Something that must not live longer than the code that had it."""
 
 
-@pytest.mark.parametrize("how", ["task", "http", "callback"])
+@pytest.mark.parametrize("how", ["task", "http", "callback", "hook for errors"])
 def test_nothing_of_the_code_that_failed_lives_on(how: str, records: list[logging.LogRecord]) -> None:
     """Though a handler keeps the record, and with it the traceback. A connection that nobody closed is closed."""
     gone: list[weakref.ref[Big]] = []
@@ -230,6 +232,9 @@ def test_nothing_of_the_code_that_failed_lives_on(how: str, records: list[loggin
     try:
         if how == "task":
             task.fork(fails)
+        elif how == "hook for errors":
+            task.onerror(fails)
+            task.fork(bug)
         elif how == "callback":
             scheduler.loop.post(fails)
         else:
@@ -262,6 +267,43 @@ def test_a_generator_that_has_caught_the_exception_lives_on(records: list[loggin
     until(lambda: records)
     turn(2)
     assert next(kept[0]) == "still here"
+
+
+class Bare(Exception):
+    __traceback__ = property(lambda self: 1 / 0)
+
+
+class Wrong(Exception):
+    __cause__ = 7  # type: ignore[assignment]
+
+
+class Group(ExceptionGroup[Exception]):
+    exceptions = property(lambda self: 1 / 0)  # type: ignore[assignment]
+
+
+ODD = [Bare("x"), Wrong("x"), Group("x", [ValueError("y")])]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: type(odd).__name__)
+def test_an_exception_whose_attributes_raise_ends_its_task_alone(odd: Exception, records: list[logging.LogRecord]) -> None:
+    """What has failed before is not hidden by what fails in telling of it."""
+    told = channel.new()
+
+    def fails() -> None:
+        raise odd
+
+    def report(failed: task.Task, exc: BaseException) -> None:
+        told.push(exc)
+        raise odd
+
+    task.onerror(report)
+    task.fork(fails)
+    task.fork(told.push, "another task")
+    assert [told.pop()[0], told.pop()[0]] == [odd, "another task"]
+    until(lambda: len(records) == 2)
+    for record in records:
+        text = logging.Formatter("%(message)s").format(record)
+        assert re.search(r"\n  Traceback .*\n(    .*\n)+  <\w+, which can't be shown: \w+>$", text)
 
 
 def test_an_exception_s_text_cannot_forge_a_line(records: list[logging.LogRecord]) -> None:

@@ -52,6 +52,7 @@ from greenlet import GreenletExit, getcurrent
 from .. import _log
 from .._ends import ENDS
 from .._log import task as logger
+from .._shown import traceback_of
 from . import deadline, guard, scheduler
 from .callers import outside
 from .child import exit_status
@@ -285,7 +286,7 @@ def _interrupted(exc: BaseException) -> None:
 
 def _of_the_loop(exc: BaseException) -> bool:
     """Whether the loop itself raised ``exc``, and no signal handler did."""
-    names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(traceback_of(exc))]
     return all(name.partition(".")[0] in ("silly", "selectors") for name in names)
 
 

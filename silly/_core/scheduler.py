@@ -406,6 +406,7 @@ def _tell(func: Callable[[Task, BaseException], object], log: _log.Log, exc: Bas
         raise
     except BaseException as again:
         log.error(f"exception in the hook for errors {name_of(func)}:", again)
+        _log.release(again)
 
 
 def drop_deadlines(task: Task) -> None:
