@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 import os
+import py_compile
+import re
 import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -276,6 +279,34 @@ def output(tmp_path: Path, script: str) -> list[str]:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, LISTENING.sub("", done.stderr)) == (0, "")
     return done.stdout.splitlines()
+
+
+def test_the_library_in_a_zip_file_of_compiled_modules_knows_its_own_frames(tmp_path: Path) -> None:
+    """Code has the file names there that it had where it was compiled."""
+    package = Path(silly.__file__).parent
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        for path in package.rglob("*.py"):
+            name = path.relative_to(package.parent)
+            compiled = py_compile.compile(str(path), str(tmp_path / "one.pyc"), f"/build/{name}", doraise=True)
+            assert compiled is not None
+            archive.write(compiled, name.with_suffix(".pyc"))
+    script = f"""
+import sys
+sys.path.insert(0, "app.zip")
+import logging, threading
+from silly import task, time
+{TELL}
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+print("app.zip" in time.__file__)
+time.sleep(0.5)
+thread = threading.Thread(target=tell, args=[lambda: time.sleep(1)], name="mine")
+thread.start()
+thread.join()
+"""
+    apart, told, error = output(tmp_path, script)
+    assert apart == "True"
+    assert re.match(r"time\.sleep: 0\.5 at \S*script\.py:\d+ is 0\.5 ms", told)
+    assert error.startswith("time.sleep: called from another thread, 'mine'")
 
 
 TELL = """

@@ -7,11 +7,12 @@ import functools
 import re
 import time as os_time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from silly import check, task, time
+from silly import check, errno, task, time
 from silly._core import callers, scheduler
 from silly._wire.numbers import MOST_MS
 from silly.net import http, tcp, websocket
@@ -416,6 +417,24 @@ def test_the_rest_of_a_time_may_be_short(conn: Any, logs: Logs) -> None:
         time.sleep(ms)
         conn.read(1, ms)
     assert logs.lines == []
+
+
+class Array(float):
+    """Compares as the numbers of numpy do, with what looks like an array: by element."""
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, tuple):
+            raise ValueError("The truth value of an array with more than one element is ambiguous")
+        return float(self) == other
+
+    __hash__ = float.__hash__
+
+
+@pytest.mark.parametrize("ms", [Array(0.25), Fraction(1, 4)])
+def test_a_short_time_of_another_library_s_type(ms: Any, conn: Any, logs: Logs) -> None:
+    logs.expect(WARNING.format(r"conn\.read", "0.25", "0.25", "0.25", 250))
+    for _ in range(20):
+        assert conn.read(1, ms) == (None, errno.TIMEDOUT), ("a constant", "to compare with")
 
 
 def test_what_is_remembered_of_a_program_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

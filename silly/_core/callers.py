@@ -9,8 +9,9 @@ from types import FrameType
 
 from .._log import task as logger
 
-PACKAGE = __file__.rpartition("_core")[0]
-"""What the paths of all files of the library begin with."""
+PACKAGE = (lambda: 0).__code__.co_filename.rpartition("_core")[0]
+"""What the file names of all code of the library begin with. Not ``__file__``: in a zip
+file of compiled modules, and where a tool has frozen them, code has other names."""
 
 _VARIABLES = {"socket": "sock", "writer": "message"}
 """The documentation's names for objects, where they are not the last word of the name
@@ -80,6 +81,7 @@ def seconds_meant(ms: float) -> None:
     frame = outside(here)
     if frame is None:
         return
+    ms = float(ms)  # a number of another library may compare with the constants in its own way
     place = frame.f_code.co_filename, frame.f_lineno
     last = _short.get(place, (0.0, 0))
     if last is None or (place not in _short and len(_short) >= _SHORT):
