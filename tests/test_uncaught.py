@@ -425,7 +425,8 @@ def test_the_hook_for_errors_may_block(cause: Callable[[], None], records: list[
     assert order == ["another task", "the hook"]
 
 
-def test_a_deadline_that_a_failed_generator_left_open_does_not_bound_the_hook(logs: Logs) -> None:
+@pytest.mark.parametrize("place", ["task", "http"])
+def test_a_deadline_that_a_failed_generator_left_open_does_not_bound_the_hook(place: str, logs: Logs) -> None:
     logs.expect("Bug")
     told: list[str] = []
     kept: list[Any] = []
@@ -434,7 +435,7 @@ def test_a_deadline_that_a_failed_generator_left_open_does_not_bound_the_hook(lo
         with time.deadline(0):
             yield
 
-    def fails() -> None:
+    def fails(stream: Any = None) -> None:
         kept.append(bounded())
         next(kept[0])
         bug()
@@ -444,9 +445,15 @@ def test_a_deadline_that_a_failed_generator_left_open_does_not_bound_the_hook(lo
         told.append("slept")
 
     task.onerror(tell)
-    task.fork(fails)
-    until(lambda: told)
+    if place == "task":
+        task.fork(fails)
+        until(lambda: told)
+    else:
+        with serving(fails) as server, connected(server) as client:
+            client.request("/")
+            assert client.response().status == 500
     del kept[:]
+    assert told == ["slept"]
 
 
 def test_none_removes_the_hook_for_errors(logs: Logs) -> None:

@@ -391,6 +391,7 @@ def onerror(func: Callable[[Task, BaseException], object] | None) -> None:
 def uncaught(log: _log.Log, text: str, exc: BaseException) -> None:
     """Logs an exception, no end, that the current task's code has raised and nobody has
     caught; then calls the hook for errors. Raises only ends."""
+    drop_deadlines(current())  # they were for the code that has failed
     try:
         log.error(text, exc)
         if _on_error is not None:
@@ -474,8 +475,6 @@ def _raised(where: str, task: Task, exc: BaseException) -> None:
     elif isinstance(exc, KeyboardInterrupt):
         loop.post(interrupted, exc)
     else:
-        if task._deadlines:
-            drop_deadlines(task)  # they were for the code that has failed
         try:
             uncaught(logger, f"exception in {where}{task}:", exc)
         except ENDS as end:
