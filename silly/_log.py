@@ -69,8 +69,18 @@ class _Stderr(logging.Handler):
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         self.queue = _stderr.Stderr(lambda count: self._line(logging.WARNING, f"\u2026 {count} lines lost"))
+        self._known = True
+        """Whether ``logging.shutdown`` flushes it: ``dictConfig`` closes and forgets
+        the handlers that there are, though loggers keep them."""
+
+    def close(self) -> None:
+        super().close()
+        self._known = False
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not self._known:
+            self._known = True
+            logging._addHandlerRef(self)  # type: ignore[attr-defined]
         if all(handler is self for handler in _handlers_for(record.name)):
             self.queue.write(self.format(record) + "\n", record.levelno)
 

@@ -7,6 +7,7 @@ import contextlib
 import io
 import logging
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -568,6 +569,40 @@ def test_the_handlers_of_all_subjects_are_flushed(monkeypatch: pytest.MonkeyPatc
     http_log.addHandler(handler)
     _log.flush()
     assert flushed == ["http"]
+
+
+# ---- logging.config -------------------------------------------------------------------------------------------------
+
+CONFIGURED = """
+import logging, logging.config, os
+from silly import _log, logger
+config = {config}
+handlers = {{"all": {{"class": "logging.StreamHandler", "formatter": "named"}}}}
+formatters = {{"named": {{"format": "%(name)s %(message)s"}}}}
+logging.config.dictConfig({{"version": 1, **config, "handlers": handlers, "formatters": formatters}})
+for number in range(1000):
+    logger.info(number)
+_log.http.info("of the library")
+logging.shutdown()
+os._exit(0)
+"""
+ROOT = {"root": {"handlers": ["all"]}}
+NAMED: list[tuple[dict[str, Any], str]] = [
+    ({"loggers": {"silly": {"handlers": ["all"]}}}, "silly {}"),
+    ({"loggers": {"silly": {"level": "INFO"}}, **ROOT}, "silly {}"),
+    ({"disable_existing_loggers": False, **ROOT}, "silly {}"),
+    ({"disable_existing_loggers": False}, "INFO {}"),
+]
+
+
+@pytest.mark.parametrize(("config", "form"), NAMED)
+def test_dictconfig_as_the_page_says_loses_no_line(config: dict[str, Any], form: str) -> None:
+    """``logging.shutdown`` writes what waits, though dictConfig makes ``logging`` forget the handlers that there are."""
+    command = [sys.executable, "-c", CONFIGURED.format(config=config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    lines = [re.sub(f"^{STAMP} ", "", line) for line in done.stderr.splitlines()]
+    http = form.replace("silly", "silly.http").format("of the library")
+    assert lines == [*[form.format(number) for number in range(1000)], http]
 
 
 # ---- lines that peers can cause -------------------------------------------------------------------------------------
