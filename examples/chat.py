@@ -51,7 +51,7 @@ JOIN = 10_000  # ms until a client must have said its name
 PAGES = 10_000  # pages of which we know what they said last
 NAME = 24  # characters of a name; longer ones are cut
 MARKS = 5  # accents, vowels and the like on one letter of a name
-UNSEEN = re.compile("FILLER|INHERENT|JOINER|SELECTOR")  # in Unicode's names of the letters and marks that show nothing
+UNSEEN = re.compile("BLANK|FILLER|INHERENT|JOINER|SELECTOR")  # in Unicode's names of the letters and marks that show nothing
 LONGEST = {"name": 200, "text": 2000, "key": 40}  # characters of a field; longer ones are refused
 LIMITS = silly.Limits(message=32 * 1024, connections=500, address_connections=25, idle_timeout=10_000)
 

@@ -253,7 +253,7 @@ def test_names_are_unique(chat):
         assert you.name == "You 2"
 
 
-@pytest.mark.parametrize("unseen", list("\u3164\u2800\u034f\u115f\uffa0\ufe0f\u17b4\u200b\U000e0100"))
+@pytest.mark.parametrize("unseen", list("\u3164\u2800\u034f\u115f\uffa0\ufe0f\u17b4\u200b\U000e0100\U00013441"))
 def test_a_second_alice_with_an_invisible_letter_is_seen_to_be_another(shared, unseen):
     with Person(shared, "alice"), Person(shared, "alice" + unseen) as second, Person(shared, unseen + "Alice") as third:
         assert [second.name, third.name] == ["alice 2", "Alice 3"]
@@ -309,7 +309,7 @@ def test_no_name_holds_a_letter_that_is_shown_as_nothing(chat_module):
     """Each code point there is, alone and after a letter."""
     tidy = chat_module.tidy
     ends = [[int(end, 16) for end in each.split("-")] for each in IGNORABLE.split()]
-    unseen = {chr(code) for each in ends for code in range(each[0], each[-1] + 1)} | {"\u2800"}
+    unseen = {chr(code) for each in ends for code in range(each[0], each[-1] + 1)} | set("\u2800\U00013441\U00013442")
     for char in unseen:
         assert tidy("a" + char + "b") in ("ab", "a b"), ascii(char)
         assert tidy(char) == "", ascii(char)
