@@ -72,6 +72,8 @@ def _wake() -> None:
             _thread = threading.Thread(target=_work, name="silly-watchdog", daemon=True)
             _thread.start()
     except RuntimeError as exc:
+        if not threading.main_thread().is_alive():
+            return  # Python 3.12 starts no thread for what atexit calls
         logger.warn(f"the watchdog doesn't run: {exc}")
         _loop.timers.add(monotonic() + RETRY, _rest, internal=True)
     except BaseException:  # a signal handler's

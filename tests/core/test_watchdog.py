@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import threading
 import time as os_time
@@ -371,6 +372,13 @@ def test_the_launcher_s_task_is_named_by_the_script(tmp_path: Path) -> None:
         assert re.match(rf"task {re.escape(str(path))} {WARNED}", line)
         assert f" at {path}:" in line
         child.process.kill()
+
+
+def test_what_atexit_calls_is_not_watched_if_no_thread_starts_there() -> None:
+    """As in Python 3.12. That is no fault, so there is no line."""
+    script = "import atexit, silly\nfrom silly import time\natexit.register(lambda: print('slept', time.sleep(1)))\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert (done.stdout, done.stderr) == ("slept None\n", "")
 
 
 def test_a_thread_that_can_t_start_is_tried_again() -> None:
