@@ -187,14 +187,14 @@ def _fields(lines: list[str]) -> Header:
             # Catches line folding and space before the colon too: neither makes a
             # token.
             if not colon or not TOKEN.fullmatch(name):
-                raise _bad("header line", line)
+                raise _bad_line(line)
             lower = name.lower()
             if len(name) <= 40:
                 if len(_names) >= _NAMES_KEPT:
                     _names.clear()  # otherwise one peer could fill it for good with names that nobody else sends
                 _names[name] = lower
         elif not colon:
-            raise _bad("header line", line)
+            raise _bad_line(line)
         if lower in fields:
             again.append((lower, value.strip(" \t")))
         else:
@@ -204,6 +204,13 @@ def _fields(lines: list[str]) -> Header:
     for name, value in again:
         header.add(name, value)
     return header
+
+
+def _bad_line(line: str) -> ProtocolError:
+    """Returns the error for a header line without a name or a colon. It quotes no more
+    than where the name ends: behind that may be a password."""
+    name = re.split(r"(?<=[: \t])", line, maxsplit=1)[0]
+    return ProtocolError(f"bad header line that begins {name[:80]!r}", 400, "bad header line")
 
 
 def parse_request(head: bytes, limits: Limits) -> Request:

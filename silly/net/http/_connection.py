@@ -30,8 +30,9 @@ from .h1 import KEEP, Outcome, RequestHandler, ServerStream, body_size
 _ASKED_FOR = frozenset(("CONNECT", "TRACE"))
 """Methods that a server accepts only if its program asks for them: CONNECT makes a
 proxy of it, and TRACE shows scripts fields that they must not see."""
-_SECRETS = re.compile(r"(?<=\?)[^\s'\"]+|(?<=[/'\"])[^\s'\"/?]*(?=@)")
-"""The query, and the user and password, in a part of a request that an error quotes."""
+_SECRETS = re.compile(r"(?<=\?).+(?= HTTP/)|(?<=\?).+?(?=['\"]?$)|(?<=[/'\"])[^/?]+(?=@)")
+"""The query, and the user and password, in what an error quotes of a request, at its
+end. They may hold blanks and quotes: often these are what is wrong."""
 _HIDDEN = "\u2026"
 
 
