@@ -145,6 +145,8 @@ class _Rounds:
         if _at_rest():
             _gate.acquire()
             self._harmless = monotonic()
+            if _stopping:
+                _open()  # to go on and end
         _loop.on_busy = None
 
 

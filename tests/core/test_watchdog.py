@@ -453,3 +453,24 @@ print("done", flush=True)
     with Child("-c", script) as child:
         assert child.line() == "done"
         assert child.wait() == 0
+
+
+def test_the_end_of_the_process_ends_a_thread_that_sleeps_at_once() -> None:
+    """As at the prompt of a REPL."""
+    script = """
+import sys, time as os_time
+from silly import time
+from silly._core import watchdog
+sys.ps1 = ">>> "
+watchdog.INTERVAL = 0.001
+time.sleep(1)
+while watchdog._loop.on_busy is None:
+    os_time.sleep(0.001)
+os_time.sleep(0.05)  # from there it goes to sleep
+watchdog.INTERVAL = 1e6
+watchdog._stop()
+print("alive" if watchdog._thread.is_alive() else "ended", flush=True)
+"""
+    with Child("-c", script) as child:
+        assert child.line() == "ended"
+        assert child.wait() == 0
