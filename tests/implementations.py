@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import silly
-from silly._wire import accelerated, mask, messages, payload
+from silly._wire import accelerated, lines, mask, messages, payload
 
 Functions = dict[str, Any]
 
@@ -27,6 +27,7 @@ PURE: Functions = {
     "unmask": mask.unmask,
     "take_messages": messages.take_messages,
     "message_frame": messages.message_frame,
+    "take_until": lines.take_until,
     "Payload": payload.Payload,
 }
 ACCELERATED: Functions = {}
@@ -55,7 +56,7 @@ CHOSEN: Functions = {name: getattr(accelerated, name) for name in PURE}
 IMPLEMENTATIONS = {"pure": PURE, "accelerated": ACCELERATED}
 AVAILABLE = [functions for functions in IMPLEMENTATIONS.values() if functions]
 
-HOMES = ("silly._wire.mask", "silly._wire.messages", "silly._wire.payload", "silly._wire._speedups")
+HOMES = ("silly._wire.lines", "silly._wire.mask", "silly._wire.messages", "silly._wire.payload", "silly._wire._speedups")
 """The modules that they are written in: what these have bound is their own."""
 
 

@@ -1,9 +1,9 @@
-/* The WebSocket wire code that costs the most in Python: masking (RFC 6455, section
- * 5.3), taking whole messages off a connection's buffer, and building the frame of a
- * message (section 5.2).
+/* The wire code that costs the most in Python: masking (RFC 6455, section 5.3), taking
+ * whole messages off a connection's buffer, building the frame of a message (section
+ * 5.2), and taking a line off a buffer.
  *
- * Everything here has a Python twin in `mask.py`, `messages.py` or `payload.py`, which
- * documents it and holds its limits; the tests run both. What isn't simple (control
+ * Everything here has a Python twin in `lines.py`, `mask.py`, `messages.py` or
+ * `payload.py`, which documents it and holds its limits; the tests run both. What isn't simple (control
  * frames, fragments, compression, anything that might be wrong) is left to the Python
  * code. So this file decides only one rule of the protocol: "this is a whole, valid,
  * unfragmented data frame".
@@ -13,6 +13,7 @@
  * two types, and the limits. Only the limited API is used, so one build is for every
  * Python from 3.11 on.
  */
+#define _GNU_SOURCE /* memmem */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
 #include <Python.h>
@@ -314,6 +315,48 @@ end:
         PyMem_Free(messages);
     }
     return result;
+}
+
+/* take_until(buf, delimiter, start, most) -> bytes or None: see `lines.py` */
+static PyObject *
+take_until(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    if (check_count("take_until", count, 4) < 0) {
+        return NULL;
+    }
+    if (!PyByteArray_Check(args[0]) || !PyBytes_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "take_until needs a bytearray and bytes");
+        return NULL;
+    }
+    const Py_ssize_t start = PyLong_AsSsize_t(args[2]);
+    const Py_ssize_t most = PyLong_AsSsize_t(args[3]);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    const char *const data = PyByteArray_AsString(args[0]);
+    const Py_ssize_t have = PyByteArray_Size(args[0]);
+    const char *const delimiter = PyBytes_AsString(args[1]);
+    const Py_ssize_t size = PyBytes_Size(args[1]);
+    if (size == 0 || start < 0 || start > have) {
+        return Py_NewRef(Py_None);
+    }
+    const char *const found = size == 1 ? memchr(data + start, delimiter[0], (size_t)(have - start))
+                                        : memmem(data + start, (size_t)(have - start), delimiter, (size_t)size);
+    if (found == NULL || found - data > most - size) {
+        return Py_NewRef(Py_None);
+    }
+    const Py_ssize_t end = found - data + size;
+    /* Bytes are no object of the garbage collector, so this runs no other code. */
+    PyObject *taken = PyBytes_FromStringAndSize(data, end);
+    if (taken == NULL) {
+        return NULL;
+    }
+    if ((end == have ? PyByteArray_Resize(args[0], 0) : PySequence_DelSlice(args[0], 0, end)) < 0) {
+        Py_DECREF(taken);
+        return NULL;
+    }
+    return taken;
 }
 
 /* Writes the header of a frame of `size` bytes; returns the header's length. */
@@ -687,6 +730,7 @@ static PyMethodDef functions[] = {
     {"apply_mask", FAST(apply_mask), "apply_mask(data, key) -> bytes"},
     {"unmask", FAST(unmask), "unmask(buf, at, end) -> bytes"},
     {"take_messages", FAST(take_messages), "take_messages(buf, rest, masked, most) -> (data, typ) or None"},
+    {"take_until", FAST(take_until), "take_until(buf, delimiter, start, most) -> bytes or None"},
     {"message_frame", FAST(message_frame), "message_frame(data, typ, key) -> bytes or None"},
     {NULL, NULL, 0, NULL},
 };

@@ -29,6 +29,7 @@ from .._core.callers import seconds_meant
 from .._core.result import OK, Result, failure, returns_pair
 from .._log import tcp as logger
 from .._shown import shown
+from .._wire.accelerated import take_until
 from .._wire.limits import DEFAULT, Limits, check_limits
 from .._wire.numbers import MOST, MOST_MS, bad_ms, check_int
 from ._binding import Rights
@@ -44,11 +45,13 @@ BURST = 64
 """After this many reads in a row that didn't wait, the task lets others run."""
 STEP = 16 * 1024
 """Each so many bytes of a read count as one more read."""
+NEWLINE = b"\n"
 
 Data = str | bytes | bytearray | memoryview
 """What every call that sends accepts; ``str`` goes out as UTF-8."""
 
 _loop = scheduler.loop
+_main = scheduler.main
 
 
 def to_bytes(data: object) -> bytes:
@@ -81,6 +84,17 @@ def _unsendable(data: object) -> TypeError:
     elif isinstance(data, Iterator):
         hint = "; send its pieces one by one"
     return TypeError(f"data to send is str, bytes, bytearray or memoryview, not {type(data).__name__}{hint}")
+
+
+def _delimiter(given: object) -> bytes:
+    """Returns the delimiter that ``Conn.read`` was given, as bytes. Raises TypeError,
+    and ValueError if it is empty."""
+    delimiter = given.encode() if isinstance(given, str) else given
+    if not isinstance(delimiter, bytes):
+        raise TypeError(f"conn.read needs a length or a delimiter, not {type(given).__name__}")
+    if not delimiter:
+        raise ValueError("conn.read needs a delimiter that isn't empty")
+    return delimiter
 
 
 def forgotten(stream: Stream) -> None:
@@ -123,12 +137,18 @@ class Conn:
         than 2**63 - 1 bytes, more than 100 years) and for an empty delimiter, TypeError
         for an ``n`` of any other type, and RuntimeError if another task is reading.
         """
+        if self._burst >= BURST:
+            # The buffer holds thousands of small pieces, or much data.
+            self._burst = 0
+            scheduler.pause()
         stream = self._stream
         if stream.closed:
             return None, errno.CLOSED
         deadline = None if timeout is None else deadline_after(timeout)
+        if stream._reader is not None:
+            stream.fill(len(stream.buf) + 1)  # raises: another task reads
         if not isinstance(n, int):
-            return self._read_delimited(n, timeout, deadline)
+            return self._read_delimited(NEWLINE if n == "\n" else _delimiter(n), deadline)
         if n < 0:
             raise ValueError(f"conn.read needs a length that isn't negative, not {shown(n)}")
         if len(stream.buf) < n:
@@ -140,57 +160,32 @@ class Conn:
                 return None, err
             if len(stream.buf) < n:
                 raise RuntimeError(f"{self}: another task has read what this one waited for")
-        elif stream._reader is not None:
-            stream.fill(n)  # raises: another task reads
-        elif self._breathe(n):
-            return self.read(n, timeout)
+        else:
+            self._burst += 1 if n < STEP else 1 + n // STEP
         return stream.take(n), None
 
-    def _read_delimited(
-        self, delimiter: Any, timeout: float | None, deadline: float | None
-    ) -> tuple[bytes, None] | tuple[None, str]:
-        if isinstance(delimiter, str):
-            delimiter = delimiter.encode()
-        if not isinstance(delimiter, bytes):
-            raise TypeError(f"conn.read needs a length or a delimiter, not {type(delimiter).__name__}")
-        if not delimiter:
-            raise ValueError("conn.read needs a delimiter that isn't empty")
+    def _read_delimited(self, delimiter: bytes, deadline: float | None) -> tuple[bytes, None] | tuple[None, str]:
         stream = self._stream
-        searched = 0
+        most = stream.limits.delimited
+        start = 0
+        if stream.buf:
+            line = take_until(stream.buf, delimiter, 0, most)
+            if line is not None:
+                self._burst += 1 if len(line) < STEP else 1 + len(line) // STEP
+                return line, None
+        self._burst = 0
         while True:
-            buf = stream.buf
-            at = buf.find(delimiter, searched)
-            if at >= 0:
-                break
-            if len(buf) >= stream.limits.delimited:
+            have = len(stream.buf)
+            if have >= most:
                 return _too_long(stream)
-            searched = max(0, len(buf) - len(delimiter) + 1)
-            self._burst = 0
-            err = stream.fill(len(buf) + 1, deadline)
+            if have:
+                start = max(0, have - len(delimiter) + 1)
+            err = stream.fill(have + 1, deadline)
             if err is not None:
                 return None, err
-        end = at + len(delimiter)
-        if end > stream.limits.delimited:
-            return _too_long(stream)  # not searched for only so far: that costs each line more
-        if stream._reader is not None:
-            stream.fill(len(buf) + 1)  # raises: another task reads
-        if searched == 0 and self._breathe(at):
-            return self.read(delimiter, timeout)
-        return stream.take(end), None
-
-    def _breathe(self, size: int) -> bool:
-        """Lets other tasks run now and then, while the buffer holds thousands of small
-        pieces, or much data. Returns True if it did: another task may have read or
-        closed meanwhile, so the read starts again. Else ``size`` bytes are read now.
-        They count for the next read, so that this one starts again only once.
-        """
-        burst = self._burst + 1
-        if burst < BURST:
-            self._burst = burst if size < STEP else burst + size // STEP  # a division costs each line 1 %
-            return False
-        self._burst = 0
-        scheduler.pause()
-        return True
+            line = take_until(stream.buf, delimiter, start, most)
+            if line is not None:
+                return line, None
 
     def write(self, data: Data | Iterable[Data]) -> Result:
         """Sends ``data``, or every piece of a list; ``str`` is sent as UTF-8. Returns
@@ -212,6 +207,8 @@ class Conn:
         Raises TypeError for data of any other type.
         """
         stream = self._stream
+        if type(data) is bytes and _loop.current is not _main and stream.try_queue(data):
+            return OK  # nearly always
         if isinstance(data, (str, bytes, bytearray, memoryview)):
             err = stream.write(to_bytes(data))
         elif isinstance(data, Iterable) and not isinstance(data, Mapping):

@@ -21,6 +21,7 @@ from silly import errno, task, time
 from silly._core import scheduler
 from silly._wire.limits import DEFAULT, Limits
 from silly.net import _output, _stream, tcp
+from silly.net.tcp import BURST
 from silly.sync import channel
 
 from ..conftest import Logs
@@ -354,8 +355,8 @@ class Suite:
     def test_two_tasks_that_read_in_turn(self, pair: Pair) -> None:
         """One that lets others run in the middle of a read finds less than it saw before."""
         conn, peer = pair()
-        peer.write("0123" * 65)
-        until(lambda: conn.unreadbytes() == 260)
+        peer.write("0123" * (BURST + 2))
+        until(lambda: conn.unreadbytes() == 4 * (BURST + 2))
         got: list[Any] = []
 
         def rest() -> None:
@@ -363,15 +364,15 @@ class Suite:
                 got.append(conn.read(4))
 
         def first() -> None:
-            for _ in range(64):
+            for _ in range(BURST + 1):
                 got.append(conn.read(4))
 
         reading, other = Job(first), Job(rest)
         other.result()
-        assert len(got) == 65
+        assert len(got) == BURST + 2
         peer.write("last")  # the one that gave way waits for it
         reading.result()
-        assert got == [(b"0123", None)] * 65 + [(b"last", None)]
+        assert got == [(b"0123", None)] * (BURST + 2) + [(b"last", None)]
 
     def test_greenletexit_in_a_reader(self, pair: Pair) -> None:
         conn, peer = pair()

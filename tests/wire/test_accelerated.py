@@ -177,6 +177,22 @@ def test_masks(data: bytes, key: bytes, before: int, size: int) -> None:
     assert call("unmask", buf, before + 4, end) == PURE["unmask"](buf, before + 4, end)
 
 
+DELIMITERS = st.sampled_from([b"\n", b"\r\n", b"aab", b"ab", b"aa"])
+PIECES = st.lists(st.sampled_from([b"a", b"\n", b"\r", b"\r\n", b"aab", b"\0", b"\xff"]), max_size=30).map(b"".join)
+
+
+@STEADY
+@given(PIECES, st.one_of(DELIMITERS, PIECES), st.integers(0, 40), st.integers(-1, 60))
+def test_lines(data: bytes, delimiter: bytes, start: int, most: int) -> None:
+    buffers = [bytearray(data), bytearray(data)]
+    for _ in range(3):
+        ours, theirs = (
+            functions["take_until"](buf, delimiter, start, most)
+            for functions, buf in zip((ACCELERATED, PURE), buffers, strict=True)
+        )
+        assert (ours, buffers[0]) == (theirs, buffers[1])
+
+
 def test_payloads() -> None:
     """Both do the same, whatever they are asked in whatever order."""
     numbers = random.Random(9)
@@ -239,6 +255,7 @@ GOOD: dict[str, tuple[Any, ...]] = {
     "unmask": (bytearray(KEY + b"data"), 4, 8),
     "take_messages": (bytearray(b"\x81\x01x"), [], False, 100),
     "message_frame": ("x", "text", KEY),
+    "take_until": (bytearray(b"one\ntwo"), b"\n", 0, 80),
 }
 FOUR = "a masking key has 4 bytes, not "
 
@@ -298,6 +315,14 @@ WRONG: list[tuple[str, tuple[Any, ...], type[Exception], str]] = [
     ("take_messages", (bytearray(2), [], NoTruth(), 1), LookupError, "no truth"),
     *[("message_frame", ("x", "text", key), TypeError, "bytes") for key in ("text", 5, [], bytearray(4), memoryview(KEY))],
     *[("message_frame", (b"x", "binary", bytes(size)), ValueError, f"{FOUR}{size}") for size in (0, 1, 3, 5, 4096)],
+    *[
+        ("take_until", (buf, delimiter, 0, 9), TypeError, "needs a bytearray and bytes")
+        for buf, delimiter in ((b"\n", b"\n"), ("\n", b"\n"), (None, b"\n"), (bytearray(2), "\n"), (bytearray(2), bytearray(2)))
+    ],
+    *[("take_until", (bytearray(b"\n"), b"\n", start, 9), TypeError, "integer") for start in ("0", None, 0.0)],
+    *[("take_until", (bytearray(b"\n"), b"\n", 0, most), TypeError, "integer") for most in ("9", None, 9.0)],
+    ("take_until", (bytearray(b"\n"), b"\n", 2**63, 9), OverflowError, "too large"),
+    ("take_until", (bytearray(b"\n"), b"\n", 0, -(2**70)), OverflowError, "too large"),
 ]
 
 
@@ -506,6 +531,19 @@ def test_frames_without_memory(key: bytes | None, lasting: bool) -> None:
 
 
 @LASTING
+def test_lines_without_memory(lasting: bool) -> None:
+    for data in (b"x" * 100 + b"\n", b"x" * 100 + b"\n" + b"y" * 100):
+
+        def prepare(data: bytes = data) -> tuple[Any, ...]:
+            return bytearray(data), b"\n", 0, 1000
+
+        def check(args: tuple[Any, ...], data: bytes = data) -> None:
+            assert args[0] == data, "nothing is lost"
+
+        assert failures("take_until", prepare, check, lasting) >= 1
+
+
+@LASTING
 def test_masks_without_memory(lasting: bool) -> None:
     for size in (10, 5000):
         assert failures("apply_mask", lambda size=size: (bytes(size), KEY), lambda args: None, lasting) >= 1  # type: ignore[misc]
@@ -562,6 +600,13 @@ def take_held() -> None:
         attempt("take_messages", buf, [], False, 100)
 
 
+def take_line_held() -> None:
+    buf = bytearray(b"one\ntwo")
+    with memoryview(buf):
+        assert attempt("take_until", buf, b"\n", 0, 80) is BufferError
+    assert buf == b"one\ntwo"
+
+
 def use_payload(size: int = 9000, come: int = 9000) -> Callable[[], object]:
     def run() -> None:
         payload = ACCELERATED["Payload"](size, KEY)
@@ -616,6 +661,11 @@ CALLS: dict[str, Callable[[], object]] = {
     "message_frame of a surrogate": lambda: attempt("message_frame", "\ud800" * 10, "text", KEY),
     "message_frame with a wrong key": lambda: attempt("message_frame", "x" * 200, "text", b"key"),
     "message_frame with no key": lambda: attempt("message_frame", "x" * 200, "text", 5),
+    "take_until": lambda: attempt("take_until", bytearray(b"one\ntwo"), b"\n", 0, 80),
+    "take_until of all": lambda: attempt("take_until", bytearray(b"one\r\n"), b"\r\n", 0, 80),
+    "take_until of nothing": lambda: attempt("take_until", bytearray(b"one"), b"\n", 0, 80),
+    "take_until with a wrong limit": lambda: attempt("take_until", bytearray(b"one\n"), b"\n", 0, "80"),
+    "take_until from what is held": take_line_held,
     "Payload": use_payload(),
     "Payload that isn't whole": use_payload(10**6, 9000),
     "Payload used wrongly": misuse_payload,
