@@ -22,6 +22,7 @@ from . import addr as address
 from ._certificates import load_certificates, load_pair, names_in_words, printable, read_pair
 from ._pem import Pem, read_pem
 from ._tls_context import new_context, protocols, trust, use_pairs
+from ._tls_direct import connection
 from ._tls_words import Verification
 
 _CONFIGURATIONS = 16
@@ -145,7 +146,7 @@ class Attempt:
         self._until: datetime | None = None
         self._is_ip = address.iptype(name) != 0
         self.name = name.partition("%")[0] if self._is_ip else _ascii(name)
-        self.ssl = SSL.Connection(config.context, None)
+        self.ssl = connection(config.context)
         if not self._is_ip:
             self.ssl.set_tlsext_host_name(self.name.encode("ascii"))
         if verify:

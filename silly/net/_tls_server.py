@@ -14,6 +14,7 @@ from .._log import tls as logger
 from .._shown import shown
 from ._certificates import KeyPair, dns_names, in_force, load_pair, names_in_words, read_pair
 from ._tls_context import authorities, new_context, protocols, trust, use_pairs
+from ._tls_direct import connection
 from ._tls_words import NoProtocol, Verification
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -81,7 +82,7 @@ class ServerConfiguration:
     def connection(self) -> tuple[SSL.Connection, Verification]:
         """Makes the server's end of a new connection, and the ``Verification`` of the
         client's certificate."""
-        ssl = SSL.Connection(self.context, None)
+        ssl = connection(self.context)
         ssl.set_accept_state()
         verification = Verification()
         if self._mode != SSL.VERIFY_NONE:

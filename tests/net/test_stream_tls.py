@@ -12,7 +12,7 @@ import pytest
 
 from silly import errno
 from silly._core import scheduler
-from silly.net import tls
+from silly.net import _tls_direct, tls
 from silly.net._tls_stream import TlsStream
 
 from ..helpers import turn
@@ -67,6 +67,16 @@ class TestTls(TlsSuite):
 
 class TestTlsAccepted(TlsSuite):
     transport = TlsTransport("127.0.0.1:0", swapped=True)
+
+
+class TestTlsByPyOpenSSL(TlsSuite):
+    """By pyOpenSSL's own methods, as where ``_tls_direct`` finds another pyOpenSSL than it knows."""
+
+    transport = TlsTransport("127.0.0.1:0")
+
+    @pytest.fixture(autouse=True)
+    def by_pyopenssl(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_tls_direct, "_direct", lambda: None)
 
 
 class Chopped:
