@@ -80,6 +80,10 @@ def _extensions() -> str:
         return f"slower Python code runs: {exc.name} was not built"
     except ImportError as exc:
         return f"slower Python code runs: {exc}"
+    from .net._tls_direct import is_direct
+
+    if not is_direct():
+        return "accelerated in C, but TLS is slower: this pyOpenSSL or cryptography is not as silly knows it"
     return "accelerated in C"
 
 

@@ -146,6 +146,12 @@ def test_the_version_says_that_the_extensions_run(tmp_path: Path, monkeypatch: p
     assert version(tmp_path, monkeypatch, pure) == "accelerated in C"
 
 
+@needs_c
+def test_the_version_says_that_tls_takes_the_slower_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = "from silly.net import _tls_direct\n_tls_direct.is_direct = lambda: False"
+    assert version(tmp_path, monkeypatch, None, before).startswith("accelerated in C, but TLS is slower: ")
+
+
 def test_the_version_says_that_python_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert version(tmp_path, monkeypatch, "1") == "pure Python: SILLY_PURE=1"
 
