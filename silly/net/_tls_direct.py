@@ -57,9 +57,9 @@ def _make() -> type[SSL.Connection]:
     from cryptography.hazmat.bindings._rust import _openssl
 
     ffi, lib = _openssl.ffi, _openssl.lib
-    for name, signature in _SIGNATURES.items():
+    for name, kind in _SIGNATURES.items():
         found = ffi.typeof(ffi.addressof(lib, name)).cname.replace("const ", "")
-        if found != signature:
+        if found != kind:
             raise TypeError(f"{name} is {found}")
     ssl_read, ssl_write, bio_read, bio_write = (getattr(lib, name) for name in _SIGNATURES)
 
