@@ -462,9 +462,11 @@ class Stream(Output):
         self.abort()
 
     def abort(self) -> None:
-        """Closes at once; unsent data is dropped."""
+        """Closes at once; unsent data is dropped, and unread data, as by ``close``: of
+        messages some may have been taken, and the rest would have a gap before it."""
         if not self.closed:
             self.closed = True
+            self.buf = bytearray()
             if self.sock is not None:
                 _loop.work += 1
         self.fail(errno.CLOSED)

@@ -374,6 +374,15 @@ class Suite:
         reading.result()
         assert got == [(b"0123", None)] * (BURST + 2) + [(b"last", None)]
 
+    def test_abort_drops_what_is_unread(self, pair: Pair) -> None:
+        """As ``close`` does. A WebSocket's messages were taken in part, so that one was missing before others."""
+        conn, peer = pair()
+        peer.write("unread")
+        until(lambda: conn.unreadbytes() == 6)
+        conn._stream.abort()
+        assert conn.unreadbytes() == 0
+        assert conn.read(1) == (None, errno.CLOSED)
+
     def test_greenletexit_in_a_reader(self, pair: Pair) -> None:
         conn, peer = pair()
         peer.write("ab")
