@@ -338,10 +338,15 @@ class TlsStream(Stream):
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             if size > _RECORD:
                 return [b"".join(self._records_of(data))]
-            self.ssl.send(data)
+            sent = self.ssl.send(data)
             room = size + 1024
             record = self.ssl.bio_read(room)
-            return [record if len(record) < room else record + self._cipher()]
+            if len(record) == room:
+                record += self._cipher()
+            if sent == size:
+                return [record]
+            with memoryview(data) as view:  # the peer asked for short records (RFC 6066, section 4)
+                return [record, *self._records_of(view[sent:])]
         except SSL.Error as exc:
             logger._limited("tls write", f"tls: {self.remoteaddr}: {reason(exc)}")
             self.fail(errno.TLS)

@@ -119,6 +119,21 @@ def test_s_client(s_client: Client, version: str) -> None:
     assert "Compression: NONE" in said
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_s_client_that_wants_short_records(s_client: Client, version: str) -> None:
+    """Nothing of a longer write is lost (RFC 6066, section 4)."""
+
+    def answer(conn: Any) -> None:
+        conn.read("\n")
+        for size in (100, 1000, 16_384, 40_000, 100_000):
+            conn.write(b"!" * size)
+        conn.close()
+
+    with listening(answer) as listener:
+        said = s_client(listener.port, version, "-maxfraglen", "512", "-quiet")
+    assert said.count("!") == 157_484
+
+
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
 def test_s_client_of_old_versions(s_client: Client, version: str, logs: Logs) -> None:
     logs.expect("INFO tls: .*: handshake failed: TLS: the peer supports neither TLS 1.2 nor TLS 1.3")
