@@ -14,7 +14,7 @@ bounded, is there as ``exc_text``, which all formatters of the standard library 
 **No line waits.** Lines for stderr go through a queue, and a thread writes them; see
 ``_stderr.py``.
 
-**No peer floods the log.** ``Log._limited`` bounds the lines of each kind.
+**No peer floods the log.** ``Log.limited`` bounds the lines of each kind.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class Log:
         """Writes a line at level ERROR, with the exception that it is about."""
         write(self._log, logging.ERROR, plain(text), exc)
 
-    def _limited(
+    def limited(
         self, kind: str, text: str, level: int = INFO, burst: int | None = None, rate: float | None = None
     ) -> None:
         """Writes a line that a peer can cause. ``kind`` is a literal of its own at each
@@ -335,7 +335,7 @@ class _Kind:
 
 
 _kinds: dict[str, _Kind] = {}
-"""By the names that the calls of ``_limited`` have as literals."""
+"""By the names that the calls of ``limited`` have as literals."""
 
 
 def _kind(log: logging.Logger | None, kind: str, level: int, burst: int, rate: float) -> _Kind:

@@ -474,7 +474,7 @@ def test_a_line_of_the_application_is_of_silly_and_one_of_the_library_of_its_sub
         logger.warn("mine")
         for subject in _log.SUBJECTS:
             subject.warn("theirs")
-            subject._limited(subject._log.name, "a peer's")
+            subject.limited(subject._log.name, "a peer's")
     names = [subject._log.name for subject in _log.SUBJECTS]
     assert found == [("silly", "mine"), *[(name, text) for name in names for text in ("theirs", "a peer's")]]
 
@@ -484,7 +484,7 @@ def test_setlevel_holds_for_every_subject(lines: list[tuple[str, str]], level: s
     logger.setlevel(LEVELS[level])
     for name in LEVELS:
         getattr(_log.http, name)(name)
-        _log.http._limited(f"limited {name}", name, LEVELS[name])
+        _log.http.limited(f"limited {name}", name, LEVELS[name])
     assert lines == [(NAMES[name], name) for name in LEVELS if LEVELS[name] >= LEVELS[level] for _ in range(2)]
 
 
@@ -493,13 +493,13 @@ def test_a_subject_s_own_level_goes_before_that_of_silly(lines: list[tuple[str, 
     http_log.setLevel(logging.DEBUG)
     logger.setlevel(logger.ERROR)
     _log.http.debug("shown")
-    _log.http._limited("a", "shown too", logger.DEBUG)
+    _log.http.limited("a", "shown too", logger.DEBUG)
     _log.tls.debug("not shown")
-    _log.tls._limited("b", "not shown", logger.DEBUG)
+    _log.tls.limited("b", "not shown", logger.DEBUG)
     http_log.setLevel(logging.CRITICAL)
     logger.setlevel(logger.DEBUG)
     _log.http.error("not shown")
-    _log.http._limited("c", "not shown", logger.ERROR)
+    _log.http.limited("c", "not shown", logger.ERROR)
     _log.tls.debug("shown")
     assert lines == [("DEBUG", "shown"), ("DEBUG", "shown too"), ("DEBUG", "shown")]
 
@@ -625,33 +625,33 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_a_burst_goes_through_and_the_rest_is_counted(lines: list[tuple[str, str]], clock: Clock) -> None:
     for i in range(1000):
-        LINES._limited("a", f"line {i}")
+        LINES.limited("a", f"line {i}")
     assert [text for _, text in lines] == [f"line {i}" for i in range(100)]
-    LINES._limited("b", "of another kind", logger.ERROR)
+    LINES.limited("b", "of another kind", logger.ERROR)
     assert lines.pop() == ("ERROR", "of another kind")
     del lines[:]
     clock.now += 0.1
     for _ in range(10):
-        LINES._limited("a", "one more")
+        LINES.limited("a", "one more")
     assert lines.pop(0) == ("INFO", "one more (… 900 more lines like it)")
     assert lines == []
     clock.now += 0.35
     for i in range(5):
-        LINES._limited("a", f"now {i}")
+        LINES.limited("a", f"now {i}")
     assert [text for _, text in lines] == ["now 0 (… 9 more lines like it)", "now 1", "now 2"]
     clock.now += 3600
     del lines[:]
     for _ in range(200):
-        LINES._limited("a", "later")
+        LINES.limited("a", "later")
     assert len(lines) == 100
 
 
 def test_what_was_held_back_is_told_after_a_while(lines: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_log, "_REST", 0.0)
     for i in range(103):
-        LINES._limited("a", f"line {i}")
-    LINES._limited("b", "told", burst=1)
-    LINES._limited("b", "held back", burst=1)
+        LINES.limited("a", f"line {i}")
+    LINES.limited("b", "told", burst=1)
+    LINES.limited("b", "held back", burst=1)
     assert len(lines) == 101
     before = len(scheduler.loop.timers)
     until(lambda: len(lines) == 103)
@@ -662,14 +662,14 @@ def test_what_was_held_back_is_told_after_a_while(lines: list[tuple[str, str]], 
 def test_a_limited_line_that_is_dropped_is_not_counted(lines: list[tuple[str, str]], clock: Clock) -> None:
     logger.setlevel(logger.WARN)
     for _ in range(1000):
-        LINES._limited("a", "line")
+        LINES.limited("a", "line")
     logger.setlevel(logger.INFO)
-    LINES._limited("a", "line")
+    LINES.limited("a", "line")
     assert lines == [("INFO", "line")]
 
 
 def test_a_limited_line_is_escaped(lines: list[tuple[str, str]]) -> None:
-    LINES._limited("a", "x\x1b\ny")
+    LINES.limited("a", "x\x1b\ny")
     assert lines == [("INFO", "x\\x1b\n  y")]
 
 
@@ -693,7 +693,7 @@ def test_every_line_that_a_peer_can_cause_is_limited() -> None:
     kinds, direct = [], []
     for path in (Path(silly.__file__).parent / "net").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "logger._limited":
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "logger.limited":
                 assert isinstance(node.args[0], ast.Constant)
                 kinds.append(node.args[0].value)
             elif isinstance(node, ast.Call) and re.fullmatch(r"logger\.[a-z]+", ast.unparse(node.func)):
@@ -707,7 +707,7 @@ def test_lines_are_limited_from_any_thread(lines: list[tuple[str, str]], monkeyp
     """The timer is set in the loop's thread all the same."""
     monkeypatch.setattr(_log, "_REST", 0.0)
     before = scheduler.loop.timers._sequence
-    thread = threading.Thread(target=lambda: [LINES._limited("a", "line", burst=1) for _ in range(5)])
+    thread = threading.Thread(target=lambda: [LINES.limited("a", "line", burst=1) for _ in range(5)])
     thread.start()
     thread.join()
     assert scheduler.loop.timers._sequence == before

@@ -461,7 +461,7 @@ def returned(who: object, value: object, serves: bool) -> None:
     connection."""
     why = mistake(value, "call conn.write(data)" if serves else None)
     if why is not None:
-        logger._limited("returned", f"{who} {why}", logger.ERROR)
+        logger.limited("returned", f"{who} {why}", logger.ERROR)
 
 
 def _raised(where: str, task: Task, exc: BaseException) -> None:

@@ -139,7 +139,7 @@ class Listener:
                     # accept(2) reports network errors of the new connection here; the
                     # listener is fine.
                     text = f"listener {self.addr}: a connection broke before it was accepted: {exc.strerror}"
-                    logger._limited("listener broken", text)
+                    logger.limited("listener broken", text)
                 return
             self._exhausted = False
             try:
@@ -158,7 +158,7 @@ class Listener:
         if not self._exhausted:
             self._exhausted = True
             text = f"listener {self.addr}: {exc.strerror}: accepting pauses until descriptors are free"
-            logger._limited("listener full", text, logger.ERROR)
+            logger.limited("listener full", text, logger.ERROR)
         self._paused = True
         self._unregister(self._bound)
         self._resume_later()

@@ -263,7 +263,7 @@ class TlsStream(Stream):
             self._send_pending()
             if self._answers > _ANSWERS:
                 text = f"tls: {self.remoteaddr}: a flood of key updates from a peer that doesn't read"
-                logger._limited("tls key updates", text)
+                logger.limited("tls key updates", text)
                 self.fail(errno.TLS)
                 return
         plain = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -283,7 +283,7 @@ class TlsStream(Stream):
     def _refused(self, exc: SSL.Error, pieces: list[bytes]) -> None:
         """Fails the connection: the peer sent invalid TLS, or an alert."""
         why = reason(exc)
-        logger._limited("tls broken", f"tls: {self.remoteaddr}: {why}")
+        logger.limited("tls broken", f"tls: {self.remoteaddr}: {why}")
         self.why = self.why or why
         self.buf += b"".join(pieces)  # data before the bad record is good
         self.keep_session = None
@@ -348,7 +348,7 @@ class TlsStream(Stream):
             with memoryview(data) as view:  # the peer asked for short records (RFC 6066, section 4)
                 return [record, *self._records_of(view[sent:])]
         except SSL.Error as exc:
-            logger._limited("tls write", f"tls: {self.remoteaddr}: {reason(exc)}")
+            logger.limited("tls write", f"tls: {self.remoteaddr}: {reason(exc)}")
             self.fail(errno.TLS)
             return None
 
@@ -375,6 +375,6 @@ class TlsStream(Stream):
             try:
                 self.ssl.shutdown()
             except SSL.Error as exc:
-                logger._limited("tls close", f"tls: {self.remoteaddr}: close_notify: {reason(exc)}", logger.DEBUG)
+                logger.limited("tls close", f"tls: {self.remoteaddr}: close_notify: {reason(exc)}", logger.DEBUG)
             self._send_pending()
         return super().close(await_end)

@@ -304,7 +304,7 @@ def _too_long(stream: Stream) -> tuple[None, str]:
     """The answer of a read whose delimiter does not come in time."""
     what = "tcp" if stream.plain else "tls"
     most = stream.limits.delimited
-    logger._limited("delimited", f"{what}: {stream.remoteaddr}: no delimiter within the limit 'delimited' of {most} bytes")
+    logger.limited("delimited", f"{what}: {stream.remoteaddr}: no delimiter within the limit 'delimited' of {most} bytes")
     return None, errno.MSGSIZE
 
 

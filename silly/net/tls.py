@@ -139,7 +139,7 @@ class Acceptor:
         if self._admission is not None and not self._admission.enter(host_of(remoteaddr)):
             sock.close()
             text = f"tls: {remoteaddr}: too many connections: closed before the handshake"
-            logger._limited("tls refused", text, burst=1, rate=1.0)  # these come in floods
+            logger.limited("tls refused", text, burst=1, rate=1.0)  # these come in floods
             return
         configuration = self._configuration
         try:
@@ -170,7 +170,7 @@ class Acceptor:
     def _shake_hands(self, stream: TlsStream, configuration: ServerConfiguration, verification: Verification) -> bool:
         deadline = monotonic() + self._limits.handshake_timeout / 1000
         if stream.speaks_http(deadline):
-            logger._limited("tls plain", f"tls: {stream.remoteaddr}: plain HTTP on a port that speaks TLS: answered 400")
+            logger.limited("tls plain", f"tls: {stream.remoteaddr}: plain HTTP on a port that speaks TLS: answered 400")
             stream.refuse_http()
             return False
         err = stream.handshake(deadline)
@@ -180,9 +180,9 @@ class Acceptor:
         if err is not None:
             text = f"tls: {stream.remoteaddr}: handshake failed: {err}"
             if stream.probed:
-                logger._limited("tls probe", text, logger.DEBUG)
+                logger.limited("tls probe", text, logger.DEBUG)
             else:
-                logger._limited("tls handshake", text)
+                logger.limited("tls handshake", text)
             # The client may still be sending. It must get the alert, not a reset.
             stream.close(await_end=err.startswith("TLS: "))
         return err is None
@@ -304,7 +304,7 @@ def connect(
     assert err is not None
     code = code_of(err, progress)
     if code is not err:
-        logger._limited("tls.connect", f"tls.connect {cut(addr)}: {err}")
+        logger.limited("tls.connect", f"tls.connect {cut(addr)}: {err}")
     return None, code
 
 

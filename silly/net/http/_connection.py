@@ -149,7 +149,7 @@ class Connection:
             if expect is not None and request.version == "HTTP/1.1" and expect.lower() != "100-continue":
                 raise ProtocolError("unknown expectation", 417)
         except ProtocolError as exc:
-            logger._limited("http refused", f"http: {stream.remoteaddr}: {_SECRETS.sub(_HIDDEN, exc.text)}")
+            logger.limited("http refused", f"http: {stream.remoteaddr}: {_SECRETS.sub(_HIDDEN, exc.text)}")
             answer = error_response(exc)
             stream.write(answer)
             if service.log is not None:
@@ -194,7 +194,7 @@ class Connection:
             if err is not None:
                 if buf and scheduler.begins:
                     text = f"http: {stream.remoteaddr}: the connection ended within a request's head: {err}"
-                    logger._limited("http broken", text, logger.DEBUG)
+                    logger.limited("http broken", text, logger.DEBUG)
                 return None
             head = heads.next(buf)
             if head is not None:

@@ -276,7 +276,7 @@ class ServerResponse(Incoming[str]):
             self._send(head, piece[: max(0, expected - self._written)])
             self._written = min(total, expected)
             text = f"{self._named()}: body of {total} bytes, content-length {expected}"
-            logger._limited("http length", text, logger.ERROR)
+            logger.limited("http length", text, logger.ERROR)
             return failure(f"a body of {total} bytes, but a content-length of {expected}")
         self._written = total
         return self._send(head, piece, last)

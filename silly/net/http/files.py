@@ -196,7 +196,7 @@ def _failed(stream: ServerStream, exc: OSError) -> Result:
         return stream.answer(404, "Not Found")
     if exc.errno in _FORBIDDEN:
         return stream.answer(403, "Forbidden")
-    logger._limited("http.sendfile", f"http.sendfile: {shown(stream.path)}: {exc.strerror}", logger.ERROR)
+    logger.limited("http.sendfile", f"http.sendfile: {shown(stream.path)}: {exc.strerror}", logger.ERROR)
     if exc.errno in _BUSY:
         return stream.answer(503, "Service Unavailable")
     return stream.answer(500, "Internal Server Error")

@@ -159,7 +159,7 @@ class ServerStream(ServerResponse):
         self._err = error.text
         self._close = True
         if not self.conn._stream.closed:  # else we have ended it ourselves
-            logger._limited("http body", f"{self._named()}: {error.text}")
+            logger.limited("http body", f"{self._named()}: {error.text}")
         if self._state is UNANSWERED:
             self._state, self._status = ENDED, error.code
             answer = error_response(error, head_only=self.method == "HEAD")
@@ -226,7 +226,7 @@ class ServerStream(ServerResponse):
         if why is not None:
             self._mistaken = True
             text = f"{self._named()}: the handler {name_of(handler)} {why}"
-            logger._limited("http returned", text, logger.ERROR)
+            logger.limited("http returned", text, logger.ERROR)
 
     def _finish(self, failed: bool) -> Outcome:
         """Ends the response, since the handler has returned, or raised (``failed``).
@@ -243,7 +243,7 @@ class ServerStream(ServerResponse):
             self._fail()
         elif self._state is UNANSWERED:
             if not self._mistaken and not scheduler.in_child:
-                logger._limited("http unanswered", f"{self._named()}: the handler did not respond")
+                logger.limited("http unanswered", f"{self._named()}: the handler did not respond")
             self.answer(500, "Internal Server Error")
         elif self._state in (ANSWERED, STREAMING):
             self.closewrite()

@@ -67,4 +67,4 @@ def _await_end(session: Session, deadline: float) -> None:
 
 
 def _log(session: Session, exc: ProtocolError) -> None:
-    logger._limited("websocket closing", f"websocket: {session.stream.remoteaddr}: {exc.text} (while closing)")
+    logger.limited("websocket closing", f"websocket: {session.stream.remoteaddr}: {exc.text} (while closing)")

@@ -215,7 +215,7 @@ class Session(Sending):
         self.cause = exc.text
         self.fault = None
         self.err = self.blame(exc)
-        logger._limited("websocket broken", f"websocket: {self.stream.remoteaddr}: {exc.text}: close {exc.code}")
+        logger.limited("websocket broken", f"websocket: {self.stream.remoteaddr}: {exc.text}: close {exc.code}")
         self.send_close(close_payload(exc.code, exc.text))
         self.end(exc.code, exc.text, await_end=True)
         return self.err
@@ -396,7 +396,7 @@ class Session(Sending):
         """Gives the connection up, because the peer doesn't answer our pings."""
         limit = self.limits.pong_timeout
         text = f"no pong for {limit / 1000:g} s (the limit 'pong_timeout')"
-        logger._limited("websocket silent", f"websocket: {self.stream.remoteaddr}: {text}: close {INTERNAL}")
+        logger.limited("websocket silent", f"websocket: {self.stream.remoteaddr}: {text}: close {INTERNAL}")
         self.send_close(close_payload(INTERNAL, text))
         self.closecode, self.closereason = INTERNAL, text
         self._give_up(text, f"the connection with {self.stream.remoteaddr} was given up: {text}")

@@ -90,9 +90,9 @@ def _refuse(stream: ServerStream, exc: ProtocolError) -> str:
     """
     text = f"websocket: {stream.remoteaddr}: upgrade refused: {exc.text}"
     if "upgrade" in stream.header:
-        logger._limited("websocket refused", text)
+        logger.limited("websocket refused", text)
     else:
-        logger._limited("websocket probe", text, logger.DEBUG)  # such as a health check, which asks for a page
+        logger.limited("websocket probe", text, logger.DEBUG)  # such as a health check, which asks for a page
     header = {"content-type": "text/plain"}
     if exc.code == 426:
         header |= {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": handshake.VERSION}
