@@ -160,33 +160,33 @@ def test_bad_bodies(data: bytes, code: int, at: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "code"),
+    "data",
     [
-        pytest.param(b" 5\r\n", 400, id="space-before"),
-        pytest.param(b"\t5\r\n", 400, id="tab-before"),
-        pytest.param(b" 5 \r\n", 400, id="spaces-around"),
-        pytest.param(b"5 5\r\n", 400, id="space-within"),
-        pytest.param(b"5 a\r\n", 400, id="space-and-a-letter"),
-        pytest.param(b"5 \x0b\r\n", 400, id="vertical-tab"),
-        pytest.param(b"5 \xa0\r\n", 400, id="no-break-space"),
-        pytest.param(b"5 \0\r\n", 400, id="nul"),
-        pytest.param(b"5 \n", 400, id="bare-lf"),
-        pytest.param(b"5 \rhello", 400, id="bare-cr"),
-        pytest.param(b" \r\n", 400, id="blanks-alone"),
-        pytest.param(b"5" + b" " * 254 + b"\r\n", 400, id="blanks-over-the-limit"),
-        pytest.param(b"5" + b" " * 5000, 400, id="blanks-without-end"),
-        pytest.param(b"0\r\n A: b\r\n\r\n", 400, id="trailers-begin-by-a-fold"),
-        pytest.param(b"0\r\n \r\n\r\n", 400, id="trailers-begin-by-an-empty-fold"),
-        pytest.param(b"0\r\nA\r\n : b\r\n\r\n", 400, id="folded-name"),
-        pytest.param(b"0\r\nContent-Length:\r\n 5\r\n\r\n", 400, id="folded-length"),
-        pytest.param(b"0\r\nUpgrade:\r\n x\r\n\r\n", 400, id="folded-upgrade"),
-        pytest.param(b"0\r\nSet-Cookie: a=b;\r\n HttpOnly\r\n\r\n", 400, id="folded-field-that-may-not-be-a-trailer"),
+        pytest.param(b" 5\r\n", id="space-before"),
+        pytest.param(b"\t5\r\n", id="tab-before"),
+        pytest.param(b" 5 \r\n", id="spaces-around"),
+        pytest.param(b"5 5\r\n", id="space-within"),
+        pytest.param(b"5 a\r\n", id="space-and-a-letter"),
+        pytest.param(b"5 \x0b\r\n", id="vertical-tab"),
+        pytest.param(b"5 \xa0\r\n", id="no-break-space"),
+        pytest.param(b"5 \0\r\n", id="nul"),
+        pytest.param(b"5 \n", id="bare-lf"),
+        pytest.param(b"5 \rhello", id="bare-cr"),
+        pytest.param(b" \r\n", id="blanks-alone"),
+        pytest.param(b"5" + b" " * 254 + b"\r\n", id="blanks-over-the-limit"),
+        pytest.param(b"5" + b" " * 5000, id="blanks-without-end"),
+        pytest.param(b"0\r\n A: b\r\n\r\n", id="trailers-begin-by-a-fold"),
+        pytest.param(b"0\r\n \r\n\r\n", id="trailers-begin-by-an-empty-fold"),
+        pytest.param(b"0\r\nA\r\n : b\r\n\r\n", id="folded-name"),
+        pytest.param(b"0\r\nContent-Length:\r\n 5\r\n\r\n", id="folded-length"),
+        pytest.param(b"0\r\nUpgrade:\r\n x\r\n\r\n", id="folded-upgrade"),
+        pytest.param(b"0\r\nSet-Cookie: a=b;\r\n HttpOnly\r\n\r\n", id="folded-field-that-may-not-be-a-trailer"),
     ],
 )
-def test_what_a_client_refuses_too(data: bytes, code: int) -> None:
+def test_what_a_client_refuses_too(data: bytes) -> None:
     for pieces in segmentations(data):
         got = read_chunked(pieces, response=True)
-        assert (got.code, got.done, got.trailer) == (code, False, [])
+        assert (got.code, got.done, got.trailer) == (400, False, [])
 
 
 TIGHT = Limits(head=100, header_lines=3, line=40)
