@@ -17,6 +17,7 @@ import silly
 from silly import errno, task
 from silly._core import scheduler
 from silly._core.loop import READ
+from silly._wire.lines import take
 from silly.net import http, tcp, websocket
 from silly.sync import channel
 
@@ -89,7 +90,7 @@ class Raw:
             if data is None:
                 assert err == errno.EOF, (err, got[:500])
                 return got
-            got += data + stream.take(len(stream.buf))
+            got += data + take(stream.buf, len(stream.buf))
 
     def eof(self) -> None:
         """The peer must have ended the connection, with nothing more before that."""

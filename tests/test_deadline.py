@@ -18,6 +18,7 @@ from silly import errno, task, time
 from silly._core import deadline, scheduler
 from silly._core.deadline import Deadline
 from silly._core.waiting import Waiters
+from silly._wire.lines import take
 from silly.net import tcp, tls
 from silly.net._stream import Stream
 from silly.sync import channel
@@ -767,7 +768,7 @@ def test_a_tls_writer_past_the_mark_is_refused_before_there_is_a_record() -> Non
     while not got.endswith(b"end"):
         data, err = peer.read(1, 10_000)
         assert err is None
-        got += data + peer._stream.take(peer.unreadbytes())
+        got += data + take(peer._stream.buf, peer.unreadbytes())
     assert ended.result() == (True, None)
     assert (len(got) - 3) % len(chunk) == 0
     for each in (conn, peer, listener):

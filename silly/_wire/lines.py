@@ -1,6 +1,19 @@
-"""Lines, and whatever else ends with a delimiter. ``_speedups.c`` has the same in C."""
+"""What is taken off the front of a buffer: so many bytes, a line, or whatever else ends
+with a delimiter. ``_speedups.c`` has ``take_until`` in C."""
 
 from __future__ import annotations
+
+
+def take(buf: bytearray, size: int) -> bytes:
+    """Removes and returns the first ``size`` bytes of ``buf``, which must hold them."""
+    if size == len(buf):
+        data = bytes(buf)
+        buf.clear()
+    else:
+        with memoryview(buf) as view:
+            data = bytes(view[:size])
+        del buf[:size]
+    return data
 
 
 def take_until(buf: bytearray, delimiter: bytes, start: int, most: int, /) -> bytes | None:
@@ -16,11 +29,4 @@ def take_until(buf: bytearray, delimiter: bytes, start: int, most: int, /) -> by
     end = buf.find(delimiter, start) + len(delimiter)
     if end < len(delimiter) or end > most or not delimiter:
         return None
-    if end == len(buf):
-        data = bytes(buf)
-        buf.clear()
-    else:
-        with memoryview(buf) as view:
-            data = bytes(view[:end])
-        del buf[:end]
-    return data
+    return take(buf, end)

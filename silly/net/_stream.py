@@ -307,19 +307,6 @@ class Stream(Output):
         finally:
             self._payload = None
 
-    def take(self, size: int) -> bytes:
-        """Removes and returns the first ``size`` bytes of ``buf``, which must hold
-        them."""
-        buf = self.buf
-        if size == len(buf):
-            data = bytes(buf)
-            buf.clear()
-        else:
-            with memoryview(buf) as view:
-                data = bytes(view[:size])
-            del buf[:size]
-        return data
-
     def set_mark(self, size: int) -> None:
         """Sets the number of unread bytes at which reading pauses."""
         self.mark = size

@@ -31,6 +31,7 @@ from .._log import tcp as logger
 from .._shown import shown
 from .._wire.accelerated import take_until
 from .._wire.limits import DEFAULT, Limits, check_limits
+from .._wire.lines import take
 from .._wire.numbers import MOST, MOST_MS, bad_ms, check_int
 from ._binding import Rights
 from ._dial import dial
@@ -162,7 +163,7 @@ class Conn:
                 raise RuntimeError(f"{self}: another task has read what this one waited for")
         else:
             self._burst += 1 if n < STEP else 1 + n // STEP
-        return stream.take(n), None
+        return take(stream.buf, n), None
 
     def _read_delimited(self, delimiter: bytes, deadline: float | None) -> tuple[bytes, None] | tuple[None, str]:
         stream = self._stream

@@ -14,6 +14,7 @@ import h11
 import pytest
 
 from silly import check, task
+from silly._wire.lines import take
 from silly.net import http, tcp
 from silly.net.http import _clientstream
 
@@ -229,7 +230,7 @@ def relayed(address: str) -> Iterator[tuple[str, list[int]]]:
             if data is None:
                 target.close()
                 return
-            target.write(data + source._stream.take(len(source._stream.buf)))
+            target.write(data + take(source._stream.buf, len(source._stream.buf)))
 
     def accept(conn: Any) -> None:
         count[0] += 1
@@ -286,7 +287,7 @@ def with_h11(answer: Callable[[h11.Request, bytes, h11.Connection], list[bytes |
             event = connection.next_event()
             if event is h11.NEED_DATA:
                 data, _ = conn.read(1, 10_000)
-                connection.receive_data(b"" if data is None else data + conn._stream.take(len(conn._stream.buf)))
+                connection.receive_data(b"" if data is None else data + take(conn._stream.buf, len(conn._stream.buf)))
             elif isinstance(event, h11.Request):
                 request, body = event, b""
                 if connection.they_are_waiting_for_100_continue:

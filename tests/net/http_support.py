@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 from silly import check
+from silly._wire.lines import take
 from silly.net import tcp, tls
 from silly.net._stream import Stream
 from silly.sync import channel
@@ -89,4 +90,4 @@ def all_of(client: Raw) -> tuple[bytes, str | None]:
         data, err = client.conn.read(1, WITHIN)
         if data is None:
             return bytes(got), err
-        got += data + stream.take(len(stream.buf))
+        got += data + take(stream.buf, len(stream.buf))

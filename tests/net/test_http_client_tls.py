@@ -10,6 +10,7 @@ import pytest
 
 import silly
 from silly import errno, time
+from silly._wire.lines import take
 from silly.net import _dial, _tls_client, tcp, tls
 from silly.sync import channel
 
@@ -156,7 +157,7 @@ def test_handshake_within_the_connect_timeout_alone() -> None:
             if data is None:
                 target.close()
                 return
-            target.write(data + source._stream.take(len(source._stream.buf)))
+            target.write(data + take(source._stream.buf, len(source._stream.buf)))
 
     with https() as server:
         listener = taken(tcp.listen("127.0.0.1:0", slow))

@@ -14,6 +14,7 @@ import pytest
 import silly
 from silly import errno, task, time
 from silly._core import scheduler
+from silly._wire.lines import take
 from silly.net import _stream
 from silly.sync import channel
 
@@ -111,7 +112,7 @@ def everything(conn: Any) -> tuple[bytes, str]:
         data, err = conn.read(1, 10_000)
         if data is None:
             return bytes(got), err
-        got += data + stream.take(len(stream.buf))
+        got += data + take(stream.buf, len(stream.buf))
 
 
 def cut(transport: Any) -> str:

@@ -16,6 +16,7 @@ from OpenSSL import SSL
 import silly
 from silly import check, errno, time
 from silly._core import scheduler
+from silly._wire.lines import take
 from silly.net import _tls_context, http, tls
 from silly.net._binding import ANYBODY
 from silly.net._tls_context import new_context
@@ -398,7 +399,7 @@ def finish(raw: Raw) -> str:
                 raw.send(connection.bio_read(65536))
             except SSL.WantReadError:
                 pass
-            connection.bio_write(raw.read(1) + raw.conn._stream.take(raw.conn.unreadbytes()))
+            connection.bio_write(raw.read(1) + take(raw.conn._stream.buf, raw.conn.unreadbytes()))
         else:
             raw.send(connection.bio_read(65536))
             cert = connection.get_peer_certificate(as_cryptography=True)

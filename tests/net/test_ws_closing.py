@@ -14,6 +14,7 @@ import pytest
 
 from silly import check, errno
 from silly._core import scheduler
+from silly._wire.lines import take
 from silly.net import websocket
 from silly.sync import channel
 
@@ -62,7 +63,7 @@ def frames_until_the_end(peer: Any) -> list[tuple[int, bytes]]:
         if chunk is None:
             assert err != errno.TIMEDOUT
             break
-        data += chunk + peer.conn._stream.take(peer.conn.unreadbytes())
+        data += chunk + take(peer.conn._stream.buf, peer.conn.unreadbytes())
     at = 0
     while len(data) - at >= 2:
         size, start = data[at + 1] & 0x7F, at + 2

@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from OpenSSL import SSL
 
+from silly._wire.lines import take
+
 from ..helpers import Raw, turn
 from .authorities import Identity
 
@@ -73,7 +75,7 @@ class Forger:
 
     def receive(self) -> None:
         """Gives OpenSSL what comes."""
-        self.ssl.bio_write(self.raw.read(1) + self.raw.conn._stream.take(self.raw.conn.unreadbytes()))
+        self.ssl.bio_write(self.raw.read(1) + take(self.raw.conn._stream.buf, self.raw.conn.unreadbytes()))
 
     def read(self, size: int) -> bytes:
         """What the other side has sent."""

@@ -20,6 +20,7 @@ import h11
 import httptools
 
 from silly import Limits, check, errno
+from silly._wire.lines import take
 from silly.net import http, tcp
 from tests.helpers import WITHIN, turn
 from tests.net.support import Job
@@ -106,7 +107,7 @@ def converse(addr: str, data: bytes, dribbled: int = 0, patience: int = 0) -> by
         while True:
             first, err = conn.read(1, WITHIN if ended else patience)
             if first is not None:
-                got += first + stream.take(len(stream.buf))
+                got += first + take(stream.buf, len(stream.buf))
             elif err != errno.TIMEDOUT:
                 return got
             elif ended:

@@ -18,6 +18,7 @@ from ..._wire.error import ProtocolError
 from ..._wire.header import Header
 from ..._wire.http1 import CHUNKED, UNTIL_CLOSE, ChunkedReader
 from ..._wire.limits import Limits
+from ..._wire.lines import take
 from ..._wire.numbers import MOST, check_int
 from .._rate import RateMeter, peers_clock
 from .._stream import Stream
@@ -289,7 +290,7 @@ class Incoming(Generic[E]):
         if self._left > 0:
             self._left -= size
         self._taken += size
-        return source.take(size)
+        return take(source.buf, size)
 
     def _raw_ended(self) -> bool:
         return self._chunked.done if self._chunked is not None else not self._left
