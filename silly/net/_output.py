@@ -486,14 +486,14 @@ class Output(Gathered):
 
     def held_back(self, pace: Pace | None) -> Pace | None:
         """Returns how fast the peer takes output, if it can't have read all that the
-        kernel accepted, though it takes enough: its window is closed. Else returns
-        None. ``pace`` is None in the first of several calls, then what the last one
-        returned."""
+        kernel accepted, though it takes enough: its window is closed, or was a moment
+        ago. Else returns None. ``pace`` is None in the first of several calls, then
+        what the last one returned."""
         sock = self.sock
         assert sock is not None
         now = taken(sock, self._accepted)
         if pace is None:
-            if not now.closed or not now.waiting:
+            if not (now.closed or now.lately) or not now.waiting:
                 return None
             pace = Pace()
         slow = pace.look(monotonic(), now, self.limits) is not None

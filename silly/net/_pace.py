@@ -31,9 +31,14 @@ FACTOR = 20
 MOST = 10
 """What a peer took buys it at most this many times ``write_timeout``."""
 
-_INFO = struct.Struct("24xI92xQ16xI80xI")
-"""``tcpi_unacked``, ``tcpi_bytes_acked``, ``tcpi_notsent_bytes`` and ``tcpi_snd_wnd``
-in Linux's ``struct tcp_info``. Other systems have other structures."""
+DELAY = 500
+"""The most milliseconds that a peer's kernel may wait before it acknowledges data (RFC
+9293, section 3.8.6.3)."""
+
+_INFO = struct.Struct("24xI28xI60xQ16xI80xI")
+"""``tcpi_unacked``, ``tcpi_last_ack_recv``, ``tcpi_bytes_acked``,
+``tcpi_notsent_bytes`` and ``tcpi_snd_wnd`` in Linux's ``struct tcp_info``. Other
+systems have other structures."""
 _COUNT = struct.Struct("i")
 
 if sys.platform == "linux":
@@ -48,9 +53,9 @@ if sys.platform == "linux":
         kernel has taken of us; it is used where the kernel can't tell more."""
         try:
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
-            unacked, size, notsent, window = _INFO.unpack(info)
+            unacked, since, size, notsent, window = _INFO.unpack(info)
             # A receiver may close its window and drop what is on the way.
-            return Taken(size, not unacked or not window, notsent > 0)
+            return Taken(size, not unacked or not window, notsent > 0, since <= DELAY)
         except (OSError, struct.error):
             pass  # a Unix socket, or a kernel before 5.4
         try:
@@ -76,6 +81,9 @@ class Taken(NamedTuple):
     it."""
     waiting: bool
     """Whether the kernel is known to hold output that it could not send yet."""
+    lately: bool = False
+    """Whether the peer is known to have acknowledged something within ``DELAY``. Its
+    answer to what is on the way to it may not be due yet."""
 
 
 class Pace:

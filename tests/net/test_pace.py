@@ -215,12 +215,23 @@ def test_what_is_on_the_way(tcp_pair: Any) -> None:
 
     class Odd:
         def getsockopt(self, *args: int) -> bytes:
-            return struct.pack("24xI92xQ16xI80xI", 3, 1234, 0, window)
+            return struct.pack("24xI28xI60xQ16xI80xI", 3, since, 1234, 0, window)
 
+    since = 0
     window = 1
-    assert taken(Odd(), accepted) == (1234, False, False)  # type: ignore[arg-type]
+    assert taken(Odd(), accepted) == (1234, False, False, True)  # type: ignore[arg-type]
+    since = _pace.DELAY + 1
+    assert taken(Odd(), accepted) == (1234, False, False, False)  # type: ignore[arg-type]
     window = 0
-    assert taken(Odd(), accepted) == (1234, True, False)  # type: ignore[arg-type]
+    assert taken(Odd(), accepted) == (1234, True, False, False)  # type: ignore[arg-type]
+
+
+@linux
+def test_when_something_was_acknowledged(tcp_pair: Any) -> None:
+    writer, reader = tcp_pair
+    writer.send(b"x")
+    reader.recv(1)
+    assert settled(writer, 1, lambda got: got.size > 0 and got.lately)
 
 
 @linux
@@ -234,7 +245,7 @@ def test_a_kernel_that_tells_nothing(tcp_pair: Any, monkeypatch: pytest.MonkeyPa
         def getsockopt(self, *args: int) -> bytes:
             return bytes(104)
 
-    assert taken(Old(), 5000) == (5000, True, False)  # type: ignore[arg-type]
+    assert taken(Old(), 5000) == (5000, True, False, False)  # type: ignore[arg-type]
 
     def refuse(*args: object) -> bytes:
         raise OSError
@@ -242,4 +253,4 @@ def test_a_kernel_that_tells_nothing(tcp_pair: Any, monkeypatch: pytest.MonkeyPa
     filled(writer)
     assert taken(Old(), 5000).size < 5000  # type: ignore[arg-type]
     monkeypatch.setattr(_pace, "ioctl", refuse)
-    assert taken(Old(), 5000) == (5000, True, False)  # type: ignore[arg-type]
+    assert taken(Old(), 5000) == (5000, True, False, False)  # type: ignore[arg-type]
