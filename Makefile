@@ -61,11 +61,14 @@ mutate: .venv/tested
 
 # The extensions with gcc's address and undefined-behaviour sanitizers, in a copy of the tree. The first report ends the run.
 # Python allocates with malloc, so that each object's bounds are known. Leaks aren't checked: Python itself leaks at exit (the
-# tests count references). An allocation that fails returns NULL, as without the sanitizer.
+# tests count references). An allocation that fails returns NULL, as without the sanitizer. The library of C++ is there from the
+# beginning, since greenlet throws its exceptions, which the sanitizer looks at.
 SANITIZED := build/sanitized
-SANITIZED_TESTS ?= tests/wire tests/net/test_descriptor.py tests/conformance/test_framing.py
+SANITIZED_TESTS ?= tests/wire tests/net/test_descriptor.py tests/net/test_tls_pipe.py tests/conformance/test_framing.py
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-WITH_SANITIZER = cd $(SANITIZED) && LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) PYTHONMALLOC=malloc SILLY_NEED_C=1 \
+WITH_SANITIZER = cd $(SANITIZED) && \
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
+	PYTHONMALLOC=malloc SILLY_NEED_C=1 \
 	ASAN_OPTIONS=abort_on_error=1:detect_leaks=0:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=abort_on_error=1:print_stacktrace=1
 

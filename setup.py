@@ -18,6 +18,7 @@ from setuptools.command.build_ext import build_ext
 EXTENSIONS = [
     "silly._wire._speedups",
     "silly.net._speedups",
+    "silly.net._tls_speedups",
 ]
 """Each is built from the one C file of its name."""
 

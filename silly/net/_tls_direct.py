@@ -7,7 +7,8 @@ package cryptography that pyOpenSSL's call, on pyOpenSSL's own objects, and leav
 error to pyOpenSSL. All else is pyOpenSSL's.
 
 These objects and functions are not public. So ``connection`` first looks whether they
-are what it expects; if not, it returns pyOpenSSL's own ``Connection``.
+are what it expects; if not, it returns pyOpenSSL's own ``Connection``. ``_tls_pipe``
+looks in the same way before it gives their addresses to code in C.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ _SIGNATURES = {
     "SSL_write": "int(*)(SSL *, void *, int)",
     "BIO_read": "int(*)(BIO *, void *, int)",
     "BIO_write": "int(*)(BIO *, void *, int)",
+    "ERR_peek_error": "unsigned long(*)()",
+    "ERR_clear_error": "void(*)()",
 }
 
-_GARBAGE = b"\x16\x03\x01\x00\x04nope"
+GARBAGE = b"\x16\x03\x01\x00\x04nope"
 """A handshake record without a ClientHello."""
 
 
@@ -51,17 +54,43 @@ def _direct() -> type[SSL.Connection] | None:
         return None
 
 
-def _make() -> type[SSL.Connection]:
-    """Makes the class ``Direct``. Raises some exception if the names that it needs are
-    missing or are others."""
+def checked(signatures: dict[str, str]) -> tuple[Any, Any]:
+    """Returns cryptography's ``ffi`` and ``lib``. Raises some exception if a function
+    is missing there, or has another signature."""
     from cryptography.hazmat.bindings._rust import _openssl
 
     ffi, lib = _openssl.ffi, _openssl.lib
-    for name, kind in _SIGNATURES.items():
+    for name, kind in signatures.items():
         found = ffi.typeof(ffi.addressof(lib, name)).cname.replace("const ", "")
         if found != kind:
             raise TypeError(f"{name} is {found}")
-    ssl_read, ssl_write, bio_read, bio_write = (getattr(lib, name) for name in _SIGNATURES)
+    return ffi, lib
+
+
+def objects(ssl: SSL.Connection, ffi: Any) -> tuple[Any, Any, Any]:
+    """Returns pyOpenSSL's own objects of a connection: the ``SSL *``, and the ``BIO *``
+    of what comes in and of what goes out. Raises some exception if they are others."""
+    found: tuple[Any, Any, Any] = ssl._ssl, ssl._into_ssl, ssl._from_ssl
+    if tuple(map(ffi.typeof, found)) != tuple(map(ffi.typeof, ("SSL *", "BIO *", "BIO *"))):
+        raise TypeError("pyOpenSSL's objects are others")
+    return found
+
+
+def failure(ssl: SSL.Connection, result: int) -> SSL.Error:
+    """Returns pyOpenSSL's exception for a call that returned ``result``, which is no
+    success."""
+    try:
+        ssl._raise_ssl_error(ssl._ssl, result)
+    except SSL.Error as exc:
+        return exc.with_traceback(None)
+    return SSL.Error([])
+
+
+def _make() -> type[SSL.Connection]:
+    """Makes the class ``Direct``. Raises some exception if the names that it needs are
+    missing or are others."""
+    ffi, lib = checked(_SIGNATURES)
+    ssl_read, ssl_write, bio_read, bio_write, peek_error, clear_error = (getattr(lib, name) for name in _SIGNATURES)
 
     def make() -> tuple[Any, Any]:
         memory = ffi.new("char[]", _MOST)
@@ -76,6 +105,8 @@ def _make() -> type[SSL.Connection]:
         """See the module's header."""
 
         def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+            if peek_error():  # another's, which would be taken for ours
+                clear_error()
             scratch = pop() if free else make()
             try:
                 got = ssl_read(self._ssl, scratch[0], bufsiz if bufsiz < _MOST else _MOST)
@@ -83,13 +114,14 @@ def _make() -> type[SSL.Connection]:
                     return scratch[1][:got]  # type: ignore[no-any-return]
             finally:
                 append(scratch)
-            self._raise_ssl_error(self._ssl, got)
-            raise SSL.Error([])
+            raise failure(self, got)
 
         def send(self, buf: Any, flags: int = 0) -> int:
+            if peek_error():
+                clear_error()
             sent: int = ssl_write(self._ssl, buf if type(buf) is bytes else from_buffer(buf), len(buf))
             if sent <= 0:
-                self._raise_ssl_error(self._ssl, sent)
+                raise failure(self, sent)
             return sent
 
         def bio_read(self, bufsiz: int) -> bytes:
@@ -109,10 +141,7 @@ def _make() -> type[SSL.Connection]:
                 self._handle_bio_errors(self._into_ssl, put)
             return put
 
-    kinds = ffi.typeof("SSL *"), ffi.typeof("BIO *"), ffi.typeof("BIO *")
-    trial = Direct(SSL.Context(SSL.TLS_METHOD), None)
-    if (ffi.typeof(trial._ssl), ffi.typeof(trial._into_ssl), ffi.typeof(trial._from_ssl)) != kinds:
-        raise TypeError("pyOpenSSL's objects are others")
+    objects(Direct(SSL.Context(SSL.TLS_METHOD), None), ffi)
     return Direct
 
 
@@ -126,7 +155,7 @@ def _works(kind: type[SSL.Connection]) -> bool:
         pass
     if trial.bio_read(65536)[:2] != b"\x16\x03":  # a ClientHello
         return False
-    trial.bio_write(_GARBAGE)
+    trial.bio_write(GARBAGE)
     try:
         trial.do_handshake()
     except SSL.WantReadError:

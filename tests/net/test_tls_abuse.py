@@ -87,28 +87,14 @@ def test_empty_records(padding: int, logs: Any) -> None:
 
 
 def test_tiny_records() -> None:
-    """The work is that of the records, whatever number of them comes at once."""
+    """However many come at once, each is read. (``test_tls_pipe`` counts the calls of OpenSSL.)"""
     with victim() as (conn, forger):
         count = 20_000
-        data = b"".join(forger.record(b"%d" % (n % 10)) for n in range(count))
-        calls = 0
-        recv = conn._stream.ssl.recv
-
-        class Counted:
-            def recv(self, size: int) -> bytes:
-                nonlocal calls
-                calls += 1
-                return recv(size)
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(ssl, name)
-
-        ssl, conn._stream.ssl = conn._stream.ssl, Counted()
-        sending = spawn(lambda: forger.raw.conn.write(data))
         expected = b"".join(b"%d" % (n % 10) for n in range(count))
+        data = b"".join(forger.record(expected[n : n + 1]) for n in range(count))
+        sending = spawn(lambda: forger.raw.conn.write(data))
         assert conn.read(count, WITHIN) == (expected, None)
         assert joined(sending) == (True, None)
-        assert calls <= count
 
 
 def test_a_record_that_comes_byte_by_byte() -> None:
@@ -199,24 +185,13 @@ def test_bytes_that_are_not_a_record(data: bytes, dribbled: bool, logs: Any) -> 
 
 
 def test_an_invalid_record_before_much_data(logs: Any) -> None:
-    """All of it arrives by one receive. OpenSSL gets no more of it once it has refused a record."""
+    """However much of it arrives by one receive."""
     logs.expect(r"INFO tls: 127\.0\.0\.1:\d+: TLS: ")
     with victim() as (conn, forger):
-        given = []
-        bio_write = conn._stream.ssl.bio_write
-
-        class Noting:
-            def bio_write(self, data: bytes) -> int:
-                given.append(len(data))
-                return int(bio_write(data))
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(ssl, name)
-
-        ssl, conn._stream.ssl = conn._stream.ssl, Noting()
-        conn._stream._feed(forger.record(b"good") + b"\x17\x03\x03\x00\x40" + b"x" * 164_000)
-        assert len(given) == 1
-        assert conn.read(5, WITHIN) == (None, errno.TLS)
+        reading = spawn(lambda: conn.read(300_000, WITHIN))
+        turn()
+        forger.raw.conn.write(forger.record(b"good") + b"\x17\x03\x03\x00\x40" + b"x" * 400_000)
+        assert joined(reading) == (None, errno.TLS)
         assert conn.read(4, WITHIN) == (b"good", None)
     assert len(logs.lines) == 1
 
@@ -261,21 +236,66 @@ def test_data_that_openssl_refuses(size: int, waits: bool, logs: Any) -> None:
     logs.expect("INFO tls: .*: TLS: ")
     with victim() as (conn, _):
         stream = conn._stream
-
-        class Refusing:
-            def send(self, data: bytes) -> int:
-                raise SSL.Error([("SSL routines", "", "no room for it")])
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(ssl, name)
-
-        ssl, stream.ssl = stream.ssl, Refusing()
+        stream.ssl.shutdown()  # after its close_notify OpenSSL takes nothing
         write = stream.write if waits else stream.write_nowait
         assert spawn(lambda: write(b"x" * size)).pop() == ((errno.TLS,), None)
         assert stream.sock is None
         assert conn.read(1, WITHIN) == (None, errno.TLS)
         assert conn.write("x") == (False, errno.TLS)
     assert len(logs.lines) == 1
+
+
+class NoMemory:
+    """A ``Pipe`` that has none."""
+
+    partial = 0
+
+    def _fail(self, *args: Any) -> Any:
+        raise MemoryError
+
+    receive = encrypt = _fail
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("reading", [True, False])
+def test_no_memory_for_what_comes(held: bool, reading: bool, logs: Any) -> None:
+    """Nobody takes a part of it for all: the connection is over, and its unread data gone."""
+    logs.expect("ERROR exception in .*on_event(.|\n)*(BufferError|MemoryError)")
+    with victim() as (conn, forger):
+        forger.put(b"before")
+        until(conn.unreadbytes)
+        stream = conn._stream
+        job = spawn(lambda: conn.read(100, WITHIN)) if reading else None
+        turn()
+        if held:
+            view = memoryview(stream.buf)
+        else:
+            stream.pipe = NoMemory()
+        forger.put(b"behind")
+        until(lambda: stream.sock is None)
+        if held:
+            view.release()
+        assert job is None or joined(job) == (None, errno.NOMEM)
+        assert conn.unreadbytes() == 0
+        assert conn.read(1) == (None, errno.NOMEM)
+        assert conn.write("x") == (False, errno.NOMEM)
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_no_memory_for_what_goes_out(size: int) -> None:
+    """A record may be missing now, so the connection is over."""
+    with victim() as (conn, _):
+        stream = conn._stream
+        stream.pipe = NoMemory()
+
+        def write() -> None:
+            with pytest.raises(MemoryError):
+                conn.write(b"x" * size)
+
+        joined(spawn(write))
+        assert stream.sock is None
+        assert conn.read(1) == (None, errno.NOMEM)
+        assert conn.write("x") == (False, errno.NOMEM)
 
 
 @pytest.mark.parametrize("size", [1, 20_000, 100_000])
