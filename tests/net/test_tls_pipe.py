@@ -500,6 +500,74 @@ def test_any_bytes_accelerated(seed: int) -> None:
     assert seen[0] == seen[1] == seen[2]
 
 
+def script(rng: random.Random) -> list[tuple[str, Any]]:
+    """What a peer does: records of all kinds, and at last perhaps something that is none."""
+    steps: list[tuple[str, Any]] = []
+    for _ in range(rng.randrange(1, 30)):
+        kind = rng.choice(("data", "data", "data", "large", "many", "empty", "padded", "update"))
+        steps.append((kind, rng.randrange(1, 16_384 if kind == "large" else 40)))
+    last = rng.choice(("nothing", "nothing", "close", "garbage", "alert", "flipped", "header"))
+    return [*steps, (last, rng.randrange(1, 1000)), ("data", 5)]
+
+
+def made(forger: Forger, steps: list[tuple[str, Any]]) -> bytes:
+    out = b""
+    for kind, number in steps:
+        if kind in ("data", "large"):
+            out += forger.record(b"d" * number)
+        elif kind == "many":
+            out += b"".join([forger.record(b"m") for _ in range(number)])
+        elif kind == "empty":
+            out += forger.record(b"")
+        elif kind == "padded":
+            out += forger.record(b"p", padding=number * 20)
+        elif kind == "update":
+            out += forger.record(KEY_UPDATE_REQUESTED, HANDSHAKE)
+            forger.next_key()
+        elif kind == "close":
+            out += forger.record(CLOSE_NOTIFY, ALERT)
+        elif kind == "alert":
+            out += forger.record(b"\x02\x28", ALERT)
+        elif kind == "garbage":
+            out += b"\x17\x03\x03" + number.to_bytes(2, "big") + bytes(number)
+        elif kind == "flipped":
+            record = bytearray(forger.record(b"f" * number))
+            record[number % len(record)] ^= 0x40
+            out += record
+        elif kind == "header":
+            out += b"\x17\x03\x04\xff" * number
+    return out
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_records_accelerated(seed: int) -> None:
+    """The same with a session's own records."""
+    rng = random.Random(seed)
+    steps, most = script(rng), rng.choice((1, 30, 1000, 100_000))
+    seen = []
+    for kind in KINDS:
+        setup = Setup(kind)
+        pair, forger = setup.forged()
+        pieces = random.Random(seed)
+        told: list[Any] = []
+        rest = made(forger, steps)
+        while rest or pair.waiting():
+            size = pieces.randint(1, most)
+            pair.peer.sendall(rest[:size])
+            rest = rest[size:]
+            result = pair.receive(pieces.randint(1, most))
+            answers = len(pair.pipe.pending()) if result == ATTEND else 0
+            told.append(
+                (result, pair.pipe.got, pair.pipe.status, pair.pipe.partial, str(pair.pipe.error), answers, pair.taken())
+            )
+            if pair.pipe.status in (CLOSED, REFUSED):
+                break
+        seen.append(told)
+        for sock in setup.closing:
+            sock.close()
+    assert seen[0] == seen[1] == seen[2]
+
+
 # ---- what goes out --------------------------------------------------------------------------------------------------
 
 
