@@ -71,7 +71,7 @@ class TlsStream(Stream):
         self._open = False
         """Whether data passes: the handshake is done, and ``close`` was not called."""
         self._fresh = True
-        """Whether no data has come yet."""
+        """Whether no data has come since the handshake."""
         self._peer_closed = False
         self._tickets_due = False
         """Whether the peer's tickets (TLS 1.3) may still come: nothing has arrived
@@ -219,12 +219,12 @@ class TlsStream(Stream):
         if got == ATTEND:
             self._attend()
         elif got > 0:
+            self._fresh = False
             self._decrypted(got)
 
     def _decrypted(self, got: int) -> None:
         """``buf`` has grown by ``got`` bytes."""
         self.received += got
-        self._fresh = False
         if self.keep_session is not None:
             self._pass_session()
         self._arrived(got)

@@ -84,7 +84,7 @@ class ChoppedSocket:
         return self._sock.recv(min(size, self._size()))
 
     def sendmsg(self, parts: list[Any]) -> int:
-        return self._sock.send(memoryview(b"".join(parts))[: self._size()])
+        return self._sock.send(memoryview(b"".join(parts[:4]))[: self._size()])
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)

@@ -17,7 +17,7 @@ from silly.sync import channel
 
 from ..helpers import WITHIN, Raw, joined, raw_server, spawn, turn
 from .authorities import root, server
-from .support import until
+from .support import Job, until
 from .tls_records import ALERT, CHANGE_CIPHER_SPEC, CLOSE_NOTIFY, HANDSHAKE, KEY_UPDATE, KEY_UPDATE_REQUESTED, Forger
 from .tls_support import NO_PROTOCOL, connect, explained, listening
 
@@ -366,6 +366,31 @@ def test_a_client_s_close_waits_for_the_tickets() -> None:
                 assert forger.read(4) == b"data"
             forger.raw.close()
             until(lambda conn=conn: conn._stream.sock is None)
+
+
+def test_data_with_the_end_of_the_handshake() -> None:
+    """The session is kept all the same, with the next data."""
+    forgers = channel.new()
+
+    def script(conn: Any) -> None:
+        forger = Forger(Raw(conn), server(), SSL.TLS1_2_VERSION).shake_hands()
+        forger.ssl.send(b"early")
+        forger.raw.send(forger.output())  # its Finished, too
+        forgers.push((forger,))
+
+    with raw_server(script) as listener:
+        conn = connect(listener)
+        (forger,), _ = forgers.pop()
+        assert conn.unreadbytes() == 5
+        assert conn._stream.keep_session is not None
+        assert conn.read(5) == (b"early", None)
+        reading = Job(lambda: conn.read(4, WITHIN)).blocked()
+        forger.ssl.send(b"next")
+        forger.raw.send(forger.output())
+        assert reading.result() == (b"next", None)
+        assert conn._stream.keep_session is None
+        conn.close()
+        forger.raw.close()
 
 
 # ---- handshakes -----------------------------------------------------------------------------------------------------
