@@ -8,15 +8,27 @@ from typing import Any
 
 import pytest
 
+from silly.net import tls
 from silly.net.websocket import _unread
 
 from .http_client_support import drained
+from .tls_recorder import RecordedStream
 
 
 @pytest.fixture(autouse=True)
 def looked_through_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data that no task reads is taken at once, so that tests of it don't wait."""
     monkeypatch.setattr(_unread, "LOOK", 0.01)
+
+
+@pytest.fixture(autouse=True)
+def tls_recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No byte leaves a TLS connection but in a record: see ``tls_recorder``."""
+    monkeypatch.setattr(tls, "TlsStream", RecordedStream)
+    yield
+    wrong = RecordedStream.wrong[:]
+    RecordedStream.wrong.clear()
+    assert wrong == []
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from ..helpers import turn
 from . import authorities, check_stream
 from .http_support import certs
 from .support import Job, until
+from .tls_recorder import RecordedStream
 
 
 class TlsTransport(check_stream.Transport):
@@ -68,6 +69,17 @@ class TestTls(TlsSuite):
 
 class TestTlsAccepted(TlsSuite):
     transport = TlsTransport("127.0.0.1:0", swapped=True)
+
+
+class TestTlsByPyOpenSSL(TlsSuite):
+    """By pyOpenSSL's own methods, as where ``_tls_direct`` finds another pyOpenSSL than it knows."""
+
+    transport = TlsTransport("127.0.0.1:0")
+
+    @pytest.fixture(autouse=True)
+    def by_pyopenssl(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_tls_pipe, "_in_c", lambda: None)
+        monkeypatch.setattr(_tls_direct, "_direct", lambda: None)
 
 
 # ---- records in pieces ----------------------------------------------------------------------------------------------
@@ -133,7 +145,7 @@ class ChoppedSuite(TlsSuite):
             sizes.append(chance.randint(1, chance.choice((5, 100, 20_000, 200_000))))
             return sizes[-1]
 
-        class ChoppedStream(TlsStream):
+        class ChoppedStream(RecordedStream):
             __slots__ = ()
 
             def __init__(self, sock: socket.socket, *args: Any) -> None:
@@ -164,113 +176,24 @@ class TestTlsAcceptedChopped(ChoppedSuite):
 # ---- what leaves the descriptor ---------------------------------------------------------------------------------------
 
 
-class Records:
-    """Sees every byte that a stream sends. Each must lie in a record; after the handshake, in one of protected data."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._rest = b""
-        self._handshake = True
-
-    def see(self, data: bytes, handshake: bool) -> None:
-        if not handshake and self._handshake:
-            self._handshake = False
-            assert not self._rest, "the handshake ends with a whole record"
-        self.size += len(data)
-        data = self._rest + data
-        while len(data) >= 5:
-            kind, version, length = data[0], data[1:3], int.from_bytes(data[3:5], "big")
-            assert version == b"\x03\x03" or (handshake and version == b"\x03\x01"), data[:20]
-            if handshake:
-                assert kind in (20, 21, 22, 23), data[:20]
-                assert 0 < length <= 16_384 + 256
-            else:
-                assert kind == 23, data[:20]
-                assert 16 < length <= 16_384 + 256
-            if len(data) < 5 + length:
-                break
-            data = data[5 + length :]
-        self._rest = data
-
-
-class RecordedStream(TlsStream):
-    __slots__ = ("_seeing", "records")
-
-    all: list[RecordedStream] = []
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.records = Records()
-        self._seeing = False
-        self.all.append(self)
-
-    def flush(self) -> None:
-        self._see(super().flush)
-
-    def _transmit(self) -> None:
-        self._see(super()._transmit)
-
-    def _see(self, send: Callable[[], None]) -> None:
-        """What of the output is gone after ``send`` has left the descriptor."""
-        if self._seeing:
-            send()
-            return
-        self._seeing = True
-        before = b"".join(self._out)
-        failed, handshake = self.werr not in (None, errno.CLOSED), self._handshaking
-        try:
-            send()
-        finally:
-            self._seeing = False
-        if failed or (self.sock is None and not self.closed) or self.werr not in (None, errno.CLOSED):
-            return  # it was dropped
-        left = b"".join(self._out)
-        assert before.endswith(left)
-        self.records.see(before[: len(before) - len(left)], handshake)
-
-
-class RecordedSuite(TlsSuite):
-    @pytest.fixture(autouse=True)
-    def recorded(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        monkeypatch.setattr(tls, "TlsStream", RecordedStream)
-        RecordedStream.all.clear()
-        yield
-        assert sum(stream.records.size for stream in RecordedStream.all) > 1000
-        RecordedStream.all.clear()
-
-
-class TestTlsRecorded(RecordedSuite):
-    transport = TlsTransport("127.0.0.1:0")
-
-
-class TestTlsAcceptedRecorded(RecordedSuite):
-    transport = TlsTransport("127.0.0.1:0", swapped=True)
-
-
-class TestTlsByPyOpenSSL(RecordedSuite):
-    """By pyOpenSSL's own methods, as where ``_tls_direct`` finds another pyOpenSSL than it knows."""
-
-    transport = TlsTransport("127.0.0.1:0")
-
-    @pytest.fixture(autouse=True)
-    def by_pyopenssl(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_tls_pipe, "_in_c", lambda: None)
-        monkeypatch.setattr(_tls_direct, "_direct", lambda: None)
-
-
-@pytest.mark.parametrize("data", [b"hello", b"GET / HTTP/1.1\r\n\r\n" * 100, b"\x16\x03\x03\0\5hello"])
-def test_plain_bytes_would_be_seen(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls, "TlsStream", RecordedStream)
+@pytest.mark.parametrize(
+    "data", [b"hello", b"h", b"GET / HTTP/1.1\r\n\r\n" * 100, b"\x16\x03\x03\0\x40hello", b"\x17\x03\x03\0\5hello"]
+)
+def test_plain_bytes_would_be_seen(data: bytes) -> None:
+    """``tls_recorder`` looks at what the tests of the network send."""
     transport = TlsTransport("127.0.0.1:0")
     accepted: list[Any] = []
     with transport.listen(accepted.append) as listener, transport.connect(listener.addr) as conn:
         until(lambda: accepted)
+        seen = RecordedStream.seen
         conn.write("protected")
         conn._stream.flush()
-        conn._stream._out.append(data)
-        conn._stream.unsent += len(data)
-        with pytest.raises(AssertionError):
-            conn._stream.flush()
-            conn.write("behind")
+        assert RecordedStream.seen == seen + 31
+        assert RecordedStream.wrong == []
+        conn._stream._enqueue([data])
+        conn._stream.flush()
+        (wrong,) = RecordedStream.wrong
+        assert repr(data[:5])[2:-1] in wrong
+        RecordedStream.wrong.clear()
         conn._stream.abort()
         accepted[0]._stream.abort()

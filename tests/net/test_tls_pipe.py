@@ -287,8 +287,9 @@ def test_the_limits_are_those_of_the_module(setup: Setup, monkeypatch: pytest.Mo
         for ok in (1, 50):
             assert pair.pipe.encrypt(bytes(ok))
         for call in (pair.pipe.encrypt, pair.pipe.put):
-            with pytest.raises(ValueError):
-                call(bytes(51))
+            for wrong in (bytes(51), b""):
+                with pytest.raises(ValueError):
+                    call(wrong)
         stream = b"".join(pair.record(b"%03d" % n) for n in range(1000))
         pair.peer.sendall(stream)
         assert pair.receive(1 << 20) == 20_000 // 25 * 3
@@ -470,7 +471,7 @@ def test_data_right_behind_the_handshake(setup: Setup) -> None:
     assert (pair.pipe.got, pair.pipe.status, pair.buf) == (0, DRAINED, b"cut")
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_any_bytes_accelerated(seed: int) -> None:
     """Whatever comes, however it is cut, C and Python count and tell the same."""
     rng = random.Random(seed)
@@ -539,7 +540,7 @@ def made(forger: Forger, steps: list[tuple[str, Any]]) -> bytes:
     return out
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_any_records_accelerated(seed: int) -> None:
     """The same with a session's own records."""
     rng = random.Random(seed)
