@@ -75,16 +75,15 @@ def _extensions() -> str:
         return "pure Python: SILLY_PURE=1"
     try:
         import silly._wire._speedups
-        import silly.net._speedups  # noqa: F401
+        import silly.net._speedups
+        import silly.net._tls_speedups  # noqa: F401
     except ModuleNotFoundError as exc:
         return f"slower Python code runs: {exc.name} was not built"
     except ImportError as exc:
         return f"slower Python code runs: {exc}"
-    from .net._tls_direct import is_direct
+    from .net import _tls_pipe
 
-    if not is_direct():
-        return "accelerated in C, but TLS is slower: this pyOpenSSL or cryptography is not as silly knows it"
-    return "accelerated in C"
+    return f"accelerated in C, TLS {_tls_pipe.in_words()}"
 
 
 def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never returns

@@ -143,22 +143,25 @@ def version(cwd: Path, monkeypatch: pytest.MonkeyPatch, pure: str | None, before
 @needs_c
 @pytest.mark.parametrize("pure", [None, "", "0"])
 def test_the_version_says_that_the_extensions_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pure: str | None) -> None:
-    assert version(tmp_path, monkeypatch, pure) == "accelerated in C"
+    assert version(tmp_path, monkeypatch, pure) == "accelerated in C, TLS in C"
 
 
 @needs_c
-def test_the_version_says_that_tls_takes_the_slower_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = "from silly.net import _tls_direct\n_tls_direct.is_direct = lambda: False"
-    assert version(tmp_path, monkeypatch, None, before).startswith("accelerated in C, but TLS is slower: ")
+@pytest.mark.parametrize("words", ["by cryptography's functions", "by pyOpenSSL's methods"])
+def test_the_version_says_how_tls_goes(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = "from silly.net import _tls_direct, _tls_pipe\n_tls_pipe._in_c = lambda: None"
+    if "pyOpenSSL" in words:
+        before += "\n_tls_direct._direct = lambda: None"
+    assert version(tmp_path, monkeypatch, None, before) == f"accelerated in C, TLS {words}"
 
 
 def test_the_version_says_that_python_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert version(tmp_path, monkeypatch, "1") == "pure Python: SILLY_PURE=1"
 
 
-@pytest.mark.parametrize("name", ["silly._wire._speedups", "silly.net._speedups"])
+@pytest.mark.parametrize("name", ["silly._wire._speedups", "silly.net._speedups", "silly.net._tls_speedups"])
 def test_the_version_says_which_extension_is_missing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    others = {"silly._wire._speedups", "silly.net._speedups"} - {name}
+    others = {"silly._wire._speedups", "silly.net._speedups", "silly.net._tls_speedups"} - {name}
     built = "".join(f"sys.modules[{other!r}] = sys\n" for other in others)
     text = version(tmp_path, monkeypatch, None, f"import silly.net\n{built}sys.modules[{name!r}] = None")
     assert text == f"slower Python code runs: {name} was not built"
