@@ -62,7 +62,19 @@ _FUNCTIONS = {
 class Pipe:
     """The way through an OpenSSL connection with memory buffers, in Python."""
 
-    __slots__ = ("_connection", "_failure", "_header", "_missing", "_plain", "_ready", "_record", "error", "got", "status")
+    __slots__ = (
+        "_connection",
+        "_failure",
+        "_header",
+        "_missing",
+        "_plain",
+        "_ready",
+        "_record",
+        "error",
+        "got",
+        "received",
+        "status",
+    )
 
     def __init__(self, connection: SSL.Connection) -> None:
         self._connection = connection
@@ -80,6 +92,8 @@ class Pipe:
         """The error of receiving that came behind data: the next call raises it."""
         self.got = 0
         """How many bytes the last call has appended."""
+        self.received = 0
+        """How many bytes have come, of all records and the handshake."""
         self.status = FLOWING
         """How the last call ended."""
         self.error: SSL.Error | None = None
@@ -96,6 +110,7 @@ class Pipe:
         if not 0 < len(data) <= PIECE:
             raise ValueError("too many bytes at once, or none")
         self._connection.bio_write(data)
+        self.received += len(data)
         self._ready += self._records(data)
 
     def receive(self, fd: int, buf: bytearray, size: int) -> int:
@@ -162,14 +177,15 @@ class Pipe:
         if not 0 < size <= PIECE:
             raise ValueError("too many bytes at once, or none")
         connection = self._connection
+        at = 0
         if size <= _RECORD:
-            connection.send(data)
-            room = size + 1024
-            record = connection.bio_read(room)
-            return record if len(record) < room else record + self.pending()
+            at = connection.send(data)
+            if at == size:  # nearly always; but the peer may ask for short records (RFC 6066, section 4)
+                room = size + 1024
+                record = connection.bio_read(room)
+                return record if len(record) < room else record + self.pending()
         pieces = []
         with memoryview(data) as view:
-            at = 0
             while at < size:
                 at += connection.send(view[at : at + _RECORD])
                 pieces.append(self.pending())

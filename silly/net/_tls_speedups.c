@@ -129,6 +129,7 @@ typedef struct {
     int error_number; /* of a receive behind data: the next call raises it */
     int status;
     Py_ssize_t got;
+    Py_ssize_t received;
     PyObject *error;
 } Pipe;
 
@@ -269,6 +270,7 @@ give(Pipe *self, const void *data, Py_ssize_t size)
         PyErr_NoMemory(); /* the only reason */
         return -1;
     }
+    self->received += size;
     self->unread += size;
     self->ready += count_records(self, data, size);
     return 0;
@@ -494,7 +496,9 @@ pipe_pending(PyObject *object, PyObject *unused)
     return result;
 }
 
-/* Makes one record of the first bytes of `data`. Returns how many, or 0 with an error. */
+/* Makes one record of the first bytes of `data`. Returns how many, or 0 with an error. It
+ * may be fewer than a record can have: the peer may ask for short ones (RFC 6066, section
+ * 4), and pyOpenSSL lets OpenSSL write a part of what it gets. */
 static int
 seal(Pipe *self, const char *data, Py_ssize_t size)
 {
@@ -523,8 +527,8 @@ resized(PyObject *bytes, Py_ssize_t used, Py_ssize_t size)
     return result;
 }
 
-/* The records of `size` bytes of `data`, more than one. Each is fetched before the next
- * is made: OpenSSL's buffer would keep the size of them all. */
+/* The records of `size` bytes of `data`, behind what OpenSSL has to send. Each is fetched
+ * before the next is made: OpenSSL's buffer would keep the size of them all. */
 static PyObject *
 seal_several(Pipe *self, const char *data, Py_ssize_t size)
 {
@@ -543,7 +547,7 @@ seal_several(Pipe *self, const char *data, Py_ssize_t size)
         if (made > room - used) {
             /* The records to come are expected to add as much as this one. */
             const Py_ssize_t added = made - before > sealed ? made - before - sealed : 0;
-            room = used + made + size + (size + RECORD - 1) / RECORD * added;
+            room = used + made + size + (size + sealed - 1) / sealed * added;
             result = result == NULL ? PyBytes_FromStringAndSize(NULL, room) : resized(result, used, room);
             if (result == NULL) {
                 return NULL;
@@ -574,8 +578,14 @@ pipe_encrypt(PyObject *object, PyObject *data)
     else if (view.len > RECORD) {
         result = seal_several(self, view.buf, view.len);
     }
-    else if (seal(self, view.buf, view.len) > 0) { /* all of it: a buffer in memory takes it */
-        result = pipe_pending(object, NULL);
+    else {
+        const int sealed = seal(self, view.buf, view.len);
+        if (sealed == view.len) { /* nearly always */
+            result = pipe_pending(object, NULL);
+        }
+        else if (sealed > 0) {
+            result = seal_several(self, (const char *)view.buf + sealed, view.len - sealed);
+        }
     }
     PyBuffer_Release(&view);
     return result;
@@ -599,6 +609,7 @@ static PyMethodDef pipe_methods[] = {
 
 static PyMemberDef pipe_members[] = {
     {"got", T_PYSSIZET, offsetof(Pipe, got), READONLY, NULL},
+    {"received", T_PYSSIZET, offsetof(Pipe, received), READONLY, NULL},
     {"status", T_INT, offsetof(Pipe, status), READONLY, NULL},
     {"error", T_OBJECT_EX, offsetof(Pipe, error), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},

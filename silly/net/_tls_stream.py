@@ -161,9 +161,9 @@ class TlsStream(Stream):
     def on_event(self, mask: int) -> None:
         if mask == READ and self._open and self.sock is not None:
             # Nearly every message takes this path, as in ``Stream``.
-            buf = self.buf
+            buf, way = self.buf, self.pipe
             try:
-                got = self.pipe.receive(self.fd, buf, self._recv_size + _OVERHEAD)
+                got = way.receive(self.fd, buf, self._recv_size + _OVERHEAD)
             except OSError as exc:
                 self.fail(errno.from_oserror(exc))
                 return
@@ -173,7 +173,7 @@ class TlsStream(Stream):
             reader = self._reader
             if got > 0 and reader is not None and len(buf) >= self.need and not self._fresh:
                 self.peer_alive = True
-                self.received += got
+                self.received = way.received
                 self._reader = None
                 reader._value = None
                 reader._status = READY
@@ -199,6 +199,7 @@ class TlsStream(Stream):
             self.fail(errno.from_oserror(exc))
             return
         self.peer_alive = True
+        self.received += len(data)
         if not data:
             self._ended()
         elif self.closed:
@@ -212,6 +213,7 @@ class TlsStream(Stream):
     def _received(self, got: int) -> None:
         """Goes on after ``Pipe.receive``, which has returned ``got``."""
         self.peer_alive = True
+        self.received = self.pipe.received
         if not got:
             self._ended()
             return
@@ -224,7 +226,6 @@ class TlsStream(Stream):
 
     def _decrypted(self, got: int) -> None:
         """``buf`` has grown by ``got`` bytes."""
-        self.received += got
         if self.keep_session is not None:
             self._pass_session()
         self._arrived(got)

@@ -438,6 +438,29 @@ def test_a_websocket_s_messages_and_bytes_are_counted_however_they_come_and_go()
     assert (entry["status"], entry["size"]) == (101, received)
 
 
+def test_a_websocket_s_bytes_over_tls_are_those_of_the_connection() -> None:
+    """In both directions: the records, not only the frames in them."""
+
+    def handler(sock: Any) -> None:
+        assert sock.read() == ("x" * 100, "text")
+        sock.write("y" * 100, "text")
+        sock.read()
+
+    with websocket_logged("json", handler, tls=True) as (peer, lines):
+        stream = peer.conn._stream
+        received, written = stream.received, stream.written()
+        peer.put(FIN | TEXT, b"x" * 100)
+        assert peer.get() == (FIN | TEXT, b"y" * 100)
+        received = stream.received - received
+        peer.put_close(1000)
+        written = stream.written() - written
+        assert peer.get_close()[0] == 1000
+        entry = json.loads(lines.wait(1)[0])
+    assert written > 100 + 6 + 8 + 2 * 20
+    assert entry["bytes_in"] == written
+    assert entry["bytes_out"] >= received + 4 + 20
+
+
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize(
     ("end", "code", "cause"),

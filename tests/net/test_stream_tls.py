@@ -173,6 +173,28 @@ class TestTlsAcceptedChopped(ChoppedSuite):
     transport = ChoppedTransport("127.0.0.1:0", swapped=True)
 
 
+def test_bytes_in_and_out_are_counted_alike() -> None:
+    """As they are on the connection, encrypted, those of the handshake and behind ``close`` too."""
+    transport = TlsTransport("127.0.0.1:0")
+    accepted: list[Any] = []
+    with transport.listen(accepted.append) as listener, transport.connect(listener.addr) as conn:
+        until(lambda: accepted)
+        one, other = conn._stream, accepted[0]._stream
+        until(lambda: one.received == other.written())
+        assert other.received == one.written() > 300
+        for size in (1, 100, 20_000, 300_000):
+            for here, there in ((conn, accepted[0]), (accepted[0], conn)):
+                writing = Job(lambda here=here, size=size: here.write(b"x" * size))
+                assert there.read(size)[0] == b"x" * size
+                assert writing.result() == (True, None)
+                assert there._stream.received == here._stream.written()
+        other.close(await_end=True)
+        conn.write("dropped")
+        one.flush()
+        until(lambda: other.received == one.written())
+        one.abort()
+
+
 # ---- what leaves the descriptor ---------------------------------------------------------------------------------------
 
 
