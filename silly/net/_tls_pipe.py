@@ -35,7 +35,7 @@ PIECE = 64 * 1024
 and never shrink."""
 MOST = 256 * 1024
 """The most bytes of one ``receive``, which holds the loop: decrypting them takes about
-0.1 ms."""
+0.2 ms, and 6 ms if each record has one byte of data (30 ms in Python)."""
 
 _RECORD = 16384
 """The most data in a record (RFC 8446, section 5.1), and in one call of OpenSSL."""
