@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -117,6 +120,16 @@ def test_a_client_s_round_trips_are_measured() -> None:
     assert all(figure > 0 for figure in figures.values())
 
 
+@pytest.mark.parametrize("name", ["parsers_silly", "tasks_silly"])
+def test_scripts_that_use_private_functions_follow_them(name: str) -> None:
+    start = "import runpy, timing; timing.LEAST, timing.REPEATS = 1e-4, 1; runpy.run_module(" + repr(name) + ")"
+    command = [sys.executable, "-c", start]
+    env = {**os.environ, "PYTHONPATH": str(BENCHMARKS / "micro")}
+    done = in_thread(lambda: subprocess.run(command, capture_output=True, text=True, env=env, timeout=30, check=False))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(figure > 0 for figure in json.loads(done.stdout).values())
+
+
 def test_without_a_compiler_the_message_says_so(
     modules: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +142,66 @@ def test_without_a_compiler_the_message_says_so(
 def test_a_server_that_ends_is_reported_with_its_last_output(modules: SimpleNamespace) -> None:
     with pytest.raises(modules.processes.ServerError, match=r"status 1: .*no such thing"):
         modules.processes.Server([sys.executable, "-c", "raise SystemExit('no such thing')"])
+
+
+CHILDREN = """
+import os, socket, subprocess, sys, time
+WORK = '''
+import os, time
+memory = b"x" * 32 * 2**20
+os.read(0, 1)
+while time.process_time() < 0.3:
+    pass
+os.write(1, b"done")
+time.sleep(60)
+'''
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
+    pipe = subprocess.PIPE
+    worker = subprocess.Popen([sys.executable, "-c", PARENT, WORK], stdin=pipe, stdout=pipe, bufsize=0)
+    connection, _ = listener.accept()
+    worker.stdin.write(connection.recv(1))
+    connection.sendall(worker.stdout.read(4))
+    time.sleep(60)
+"""
+"""A server whose work is done by a process that a process of it has started."""
+
+
+def running(pid: int) -> bool:
+    """Whether a process has not ended; one that nobody waits for has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_the_processes_that_a_server_starts_are_counted_and_end_with_it(modules: SimpleNamespace, tmp_path: Path) -> None:
+    script = tmp_path / "children.py"
+    script.write_text(CHILDREN)
+    processes = modules.processes
+
+    def run() -> list[int]:
+        with processes.Server([sys.executable, str(script), "{port}"]) as server:
+            with socket.create_connection(("127.0.0.1", int(server.port)), 30) as sock:
+                while len(processes.family(server.process.pid)) < 3:
+                    pass
+                before = server.cpu_seconds()
+                sock.sendall(b"x")
+                assert sock.recv(4) == b"done"
+                assert server.cpu_seconds() - before > 0.1
+                assert server.memory("VmRSS") > 32 * 1024
+                assert server.open_files() > 6
+            family: list[int] = processes.family(server.process.pid)
+            os.kill(family[-1], signal.SIGKILL)
+            with pytest.raises(processes.ServerError, match="a process of the server has ended meanwhile"):
+                while True:
+                    server.cpu_seconds()
+        return family
+
+    family = in_thread(run)
+    assert len(family) == 3
+    while any(running(pid) for pid in family):
+        pass
 
 
 # ---- the statistics ---------------------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ import ctypes
 import os
 import random
 import resource
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -65,14 +67,27 @@ def cpu_clock(pid: int) -> int:
     return clock.value
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that it has started, and what these have started, as far as they still run."""
+    found = [pid]
+    for each in found:
+        try:
+            threads = list(Path(f"/proc/{each}/task").iterdir())
+            found += [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it, or a thread of it, has ended meanwhile
+    return found
+
+
 class ServerError(Exception):
     """A server that ended, or does not listen; with what it wrote to stderr."""
 
 
 class Server:
-    """A server process, on a processor to itself where there are two. ``{port}`` in its command becomes a free port.
+    """A server, on a processor to itself where there are two. ``{port}`` in its command becomes a free port.
 
-    A context manager that waits until the server listens, and kills it at the end.
+    A context manager that waits until the server listens, and kills it at the end. Some servers start others to do the
+    work: their CPU time, memory and files are those of all their processes together.
     """
 
     def __init__(self, command: Sequence[str], env: dict[str, str] | None = None) -> None:
@@ -84,11 +99,11 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
             env={**os.environ, **(env or {})},
+            start_new_session=True,  # so that all its processes can be killed at once
         )
-        self._proc = Path(f"/proc/{self.process.pid}")
+        self._clocks: dict[int, int] = {}
         try:
-            pin(self.process.pid, SERVER)
-            self._clock = cpu_clock(self.process.pid)
+            pin(self.process.pid, SERVER)  # and with it those that it will start
             self._wait()
         except BaseException:
             self._end()
@@ -105,9 +120,9 @@ class Server:
         raise ServerError(f"the server does not listen on port {self.port}: {self.errors()}")
 
     def _listens(self) -> bool:
-        """Whether it is this process that listens on the port."""
+        """Whether it is this server that listens on the port."""
         try:
-            ours = {os.readlink(file) for file in (self._proc / "fd").iterdir()}
+            ours = {os.readlink(file) for proc in self._procs() for file in (proc / "fd").iterdir()}
         except OSError:
             return False  # it has closed a file, or ended, meanwhile
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
@@ -121,25 +136,40 @@ class Server:
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace").strip()[-1000:]
 
+    def _procs(self) -> list[Path]:
+        return [Path(f"/proc/{pid}") for pid in family(self.process.pid)]
+
     def cpu_seconds(self) -> float:
-        """User and system time that it has used."""
-        return time.clock_gettime(self._clock)
+        """User and system time that its processes have used. Raises ServerError if one has ended since this was called
+        before: what it used in between is not known."""
+        try:
+            for pid in family(self.process.pid):
+                if pid not in self._clocks:
+                    self._clocks[pid] = cpu_clock(pid)
+            return sum(time.clock_gettime(clock) for clock in self._clocks.values())
+        except OSError as exc:
+            raise ServerError(f"a process of the server has ended meanwhile ({exc}): {self.errors()}") from None
 
     def memory(self, what: str) -> int:
-        """A line of the process's status, in KiB: VmRSS or VmHWM, its peak since ``reset``."""
-        lines = (self._proc / "status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(what))
+        """A line of the processes' status, in KiB: VmRSS or VmHWM, its peak since ``reset``."""
+        total = 0
+        for proc in self._procs():
+            lines = (proc / "status").read_text().splitlines()
+            total += next(int(line.split()[1]) for line in lines if line.startswith(what))
+        return total
 
     def reset(self) -> None:
         """Forgets the peak of its memory."""
-        (self._proc / "clear_refs").write_text("5")
+        for proc in self._procs():
+            (proc / "clear_refs").write_text("5")
 
     def open_files(self) -> int:
         """How many files and sockets it has open."""
-        return len(os.listdir(self._proc / "fd"))
+        return sum(len(os.listdir(proc / "fd")) for proc in self._procs())
 
     def _end(self) -> None:
-        self.process.kill()
+        with suppress(ProcessLookupError):  # all have ended already
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._errors.close()
 
