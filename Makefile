@@ -91,7 +91,7 @@ sanitized-tests: .venv/tested
 soak: .venv/tested
 	$(BIN)/python -m tests.soak $(ARGS)
 
-# Compares our servers and parsers with others; takes 15 to 20 minutes. ARGS="echo --runs 9": one suite, more turns.
+# Compares our servers and parsers with others; takes 20 to 25 minutes. ARGS="echo --runs 9": one suite, more turns.
 bench: .venv/benched
 	$(BIN)/python benchmarks/run.py $(ARGS)
 

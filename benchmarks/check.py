@@ -3,9 +3,10 @@
     python benchmarks/check.py BASE [--new REVISION] [--pairs 20] [--tolerance 0.02] [--only TEXT]
 
 Both are installed beside each other, C extensions included, for this interpreter and its packages. They run the echo, HTTP and
-TCP loads of the benchmarks, with the servers that are in this directory. A pair is one server of each; they are under load by
-turns of a twentieth of a second, so that whatever makes the machine slow for a while does so to both, and give one ratio new /
-base of CPU time a message. The next pair are new processes: the layout of memory, for one, is another each time.
+TCP loads of the benchmarks, and two of the loads over TLS, with the servers that are in this directory. A pair is one server
+of each; they are under load by turns of a twentieth of a second, so that whatever makes the machine slow for a while does so
+to both, and give one ratio new / base of CPU time a message. The next pair are new processes: the layout of memory, for one,
+is another each time.
 
 The verdict of a load comes from an interval that holds the median of these ratios, by the sign test: it needs no assumption
 about the noise, which here is neither normal nor symmetrical. All loads together are right with 95 % confidence, so each
@@ -27,10 +28,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.certificate import make_certificate
 from harness.figures import NOT_SLOWER, SLOWER, UNDECIDED, Verdict, verdict
-from harness.load import PATIENCE, Load, LoadError, command_of, connected
+from harness.load import PATIENCE, Load, command_of, connected
 from harness.processes import HERE, Server, ServerError, silly
-from suites import echo, http, tcp
+from harness.programs import LoadError, tls_load_program
+from suites import echo, http, tcp, tls
 
 ROOT = HERE.parent
 PACKAGE = ("silly", "setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
@@ -42,6 +45,8 @@ LOADS = [
     *[("ws_echo.py", "WebSocket echo", load) for load in echo.PLAIN_LOADS],
     *[("http_hello.py", "HTTP hello", load) for load in http.LOADS],
     *[("tcp_echo.py", "TCP line echo", load) for load in tcp.LOADS],
+    ("ws_tls.py", "TLS", tls.WSS_64),
+    ("tls_echo.py", "TLS", tls.LINES_64),
 ]
 
 
@@ -109,8 +114,8 @@ def install(revision: str | None, directory: Path) -> Installed:
 class Side:
     """One server of a pair, with its load connected."""
 
-    def __init__(self, script: str, load: Load, revision: Installed, stack: ExitStack) -> None:
-        self._server = stack.enter_context(Server(silly(script, "--port={port}"), revision.env))
+    def __init__(self, command: Sequence[str], load: Load, revision: Installed, stack: ExitStack) -> None:
+        self._server = stack.enter_context(Server(command, revision.env))
         self._load = stack.enter_context(connected(command_of(load, self._server.port, SLICE), PATIENCE))
         self._cpu = 0.0
         self._messages = 0.0
@@ -126,10 +131,10 @@ class Side:
         return self._cpu / self._messages * 1e6
 
 
-def run_pair(script: str, load: Load, base: Installed, new: Installed, seconds: float) -> tuple[float, float]:
+def run_pair(command: Sequence[str], load: Load, base: Installed, new: Installed, seconds: float) -> tuple[float, float]:
     """The cost of a message for each; which one goes first alternates."""
     with ExitStack() as stack:
-        sides = [Side(script, load, revision, stack) for revision in (base, new)]
+        sides = [Side(command, load, revision, stack) for revision in (base, new)]
         for number in range(max(2, round(seconds / SLICE))):
             for side in sides if number % 2 == 0 else reversed(sides):
                 side.turn()
@@ -137,12 +142,19 @@ def run_pair(script: str, load: Load, base: Installed, new: Installed, seconds: 
 
 
 def compare(
-    script: str, load: Load, base: Installed, new: Installed, options: argparse.Namespace, confidence: float
+    command: Sequence[str], load: Load, base: Installed, new: Installed, options: argparse.Namespace, confidence: float
 ) -> tuple[float, float, Verdict]:
     """The median cost of both, and what the pairs say."""
-    pairs = [run_pair(script, load, base, new, options.seconds) for _ in range(options.pairs)]
+    pairs = [run_pair(command, load, base, new, options.seconds) for _ in range(options.pairs)]
     before, after = (statistics.median(costs) for costs in zip(*pairs, strict=True))
     return before, after, verdict([cost / was for was, cost in pairs], options.tolerance, confidence)
+
+
+def tls_options(directory: Path) -> list[str]:
+    """The options of our servers for TLS. Raises LoadError when there can't be a load over TLS, or no certificate."""
+    tls_load_program()
+    cert, key = make_certificate(directory)
+    return [f"--cert={cert}", f"--key={key}"]
 
 
 def conclusion(verdicts: Sequence[tuple[str, Verdict]], tolerance: float) -> tuple[str, int]:
@@ -178,8 +190,16 @@ def main() -> int:
     loads = [each for each in LOADS if options.only is None or options.only in f"{each[1]}, {each[2].name}"]
     if not loads:
         raise CheckError(f"no load has {options.only!r} in its name")
-    confidence = 1 - (1 - CONFIDENCE) / len(loads)
     with tempfile.TemporaryDirectory() as directory:
+        secure: list[str] = []
+        try:
+            secure = tls_options(Path(directory))
+        except LoadError as exc:
+            print(f"The loads over TLS are left out: {exc}")
+            loads = [each for each in loads if not each[2].tls]
+            if not loads:
+                raise
+        confidence = 1 - (1 - CONFIDENCE) / len(loads)
         base, new = Path(directory) / "base", Path(directory) / "new"
         base.mkdir()
         new.mkdir()
@@ -190,7 +210,8 @@ def main() -> int:
         print(f"{'CPU µs a message':62} {'base':>8} {'new':>8}   new / base")
         verdicts = []
         for script, kind, load in loads:
-            was, cost, each = compare(script, load, before, after, options, confidence)
+            command = silly(script, "--port={port}", *(secure if load.tls else ()))
+            was, cost, each = compare(command, load, before, after, options, confidence)
             title = f"{kind}, {load.name}"
             verdicts.append((title, each))
             what = {SLOWER: "SLOWER", NOT_SLOWER: "not slower", UNDECIDED: "too noisy to tell"}[each.what]

@@ -1,11 +1,11 @@
 """What our servers and parsers cost, beside those of others. `make bench` runs this; README.md here says how to read it.
 
-    python benchmarks/run.py                        # every suite: 15 to 20 minutes
+    python benchmarks/run.py                        # every suite: 20 to 25 minutes
     python benchmarks/run.py echo http --runs 9     # some of them, with more turns
     python benchmarks/run.py --quick                # one short turn, to see that all works
     python benchmarks/run.py --plots-only           # the plots, from the results that are kept
 
-Suites: echo, http, tcp, client, tasks, start, growth, parsers. Linux only.
+Suites: echo, tls, http, transfers, tcp, client, tasks, start, growth, parsers. Linux only.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 from harness import machine, plots, results, tables
-from harness.load import LoadError, compiled
 from harness.processes import BUILD, HERE, ServerError, raise_open_files
+from harness.programs import LoadError, load_program
 from harness.servers import Settings
 from suites import SUITES
 
@@ -30,7 +30,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)}; all, if none is named")
     parser.add_argument("--runs", type=int, help="turns of each candidate; each suite has its own number")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each turn under load (1)")
+    parser.add_argument("--seconds", type=float, default=0.8, help="of each turn under load (0.8)")
     parser.add_argument("--quick", action="store_true", help="one turn of 0.2 s, kept apart in benchmarks/build")
     parser.add_argument("--plots-only", action="store_true", help="measure nothing, draw the plots")
     parser.add_argument("--results", type=Path, help="the directory of the results and plots")
@@ -64,7 +64,7 @@ def main() -> int:
     failed = []
     if not options.plots_only:
         try:
-            compiled()
+            load_program()
         except LoadError as exc:
             print(f"benchmarks: {exc}", file=sys.stderr)
             return 2

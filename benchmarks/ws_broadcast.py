@@ -1,4 +1,7 @@
-"""A server that sends what it gets to all, to be measured: python -m silly benchmarks/ws_broadcast.py --port=8080"""
+"""A server that sends what it gets to all, to be measured: python -m silly benchmarks/ws_broadcast.py --port=8080
+
+With ``--cert=FILE --key=FILE`` over TLS.
+"""
 
 from silly import env
 from silly.net import http, websocket
@@ -22,4 +25,5 @@ def handler(stream):
     sock.close()
 
 
-http.listen(addr=f"127.0.0.1:{env.get('port') or 8080}", handler=handler)
+certs = [{"cert": env.get("cert"), "key": env.get("key")}] if env.get("cert") else None
+http.listen(addr=f"127.0.0.1:{env.get('port') or 8080}", handler=handler, certs=certs)

@@ -32,7 +32,8 @@ def modules() -> Iterator[SimpleNamespace]:
     sys.path.insert(0, str(BENCHMARKS))
     try:
         import check
-        from harness import candidates, certificate, figures, load, processes, results, tables
+        from harness import candidates, certificate, figures, load, processes, programs, results, servers, tables
+        from suites import transfers
 
         yield SimpleNamespace(
             candidates=candidates,
@@ -41,8 +42,11 @@ def modules() -> Iterator[SimpleNamespace]:
             figures=figures,
             load=load,
             processes=processes,
+            programs=programs,
             results=results,
+            servers=servers,
             tables=tables,
+            transfers=transfers,
         )
     finally:
         sys.path.remove(str(BENCHMARKS))
@@ -53,7 +57,7 @@ def modules() -> Iterator[SimpleNamespace]:
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the load is compiled, anew for the tests."""
+    """Where the programs are compiled, anew for the tests."""
     if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
         pytest.skip("SKIPPED: the load of the benchmarks is not tested: there is no C compiler")
     return tmp_path_factory.mktemp("build")
@@ -62,7 +66,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def measure(modules: SimpleNamespace, build: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs a load against a server of ours, for a moment."""
-    monkeypatch.setattr(modules.load, "BUILD", build)
+    monkeypatch.setattr(modules.programs, "BUILD", build)
 
     def run(script: str, *arguments: str, **what: Any) -> Any:
         load = modules.load.Load(name="test", **what)
@@ -92,21 +96,76 @@ def test_a_load_is_answered(measure: Any, script: str, what: dict[str, Any]) -> 
     assert 0 < got.p50 <= got.p99
 
 
-def test_a_load_over_tls_is_answered(modules: SimpleNamespace, measure: Any, tmp_path: Path) -> None:
-    if not shutil.which("openssl"):
-        pytest.skip("SKIPPED: the load over TLS is not tested: there is no openssl to make a certificate")
-    cert, key = modules.certificate.make_certificate(tmp_path)
-    got = measure("ws_tls.py", f"--cert={cert}", f"--key={key}", mode="binary", connections=2, size=2**17, tls=True)
+@pytest.fixture
+def secure(modules: SimpleNamespace, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The options of a server of ours for TLS, where there is a load for it."""
+    monkeypatch.setattr(modules.programs, "BUILD", build)
+    try:
+        options: list[str] = modules.check.tls_options(tmp_path)
+    except modules.programs.LoadError as exc:
+        pytest.skip(f"SKIPPED: the load over TLS is not tested: {exc}")
+    return options
+
+
+@pytest.mark.parametrize(
+    ("script", "what"),
+    [
+        ("ws_tls.py", {"mode": "text", "connections": 3, "depth": 4, "idle": 2}),
+        ("ws_tls.py", {"mode": "binary", "connections": 2, "size": 2**20}),
+        ("ws_broadcast.py", {"mode": "broadcast", "connections": 5}),
+        ("tls_echo.py", {"mode": "lines", "connections": 2, "depth": 16}),
+    ],
+)
+def test_a_load_over_tls_is_answered(measure: Any, secure: list[str], script: str, what: dict[str, Any]) -> None:
+    got = measure(script, *secure, **what, tls=True)
     assert got.cpu > 0
     assert got.rate > 0
 
 
+def test_without_openssl_s_headers_the_message_says_so(
+    modules: SimpleNamespace, build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\necho 'openssl/err.h: No such file or directory' >&2; exit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(modules.programs, "BUILD", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(modules.programs.LoadError, match=r"OpenSSL's headers \(Debian: libssl-dev\)(?s:.*)err.h: No such file"):
+        modules.programs.tls_load_program()
+
+
+def test_the_floor_echoes(modules: SimpleNamespace, build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules.programs, "BUILD", build)
+    command = modules.candidates.floor().command
+    for what in ({"mode": "text", "connections": 3, "depth": 16}, {"mode": "binary", "connections": 2, "size": 2**20}):
+        load = modules.load.Load(name="test", **what)
+        assert in_thread(modules.load.measure, command, load, 0.05).cpu > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "tls"), [*[(name, False) for name in ("UPLOAD", "READALL", "CHUNKED", "WRITE", "BYTES", "FILE")], ("FILE", True)]
+)
+def test_a_transfer_is_measured(
+    modules: SimpleNamespace, secure: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, tls: bool
+) -> None:
+    transfers, file = modules.transfers, tmp_path / "file"
+    monkeypatch.setattr(transfers, "QUICK_SIZE", 2**20)
+    file.write_bytes(bytes(2**20))
+    everybody = [modules.candidates.ours("http_transfers.py", f"--file={file}", *secure * tls)]
+    monkeypatch.setattr(transfers, "candidates", lambda *_: everybody)
+    settings = modules.servers.Settings(1, 0, tmp_path, 100, quick=True)
+    pair = ["cert", "key"] * tls
+    row = in_thread(transfers.transfer_row, getattr(transfers, name), settings, str(file), *pair)
+    assert row.name.endswith(", TLS") == tls
+    assert row.figures["silly"][0] > 0
+
+
 def test_a_wrong_answer_ends_the_load(modules: SimpleNamespace, measure: Any) -> None:
-    with pytest.raises(modules.load.LoadError, match="not the response that was expected"):
+    with pytest.raises(modules.programs.LoadError, match="not the response that was expected"):
         measure("http_hello.py", mode="http", path="/hello", body="Hello from somebody else!")
-    with pytest.raises(modules.load.LoadError, match="not what was expected, at byte 0"):
+    with pytest.raises(modules.programs.LoadError, match="not what was expected, at byte 0"):
         measure("http_hello.py", mode="http", path="/hello", body="Hello from silly!"[::-1])
-    with pytest.raises(modules.load.LoadError, match="no upgrade"):
+    with pytest.raises(modules.programs.LoadError, match="no upgrade"):
         measure("http_hello.py", mode="text")
 
 
@@ -133,10 +192,10 @@ def test_scripts_that_use_private_functions_follow_them(name: str) -> None:
 def test_without_a_compiler_the_message_says_so(
     modules: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modules.load, "BUILD", tmp_path)
+    monkeypatch.setattr(modules.programs, "BUILD", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(modules.load.LoadError, match="there is no C compiler: install gcc"):
-        modules.load.compiled()
+    with pytest.raises(modules.programs.LoadError, match="there is no C compiler: install gcc"):
+        modules.programs.load_program()
 
 
 def test_a_server_that_ends_is_reported_with_its_last_output(modules: SimpleNamespace) -> None:
@@ -270,7 +329,7 @@ def test_the_turns_of_a_pair_alternate(modules: SimpleNamespace, monkeypatch: py
     order: list[str] = []
 
     class Side:
-        def __init__(self, script: str, load: object, revision: str, stack: object) -> None:
+        def __init__(self, command: list[str], load: object, revision: str, stack: object) -> None:
             self.revision = revision
 
         def turn(self) -> None:
@@ -281,17 +340,18 @@ def test_the_turns_of_a_pair_alternate(modules: SimpleNamespace, monkeypatch: py
 
     monkeypatch.setattr(modules.check, "Side", Side)
     options = argparse.Namespace(pairs=8, seconds=0.2, tolerance=0.02)
-    base, new, verdict = modules.check.compare("", None, "old", "fresh", options, 0.95)
+    base, new, verdict = modules.check.compare([], None, "old", "fresh", options, 0.95)
     assert order == ["old", "fresh", "fresh", "old"] * 2 * 8
     assert (base, new) == (2.0, 3.0)
     assert (verdict.median, verdict.what) == (1.5, modules.figures.SLOWER)
 
 
 def test_a_pair_of_servers_is_run(modules: SimpleNamespace, build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modules.load, "BUILD", build)
+    monkeypatch.setattr(modules.programs, "BUILD", build)
     installed = modules.check.Installed("working tree", BENCHMARKS.parent, "")
     load = modules.load.Load(name="test", mode="lines", connections=2)
-    costs = in_thread(modules.check.run_pair, "tcp_echo.py", load, installed, installed, 0.1)
+    command = modules.processes.silly("tcp_echo.py", "--port={port}")
+    costs = in_thread(modules.check.run_pair, command, load, installed, installed, 0.1)
     assert min(costs) > 0
 
 
@@ -360,4 +420,4 @@ def test_an_unknown_suite_is_refused_with_the_names_of_those_there_are() -> None
     command = [sys.executable, str(BENCHMARKS / "run.py"), "nonsense"]
     done = in_thread(lambda: subprocess.run(command, capture_output=True, text=True, check=False))
     assert done.returncode == 2
-    assert "there is no suite nonsense; there are echo, http, tcp, client, tasks, start, growth, parsers" in done.stderr
+    assert "there is no suite nonsense; there are echo, tls, http, transfers, tcp, client, tasks, start, " in done.stderr

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
 
-from .load import LoadError
 from .processes import BUILD, HERE, ServerError, silly
+from .programs import LoadError, floor_program
 
 OURS = "silly"
 Figure = TypeVar("Figure")
@@ -20,12 +20,12 @@ Figure = TypeVar("Figure")
 
 @dataclass(frozen=True)
 class Candidate:
-    """``command`` starts it; ``modules`` are the Python packages that it needs. ``node``: it needs Node and its package ws."""
+    """``command`` starts it. It needs the Python packages ``modules``, and of Node the module ``node``."""
 
     name: str
     command: tuple[str, ...]
     modules: tuple[str, ...] = ()
-    node: bool = False
+    node: str = ""
     env: dict[str, str] = field(default_factory=dict)
 
 
@@ -39,16 +39,21 @@ def peer(name: str, script: str, modules: str, *arguments: str) -> Candidate:
     return Candidate(name, (sys.executable, str(HERE / "peers" / script), "{port}", *arguments), tuple(modules.split()))
 
 
-def node_ws(*arguments: str) -> Candidate:
-    """Node's ws."""
-    command = ("node", str(HERE / "peers" / "node_echo.js"), "{port}", *arguments)
-    return Candidate("Node ws", command, node=True, env={"NODE_PATH": str(BUILD / "node_modules")})
+def node(module: str, script: str, *arguments: str) -> Candidate:
+    """A server on a module of Node."""
+    command = ("node", str(HERE / "peers" / script), "{port}", *arguments)
+    return Candidate(f"Node {module}", command, node=module, env={"NODE_PATH": str(BUILD / "node_modules")})
+
+
+def floor() -> Candidate:
+    """The least that an echo can cost one thread, in C."""
+    return Candidate("C floor", (str(floor_program()), "{port}"))
 
 
 def absent(candidate: Candidate) -> str | None:
     """Why it can't take part, or None."""
     if candidate.node:
-        return _absent_node()
+        return _absent_node(candidate.node)
     return next((reason for module in candidate.modules if (reason := _absent_module(module))), None)
 
 
@@ -62,12 +67,12 @@ def _absent_module(module: str) -> str | None:
 
 
 @cache
-def _absent_node() -> str | None:
+def _absent_node(module: str) -> str | None:
     if not shutil.which("node"):
         return "there is no node"
     env = {**os.environ, "NODE_PATH": str(BUILD / "node_modules")}
-    done = subprocess.run(["node", "-e", "require('ws')"], capture_output=True, text=True, env=env, check=False)
-    return "Node's package ws is not installed" if done.returncode else None
+    done = subprocess.run(["node", "-e", f"require('{module}')"], capture_output=True, text=True, env=env, check=False)
+    return f"Node's module {module} is not installed" if done.returncode else None
 
 
 def take_turns(

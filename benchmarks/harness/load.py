@@ -1,29 +1,24 @@
-"""Loads: processes that keep a server busy and check its answers. ``load.c`` does most; ``load.py`` does TLS and compression.
+"""Loads: processes that keep a server busy and check its answers. most by ``load/load.c``.
 
-Both print "ready" when they have warmed the server up, run whenever they are sent a line and print what they measured as JSON,
+All print "ready" when they have warmed the server up, run whenever they are sent a line and print what they measured as JSON,
 and leave when their input ends.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from .processes import BUILD, HERE, LOAD, Server, pin
+from .processes import HERE, LOAD, Server, pin
+from .programs import LoadError, load_program, tls_load_program
 
 PATIENCE = 120.0
 """Seconds that a load may take beyond its run: 10,000 connections are not made in an instant."""
-
-
-class LoadError(Exception):
-    """The load could not be made or run, or an answer was not the one that was due."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +26,8 @@ class Load:
     """What is asked of a server.
 
     ``mode``: ``text``, ``binary``, ``broadcast``, ``lines``, ``http``. ``depth`` messages of ``size`` bytes are in flight on
-    each of the ``connections``; ``idle`` ones besides are silent. ``body`` is what HTTP's answer must have.
+    each of the ``connections``; ``idle`` ones besides are silent. ``body`` is what HTTP's answer must have. ``compression``:
+    a connection has one message in flight, over TCP, and none is idle.
     """
 
     name: str
@@ -57,29 +53,14 @@ class Measurement:
     p99: float
 
 
-def compiled() -> Path:
-    """``load.c`` as a program, compiled when it is newer. Raises LoadError when that can't be done."""
-    source, program = HERE / "load.c", BUILD / "load"
-    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
-        return program
-    compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
-    if compiler is None:
-        raise LoadError("the load is written in C, and there is no C compiler: install gcc or clang (Debian: build-essential)")
-    BUILD.mkdir(exist_ok=True)
-    done = subprocess.run([compiler, "-O2", "-o", program, source], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LoadError(f"{compiler} could not compile {source}:\n{done.stderr.strip()}")
-    return program
-
-
 def command_of(load: Load, port: str, seconds: float) -> list[str]:
     """The command that runs ``load`` against ``port``."""
-    if load.tls or load.compression:
-        flags = ["--tls"] * load.tls + ["--compression"] * load.compression
+    if load.compression:
         sizes = [f"--connections={load.connections}", f"--size={load.size}", f"--seconds={seconds}"]
-        return [sys.executable, str(HERE / "load.py"), load.mode, port, *sizes, *flags]
+        return [sys.executable, str(HERE / "load" / "compressed.py"), load.mode, port, *sizes]
+    program = tls_load_program() if load.tls else load_program()
     numbers = [port, load.connections, load.idle, load.depth, load.size, seconds]
-    return [str(compiled()), load.mode, *map(str, numbers), load.body, load.path, load.headers]
+    return [str(program), load.mode, *map(str, numbers), load.body, load.path, load.headers]
 
 
 class RunningLoad:

@@ -19,8 +19,12 @@ COSTS = [
     # suite, row, title
     ("echo", "64 connections, 64 bytes", "WebSocket echo, 64 bytes"),
     ("echo", "64 connections, 64 bytes, 16 in flight on each", "WebSocket echo, 16 in flight"),
+    ("tls", "wss, 64 connections, 64 bytes", "WebSocket echo over TLS, 64 bytes"),
+    ("tls", "lines, 64 connections, 64 bytes", "Line echo over TLS"),
     ("http", "64 connections, Host alone", "HTTP hello"),
+    ("http", "64 connections, a browser's headers", "HTTP hello, a browser's headers"),
     ("tcp", "64 connections, 64 bytes", "TCP line echo"),
+    ("transfers", "upload, chunked, in pieces", "HTTP upload, chunked"),
 ]
 CURVES = [
     # group, title, label of x, label of y
@@ -77,7 +81,7 @@ def _bars(axes: Axes, row: Row, title: str, label: str) -> None:
 def _costs(rows: dict[str, list[Row]], directory: Path) -> Path | None:
     import matplotlib.pyplot as plt
 
-    found = [(row, title) for suite, name, title in COSTS for row in rows.get(suite, []) if row.name == name]
+    found = [(row, title) for suite, name, title in COSTS for row in rows.get(suite, []) if row.name == name and row.figures]
     if not found:
         return None
     across = min(2, len(found))
@@ -121,10 +125,11 @@ def _curves(rows: list[Row], directory: Path) -> Path | None:
 def _memory(rows: list[Row], directory: Path) -> Path | None:
     import matplotlib.pyplot as plt
 
-    found = [row for row in rows if row.group == "memory"]
+    found = [row for row in rows if row.group == "memory" and row.figures]
     if not found:
         return None
-    figure, grid = plt.subplots(1, len(found), figsize=(4.8 * len(found), 1.9), squeeze=False, layout="constrained")
+    height = 0.85 + 0.35 * max(len(row.figures) for row in found)
+    figure, grid = plt.subplots(1, len(found), figsize=(4.8 * len(found), height), squeeze=False, layout="constrained")
     for axes, row in zip(grid.flat, found, strict=True):
         _bars(axes, row, row.name, "KiB of resident memory each (less is better)")
     return _save(figure, directory / "memory.svg")

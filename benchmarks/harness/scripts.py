@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .candidates import Candidate, take_turns
-from .load import PATIENCE, LoadError
+from .load import PATIENCE
 from .processes import LOAD, pin
+from .programs import LoadError
 from .results import Row
 
 

@@ -1,5 +1,6 @@
-"""A server with picows on uvloop that sends each message to all who are connected: picows_broadcast.py PORT"""
+"""A server with picows on uvloop that sends each message to all who are connected: picows_broadcast.py PORT [CERT KEY]"""
 
+import ssl
 import sys
 
 import uvloop
@@ -29,9 +30,13 @@ def accept(request: WSUpgradeRequest) -> WSListener:
     return Broadcast()
 
 
-async def main(port: int) -> None:
-    server = await ws_create_server(accept, "127.0.0.1", port)
+async def main(port: int, *cert_and_key: str) -> None:
+    context = None
+    if cert_and_key:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*cert_and_key)
+    server = await ws_create_server(accept, "127.0.0.1", port, ssl=context)
     await server.serve_forever()
 
 
-uvloop.run(main(int(sys.argv[1])))
+uvloop.run(main(int(sys.argv[1]), *sys.argv[2:]))

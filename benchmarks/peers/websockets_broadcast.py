@@ -1,6 +1,7 @@
-"""A server with websockets on uvloop that sends each message to all who are connected: websockets_broadcast.py PORT"""
+"""A server with websockets on uvloop that sends each message to all: websockets_broadcast.py PORT [CERT KEY]"""
 
 import asyncio
+import ssl
 import sys
 
 import uvloop
@@ -18,9 +19,13 @@ async def handler(socket: ServerConnection) -> None:
         sockets.remove(socket)
 
 
-async def main(port: int) -> None:
-    async with serve(handler, "127.0.0.1", port, compression=None):
+async def main(port: int, *cert_and_key: str) -> None:
+    context = None
+    if cert_and_key:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*cert_and_key)
+    async with serve(handler, "127.0.0.1", port, compression=None, ssl=context):
         await asyncio.Future()
 
 
-uvloop.run(main(int(sys.argv[1])))
+uvloop.run(main(int(sys.argv[1]), *sys.argv[2:]))

@@ -8,7 +8,7 @@ from typing import Protocol
 from harness.results import Row
 from harness.servers import Settings
 
-from . import client, echo, growth, http, parsers, start, tasks, tcp
+from . import client, echo, growth, http, parsers, start, tasks, tcp, tls, transfers
 
 
 class Suite(Protocol):
@@ -23,7 +23,9 @@ class Suite(Protocol):
 
 SUITES: dict[str, Suite] = {
     "echo": echo,
+    "tls": tls,
     "http": http,
+    "transfers": transfers,
     "tcp": tcp,
     "client": client,
     "tasks": tasks,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.candidates import node_ws, ours, peer
-from harness.certificate import make_certificate
-from harness.load import Load, LoadError
+from harness.candidates import floor, node, ours, peer
+from harness.load import Load
 from harness.results import Row
-from harness.servers import UNIT, Settings, load_row
+from harness.servers import Settings, load_row
 
 TITLE = "WebSocket echo"
 RUNS = 5
@@ -16,11 +15,12 @@ RUNS = 5
 PLAIN = [
     ours("ws_echo.py"),
     peer("picows+uvloop", "picows_echo.py", "picows uvloop"),
+    peer("socketify", "socketify_server.py", "socketify"),
     peer("websockets+uvloop", "websockets_echo.py", "websockets uvloop"),
     peer("aiohttp+uvloop", "aiohttp_server.py", "aiohttp uvloop"),
     peer("gevent-websocket", "gevent_echo.py", "gevent geventwebsocket"),
     peer("tornado", "tornado_server.py", "tornado"),
-    node_ws(),
+    node("ws", "node_echo.js"),
 ]
 PLAIN_LOADS = [
     Load(name="1 connection, 64 bytes", mode="text"),
@@ -34,38 +34,16 @@ COMPRESSED = [
     peer("websockets+uvloop", "websockets_echo.py", "websockets uvloop", "compression"),
     peer("aiohttp+uvloop", "aiohttp_server.py", "aiohttp uvloop", "compression"),
     peer("tornado", "tornado_server.py", "tornado", "compression"),
-    node_ws("compression"),
+    node("ws", "node_echo.js", "compression"),
 ]
 NO_COMPRESSION = {"picows+uvloop": "it has no compression", "gevent-websocket": "it has no compression"}
 COMPRESSED_LOAD = Load(
     name="64 connections, 1 KiB of JSON, compressed", mode="text", connections=64, size=1024, compression=True
 )
 
-TLS_LOADS = [
-    Load(name="64 connections, 64 bytes, TLS", mode="text", connections=64, tls=True),
-    Load(name="8 connections, 1 MiB, binary, TLS", mode="binary", connections=8, size=2**20, tls=True),
-]
-
 
 def rows(settings: Settings) -> Iterator[Row]:
     """Measures, row by row."""
     for load in PLAIN_LOADS:
-        yield load_row(load, PLAIN, settings)
+        yield load_row(load, [*PLAIN, floor()], settings)
     yield load_row(COMPRESSED_LOAD, COMPRESSED, settings, missing=NO_COMPRESSION)
-    try:
-        cert, key = make_certificate(settings.directory)
-    except LoadError as exc:
-        for load in TLS_LOADS:
-            yield Row(load.name, UNIT, {}, missing={"everybody": str(exc)})
-        return
-    secure = [
-        ours("ws_tls.py", f"--cert={cert}", f"--key={key}"),
-        peer("picows+uvloop", "picows_echo.py", "picows uvloop", cert, key),
-        peer("websockets+uvloop", "websockets_echo.py", "websockets uvloop", cert, key),
-        peer("aiohttp+uvloop", "aiohttp_server.py", "aiohttp uvloop", cert, key),
-        peer("gevent-websocket", "gevent_echo.py", "gevent geventwebsocket", cert, key),
-        peer("tornado", "tornado_server.py", "tornado", cert, key),
-        node_ws(cert, key),
-    ]
-    for load in TLS_LOADS:
-        yield load_row(load, secure, settings)

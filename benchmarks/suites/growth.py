@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from harness.candidates import OURS, Candidate, ours, peer, take_turns
+from harness.certificate import make_certificate
 from harness.load import Load, command_of, connected
 from harness.processes import HERE, Server
+from harness.programs import LoadError, tls_load_program
 from harness.results import Row
 from harness.scripts import script_rows
 from harness.servers import Settings, load_row
+
+from . import tls
 
 TITLE = "Growth"
 RUNS = 2
@@ -28,6 +32,8 @@ BROADCAST = [
 ]
 COUNTS = (1, 10, 100, 1000, 10_000)
 MEMORY = (2000, 10_000)
+MEMORY_UNIT = "KiB each"
+SECURE_MEMORY = 2000
 CLIENT = 4000
 ACTIVE = "active connections"
 IDLE = "idle connections beside 64 active ones"
@@ -53,24 +59,37 @@ def rows(settings: Settings) -> Iterator[Row]:
         load = Load(name=f"a broadcast to {count:,}{note * (count == most)}", mode="broadcast", connections=count)
         yield load_row(load, BROADCAST, settings, "CPU µs a receiver", group=RECEIVERS, at=count)
     for count in sorted({min(count, most - 1) for count in MEMORY}):
-        yield memory_row(count, settings, note * (count == most - 1))
+        name = f"{count:,} idle WebSockets{note * (count == most - 1)}"
+        yield memory_row(Load(name=name, mode="text", idle=count), ECHO, settings)
+    yield secure_memory_row(min(SECURE_MEMORY, most - 1), settings)
     # What our client waits beside; the other libraries have no loop that asks whether anything can still happen.
     script = Candidate(OURS, (sys.executable, str(HERE / "micro" / "waits_silly.py"), str(min(CLIENT, most - 1))))
     yield from script_rows([script], settings.runs, "CPU ns")
 
 
-def memory_row(count: int, settings: Settings, note: str) -> Row:
-    """KiB that each of ``count`` idle, upgraded WebSockets adds to the server's resident memory."""
+def secure_memory_row(count: int, settings: Settings) -> Row:
+    """The same over TLS."""
+    load = Load(name=f"{count:,} idle WebSockets over TLS", mode="text", idle=count, tls=True)
+    try:
+        tls_load_program()
+        pair = make_certificate(settings.directory)
+    except LoadError as exc:
+        return Row(load.name, MEMORY_UNIT, {}, missing={"everybody": str(exc)}, group="memory", at=count)
+    return memory_row(load, tls.few(*pair), settings)
+
+
+def memory_row(load: Load, candidates: Sequence[Candidate], settings: Settings) -> Row:
+    """KiB that each of the idle, upgraded WebSockets of ``load`` adds to the server's resident memory."""
+    count = load.idle
 
     def one(candidate: Candidate) -> float:
-        warm = Load(name="warm", mode="text")
-        idle = Load(name="idle", mode="text", idle=count)
+        warm = Load(name="warm", mode="text", tls=load.tls)
         with Server(candidate.command, candidate.env) as server:
             with connected(command_of(warm, server.port, 0.1), 0.1):
                 before = server.memory("VmRSS")
-            with connected(command_of(idle, server.port, 0.1), 0.1):
+            with connected(command_of(load, server.port, 0.1), 0.1):
                 time.sleep(0.3)  # what follows a handshake may come a little later
                 return (server.memory("VmRSS") - before) / count
 
-    figures, missing = take_turns(ECHO, one, settings.runs)
-    return Row(f"{count:,} idle WebSockets{note}", "KiB each", figures, missing=missing, group="memory", at=count)
+    figures, missing = take_turns(candidates, one, settings.runs)
+    return Row(load.name, MEMORY_UNIT, figures, missing=missing, group="memory", at=count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.candidates import ours, peer
+from harness.candidates import node, ours, peer
 from harness.load import Load
 from harness.results import Row
 from harness.servers import Settings, load_row
@@ -15,6 +15,9 @@ RUNS = 5
 CANDIDATES = [
     ours("http_hello.py"),
     peer("uvicorn+uvloop+httptools", "uvicorn_hello.py", "uvicorn uvloop httptools"),
+    peer("granian+uvloop", "granian_hello.py", "granian uvloop"),
+    peer("socketify", "socketify_server.py", "socketify"),
+    node("http", "node_hello.js"),
     peer("aiohttp+uvloop", "aiohttp_server.py", "aiohttp uvloop"),
     peer("gevent pywsgi", "gevent_hello.py", "gevent"),
     peer("tornado", "tornado_server.py", "tornado"),

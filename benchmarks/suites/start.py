@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from harness.candidates import OURS, Candidate, take_turns
 from harness.figures import summary
-from harness.load import LoadError
 from harness.processes import LOAD, pin
+from harness.programs import LoadError
 from harness.results import Row
 from harness.servers import Settings
 

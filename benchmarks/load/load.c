@@ -1,12 +1,13 @@
 /* A closed-loop load from one thread: each connection sends a batch of requests, checks every byte that answers it, and sends
  * again. Linux only. benchmarks/harness/load.py compiles it and talks to it; by hand:
  *
- *     cc -O2 -o load benchmarks/load.c
+ *     cc -O2 -o load benchmarks/load/load.c benchmarks/load/link_tcp.c
  *     ./load MODE PORT CONNECTIONS IDLE DEPTH SIZE SECONDS [BODY [PATH [HEADERS]]]
  *
  * MODE: text or binary (masked WebSocket frames), broadcast (text frames from the first connection that come back to all of
  * them), lines (TCP), http (GET). CONNECTIONS with DEPTH messages of SIZE bytes in flight on each, and IDLE ones that are silent.
- * BODY is what an HTTP response must have; HEADERS are more lines of the request, each with its CRLF.
+ * BODY is what an HTTP response must have; HEADERS are more lines of the request, each with its CRLF. All of it over TLS, if
+ * link_tls.c takes the place of link_tcp.c (and -lssl is added).
  *
  * It connects, runs for a short time to warm the server up, and prints "ready". For each line on its standard input it runs for
  * the time asked for, waits for the answers that are still due, and prints a line of JSON; it leaves when its input ends. So
@@ -15,11 +16,13 @@
  * The payload is the alphabet, over and over. Pings are left unanswered, so a run must be shorter than a server's patience.
  */
 #define _GNU_SOURCE
+#include "link.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +38,7 @@ static const double WARM = 0.2; /* seconds */
 
 struct connection {
     int fd;
+    struct link *link; /* what goes over fd goes through this */
     size_t sent;     /* bytes of the batch that have gone out */
     size_t due;      /* answers that have not come yet */
     bool asked;      /* whether epoll was asked to tell when more can be sent */
@@ -117,17 +121,17 @@ static void prepare(void) {
         memcpy(batch + i * length, request, length);
 }
 
-static void upgrade(int fd) {
+static void upgrade(struct link *link) {
     char text[4096];
     int length = snprintf(text, sizeof text,
                           "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
                           port);
-    if (write(fd, text, length) != length)
+    if (link_send(link, text, length) != length)
         fail("the handshake can't be sent: %s", strerror(errno));
     size_t got = 0;
     do { /* byte by byte: what follows the head is not ours to take */
-        if (got == sizeof text - 1 || read(fd, text + got, 1) != 1)
+        if (got == sizeof text - 1 || link_receive(link, text + got, 1) != 1)
             fail("no answer to the handshake: %.*s", (int)got, text);
         text[++got] = 0;
     } while (got < 4 || memcmp(text + got - 4, "\r\n\r\n", 4));
@@ -135,15 +139,21 @@ static void upgrade(int fd) {
         fail("no upgrade: %s", text);
 }
 
-static int dial(void) {
+/* Connects, and upgrades; from then on the socket doesn't block. */
+static void dial(struct connection *connection) {
     struct sockaddr_in address = {AF_INET, htons(port), {htonl(INADDR_LOOPBACK)}, {0}};
     int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
     if (fd < 0 || connect(fd, (void *)&address, sizeof address))
         fail("no connection to port %d: %s", port, strerror(errno));
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    connection->fd = fd;
+    connection->link = link_open(fd);
+    if (!connection->link)
+        fail("no link over the connection to port %d", port);
     if (mode < LINES)
-        upgrade(fd);
-    return fd;
+        upgrade(connection->link);
+    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK))
+        fail("fcntl: %s", strerror(errno));
 }
 
 static void watch(struct connection *connection, int change, bool ask) {
@@ -154,8 +164,7 @@ static void watch(struct connection *connection, int change, bool ask) {
 
 static void send_batch(struct connection *connection) {
     while (connection->sent < batch_size) {
-        ssize_t sent =
-            send(connection->fd, batch + connection->sent, batch_size - connection->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t sent = link_send(connection->link, batch + connection->sent, batch_size - connection->sent);
         if (sent < 0 && errno != EAGAIN)
             fail("send: %s", strerror(errno));
         if (sent < 0)
@@ -255,17 +264,19 @@ static size_t take_response(struct connection *connection, const char *data, siz
 }
 
 static void receive(struct connection *connection) {
-    ssize_t got = recv(connection->fd, input, sizeof input, MSG_DONTWAIT);
-    if (got < 0 && errno == EAGAIN)
-        return;
-    if (got <= 0)
-        fail("the server ended a connection: %s", got ? strerror(errno) : "end of stream");
-    for (size_t at = 0; at < (size_t)got;) {
-        const char *data = input + at;
-        at += mode == LINES  ? take_body(connection, data, got - at)
-              : mode == HTTP ? take_response(connection, data, got - at)
-                             : take_frame(connection, data, got - at);
-    }
+    do {
+        ssize_t got = link_receive(connection->link, input, sizeof input);
+        if (got < 0 && errno == EAGAIN)
+            return;
+        if (got <= 0)
+            fail("the server ended a connection: %s", got ? strerror(errno) : "end of stream");
+        for (size_t at = 0; at < (size_t)got;) {
+            const char *data = input + at;
+            at += mode == LINES  ? take_body(connection, data, got - at)
+                  : mode == HTTP ? take_response(connection, data, got - at)
+                                 : take_frame(connection, data, got - at);
+        }
+    } while (link_holds(connection->link));
 }
 
 static void batch_done(struct connection *connection, double end) {
@@ -325,13 +336,16 @@ int main(int count, char **arguments) {
         fail("CONNECTIONS and DEPTH are 1 at least, and http needs a BODY");
     prepare();
     poller = epoll_create1(0);
-    all = calloc(connections, sizeof *all);
+    int idle = atoi(arguments[4]); /* the last of all: they stay open, and nobody looks at them */
+    all = allocate(NULL, (connections + idle) * sizeof *all);
+    memset(all, 0, (connections + idle) * sizeof *all);
+    for (int i = connections; i < connections + idle; i++)
+        dial(&all[i]); /* first: these may take long, and the server loses its patience with silent ones */
     for (int i = 0; i < connections; i++) {
-        all[i].fd = dial();
+        dial(&all[i]);
         watch(&all[i], EPOLL_CTL_ADD, false);
     }
-    for (int i = 0; i < atoi(arguments[4]); i++)
-        dial(); /* stays open, and nobody looks at it */
+    run(0); /* one batch: the server may still be starting */
     run(WARM);
     puts("ready");
     fflush(stdout);

@@ -1,11 +1,10 @@
-"""The load for TLS and for compression, which ``load.c`` has not: OpenSSL and zlib are at hand in Python, their headers for C
-may not be. It costs more than some servers do, so these get little at a time, all alike; their CPU time is what counts.
+"""The load for compressed messages, which ``load.c`` has not: zlib is at hand in Python, its headers for C may not be. It costs
+more than some servers do, so these get little at a time, all alike; their CPU time is what counts.
 
-    python benchmarks/load.py text|binary PORT [--connections=N] [--size=S] [--seconds=T] [--tls] [--compression]
+    python benchmarks/load/compressed.py text|binary PORT [--connections=N] [--size=S] [--seconds=T]
 
 A closed loop like ``load.c``, with the same protocol towards its parent process: each connection sends a message, checks every
-byte of the echo, and sends the next. With compression the messages are JSON, 64 different ones by turns, and echoes must be
-compressed too. Certificates are not verified.
+byte of the echo, and sends the next. The messages are JSON, 64 different ones by turns, and echoes must be compressed too.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ import json
 import random
 import selectors
 import socket
-import ssl
 import struct
 import sys
 import time
 import zlib
+from contextlib import suppress
 from itertools import cycle
 
 KEY = b"\x12\x34\x56\x78"
 UPGRADE = (
     "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{extension}\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
 )
-EXTENSION = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 FIN, RSV1, TEXT, BINARY, CLOSE = 0x80, 0x40, 1, 2, 8
 WARM = 0.2
 """Seconds."""
@@ -75,18 +74,13 @@ class Connection:
     ) -> None:
         self.sock = socket.create_connection(("127.0.0.1", options.port), 10)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if options.tls:
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            self.sock = context.wrap_socket(self.sock)
         self._upgrade(options)
         self.sock.setblocking(False)
-        self.tls: bool = options.tls
         self.selector = selector
         self.watched = selectors.EVENT_READ
         selector.register(self.sock, self.watched, self)
         self.messages = cycle(messages[first % len(messages) :] + messages[: first % len(messages)])
-        self.inflate = zlib.decompressobj(-15) if options.compression else None
+        self.inflate = zlib.decompressobj(-15)
         self.buffer = bytearray()
         self.data = bytearray()
         self.expected = b""
@@ -94,8 +88,7 @@ class Connection:
         self.begin = 0.0
 
     def _upgrade(self, options: argparse.Namespace) -> None:
-        extension = EXTENSION if options.compression else ""
-        self.sock.sendall(UPGRADE.format(port=options.port, extension=extension).encode())
+        self.sock.sendall(UPGRADE.format(port=options.port).encode())
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             byte = self.sock.recv(1)
@@ -104,7 +97,7 @@ class Connection:
             head += byte
         if b" 101 " not in head or b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" not in head:
             raise SystemExit(f"no upgrade: {head!r}")
-        if options.compression and b"permessage-deflate" not in head:
+        if b"permessage-deflate" not in head:
             raise SystemExit("the server does not compress")
 
     def start(self) -> None:
@@ -116,11 +109,9 @@ class Connection:
 
     def send(self) -> None:
         """Sends what can be sent now."""
-        try:
+        with suppress(BlockingIOError):
             while self.unsent:
                 self.unsent = self.unsent[self.sock.send(self.unsent) :]
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            pass
         watch = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.unsent else 0)
         if watch != self.watched:
             self.selector.modify(self.sock, watch, self)
@@ -128,16 +119,10 @@ class Connection:
 
     def receive(self) -> bool:
         """Takes what has come: whether the echo is complete."""
-        try:
-            while True:
-                got = self.sock.recv(1 << 18)
-                if not got:
-                    raise SystemExit("the server ended a connection")
-                self.buffer += got
-                if not self.tls:
-                    break  # the selector tells of the rest; of what OpenSSL holds it does not
-        except (BlockingIOError, ssl.SSLWantReadError):
-            pass
+        got = self.sock.recv(1 << 18)
+        if not got:
+            raise SystemExit("the server ended a connection")
+        self.buffer += got
         return self._frames()
 
     def _frames(self) -> bool:
@@ -157,16 +142,15 @@ class Connection:
                 raise SystemExit(f"the server closed: {payload!r}")
             if first & 0x08:
                 continue  # a ping, left unanswered
-            if first & 0x0F and bool(first & RSV1) != (self.inflate is not None):
-                raise SystemExit("an echo that is compressed where the message was not, or the other way round")
+            if first & 0x0F and not first & RSV1:
+                raise SystemExit("an echo that is not compressed")
             self.data += payload
             if first & FIN:
                 return self._message()
         return False
 
     def _message(self) -> bool:
-        data = bytes(self.data) if self.inflate is None else self.inflate.decompress(bytes(self.data) + b"\x00\x00\xff\xff")
-        if data != self.expected:
+        if self.inflate.decompress(bytes(self.data) + b"\x00\x00\xff\xff") != self.expected:
             raise SystemExit("an echo is not what was sent")
         self.data.clear()
         return True
@@ -206,17 +190,11 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--tls", action="store_true")
-    parser.add_argument("--compression", action="store_true")
     options = parser.parse_args()
     first = FIN | (TEXT if options.mode == "text" else BINARY)
     source = random.Random(1)
-    if options.compression:
-        texts = [json_message(options.size, source) for _ in range(64)]
-        messages = [(text, frame(first | RSV1, deflated(text))) for text in texts]
-    else:
-        payload = bytes(ord("a") + i % 26 for i in range(options.size))
-        messages = [(payload, frame(first, payload))]
+    texts = [json_message(options.size, source) for _ in range(64)]
+    messages = [(text, frame(first | RSV1, deflated(text))) for text in texts]
     selector = selectors.DefaultSelector()
     connections = [Connection(options, selector, messages, number) for number in range(options.connections)]
     run(connections, selector, WARM)
