@@ -73,7 +73,9 @@ WITH_SANITIZER = cd $(SANITIZED) && \
 	UBSAN_OPTIONS=abort_on_error=1:print_stacktrace=1
 
 sanitize: sanitized-tests
-	$(WITH_SANITIZER) $(CURDIR)/$(BIN)/python -m tests.fuzz frames --seconds $(SECONDS)
+	for target in frames requests; do \
+		($(WITH_SANITIZER) $(CURDIR)/$(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS)) || exit 1; \
+	done
 
 sanitized-tests: .venv/tested
 	rm -rf $(SANITIZED)

@@ -13,12 +13,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 import silly
-from silly._wire import accelerated, lines, mask, messages, payload
+from silly._wire import accelerated, http1, lines, mask, messages, payload
 
 Functions = dict[str, Any]
 
@@ -28,18 +29,20 @@ PURE: Functions = {
     "take_messages": messages.take_messages,
     "message_frame": messages.message_frame,
     "take_until": lines.take_until,
+    "take_request": http1.take_request,
     "Payload": payload.Payload,
 }
 ACCELERATED: Functions = {}
-"""Those in C; empty when the extension isn't there."""
+"""Those in C; empty when an extension isn't there."""
 MISSING = ""
 """Why it isn't."""
+EXTENSIONS = [f"silly._wire.{path.stem}" for path in sorted(Path(lines.__file__).parent.glob("*.c"))]
 try:
-    from silly._wire import _speedups
+    in_c = {name: value for extension in EXTENSIONS for name, value in vars(import_module(extension)).items()}
 except ImportError as exc:
-    MISSING = f"silly._wire._speedups, the wire code in C, isn't there: {exc}"
+    MISSING = f"the wire code in C isn't there: {exc}"
 else:
-    ACCELERATED.update({name: getattr(_speedups, name) for name in PURE})
+    ACCELERATED.update({name: in_c[name] for name in PURE})
 
 NEEDED = os.environ.get("SILLY_NEED_C") == "1"
 """That it isn't is a failure, no reason to skip: so continuous integration says."""
@@ -56,7 +59,7 @@ CHOSEN: Functions = {name: getattr(accelerated, name) for name in PURE}
 IMPLEMENTATIONS = {"pure": PURE, "accelerated": ACCELERATED}
 AVAILABLE = [functions for functions in IMPLEMENTATIONS.values() if functions]
 
-HOMES = ("silly._wire.lines", "silly._wire.mask", "silly._wire.messages", "silly._wire.payload", "silly._wire._speedups")
+HOMES = {f"silly._wire.{name}" for name in ("http1", "lines", "mask", "messages", "payload")} | set(EXTENSIONS)
 """The modules that they are written in: what these have bound is their own."""
 
 

@@ -24,6 +24,7 @@ from .implementations import (
     ACCELERATED,
     AVAILABLE,
     CHOSEN,
+    EXTENSIONS,
     FORBIDDEN,
     HOMES,
     IMPLEMENTATIONS,
@@ -60,7 +61,8 @@ def test_every_extension_was_built(source: Path) -> None:
 
 def test_all_of_silly_uses_those_that_speedups_chose() -> None:
     """A module that imported a function from ``mask`` or ``messages`` would always run Python."""
-    assert {binding.module for binding in bindings()} >= {"silly._wire.accelerated", "silly._wire.ws"}
+    users = {"silly._wire.accelerated", "silly._wire.ws", "silly.net.http._connection"}
+    assert {binding.module for binding in bindings()} >= users
     assert [binding for binding in bindings() if binding.value is not CHOSEN[binding.function]] == []
 
 
@@ -134,9 +136,17 @@ def test_python_is_chosen_when_the_environment_says_so(monkeypatch: pytest.Monke
     assert chosen(monkeypatch, "1") == {**PURE, "in_c": False}
 
 
-def test_python_is_chosen_where_c_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "silly._wire._speedups", None)
-    assert chosen(monkeypatch, None) == {**PURE, "in_c": False}
+@pytest.mark.parametrize("missing", [*([name] for name in EXTENSIONS), EXTENSIONS], ids="-".join)
+def test_python_is_chosen_where_c_is_missing(monkeypatch: pytest.MonkeyPatch, missing: list[str]) -> None:
+    """Each extension by itself."""
+    due = {**PURE, "in_c": False}
+    for extension in EXTENSIONS:
+        if extension in missing:
+            monkeypatch.setitem(sys.modules, extension, None)
+        elif ACCELERATED:
+            built = vars(sys.modules[extension])
+            due.update({name: built[name] for name in PURE if name in built})
+    assert chosen(monkeypatch, None) == due
 
 
 # ---- the limits ----------------------------------------------------------------------------------------------------------

@@ -159,10 +159,13 @@ def test_the_version_says_that_python_was_asked_for(tmp_path: Path, monkeypatch:
     assert version(tmp_path, monkeypatch, "1") == "pure Python: SILLY_PURE=1"
 
 
-@pytest.mark.parametrize("name", ["silly._wire._speedups", "silly.net._speedups", "silly.net._tls_speedups"])
+SOURCES = Path(silly.__file__).parent
+EXTENSIONS = [".".join(("silly", *path.relative_to(SOURCES).with_suffix("").parts)) for path in sorted(SOURCES.rglob("*.c"))]
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
 def test_the_version_says_which_extension_is_missing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    others = {"silly._wire._speedups", "silly.net._speedups", "silly.net._tls_speedups"} - {name}
-    built = "".join(f"sys.modules[{other!r}] = sys\n" for other in others)
+    built = "".join(f"sys.modules[{other!r}] = sys\n" for other in EXTENSIONS if other != name)
     text = version(tmp_path, monkeypatch, None, f"import silly.net\n{built}sys.modules[{name!r}] = None")
     assert text == f"slower Python code runs: {name} was not built"
 

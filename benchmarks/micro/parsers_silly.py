@@ -10,7 +10,7 @@ import timing
 
 import silly
 from silly._wire import http1
-from silly._wire.accelerated import apply_mask, message_frame, take_messages
+from silly._wire.accelerated import apply_mask, message_frame, take_messages, take_request
 from silly._wire.deflate import Deflate, Deflater, Inflater
 from silly._wire.ws import MessageReader
 
@@ -46,7 +46,11 @@ def request(head: bytes) -> Callable[[], object]:
     heads = http1.HeadReader(LIMITS)
 
     def parse() -> object:
+        """As a server's connection does."""
         buf.extend(head)
+        request = take_request(buf, LIMITS)
+        if request is not None:
+            return request
         taken = heads.next(buf)
         if taken is None:
             raise SystemExit("a whole head was not taken")

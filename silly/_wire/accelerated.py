@@ -1,22 +1,25 @@
-"""The wire functions that cost the most: in C where the extension was built
-(``_speedups.c``), else in Python (``lines.py``, ``mask.py``, ``messages.py``,
-``payload.py``). The environment variable ``SILLY_PURE=1`` chooses Python."""
+"""The wire functions that cost the most: in C where the extensions were built
+(``_speedups.c``, ``_head_speedups.c``), else in Python (``lines.py``, ``mask.py``,
+``messages.py``, ``payload.py``, ``http1.py``). The environment variable
+``SILLY_PURE=1`` chooses Python."""
 
 from __future__ import annotations
 
 import os
 
 from . import lines, mask, messages
+from .http1 import take_request
 from .payload import Payload
 
-__all__ = ["Payload", "apply_mask", "in_c", "message_frame", "take_messages", "take_until", "unmask"]
+__all__ = ["Payload", "apply_mask", "in_c", "message_frame", "take_messages", "take_request", "take_until", "unmask"]
 
-in_c = False
-"""Whether they are those in C."""
 apply_mask, unmask, take_until = mask.apply_mask, mask.unmask, lines.take_until
 take_messages, message_frame = messages.take_messages, messages.message_frame
 
-if os.environ.get("SILLY_PURE") != "1":
+in_c = os.environ.get("SILLY_PURE") != "1"
+"""Whether all of them are those in C. One is missing where there was no compiler:
+``python -m silly -v`` tells."""
+if in_c:
     try:
         from ._speedups import (  # type: ignore[assignment]
             Payload,
@@ -27,6 +30,8 @@ if os.environ.get("SILLY_PURE") != "1":
             unmask,
         )
     except ImportError:
-        pass  # there was no compiler when it was installed: ``python -m silly -v`` tells
-    else:
-        in_c = True
+        in_c = False
+    try:
+        from ._head_speedups import take_request
+    except ImportError:
+        in_c = False

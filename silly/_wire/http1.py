@@ -25,6 +25,7 @@ from .date import http_date
 from .error import ProtocolError
 from .header import TOKEN, Header, Outgoing, compose, tokens
 from .limits import Limits
+from .lines import take
 
 CHUNKED = -1
 """The body length that stands for the chunked transfer coding."""
@@ -223,6 +224,8 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     search Upgrade for "websocket", so only that word counts here. Any other protocol,
     such as "h2c", is ignored (RFC 9110, section 7.8): curl offers that one, and goes on
     with HTTP/1.1.
+
+    ``take_request`` in C takes plain heads without asking here: it has the same rules.
     """
     lines = _lines(head, limits)
     parts = lines[0].split(" ")
@@ -266,6 +269,20 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     # Without NamedTuple's constructor: it is a Python function that costs as much as
     # two header fields.
     return tuple.__new__(Request, (method, target, path, query, version, header, body, keepalive, tunnel or not keepalive))
+
+
+def take_request(buf: bytearray, limits: Limits, /) -> Request | None:
+    """Takes a request's head off the front of ``buf``, if it is there as a whole, and
+    returns it parsed. None, with ``buf`` as it is, where ``HeadReader`` has to look:
+    the head isn't complete, is long, or begins oddly. Raises ProtocolError.
+
+    ``_head_speedups.c`` has it in C, which leaves every head that is in any way unusual
+    or wrong to ``HeadReader`` and ``parse_request``.
+    """
+    end = buf.find(b"\r\n\r\n")
+    if not 0 < end <= min(limits.head, limits.line) or not 0x21 <= buf[0] < 0x7F:
+        return None
+    return parse_request(take(buf, end + 4)[:-4], limits)
 
 
 @lru_cache(256)

@@ -8,11 +8,8 @@ from ..implementations import implementation, load_all, run_on_both
 
 __all__ = ["implementation"]
 
-ONCE = {"test_http1_messages"}
-"""No frames, messages or masks in these: they would fail if there were."""
-
 load_all()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    run_on_both(metafunc, ONCE)
+    run_on_both(metafunc, set())

@@ -9,7 +9,7 @@ from ..implementations import implementation, load_all, run_on_both
 __all__ = ["implementation"]
 
 ONCE = {"test_corpus"}
-"""The one target of frames runs both itself, and no other may use them."""
+"""The targets of frames and requests run both themselves, and no other may use them."""
 
 load_all()
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from silly._wire import accelerated
 from silly._wire.error import ProtocolError
 from silly._wire.http1 import ChunkedReader, HeadReader, Request, parse_request
 from silly._wire.limits import DEFAULT, Limits
@@ -169,14 +170,23 @@ def read_head(pieces: Iterable[bytes], limits: Limits = DEFAULT) -> HeadRead:
 
 
 def read_request(pieces: Iterable[bytes], limits: Limits = DEFAULT) -> tuple[Request | None, int | None, bytes]:
-    """The request, or None while it is incomplete; the status it is refused with, or None; what is left in the buffer."""
-    got = read_head(pieces, limits)
-    if got.head is None:
-        return None, got.code, got.rest
-    try:
-        return parse_request(got.head, limits), None, got.rest
-    except ProtocolError as exc:
-        return None, exc.code, got.rest
+    """The request, or None while it is incomplete; the status it is refused with, or None; what is left in the buffer.
+
+    ``take_request`` looks first, as in the server, but at every piece.
+    """
+    heads = HeadReader(limits)
+    buf = bytearray()
+    request = None
+    for piece in pieces:
+        buf += piece
+        if request is None:
+            try:
+                request = accelerated.take_request(buf, limits)
+                if request is None and (head := heads.next(buf)) is not None:
+                    request = parse_request(head, limits)
+            except ProtocolError as exc:
+                return None, exc.code, bytes(buf)
+    return request, None, bytes(buf)
 
 
 class BodyRead(NamedTuple):

@@ -19,6 +19,7 @@ from ..._core.result import OK
 from ..._ends import ENDS
 from ..._log import http as logger
 from ..._shown import cut
+from ..._wire.accelerated import take_request
 from ..._wire.error import ProtocolError
 from ..._wire.http1 import HeadReader, Request, error_response, parse_request
 from ..._wire.limits import Limits
@@ -138,11 +139,10 @@ class Connection:
     def _serve_one(self, stream: Stream, heads: HeadReader) -> bool:
         service = self._service
         try:
-            head = self._read_head(stream, heads)
-            if head is None:
+            request = self._read_head(stream, heads)
+            if request is None:
                 return False
             begin = 0.0 if service.log is None else monotonic()
-            request = parse_request(head, service.limits)
             if request.method in _ASKED_FOR:
                 self._check_asked_for(request)
             expect = dict.get(request.header, "expect")  # spares Header.get, which lowers the name
@@ -158,7 +158,7 @@ class Connection:
             stream.close(await_end=True)
             return False
         served = ServerStream(self._conn, request, service.scheme, service.limits)
-        del head, request  # free the memory: the handler may run for hours
+        del request  # free the memory: the handler may run for hours
         return self._handle(served, begin)
 
     def _check_asked_for(self, request: Request) -> None:
@@ -170,7 +170,7 @@ class Connection:
             # TRACE must not have one.
             raise ProtocolError(f"{method} with a body", 400)
 
-    def _read_head(self, stream: Stream, heads: HeadReader) -> bytes | None:
+    def _read_head(self, stream: Stream, heads: HeadReader) -> Request | None:
         buf = stream.buf
         limits = self._service.limits
         if not buf:
@@ -181,9 +181,12 @@ class Connection:
             self.idle = False
             if err is not None:
                 return None
+        request = take_request(buf, limits)
+        if request is not None:
+            return request
         head = heads.next(buf)
         if head is not None:
-            return head
+            return parse_request(head, limits)
         deadline = monotonic() + limits.head_timeout / 1000
         while scheduler.begins:  # nobody waits for the rest when the process ends
             err = stream.fill(len(buf) + 1, deadline)
@@ -198,7 +201,7 @@ class Connection:
                 return None
             head = heads.next(buf)
             if head is not None:
-                return head
+                return parse_request(head, limits)
         stream.hang_up()
         return None
 
