@@ -1,10 +1,11 @@
 """Timers: a heap with lazy cancellation. Pure: the clock is an argument, so tests can
 set the time.
 
-A cancelled timer stays in the heap, dead, until it reaches the top. When more than half
-of the timers are dead, the heap is rebuilt. So cancelled timers don't pile up in
-memory, and each costs O(log n) once. Timers due at the same time fire in the order in
-which they were set.
+A cancelled timer leaves the heap at once where it is the last in it, as one often is
+that was set last or is due last. Else it stays, dead, until it is the last or reaches
+the top. When more than half of the timers are dead, the heap is rebuilt. So cancelled
+timers don't pile up in memory, and each costs O(log n) once. Timers due at the same
+time fire in the order in which they were set.
 
 A signal handler may set and cancel timers between any two bytecodes of this module
 (``next`` and ``pop`` are the loop's alone). So two tables say which timers are live,
@@ -78,8 +79,16 @@ class Timers:
         if (self._internal if timer.internal else self.users).pop(timer, None) is None:
             return False
         timer.callback = timer.arg = None
+        heap = self.heap
+        try:
+            while (last := heap[-1])[2].callback is None:
+                taken = heap.pop()
+                if taken is not last:
+                    heapq.heappush(heap, taken)  # a signal handler has set it
+        except IndexError:
+            pass  # the heap is empty
         live = len(self.users) + len(self._internal)
-        dead = len(self.heap) - live
+        dead = len(heap) - live
         if dead >= _COMPACT_FROM and dead > live:
             self._rebuild()
         return True

@@ -146,6 +146,20 @@ def test_200_000_timers_armed_and_cancelled_do_not_stay() -> None:
     assert timers.cancel(kept) is False
 
 
+def test_a_cancelled_timer_leaves_the_heap_at_once_if_nothing_is_behind_it() -> None:
+    timers = Timers()
+    kept = [timers.add(5.0, nothing, i) for i in range(3)]
+    late = [timers.add(75.0 + i, nothing, i) for i in range(3)]
+    timers.cancel(late[1])
+    assert len(timers.heap) == 6
+    timers.cancel(late[2])
+    assert len(timers.heap) == 4, "and those before it that were cancelled already"
+    timers.cancel(late[0])
+    for timer in kept:
+        timers.cancel(timer)
+    assert timers.heap == []
+
+
 def test_200_000_timers_armed_at_once_and_then_cancelled_do_not_stay() -> None:
     timers = Timers()
     armed = [timers.add(30.0 + i * 1e-4, nothing, i) for i in range(200_000)]
