@@ -90,6 +90,8 @@ class Task:
         self._what: object = None
         self._greenlet: greenlet | None = None
         self._context: Context | None = None
+        """Without one it starts in an empty context, which Python makes when the task
+        first needs it: few handlers of connections do."""
         self._deadlines: list[Deadline] | None = None
         self._over: Deadline | None = None
         # ``origin`` works the line number out on demand: that costs more than a fork.
@@ -337,8 +339,8 @@ def fork(
     ours: bool = False,
 ) -> Task:
     """Makes a ready task that runs ``func`` in ``context``, by default in a copy of the
-    caller's. ``code`` and ``lasti`` are where it was forked. ``serves`` as in
-    ``tasks``.
+    caller's, or in an empty one if it serves: then the caller is the loop. ``code`` and
+    ``lasti`` are where it was forked. ``serves`` as in ``tasks``.
 
     From the phase *ending* on the task never runs, unless it is the library's own
     (``ours``). Raises RuntimeError outside the loop's thread.
@@ -349,7 +351,9 @@ def fork(
     if not starts and not ours:
         not_started(task)
         return task
-    task._context = copy_context() if context is None else context
+    if context is None and not serves:
+        context = copy_context()
+    task._context = context
     tasks[task] = serves
     if _on_create is not None:
         try:
@@ -425,10 +429,12 @@ def finished(task: Task) -> None:
         serving_ended()
 
 
-def _worker(task: Task) -> None:
-    """Runs one task after another in a pooled greenlet."""
+def _worker() -> None:
+    """Runs one task after another in a pooled greenlet: each time the current one. It
+    is no argument, since Python would keep the tuple of the arguments to the end."""
     me = getcurrent()
     while True:
+        task: Task = loop.current
         try:
             func = task._func
             assert func is not None
@@ -452,7 +458,7 @@ def _worker(task: Task) -> None:
         me.gr_context = None
         _pool.append(me)
         del task
-        task = _to_hub()
+        _to_hub()
 
 
 def returned(who: object, value: object, serves: bool) -> None:
@@ -496,7 +502,7 @@ def _run_ready() -> None:
             if green is None:
                 green = task._greenlet = _pool.pop() if _pool else greenlet(_worker, hub)
                 green.gr_context = task._context
-                green.switch(task)
+                green.switch()
             else:
                 value = task._value
                 task._value = None

@@ -322,6 +322,7 @@ class Stream(Output):
 
     def disarm(self) -> None:
         """Cancels the read timer: no read with a deadline will come for long."""
+        self._deadline = None
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
             self._timer = None

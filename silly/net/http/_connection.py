@@ -52,11 +52,13 @@ class Connection:
     ``idle`` (waits for a request) or ``skipping`` (drops the rest of an answered
     request)."""
 
-    __slots__ = ("_conn", "_draining", "_service", "_serving", "closing", "idle", "skipping", "task")
+    __slots__ = ("_conn", "_draining", "_heads", "_service", "_serving", "closing", "idle", "skipping", "task")
 
     def __init__(self, conn: Conn, service: Service) -> None:
         self._conn = conn
         self._service = service
+        self._heads: HeadReader | None = HeadReader(service.limits)
+        """None from the connection's last request on, which may last for days."""
         self._serving: ServerStream | None = None
         self._draining = False
         self.idle = False
@@ -117,7 +119,6 @@ class Connection:
         """Serves request after request until the connection ends."""
         self.task = scheduler.current()
         try:
-            heads = HeadReader(self._service.limits)
             stream = self._conn._stream
             burst = 0
             while True:
@@ -128,7 +129,7 @@ class Connection:
                         scheduler.pause()
                 else:
                     burst = 0
-                if not self._serve_one(stream, heads) or self.closing:
+                if not self._serve_one(stream) or self.closing:
                     break
             # ``close`` would deliver too, but within a limit that a long answer to a
             # slow peer exceeds.
@@ -136,10 +137,10 @@ class Connection:
         finally:
             self._conn.close()
 
-    def _serve_one(self, stream: Stream, heads: HeadReader) -> bool:
+    def _serve_one(self, stream: Stream) -> bool:
         service = self._service
         try:
-            request = self._read_head(stream, heads)
+            request = self._read_head(stream)
             if request is None:
                 return False
             begin = 0.0 if service.log is None else monotonic()
@@ -158,6 +159,8 @@ class Connection:
             stream.close(await_end=True)
             return False
         served = ServerStream(self._conn, request, service.scheme, service.limits)
+        if request.last:
+            self._heads = None
         del request  # free the memory: the handler may run for hours
         return self._handle(served, begin)
 
@@ -170,8 +173,10 @@ class Connection:
             # TRACE must not have one.
             raise ProtocolError(f"{method} with a body", 400)
 
-    def _read_head(self, stream: Stream, heads: HeadReader) -> Request | None:
+    def _read_head(self, stream: Stream) -> Request | None:
         buf = stream.buf
+        heads = self._heads
+        assert heads is not None
         limits = self._service.limits
         if not buf:
             if self.closing:

@@ -52,7 +52,7 @@ class Keepalive:
             self._arm(session, monotonic() + interval / 1000)
 
     def _arm(self, session: Session, when: float) -> None:
-        self._timer = _loop.timers.add(when, self.tick, session, internal=True)
+        self._timer = _loop.timers.add(when, _tick, session, internal=True)
 
     def stop(self) -> None:
         """Stops, because the connection has ended."""
@@ -78,7 +78,7 @@ class Keepalive:
             self.latency = (monotonic() - self._pinged) * 1000
 
     def tick(self, session: Session) -> None:
-        """The timer's callback: sends a ping, or checks for its answer."""
+        """Sends a ping, or checks for its answer, since the timer has fired."""
         self._timer = None
         stream = session.stream
         if session.state is not OPEN:
@@ -133,3 +133,9 @@ class Keepalive:
         self._lagged = _loop.lagged
         session.stream.peer_alive = False
         session.stream.write_nowait(session.frame(FIN | PING, self._token + self._count.to_bytes(4, "big")))
+
+
+def _tick(session: Session) -> None:
+    """The timer's callback. A function, since each socket would hold a bound method of
+    its own."""
+    session.keepalive.tick(session)

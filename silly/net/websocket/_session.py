@@ -14,7 +14,6 @@ only after what came before it.
 
 from __future__ import annotations
 
-from collections import deque
 from time import monotonic
 from typing import Any
 
@@ -128,7 +127,7 @@ class Session(Sending):
         self.closers: Waiters[None] | None = None
         """The tasks whose ``close`` waits for the end of another task's ``close``; None
         until there is one."""
-        self.pings: deque[bytes] | None = None
+        self.pings: list[bytes] | None = None
         """The pings shown last, at most ``SHOWN_PINGS``; None before the first."""
         self.held_pong: bytes | None = None
         """The payload of a pong that waits because the kernel refuses output."""
@@ -253,9 +252,9 @@ class Session(Sending):
             return None
         self._answer(data)
         if self.pings is None:
-            self.pings = deque()
+            self.pings = []  # a deque would take ten times the memory
         while len(self.pings) >= SHOWN_PINGS + queued:
-            self.pings.popleft()
+            del self.pings[0]
         self.pings.append(data)
         return data, "ping"
 

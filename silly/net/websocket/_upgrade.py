@@ -10,11 +10,35 @@ from ..._wire import deflate, handshake
 from ..._wire.deflate import Deflate
 from ..._wire.error import ProtocolError
 from ..._wire.handshake import Origins, Subprotocols
-from ..._wire.header import Outgoing
+from ..._wire.header import Header, Outgoing
 from ..._wire.limits import Limits, check_limits
 from ..http.h1 import ServerStream
 from ._session import Session
 from ._socket import Socket
+
+_ALIKE = frozenset(
+    (
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "connection",
+        "host",
+        "origin",
+        "pragma",
+        "sec-fetch-dest",
+        "sec-fetch-mode",
+        "sec-fetch-site",
+        "sec-websocket-extensions",
+        "sec-websocket-version",
+        "user-agent",
+    )
+)
+"""Fields whose values many requests have in common. None of them is a secret."""
+_SHARED = 256
+"""The most values that are kept for them, and the longest one, in characters."""
+
+_shared: dict[str, str] = {}
 
 
 @returns_pair("websocket.upgrade", "sock")
@@ -75,6 +99,8 @@ def upgrade(
     if agreed is not None:
         answer.append(("sec-websocket-extensions", agreed[1]))
     conn = stream._hijack(101, answer + fields)
+    stream.method = "GET"  # the one that all have
+    _share(stream.header)
     if limits is not None:
         conn._stream.limits = limits
         conn._stream.set_mark(limits.receive_mark)
@@ -82,6 +108,18 @@ def upgrade(
     session = Session(conn._stream, True, limits or stream.limits, parameters, options)
     stream._hand_over(session)
     return Socket(session, conn, stream, subprotocol, parameters), None
+
+
+def _share(header: Header) -> None:
+    """Replaces values of a request by equal ones that other sockets hold already: a
+    socket keeps its request for hours, and browsers of one kind send the same ones.
+    """
+    for name in _ALIKE.intersection(header):
+        value = dict.__getitem__(header, name)
+        if len(value) <= _SHARED:
+            if len(_shared) >= _SHARED:
+                _shared.clear()  # otherwise one peer could fill it for good
+            dict.__setitem__(header, name, _shared.setdefault(value, value))
 
 
 def _refuse(stream: ServerStream, exc: ProtocolError) -> str:
