@@ -11,6 +11,7 @@ import timing
 import silly
 from silly._wire import http1
 from silly._wire.accelerated import apply_mask, message_frame, take_messages, take_request
+from silly._wire.chunked import ChunkedReader
 from silly._wire.deflate import Deflate, Deflater, Inflater
 from silly._wire.ws import MessageReader
 
@@ -84,7 +85,7 @@ def chunked() -> None:
     if taken is None:
         raise SystemExit("a whole head was not taken")
     http1.parse_request(taken, LIMITS)
-    reader = http1.ChunkedReader(LIMITS)
+    reader = ChunkedReader(LIMITS)
     if len(reader.read(buf, inputs.CHUNKED_SIZE + 1)) != inputs.CHUNKED_SIZE or not reader.done:
         raise SystemExit("not the body")
 

@@ -1,12 +1,12 @@
-"""HTTP/1.1 messages (RFC 9112): heads and their framing, in both directions. Pure:
-bytes in, values out.
+"""The heads of HTTP/1.1 messages (RFC 9112) and the framing that they say, in both
+directions; ``chunked.py`` has the bodies in chunks. Pure: bytes in, values out.
 
 Strict where leniency is attack surface: two parsers that disagree about where a message
 ends let requests be smuggled. So this accepts only what RFC 9112 generates: CRLF alone
 ends a line, no line folding, no space before the colon, one Host, a length or a
 transfer coding but never both, digits only in lengths. Everything else is a
 ``ProtocolError`` whose code is the HTTP status to answer. A client also takes folded
-lines (section 5.2) and blanks after a chunk's size, since servers send them.
+lines (section 5.2), since servers send them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import AddressValueError, IPv6Address
-from math import inf
 from time import time
 from typing import NamedTuple
 
@@ -91,7 +90,7 @@ def _bad(what: str, given: bytes | str) -> ProtocolError:
     return ProtocolError(f"bad {what} {given[:80]!r}", 400, f"bad {what}")
 
 
-def _check_begun(buf: bytearray, begin: int, searched: int, end: int) -> None:
+def check_begun(buf: bytearray, begin: int, searched: int, end: int) -> None:
     """Checks what has come of a head that is not complete: ``buf[searched:end]``.
     Raises ProtocolError at the byte that proves a bare CR or LF, or another control
     character. Else a peer that ends lines by LF alone would wait for the time-out.
@@ -147,15 +146,15 @@ class HeadReader:
         # first line before that of the head.
         limit = self._limits.line
         if self._searched < limit <= len(buf) - 2 and buf.find(b"\r\n", 0, limit + 2) < 0:
-            _check_begun(buf, 0, self._searched, limit + 2)
+            check_begun(buf, 0, self._searched, limit + 2)
             raise ProtocolError(f"first line longer than the limit 'line' of {limit} bytes", 414)
         end = buf.find(b"\r\n\r\n", self._searched)
         limit = self._limits.head
         if (end if end >= 0 else len(buf) - 3) > limit:
-            _check_begun(buf, 0, self._searched, limit + 4)
+            check_begun(buf, 0, self._searched, limit + 4)
             raise ProtocolError(f"head longer than the limit 'head' of {limit} bytes", 431)
         if end < 0:
-            _check_begun(buf, 0, self._searched, len(buf))
+            check_begun(buf, 0, self._searched, len(buf))
             self._searched = max(1, len(buf) - 3)
             return None
         head = bytes(buf[:end])
@@ -396,6 +395,14 @@ def parse_response(head: bytes, limits: Limits) -> ResponseHead:
     return ResponseHead(f"HTTP/1.{minor}", int(status), reason or "", _fields(lines))
 
 
+def parse_trailer(section: bytes, limits: Limits, folds: bool) -> Header:
+    """Parses the fields behind a chunked body; ``section`` is without the empty line
+    that ends them. ``folds``: whether they may be folded, as those of a response may.
+    """
+    lines = _lines(b"\r\n" + section, limits)
+    return _fields(_unfolded(lines, limits) if folds else lines)
+
+
 INTERIM = 16
 """The most interim responses (1xx) before the final one (RFC 9110, section 15.2)."""
 
@@ -451,143 +458,6 @@ def response_body_length(response: ResponseHead, method: str) -> int:
     return body_length(header, response.version == "HTTP/1.1")
 
 
-_FORBIDDEN_TRAILERS = frozenset(
-    ("authorization", "cache-control", "connection", "content-encoding", "content-length", "content-range", "content-type")
-    + ("cookie", "expect", "host", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since")
-    + ("keep-alive", "max-forwards", "pragma", "proxy-authenticate", "proxy-authorization", "proxy-connection", "range")
-    + ("set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "www-authenticate")
-)
-"""Fields that frame, route, modify or authorise a message: RFC 9110, section 6.5.1,
-keeps them out of trailers."""
-
-_SIZE_LINE = 256
-"""The longest chunk-size line, extensions included."""
-_OVERHEAD = 16 * 1024
-"""The most bytes of chunk-size lines beyond 16 for each chunk and twice its data.
-Extensions are dropped, and the limit of a body doesn't count them, so tiny chunks with
-long extensions would cost a hundred times as much as the body may. Go has the same
-measure and limit."""
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
-_PADDED_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
-"""A size that blanks may follow; also the beginning of any size line."""
-
-
-class ChunkedReader:
-    """Decodes the chunked transfer coding (RFC 9112, section 7.1) in a growing buffer.
-
-    ``response``: whether it is the body of a response. Then blanks may follow a chunk's
-    size, and trailers may be folded: servers do both, and other clients take both.
-
-    ``read`` takes what is there. ``done``: the end was taken, trailers included.
-    ``more``: the last ``read`` stopped since it had begun as many chunks as it was
-    allowed to.
-    """
-
-    __slots__ = ("_left", "_limits", "_overhead", "_response", "_searched", "_size_form", "_state", "done", "more", "trailer")
-
-    _AT_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILER = range(4)
-
-    def __init__(self, limits: Limits, response: bool = False) -> None:
-        self._limits = limits
-        self._response = response
-        self._size_form = _PADDED_SIZE if response else _SIZE
-        self._state = self._AT_SIZE
-        self._left = 0
-        self._overhead = 0
-        self._searched = 0
-        self.done = False
-        self.more = False
-        self.trailer = Header()
-
-    def read(self, buf: bytearray, most: int, chunks: float = inf) -> bytes:
-        """Takes up to ``most`` bytes of the body off the front of ``buf``, and begins
-        at most ``chunks`` new chunks; empty while nothing is complete."""
-        out = bytearray()
-        at = 0
-        self.more = False
-        try:
-            while not self.done and len(out) < most:
-                if self._state == self._IN_DATA:
-                    size = min(self._left, len(buf) - at, most - len(out))
-                    if not size:
-                        break
-                    out += buf[at : at + size]
-                    at += size
-                    self._left -= size
-                    if not self._left:
-                        self._state = self._AFTER_DATA
-                    continue
-                if self._state == self._AFTER_DATA:
-                    if not b"\r\n".startswith(buf[at : at + 2]):
-                        raise ProtocolError("a chunk doesn't end where its size says", 400)
-                    if len(buf) - at < 2:
-                        break
-                    at += 2
-                    self._state = self._AT_SIZE
-                if chunks <= 0:
-                    self.more = True
-                    break
-                chunks -= 1
-                step = self._size_line(buf, at) if self._state == self._AT_SIZE else self._trailer(buf, at)
-                if not step:
-                    break
-                at += step
-        finally:
-            del buf[:at]
-        return bytes(out)
-
-    def _size_line(self, buf: bytearray, at: int) -> int:
-        """Reads a chunk's size. Returns its line's length, or 0 for half a line."""
-        end = buf.find(b"\r\n", at, at + _SIZE_LINE)
-        line = bytes(buf[at : end if end >= 0 else at + _SIZE_LINE])
-        if end < 0:
-            if len(line) >= _SIZE_LINE:
-                raise ProtocolError(f"chunk-size line longer than {_SIZE_LINE} bytes", 400)
-            # Fail at the first byte that proves the fault: a CR may be the first half
-            # of the line's end.
-            good = self._size_form.fullmatch(line[:-1]) if line.endswith(b"\r") else not line or _PADDED_SIZE.fullmatch(line)
-            if not good:
-                raise _bad("chunk size", line)
-            return 0
-        match = self._size_form.fullmatch(line)
-        if match is None:
-            raise _bad("chunk size", line)
-        self._left = int(match.group(1), 16)
-        if self._left > _MAX_LENGTH:
-            raise _bad("chunk size", line)
-        # The line, and both line ends of the chunk.
-        self._overhead = max(0, self._overhead + len(line) + 4 - 16 - 2 * self._left)
-        if self._overhead > _OVERHEAD:
-            raise ProtocolError(f"chunk extensions longer than {_OVERHEAD} bytes", 400)
-        self._state = self._IN_DATA if self._left else self._IN_TRAILER
-        return end + 2 - at
-
-    def _trailer(self, buf: bytearray, at: int) -> int:
-        """Reads the trailers. Returns their length, or 0 while they are incomplete."""
-        if buf.startswith(b"\r\n", at):
-            self.done = True
-            return 2
-        searched = max(at, self._searched)
-        end = buf.find(b"\r\n\r\n", searched)
-        limit = self._limits.head
-        if (end if end >= 0 else len(buf) - 3) - at > limit:
-            _check_begun(buf, at, searched, at + limit + 4)
-            raise ProtocolError(f"trailers longer than the limit 'head' of {limit} bytes", 431)
-        if end < 0:
-            _check_begun(buf, at, searched, len(buf))
-            # What precedes the trailers is deleted after this call.
-            self._searched = max(0, len(buf) - at - 3)
-            return 0
-        lines = _lines(b"\r\n" + bytes(buf[at:end]), self._limits)
-        trailer = _fields(_unfolded(lines, self._limits) if self._response else lines)
-        for name in trailer:
-            if name in _FORBIDDEN_TRAILERS:
-                raise ProtocolError(f"the field {shown(name)} may not be a trailer", 400, "a field that may not be a trailer")
-        self.trailer = trailer
-        self.done = True
-        return end + 4 - at
-
-
 def field_lines(fields: Outgoing) -> tuple[str, int | None, list[str]]:
     """Header fields to send, as lines, without the fields that frame the message.
 
@@ -615,26 +485,6 @@ def field_lines(fields: Outgoing) -> tuple[str, int | None, list[str]]:
 
 
 _FRAMING = frozenset(("connection", "content-length", "transfer-encoding"))
-
-
-def chunk(data: bytes) -> bytes:
-    """``data``, which isn't empty, as one chunk."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-LAST_CHUNK = b"0\r\n\r\n"
-"""The end of a chunked body without trailers."""
-
-
-def last_chunk(trailer: Outgoing) -> bytes:
-    """The end of a chunked body, with its trailer fields. Raises ValueError for a field
-    that may not be a trailer."""
-    lines = []
-    for name, value in compose(trailer):
-        if name in _FORBIDDEN_TRAILERS:
-            raise ValueError(f"the field {shown(name)} may not be a trailer")
-        lines.append(f"{name}: {value}\r\n")
-    return f"0\r\n{''.join(lines)}\r\n".encode("latin-1")
 
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}

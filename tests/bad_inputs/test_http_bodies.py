@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from silly import time
-from silly._wire.http1 import ChunkedReader
+from silly._wire.chunked import ChunkedReader
 
 from ..helpers import Raw, joined, spawn, turn
 from ..net.support import until

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from silly import errno, time
-from silly._wire.http1 import ChunkedReader
+from silly._wire.chunked import ChunkedReader
 from silly.net import http
 from silly.sync import channel
 

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import h11
 import httptools
 
+from silly._wire.chunked import ChunkedReader
 from silly._wire.error import ProtocolError
 from silly._wire.header import TOKEN, Header, compose
-from silly._wire.http1 import CHUNKED, UNTIL_CLOSE, ChunkedReader
+from silly._wire.http1 import CHUNKED, UNTIL_CLOSE
 from silly._wire.limits import Limits
 
 from .source import allowed

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from silly._wire import content, deflate, handshake, mask
+from silly._wire.chunked import ChunkedReader
 from silly._wire.content import ContentDecoder
 from silly._wire.deflate import Deflate, Deflater, Inflater, check_answer, negotiate
 from silly._wire.error import ProtocolError
 from silly._wire.header import Header
-from silly._wire.http1 import ChunkedReader, HeadReader, parse_request
+from silly._wire.http1 import HeadReader, parse_request
 from silly._wire.limits import DEFAULT, Limits
 from silly._wire.ws import BINARY, CONTINUATION, FIN, PING, RSV1, TEXT, MessageReader
 

@@ -12,7 +12,7 @@ import pytest
 
 from silly import Limits, errno, task, time
 from silly._core import scheduler
-from silly._wire.http1 import ChunkedReader
+from silly._wire.chunked import ChunkedReader
 from silly.net import http
 from silly.net.http import _body
 from silly.sync import channel

@@ -26,7 +26,7 @@ ONCE = {
     "test_fuzz_wire.test_responses",
     "test_fuzz_wire.test_parsed_values_have_no_control_characters",
     "test_handshake",
-    "test_http1_chunks",
+    "test_chunked_floods",
     "test_limits",
     "test_negotiate",
     "test_path",

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from silly._wire import accelerated
+from silly._wire.chunked import ChunkedReader
 from silly._wire.error import ProtocolError
-from silly._wire.http1 import ChunkedReader, HeadReader, Request, parse_request
+from silly._wire.http1 import HeadReader, Request, parse_request
 from silly._wire.limits import DEFAULT, Limits
 from silly._wire.ws import MessageReader
 

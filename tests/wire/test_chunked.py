@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from silly._wire.chunked import ChunkedReader
 from silly._wire.error import ProtocolError
-from silly._wire.http1 import ChunkedReader
 from silly._wire.limits import DEFAULT, Limits
 
 from .support import TRAILING, CountingBuffer, bytewise, read_chunked, segmentations

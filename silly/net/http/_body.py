@@ -13,10 +13,11 @@ from typing import Generic, TypeVar
 from ... import errno
 from ..._core import scheduler
 from ..._shown import shown
+from ..._wire.chunked import ChunkedReader
 from ..._wire.content import ContentDecoder
 from ..._wire.error import ProtocolError
 from ..._wire.header import Header
-from ..._wire.http1 import CHUNKED, UNTIL_CLOSE, ChunkedReader
+from ..._wire.http1 import CHUNKED, UNTIL_CLOSE
 from ..._wire.limits import Limits
 from ..._wire.lines import take
 from ..._wire.numbers import MOST, check_int

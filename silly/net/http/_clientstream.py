@@ -13,17 +13,15 @@ from ..._core import scheduler
 from ..._core.deadline import Deadline
 from ..._core.result import OK, Result, failure
 from ..._wire import content
+from ..._wire.chunked import LAST_CHUNK, chunk, last_chunk
 from ..._wire.error import ProtocolError
 from ..._wire.header import Header, Outgoing, tokens
 from ..._wire.http1 import (
     CHUNKED,
-    LAST_CHUNK,
     UNTIL_CLOSE,
     ResponseHead,
     ResponseReader,
-    chunk,
     field_lines,
-    last_chunk,
     request_line,
     response_body_length,
 )

@@ -10,8 +10,9 @@ from typing import Any
 from ..._core.result import OK, Result, failure
 from ..._log import http as logger
 from ..._shown import cut, shown
+from ..._wire.chunked import LAST_CHUNK, last_chunk
 from ..._wire.header import Outgoing
-from ..._wire.http1 import CHUNKED, LAST_CHUNK, date_line, field_lines, last_chunk, status_line
+from ..._wire.http1 import CHUNKED, date_line, field_lines, status_line
 from ..._wire.numbers import check_int
 from ..tcp import Conn, Data, to_bytes
 from ._body import Incoming

@@ -1,0 +1,179 @@
+"""The chunked transfer coding (RFC 9112, section 7.1), in both directions: bodies in
+chunks, and the trailer fields behind them. Pure: bytes in, values out.
+
+As strict as the heads in ``http1.py``: a size is hexadecimal digits, CRLF alone ends a
+line, and a chunk ends where its size says. A client also takes blanks after a chunk's
+size and folded trailers, since servers send them.
+"""
+
+from __future__ import annotations
+
+import re
+from math import inf
+
+from .._shown import shown
+from .error import ProtocolError
+from .header import Header, Outgoing, compose
+from .http1 import check_begun, parse_trailer
+from .limits import Limits
+from .numbers import MOST
+
+_FORBIDDEN_TRAILERS = frozenset(
+    ("authorization", "cache-control", "connection", "content-encoding", "content-length", "content-range", "content-type")
+    + ("cookie", "expect", "host", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since")
+    + ("keep-alive", "max-forwards", "pragma", "proxy-authenticate", "proxy-authorization", "proxy-connection", "range")
+    + ("set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "www-authenticate")
+)
+"""Fields that frame, route, modify or authorise a message: RFC 9110, section 6.5.1,
+keeps them out of trailers."""
+
+_SIZE_LINE = 256
+"""The longest chunk-size line, extensions included."""
+_OVERHEAD = 16 * 1024
+"""The most bytes of chunk-size lines beyond 16 for each chunk and twice its data.
+Extensions are dropped, and the limit of a body doesn't count them, so tiny chunks with
+long extensions would cost a hundred times as much as the body may. Go has the same
+measure and limit."""
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_PADDED_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+"""A size that blanks may follow; also the beginning of any size line."""
+
+
+def _bad_size(line: bytes) -> ProtocolError:
+    """Returns the error for a size line, which only our log quotes."""
+    return ProtocolError(f"bad chunk size {line[:80]!r}", 400, "bad chunk size")
+
+
+class ChunkedReader:
+    """Decodes the chunked transfer coding (RFC 9112, section 7.1) in a growing buffer.
+
+    ``response``: whether it is the body of a response. Then blanks may follow a chunk's
+    size, and trailers may be folded: servers do both, and other clients take both.
+
+    ``read`` takes what is there. ``done``: the end was taken, trailers included.
+    ``more``: the last ``read`` stopped since it had begun as many chunks as it was
+    allowed to.
+    """
+
+    __slots__ = ("_left", "_limits", "_overhead", "_response", "_searched", "_size_form", "_state", "done", "more", "trailer")
+
+    _AT_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILER = range(4)
+
+    def __init__(self, limits: Limits, response: bool = False) -> None:
+        self._limits = limits
+        self._response = response
+        self._size_form = _PADDED_SIZE if response else _SIZE
+        self._state = self._AT_SIZE
+        self._left = 0
+        self._overhead = 0
+        self._searched = 0
+        self.done = False
+        self.more = False
+        self.trailer = Header()
+
+    def read(self, buf: bytearray, most: int, chunks: float = inf) -> bytes:
+        """Takes up to ``most`` bytes of the body off the front of ``buf``, and begins
+        at most ``chunks`` new chunks; empty while nothing is complete."""
+        out = bytearray()
+        at = 0
+        self.more = False
+        try:
+            while not self.done and len(out) < most:
+                if self._state == self._IN_DATA:
+                    size = min(self._left, len(buf) - at, most - len(out))
+                    if not size:
+                        break
+                    out += buf[at : at + size]
+                    at += size
+                    self._left -= size
+                    if not self._left:
+                        self._state = self._AFTER_DATA
+                    continue
+                if self._state == self._AFTER_DATA:
+                    if not b"\r\n".startswith(buf[at : at + 2]):
+                        raise ProtocolError("a chunk doesn't end where its size says", 400)
+                    if len(buf) - at < 2:
+                        break
+                    at += 2
+                    self._state = self._AT_SIZE
+                if chunks <= 0:
+                    self.more = True
+                    break
+                chunks -= 1
+                step = self._size_line(buf, at) if self._state == self._AT_SIZE else self._trailer(buf, at)
+                if not step:
+                    break
+                at += step
+        finally:
+            del buf[:at]
+        return bytes(out)
+
+    def _size_line(self, buf: bytearray, at: int) -> int:
+        """Reads a chunk's size. Returns its line's length, or 0 for half a line."""
+        end = buf.find(b"\r\n", at, at + _SIZE_LINE)
+        line = bytes(buf[at : end if end >= 0 else at + _SIZE_LINE])
+        if end < 0:
+            if len(line) >= _SIZE_LINE:
+                raise ProtocolError(f"chunk-size line longer than {_SIZE_LINE} bytes", 400)
+            # Fail at the first byte that proves the fault: a CR may be the first half
+            # of the line's end.
+            good = self._size_form.fullmatch(line[:-1]) if line.endswith(b"\r") else not line or _PADDED_SIZE.fullmatch(line)
+            if not good:
+                raise _bad_size(line)
+            return 0
+        match = self._size_form.fullmatch(line)
+        if match is None:
+            raise _bad_size(line)
+        self._left = int(match.group(1), 16)
+        if self._left > MOST:
+            raise _bad_size(line)
+        # The line, and both line ends of the chunk.
+        self._overhead = max(0, self._overhead + len(line) + 4 - 16 - 2 * self._left)
+        if self._overhead > _OVERHEAD:
+            raise ProtocolError(f"chunk extensions longer than {_OVERHEAD} bytes", 400)
+        self._state = self._IN_DATA if self._left else self._IN_TRAILER
+        return end + 2 - at
+
+    def _trailer(self, buf: bytearray, at: int) -> int:
+        """Reads the trailers. Returns their length, or 0 while they are incomplete."""
+        if buf.startswith(b"\r\n", at):
+            self.done = True
+            return 2
+        searched = max(at, self._searched)
+        end = buf.find(b"\r\n\r\n", searched)
+        limit = self._limits.head
+        if (end if end >= 0 else len(buf) - 3) - at > limit:
+            check_begun(buf, at, searched, at + limit + 4)
+            raise ProtocolError(f"trailers longer than the limit 'head' of {limit} bytes", 431)
+        if end < 0:
+            check_begun(buf, at, searched, len(buf))
+            # What precedes the trailers is deleted after this call.
+            self._searched = max(0, len(buf) - at - 3)
+            return 0
+        trailer = parse_trailer(bytes(buf[at:end]), self._limits, self._response)
+        for name in trailer:
+            if name in _FORBIDDEN_TRAILERS:
+                raise ProtocolError(f"the field {shown(name)} may not be a trailer", 400, "a field that may not be a trailer")
+        self.trailer = trailer
+        self.done = True
+        return end + 4 - at
+
+
+def chunk(data: bytes) -> bytes:
+    """``data``, which isn't empty, as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+"""The end of a chunked body without trailers."""
+
+
+def last_chunk(trailer: Outgoing) -> bytes:
+    """The end of a chunked body, with its trailer fields. Raises ValueError for a field
+    that may not be a trailer."""
+    lines = []
+    for name, value in compose(trailer):
+        if name in _FORBIDDEN_TRAILERS:
+            raise ValueError(f"the field {shown(name)} may not be a trailer")
+        lines.append(f"{name}: {value}\r\n")
+    return f"0\r\n{''.join(lines)}\r\n".encode("latin-1")
