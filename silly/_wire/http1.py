@@ -16,11 +16,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import AddressValueError, IPv6Address
-from time import time
 from typing import NamedTuple
 
 from .._shown import shown
-from .date import http_date
+from .answer import date_line
 from .error import ProtocolError
 from .header import TOKEN, Header, Outgoing, compose, tokens
 from .limits import Limits
@@ -488,6 +487,8 @@ _FRAMING = frozenset(("connection", "content-length", "transfer-encoding"))
 
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+FINAL_LINES = {status: line.encode("ascii") for status, line in _STATUS_LINES.items() if status >= 200}
+"""The first line of a response that is no interim one, by its status."""
 
 
 def status_line(status: int) -> str:
@@ -499,29 +500,33 @@ def status_line(status: int) -> str:
     return _STATUS_LINES.get(int(status)) or f"HTTP/1.1 {int(status)} \r\n"
 
 
+def response_lines(status: int, fields: Outgoing) -> tuple[bytes, int | None, bool]:
+    """The first line of a response, the lines of its ``fields`` and its Date; without
+    the lines about framing and the end of the connection.
+
+    Also returns the body's length that the fields name, as ``field_lines`` does, and
+    whether they end the connection. Raises ValueError or TypeError for a status that is
+    not final, and for fields that may not be sent.
+    """
+    line = status_line(status)
+    if status < 200:
+        raise ValueError(f"{status} is not a final status")
+    text, length, options = field_lines(fields)
+    others = ", ".join([option for option in options if option not in ("close", "keep-alive")])
+    if others:
+        text += f"connection: {others}\r\n"
+    dated = text.startswith("date: ") or "\r\ndate: " in text
+    return f"{line}{text}".encode("latin-1") + (b"" if dated else date_line()), length, "close" in options
+
+
 def error_response(error: ProtocolError, head_only: bool = False) -> bytes:
     """The whole answer to a request that is refused; the connection closes after it.
 
     ``head_only``: without the body, as the answer to a HEAD.
     """
     body = error.answer.encode("ascii", "backslashreplace") + b"\n"
-    head = (
-        f"{status_line(error.code)}content-type: text/plain\r\ncontent-length: {len(body)}\r\n"
-        f"{date_line()}connection: close\r\n\r\n"
-    )
-    return head.encode("latin-1") + (b"" if head_only else body)
-
-
-_date = (0, "")
-
-
-def date_line() -> str:
-    """The line of the Date field (RFC 9110, section 5.6.7), made once a second."""
-    global _date
-    now = int(time())
-    if _date[0] != now:
-        _date = (now, f"date: {http_date(now)}\r\n")
-    return _date[1]
+    head = f"{status_line(error.code)}content-type: text/plain\r\ncontent-length: {len(body)}\r\n".encode("ascii")
+    return b"%b%bconnection: close\r\n\r\n%b" % (head, date_line(), b"" if head_only else body)
 
 
 def request_line(method: str, target: str) -> str:

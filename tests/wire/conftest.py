@@ -10,6 +10,7 @@ __all__ = ["implementation"]
 
 ONCE = {
     "test_accelerated",
+    "test_accelerated_answer",
     "test_accelerated_heads",
     "test_chunked",
     "test_conditional",

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 import silly
-from silly._wire import http1
+from silly._wire import answer, http1
+from silly._wire.answer import date_line
 from silly._wire.error import ProtocolError
 from silly._wire.header import Header, check_value, compose, one_cookie, tokens
 from silly._wire.http1 import (
@@ -24,7 +25,6 @@ from silly._wire.http1 import (
     HeadReader,
     ResponseHead,
     ResponseReader,
-    date_line,
     error_response,
     parse_request,
     parse_response,
@@ -751,25 +751,25 @@ def test_date_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 9110, section 5.6.7: the example there; worked out anew with each second, and only then."""
     now = 784111777.25
     made = 0
-    real = http1.http_date
+    real = answer.http_date
 
     def http_date(seconds: int) -> str:
         nonlocal made
         made += 1
         return real(seconds)
 
-    monkeypatch.setattr(http1, "time", lambda: now)
-    monkeypatch.setattr(http1, "http_date", http_date)
-    monkeypatch.setattr(http1, "_date", (0, ""))
-    assert date_line() == "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+    monkeypatch.setattr(answer, "time", lambda: now)
+    monkeypatch.setattr(answer, "http_date", http_date)
+    monkeypatch.setattr(answer, "_date", (0, b""))
+    assert date_line() == b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
     now += 0.5
-    assert date_line() == "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+    assert date_line() == b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
     assert made == 1
     now += 0.5
-    assert date_line() == "date: Sun, 06 Nov 1994 08:49:38 GMT\r\n"
+    assert date_line() == b"date: Sun, 06 Nov 1994 08:49:38 GMT\r\n"
     assert made == 2
     now -= 60  # the clock was set back
-    assert parsedate_to_datetime(date_line()[6:-2]).timestamp() == int(now)
+    assert parsedate_to_datetime(date_line()[6:-2].decode()).timestamp() == int(now)
 
 
 # ---- responses --------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from typing import Any
 from ..._core.result import OK, Result, failure
 from ..._log import http as logger
 from ..._shown import cut, shown
+from ..._wire.accelerated import answer_lines
 from ..._wire.chunked import LAST_CHUNK, last_chunk
 from ..._wire.header import Outgoing
-from ..._wire.http1 import CHUNKED, date_line, field_lines, status_line
+from ..._wire.http1 import CHUNKED, FINAL_LINES, response_lines
 from ..._wire.numbers import check_int
 from ..tcp import Conn, Data, to_bytes
 from ._body import Incoming
@@ -70,7 +71,7 @@ class ServerResponse(Incoming[str]):
     """Whether the connection ends with the response."""
     _state = UNANSWERED
     _status = 0
-    _lines = ""
+    _lines = b""
     """The status line and the fields that do not depend on the body."""
     _expected: int | None = None
     """Bytes of the body that the head announces; CHUNKED; None while that is unknown,
@@ -102,62 +103,47 @@ class ServerResponse(Incoming[str]):
         ``(False, err)`` if the request was answered before, or the peer is gone. Raises
         ValueError or TypeError for a bad status or header.
         """
-        line = status_line(status)
-        if status < 200:
-            raise ValueError(f"{status} is not a final status")
-        text, expected, ends = self._handler_fields(header or ())
+        ends = False
+        ordinary = answer_lines(status, header, FINAL_LINES)
+        if ordinary is not None:
+            lines, expected = ordinary
+        else:
+            lines, expected, ends = response_lines(status, header or ())
         if self._state is not UNANSWERED:
             return failure("the request has been answered already")
         self._state = ANSWERED
-        self._status, self._lines, self._expected = status, line + text, expected
+        self._status, self._lines, self._expected = status, lines, expected
         self._bodyless = status in _NO_BODY or self.method == "HEAD"
         if ends or close:
             self._close = True
         return self.closewrite() if close else OK
 
-    def _handler_fields(self, header: Outgoing) -> tuple[str, int | None, bool]:
-        """Returns the handler's fields as text, the body's length that they name, and
-        whether they end the connection.
-
-        The text lacks the fields about framing and the end of the connection: ``_head``
-        writes those.
-        """
-        text, expected, options = field_lines(header)
-        ends = False
-        if options:
-            ends = "close" in options
-            others = ", ".join([option for option in options if option not in ("close", "keep-alive")])
-            text += f"connection: {others}\r\n" if others else ""
-        if "date: " not in text or not ("\r\ndate: " in text or text.startswith("date: ")):
-            text += date_line()
-        return text, expected, ends
-
     def _head(self, whole: int | None) -> bytes:
         """Returns the response's head. ``whole``: the body's length, if it is known."""
         status, expected = self._status, self._expected
-        framing = ""
+        framing = b""
         if status == 204:
             expected = 0
         elif status == 205:
-            expected, framing = 0, "content-length: 0\r\n"  # RFC 9110, section 15.3.6
+            expected, framing = 0, b"content-length: 0\r\n"  # RFC 9110, section 15.3.6
         else:
             if expected is None and status != 304:
                 expected = CHUNKED if whole is None else whole
             if expected == CHUNKED:
                 if self.version == "HTTP/1.1":
-                    framing = "transfer-encoding: chunked\r\n"
+                    framing = b"transfer-encoding: chunked\r\n"
                 else:
                     expected, self._close = None, True  # the body ends with the connection
             elif expected is not None:
-                framing = f"content-length: {expected}\r\n"
+                framing = b"content-length: %d\r\n" % expected
         self._expected = expected
         if self._body and not self._body_can_be_skipped():
             self._close = True
         if self._close:
-            framing += "connection: close\r\n"
+            framing += b"connection: close\r\n"
         elif self.version != "HTTP/1.1":
-            framing += "connection: keep-alive\r\n"
-        return f"{self._lines}{framing}\r\n".encode("latin-1")
+            framing += b"connection: keep-alive\r\n"
+        return b"%b%b\r\n" % (self._lines, framing)
 
     def _body_can_be_skipped(self) -> bool:
         """Whether the connection can go on after the unread body of the request."""
