@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
+from ..._core import scheduler
 from ..._core.result import OK, Result, failure
 from ..._log import http as logger
 from ..._shown import cut, shown
@@ -24,6 +25,9 @@ and dropped, to keep the connection."""
 COPIED = 64 * 1024
 """A piece of the body of at most this many bytes is copied, to follow the head."""
 _NO_BODY = frozenset((204, 205, 304))
+
+_loop = scheduler.loop
+_main = scheduler.main
 
 # The state of a response.
 UNANSWERED = "unanswered"
@@ -209,8 +213,9 @@ class ServerResponse(Incoming[str]):
         else:
             data = head + piece + last
             err = self.conn._stream.write(data) if data else None
-        if err is None:
-            return OK
+        return OK if err is None else self._sending_failed(err)
+
+    def _sending_failed(self, err: str) -> Result:
         # A piece may be missing now. No other may follow it, and no end that would make
         # the body look complete.
         self._state, self._cut, self._close = CUT, err, True
@@ -241,10 +246,29 @@ class ServerResponse(Incoming[str]):
         Raises ValueError for fields that may not be trailers. ``close`` is its older
         name.
         """
-        piece = b"" if body is None else body if type(body) is bytes else to_bytes(body)
+        piece = b"" if body is None else body.encode() if type(body) is str else to_bytes(body)
+        size = len(piece)
+        if (
+            self._state is ANSWERED
+            and (self._expected is None or self._expected == size)
+            and trailer is None
+            and not (self._bodyless or self._close or self._body)
+            and self.version == "HTTP/1.1"
+            and size <= COPIED
+        ):
+            # Nearly every response. It is what the code below would do, in a third of
+            # the time.
+            self._state = ENDED
+            self._expected = self._written = size
+            data = b"%bcontent-length: %d\r\n\r\n%b" % (self._lines, size, piece)
+            stream = self.conn._stream
+            if _loop.current is not _main and stream.try_queue(data):
+                return OK
+            err = stream.write(data)
+            return OK if err is None else self._sending_failed(err)
         last = LAST_CHUNK if trailer is None else last_chunk(trailer)
         if self._state is ANSWERED:
-            head = self._head(None if trailer else len(piece))
+            head = self._head(None if trailer else size)
         elif self._state is STREAMING:
             head = b""
         else:
@@ -253,7 +277,7 @@ class ServerResponse(Incoming[str]):
         expected = self._expected
         if self._bodyless:
             return self._send(head)
-        total = self._written + len(piece)
+        total = self._written + size
         if expected is not None and expected >= 0 and total != expected:
             err = self.conn._stream.werr
             if err is not None:
