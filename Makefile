@@ -73,7 +73,7 @@ WITH_SANITIZER = cd $(SANITIZED) && \
 	UBSAN_OPTIONS=abort_on_error=1:print_stacktrace=1
 
 sanitize: sanitized-tests
-	for target in frames requests; do \
+	for target in frames requests chunks; do \
 		($(WITH_SANITIZER) $(CURDIR)/$(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS)) || exit 1; \
 	done
 

@@ -17,6 +17,7 @@ from setuptools.command.build_ext import build_ext
 
 EXTENSIONS = [
     "silly._wire._answer_speedups",
+    "silly._wire._chunked_speedups",
     "silly._wire._head_speedups",
     "silly._wire._speedups",
     "silly.net._speedups",

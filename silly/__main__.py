@@ -75,6 +75,7 @@ def _extensions() -> str:
         return "pure Python: SILLY_PURE=1"
     try:
         import silly._wire._answer_speedups
+        import silly._wire._chunked_speedups
         import silly._wire._head_speedups
         import silly._wire._speedups
         import silly.net._speedups

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import silly
-from silly._wire import accelerated, answer, http1, lines, mask, messages, payload
+from silly._wire import accelerated, answer, chunk_data, http1, lines, mask, messages, payload
 
 Functions = dict[str, Any]
 
@@ -31,6 +31,7 @@ PURE: Functions = {
     "take_until": lines.take_until,
     "take_request": http1.take_request,
     "answer_lines": answer.answer_lines,
+    "take_chunks": chunk_data.take_chunks,
     "Payload": payload.Payload,
 }
 ACCELERATED: Functions = {}
@@ -60,7 +61,9 @@ CHOSEN: Functions = {name: getattr(accelerated, name) for name in PURE}
 IMPLEMENTATIONS = {"pure": PURE, "accelerated": ACCELERATED}
 AVAILABLE = [functions for functions in IMPLEMENTATIONS.values() if functions]
 
-HOMES = {f"silly._wire.{name}" for name in ("answer", "http1", "lines", "mask", "messages", "payload")} | set(EXTENSIONS)
+HOMES = {
+    f"silly._wire.{name}" for name in ("answer", "chunk_data", "http1", "lines", "mask", "messages", "payload")
+} | set(EXTENSIONS)
 """The modules that they are written in: what these have bound is their own."""
 
 

@@ -61,7 +61,8 @@ def test_every_extension_was_built(source: Path) -> None:
 
 def test_all_of_silly_uses_those_that_speedups_chose() -> None:
     """A module that imported a function from ``mask`` or ``messages`` would always run Python."""
-    users = {"silly._wire.accelerated", "silly._wire.ws", "silly.net.http._connection", "silly.net.http._serverresponse"}
+    users = {"silly._wire.accelerated", "silly._wire.chunked", "silly._wire.ws"}
+    users |= {"silly.net.http._connection", "silly.net.http._serverresponse"}
     assert {binding.module for binding in bindings()} >= users
     assert [binding for binding in bindings() if binding.value is not CHOSEN[binding.function]] == []
 
@@ -230,6 +231,7 @@ def test_c_refuses_invalid_limits(number: int) -> None:
     for home, name, module in (
         ("silly._wire.messages", "BATCH", "silly._wire._speedups"),
         ("silly._wire.payload", "LEAST", "silly._wire._speedups"),
+        ("silly._wire.chunk_data", "OVERHEAD", "silly._wire._chunked_speedups"),
         ("silly.net._gathered", "JOINED", "silly.net._speedups"),
     ):
         program = f"import importlib, {home}\n{home}.{name} = {number}\nimportlib.import_module('{module}')"

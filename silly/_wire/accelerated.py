@@ -1,7 +1,6 @@
 """The wire functions that cost the most: in C where the extensions were built
-(``_speedups.c``, ``_answer_speedups.c``, ``_head_speedups.c``), else in Python
-(``answer.py``, ``http1.py``, ``lines.py``, ``mask.py``, ``messages.py``,
-``payload.py``). The environment variable
+(``*_speedups.c``), else in Python (``answer.py``, ``chunk_data.py``, ``http1.py``,
+``lines.py``, ``mask.py``, ``messages.py``, ``payload.py``). The environment variable
 ``SILLY_PURE=1`` chooses Python."""
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import os
 
 from . import answer, lines, mask, messages
+from .chunk_data import take_chunks
 from .http1 import take_request
 from .payload import Payload
 
@@ -18,6 +18,7 @@ __all__ = [
     "apply_mask",
     "in_c",
     "message_frame",
+    "take_chunks",
     "take_messages",
     "take_request",
     "take_until",
@@ -45,6 +46,10 @@ if in_c:
         in_c = False
     try:
         from ._answer_speedups import answer_lines
+    except ImportError:
+        in_c = False
+    try:
+        from ._chunked_speedups import take_chunks
     except ImportError:
         in_c = False
     try:

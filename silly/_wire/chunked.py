@@ -9,9 +9,10 @@ size and folded trailers, since servers send them.
 from __future__ import annotations
 
 import re
-from math import inf
 
 from .._shown import shown
+from .accelerated import take_chunks
+from .chunk_data import AT_SIZE, OVERHEAD, added_overhead
 from .error import ProtocolError
 from .header import Header, Outgoing, compose
 from .http1 import check_begun, parse_trailer
@@ -29,11 +30,6 @@ keeps them out of trailers."""
 
 _SIZE_LINE = 256
 """The longest chunk-size line, extensions included."""
-_OVERHEAD = 16 * 1024
-"""The most bytes of chunk-size lines beyond 16 for each chunk and twice its data.
-Extensions are dropped, and the limit of a body doesn't count them, so tiny chunks with
-long extensions would cost a hundred times as much as the body may. Go has the same
-measure and limit."""
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _PADDED_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 """A size that blanks may follow; also the beginning of any size line."""
@@ -55,63 +51,52 @@ class ChunkedReader:
     allowed to.
     """
 
-    __slots__ = ("_left", "_limits", "_overhead", "_response", "_searched", "_size_form", "_state", "done", "more", "trailer")
-
-    _AT_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILER = range(4)
+    __slots__ = ("_ended", "_left", "_limits", "_overhead", "_response", "_searched", "_size_form", "done", "more", "trailer")
 
     def __init__(self, limits: Limits, response: bool = False) -> None:
         self._limits = limits
         self._response = response
         self._size_form = _PADDED_SIZE if response else _SIZE
-        self._state = self._AT_SIZE
-        self._left = 0
+        self._left = AT_SIZE
+        """As ``take_chunks`` has it, and so is ``_overhead``."""
         self._overhead = 0
+        self._ended = False
+        """Whether the last chunk's size was read: the trailers come next."""
         self._searched = 0
         self.done = False
         self.more = False
         self.trailer = Header()
 
-    def read(self, buf: bytearray, most: int, chunks: float = inf) -> bytes:
+    def read(self, buf: bytearray, most: int, chunks: int = MOST) -> bytes:
         """Takes up to ``most`` bytes of the body off the front of ``buf``, and begins
         at most ``chunks`` new chunks; empty while nothing is complete."""
-        out = bytearray()
-        at = 0
+        parts: list[bytes] = []
         self.more = False
-        try:
-            while not self.done and len(out) < most:
-                if self._state == self._IN_DATA:
-                    size = min(self._left, len(buf) - at, most - len(out))
-                    if not size:
-                        break
-                    out += buf[at : at + size]
-                    at += size
-                    self._left -= size
-                    if not self._left:
-                        self._state = self._AFTER_DATA
-                    continue
-                if self._state == self._AFTER_DATA:
-                    if not b"\r\n".startswith(buf[at : at + 2]):
+        while most > 0 and not self.done:
+            if not self._ended:
+                data, self._left, self._overhead, chunks = take_chunks(buf, self._left, self._overhead, most, chunks)
+                parts.append(data)
+                most -= len(data)
+                if not most:
+                    break
+                if self._left != AT_SIZE:
+                    if not self._left and not b"\r\n".startswith(buf[:2]):
                         raise ProtocolError("a chunk doesn't end where its size says", 400)
-                    if len(buf) - at < 2:
-                        break
-                    at += 2
-                    self._state = self._AT_SIZE
-                if chunks <= 0:
-                    self.more = True
                     break
-                chunks -= 1
-                step = self._size_line(buf, at) if self._state == self._AT_SIZE else self._trailer(buf, at)
-                if not step:
-                    break
-                at += step
-        finally:
-            del buf[:at]
-        return bytes(out)
+            if chunks <= 0:
+                self.more = True
+                break
+            chunks -= 1
+            size = self._trailer(buf) if self._ended else self._size_line(buf)
+            if not size:
+                break
+            del buf[:size]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _size_line(self, buf: bytearray, at: int) -> int:
+    def _size_line(self, buf: bytearray) -> int:
         """Reads a chunk's size. Returns its line's length, or 0 for half a line."""
-        end = buf.find(b"\r\n", at, at + _SIZE_LINE)
-        line = bytes(buf[at : end if end >= 0 else at + _SIZE_LINE])
+        end = buf.find(b"\r\n", 0, _SIZE_LINE)
+        line = bytes(buf[: end if end >= 0 else _SIZE_LINE])
         if end < 0:
             if len(line) >= _SIZE_LINE:
                 raise ProtocolError(f"chunk-size line longer than {_SIZE_LINE} bytes", 400)
@@ -124,39 +109,39 @@ class ChunkedReader:
         match = self._size_form.fullmatch(line)
         if match is None:
             raise _bad_size(line)
-        self._left = int(match.group(1), 16)
-        if self._left > MOST:
+        size = int(match.group(1), 16)
+        if size > MOST:
             raise _bad_size(line)
-        # The line, and both line ends of the chunk.
-        self._overhead = max(0, self._overhead + len(line) + 4 - 16 - 2 * self._left)
-        if self._overhead > _OVERHEAD:
-            raise ProtocolError(f"chunk extensions longer than {_OVERHEAD} bytes", 400)
-        self._state = self._IN_DATA if self._left else self._IN_TRAILER
-        return end + 2 - at
+        self._overhead = added_overhead(self._overhead, len(line), size)
+        if self._overhead > OVERHEAD:
+            raise ProtocolError(f"chunk extensions longer than {OVERHEAD} bytes", 400)
+        if size:
+            self._left = size
+        else:
+            self._ended = True
+        return end + 2
 
-    def _trailer(self, buf: bytearray, at: int) -> int:
+    def _trailer(self, buf: bytearray) -> int:
         """Reads the trailers. Returns their length, or 0 while they are incomplete."""
-        if buf.startswith(b"\r\n", at):
+        if buf.startswith(b"\r\n"):
             self.done = True
             return 2
-        searched = max(at, self._searched)
-        end = buf.find(b"\r\n\r\n", searched)
+        end = buf.find(b"\r\n\r\n", self._searched)
         limit = self._limits.head
-        if (end if end >= 0 else len(buf) - 3) - at > limit:
-            check_begun(buf, at, searched, at + limit + 4)
+        if (end if end >= 0 else len(buf) - 3) > limit:
+            check_begun(buf, self._searched, limit + 4)
             raise ProtocolError(f"trailers longer than the limit 'head' of {limit} bytes", 431)
         if end < 0:
-            check_begun(buf, at, searched, len(buf))
-            # What precedes the trailers is deleted after this call.
-            self._searched = max(0, len(buf) - at - 3)
+            check_begun(buf, self._searched, len(buf))
+            self._searched = max(0, len(buf) - 3)
             return 0
-        trailer = parse_trailer(bytes(buf[at:end]), self._limits, self._response)
+        trailer = parse_trailer(bytes(buf[:end]), self._limits, self._response)
         for name in trailer:
             if name in _FORBIDDEN_TRAILERS:
                 raise ProtocolError(f"the field {shown(name)} may not be a trailer", 400, "a field that may not be a trailer")
         self.trailer = trailer
         self.done = True
-        return end + 4 - at
+        return end + 4
 
 
 def chunk(data: bytes) -> bytes:

@@ -89,14 +89,14 @@ def _bad(what: str, given: bytes | str) -> ProtocolError:
     return ProtocolError(f"bad {what} {given[:80]!r}", 400, f"bad {what}")
 
 
-def check_begun(buf: bytearray, begin: int, searched: int, end: int) -> None:
+def check_begun(buf: bytearray, searched: int, end: int) -> None:
     """Checks what has come of a head that is not complete: ``buf[searched:end]``.
     Raises ProtocolError at the byte that proves a bare CR or LF, or another control
     character. Else a peer that ends lines by LF alone would wait for the time-out.
 
-    ``begin`` is where the head begins. A CR at the end may be half of a line's end.
+    A CR at the end may be half of a line's end.
     """
-    if searched > begin and buf[searched - 1] == 13:
+    if searched > 0 and buf[searched - 1] == 13:
         searched -= 1  # the other half of a line's end
     part = buf[searched:end]
     due = b"\r\n" * part.count(b"\r\n")
@@ -145,15 +145,15 @@ class HeadReader:
         # first line before that of the head.
         limit = self._limits.line
         if self._searched < limit <= len(buf) - 2 and buf.find(b"\r\n", 0, limit + 2) < 0:
-            check_begun(buf, 0, self._searched, limit + 2)
+            check_begun(buf, self._searched, limit + 2)
             raise ProtocolError(f"first line longer than the limit 'line' of {limit} bytes", 414)
         end = buf.find(b"\r\n\r\n", self._searched)
         limit = self._limits.head
         if (end if end >= 0 else len(buf) - 3) > limit:
-            check_begun(buf, 0, self._searched, limit + 4)
+            check_begun(buf, self._searched, limit + 4)
             raise ProtocolError(f"head longer than the limit 'head' of {limit} bytes", 431)
         if end < 0:
-            check_begun(buf, 0, self._searched, len(buf))
+            check_begun(buf, self._searched, len(buf))
             self._searched = max(1, len(buf) - 3)
             return None
         head = bytes(buf[:end])

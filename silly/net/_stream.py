@@ -41,6 +41,10 @@ RECV = 16 * 1024
 RECV_LARGE = 1024 * 1024
 """The most bytes of one receive: ``RECV_LARGE`` while a reader needs more than
 ``RECV``."""
+RECV_BODY = 64 * 1024
+"""The same while a reader takes what comes of a body: each receive costs a turn of the
+loop and a switch to the reader's task. Twice as much costs more again: the allocator
+maps such pieces of memory anew each time."""
 RECV_DROPPED = 128 * 1024
 """The most bytes of one receive when they are dropped."""
 DISCARD_AFTER_CLOSE = 1024 * 1024 * 1024
@@ -252,12 +256,13 @@ class Stream(Output):
 
     # ---- reading ---------------------------------------------------------------------
 
-    def fill(self, need: int, deadline: float | None = None) -> str | None:
+    def fill(self, need: int, deadline: float | None = None, recv: int = RECV) -> str | None:
         """Waits until ``buf`` holds ``need`` bytes; returns None or the error. After an
         error the data that has arrived stays in ``buf``.
 
-        ``deadline`` is a time of ``time.monotonic()``. Raises RuntimeError if another
-        task already reads.
+        ``deadline`` is a time of ``time.monotonic()``. ``recv``: the most bytes of one
+        receive, unless more are needed. Raises RuntimeError if another task already
+        reads.
         """
         if self._reader is not None:
             raise RuntimeError(f"{self}: another task is already reading from it")
@@ -272,7 +277,7 @@ class Stream(Output):
         if self._paused:
             self._paused = False
             self._interest()
-        self._recv_size = RECV_LARGE if missing > RECV else RECV
+        self._recv_size = RECV_LARGE if missing > recv else recv
         self.need = need
         self._deadline = deadline
         if deadline is not None and (self._timer is None or self._timer.when > deadline):

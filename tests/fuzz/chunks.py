@@ -2,7 +2,8 @@
 
 What must hold: only ProtocolError with a status for it; neither the segmentation nor what is asked for changes anything; what
 is taken is the same when it is written anew, in one chunk or many, and h11 and httptools take it so too or refuse it. A
-response's body is taken wherever a request's is, and as that.
+response's body is taken wherever a request's is, and as that. All that for both implementations of the wire functions, which
+agree.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import httptools
 from silly._wire.http1 import CHUNKED, parse_request
 from silly._wire.limits import Limits
 
+from ..implementations import AVAILABLE, using
 from .messages import ENDED, LIMITS, WIDE, Message, Read, agree, drive, flat, from_h11, from_httptools, pairs, read_body
 from .requests import refuse
 from .source import Source, cut
@@ -39,14 +41,27 @@ def run(data: bytes) -> None:
     sizes, most = source.sizes(), source.sizes()
     # What only much of the same brings about: floods of chunks, and of their extensions.
     stream = source.take(source.byte()) * source.choose(TIMES) + source.rest()
+    read = []
+    for functions in AVAILABLE:
+        with using(functions):
+            read.append(check(stream, limits, sizes, most))
+    assert all(other == read[0] for other in read), "the implementations agree"
+
+
+def check(stream: bytes, limits: Limits, sizes: list[int], most: list[int]) -> list[object]:
+    """Holds one implementation to all of it; what it has read."""
     whole = drive([stream], reading(limits, [2**20]))
-    for pieces, asked in ((cut(stream, sizes), most), ([stream], most), (cut(stream, sizes), [2**20])):
-        assert drive(pieces, reading(limits, asked)).like(whole), "neither the pieces nor what is asked for changes anything"
+    pieced = drive(cut(stream, sizes), reading(limits, most))
+    others = [drive([stream], reading(limits, most)), drive(cut(stream, sizes), reading(limits, [2**20]))]
+    assert all(other.like(whole) for other in (pieced, *others)), "neither the pieces nor what is asked for changes anything"
     loose = drive([stream], reading(limits, [2**20], response=True))
     assert drive(cut(stream, sizes), reading(limits, most, response=True)).like(loose)
     compare(stream, loose)
+    seen: list[object] = [
+        ([message.seen() for message in got.messages], got.verdict, got.rest) for got in (whole, pieced, *others, loose)
+    ]
     if whole.verdict != ENDED:
-        return
+        return seen
     assert loose.like(whole)
     message = whole.messages[0]
     body = bytes(message.body)
@@ -57,6 +72,7 @@ def run(data: bytes) -> None:
         got = drive([again], reading(WIDE, [2**20])).messages[0]
         assert (got.complete, bytes(got.body), pairs(got.trailer)) == (True, body, pairs(message.trailer))
     assert not flat(message.trailer) or b":" in stream
+    return seen
 
 
 def compare(stream: bytes, ours: Read) -> None:

@@ -1,4 +1,4 @@
-"""The tests of what fuzzing found run on both implementations of the wire code (``tests/implementations.py``)."""
+"""The corpora and what fuzzing found run on both implementations of the wire code (``tests/implementations.py``)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from ..implementations import implementation, load_all, run_on_both
 
 __all__ = ["implementation"]
 
-ONCE = {"test_corpus"}
-"""The targets of frames and requests run both themselves, and no other may use them."""
-
 load_all()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    run_on_both(metafunc, ONCE)
+    run_on_both(metafunc, set())

@@ -11,8 +11,8 @@ __all__ = ["implementation"]
 ONCE = {
     "test_accelerated",
     "test_accelerated_answer",
+    "test_accelerated_chunks",
     "test_accelerated_heads",
-    "test_chunked",
     "test_conditional",
     "test_content",
     "test_date",
@@ -21,20 +21,18 @@ ONCE = {
     "test_differential_deflate.test_offers_that_wsproto_understands_otherwise",
     "test_differential_deflate.test_wsproto_answers",
     "test_differential_deflate.test_wsproto_offers",
-    "test_fuzz_wire.test_chunked",
     "test_fuzz_wire.test_handshake_checks",
     "test_fuzz_wire.test_heads_cut_off",
     "test_fuzz_wire.test_responses",
     "test_fuzz_wire.test_parsed_values_have_no_control_characters",
     "test_handshake",
-    "test_chunked_floods",
     "test_limits",
     "test_negotiate",
     "test_path",
     "test_url",
 }
-"""Those that compare the two themselves, and those without frames, messages, masks or whole requests: they would fail if there
-were any."""
+"""Those that compare the two themselves, and those without frames, messages, masks, chunks or whole requests: they would fail
+if there were any."""
 
 load_all()
 

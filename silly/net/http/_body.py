@@ -22,7 +22,7 @@ from ..._wire.limits import Limits
 from ..._wire.lines import take
 from ..._wire.numbers import MOST, check_int
 from .._rate import RateMeter, peers_clock
-from .._stream import Stream
+from .._stream import RECV_BODY, Stream
 from ..tcp import deadline_after
 
 DECODE_AHEAD = 64 * 1024
@@ -86,8 +86,10 @@ class Incoming(Generic[E]):
     """Bytes of the body that are still in the stream; or CHUNKED or UNTIL_CLOSE."""
     _chunked: ChunkedReader | None = None
     _decoder: ContentDecoder | None = None
-    _decoded: bytearray | None = None
-    """If the body is chunked or compressed: decoded bytes that were not read yet."""
+    _decoded: bytes | bytearray | None = None
+    """If the body is chunked or compressed: decoded bytes that were not read yet. What
+    was decoded by one call stays the bytes that it gave, so ``pieces`` yields them
+    without another copy."""
     _finished = False
     """Whether the compressed data has ended."""
     _err: E | None = None
@@ -110,7 +112,7 @@ class Incoming(Generic[E]):
         if coding is not None:
             self._decoder = ContentDecoder(coding)
         if length == CHUNKED or coding is not None:
-            self._decoded = bytearray()
+            self._decoded = b""
 
     def _before_wait(self) -> None:
         """Called before a task waits for more of the body."""
@@ -238,34 +240,53 @@ class Incoming(Generic[E]):
             return b""
         decoded = self._decoded
         if decoded is not None:
-            with memoryview(decoded) as view:
-                data = bytes(view[:size])
-            del decoded[:size]
-            return data
+            if size == len(decoded):
+                self._decoded = b""
+                return bytes(decoded)  # of bytes this is no copy
+            if isinstance(decoded, bytes):
+                self._decoded = decoded = bytearray(decoded)
+            return take(decoded, size)
         assert self._source is not None
         return self._consume(self._source, size)
+
+    def _add(self, data: bytes) -> None:
+        """Adds ``data`` to what is decoded."""
+        decoded = self._decoded
+        if not decoded:
+            self._decoded = data
+        elif isinstance(decoded, bytearray):
+            decoded += data
+        else:
+            self._decoded = bytearray(decoded)
+            self._decoded += data
 
     def _advance(self, size: int) -> bool:
         """Decodes what has arrived until ``size`` bytes are decoded or nothing is left.
         Returns True if it stopped since other tasks go first, after ``CHUNKS`` chunks
         or much decoding. Raises ProtocolError."""
-        decoded, decoder = self._decoded, self._decoder
-        assert decoded is not None
-        while (room := size - len(decoded)) > 0:
-            if decoder is not None:
-                if decoder.rest_due():
-                    return True
-                if decoder.waiting:
-                    decoded += decoder.decode(b"", room)
-                    continue
-            raw = self._raw(room if decoder is None else DECODED)
+        chunked, decoder = self._chunked, self._decoder
+        if decoder is None:
+            assert chunked is not None
+            # One call takes all that has come.
+            room = size - self._available()
+            if room > 0 and (raw := self._raw(room)):
+                self._add(raw)
+                return chunked.more
+            return False
+        while (room := size - self._available()) > 0:
+            if decoder.rest_due():
+                return True
+            if decoder.waiting:
+                self._add(decoder.decode(b"", room))
+                continue
+            raw = self._raw(DECODED)
             if not raw:
-                if decoder is not None and not self._finished and self._raw_ended():
+                if not self._finished and self._raw_ended():
                     decoder.finish()
                     self._finished = True
                 return False
-            decoded += raw if decoder is None else decoder.decode(raw, room)
-            if self._chunked is not None and self._chunked.more:
+            self._add(decoder.decode(raw, room))
+            if chunked is not None and chunked.more:
                 return True
         return False
 
@@ -275,7 +296,7 @@ class Incoming(Generic[E]):
         if source is None:
             return b""
         if self._chunked is not None:
-            if self._chunked.done:
+            if self._chunked.done or not source.buf:
                 return b""
             before = len(source.buf)
             data = self._chunked.read(source.buf, most, CHUNKS)
@@ -344,7 +365,7 @@ class Incoming(Generic[E]):
         while True:
             bound = min(until, self._last)
             if meter is None:
-                err = source.fill(have + more, bound)
+                err = source.fill(have + more, bound, RECV_BODY)
             else:
                 # Else a peer that sends a byte now and then could hold the connection
                 # forever. All bytes count, the framing's too, but only the time in
@@ -354,7 +375,7 @@ class Incoming(Generic[E]):
                     return self._broken(ProtocolError(f"the {self._whose}'s body is {slow}", 408))
                 meter.start(peers_clock())
                 try:
-                    err = source.fill(have + more, min(bound, monotonic() + meter.left))
+                    err = source.fill(have + more, min(bound, monotonic() + meter.left), RECV_BODY)
                 finally:
                     meter.stop(peers_clock(), self._taken + len(source.buf) + source.partial)
             if err is None:

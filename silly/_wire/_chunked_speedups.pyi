@@ -1,0 +1,3 @@
+def take_chunks(
+    buf: bytearray, left: int, overhead: int, most: int, chunks: int, /
+) -> tuple[bytes, int, int, int]: ...
