@@ -64,7 +64,8 @@ mutate: .venv/tested
 # tests count references). An allocation that fails returns NULL, as without the sanitizer. The library of C++ is there from the
 # beginning, since greenlet throws its exceptions, which the sanitizer looks at.
 SANITIZED := build/sanitized
-SANITIZED_TESTS ?= tests/wire tests/net/test_descriptor.py tests/net/test_tls_pipe.py tests/conformance/test_framing.py
+SANITIZED_TESTS ?= tests/wire tests/core/test_park.py tests/net/test_descriptor.py tests/net/test_tls_pipe.py \
+	tests/conformance/test_framing.py
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 WITH_SANITIZER = cd $(SANITIZED) && \
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \

@@ -16,6 +16,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 EXTENSIONS = [
+    "silly._core._speedups",
     "silly._wire._answer_speedups",
     "silly._wire._chunked_speedups",
     "silly._wire._head_speedups",

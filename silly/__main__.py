@@ -74,6 +74,7 @@ def _extensions() -> str:
     if os.environ.get("SILLY_PURE") == "1":
         return "pure Python: SILLY_PURE=1"
     try:
+        import silly._core._speedups
         import silly._wire._answer_speedups
         import silly._wire._chunked_speedups
         import silly._wire._head_speedups

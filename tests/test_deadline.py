@@ -415,7 +415,7 @@ def test_what_a_task_waits_on_may_be_any_object(what: object) -> None:
             with pytest.raises(TimeoutError) as caught:
                 Waiters[None]().wait(what)
             assert str(caught.value) == text == scheduler.ran_out(what)
-    for function in (scheduler.park, scheduler.ran_out, scheduler.not_here, Deadline.text, Waiters.wait):
+    for function in (scheduler.plain_park, scheduler.ran_out, scheduler.not_here, Deadline.text, Waiters.wait):
         assert get_type_hints(function)["what"] is object, function
 
 

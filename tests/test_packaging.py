@@ -156,7 +156,7 @@ def test_an_install_without_a_compiler(compiler: str, tree: Path, tmp_path: Path
         assert f"silly: {name.replace('/', '.')} was not built, so slower Python code will run: " in out
     assert compiler in out
     assert built(tmp_path / "installed") == []
-    assert "slower Python code runs: silly._wire._answer_speedups was not built" in runs(tmp_path / "installed")
+    assert "slower Python code runs: silly._core._speedups was not built" in runs(tmp_path / "installed")
     script = (
         "from silly._wire import accelerated\n"
         "frame = accelerated.message_frame('text', 'text', b'mask')\n"

@@ -41,7 +41,7 @@ def _after_fork() -> None:
         atexit._clear()
     forget_signals(scheduler._wakeup)
     scheduler.in_child = True
-    scheduler._to_hub = scheduler.no_loop
+    scheduler.loop.to_hub = scheduler.no_loop
     scheduler.leave_child = leave
     scheduler.hook(None, None)  # the parent calls them for its tasks
     scheduler.onerror(None)

@@ -208,7 +208,7 @@ class _Held:
         a task that blocks has switched here, the hub goes on."""
         main._value = value
         main._status = READY
-        return None if getcurrent() is scheduler.hub else scheduler._to_hub()
+        return None if getcurrent() is scheduler.hub else scheduler.loop.to_hub()
 
     def throw(self, exc: BaseException) -> None:
         """Drops a deadline's exception."""

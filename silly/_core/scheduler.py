@@ -45,6 +45,7 @@ from .. import _log
 from .._ends import ENDS
 from .._log import task as logger
 from .._shown import name_of, shown
+from ._accelerated import TaskFields, switching
 from .callers import called
 from .loop import Loop
 from .result import OK, mistake
@@ -64,7 +65,7 @@ READY = "READY"
 SLEEP = "SLEEP"
 
 
-class Task:
+class Task(TaskFields):
     """A forked function. Opaque: pass it to ``task.wakeup`` and ``task.status``."""
 
     __slots__ = (
@@ -73,27 +74,22 @@ class Task:
         "_context",
         "_deadlines",
         "_func",
-        "_greenlet",
         "_lasti",
-        "_over",
-        "_status",
         "_userdata",
-        "_value",
-        "_what",
     )
 
     def __init__(self, func: Callable[..., object], userdata: Any, code: CodeType | None, lasti: int) -> None:
         self._func: Callable[..., object] | None = func
         self._userdata = userdata
-        self._status: str | None = READY
-        self._value: Any = None
-        self._what: object = None
-        self._greenlet: greenlet | None = None
+        self._status = READY
+        self._value = None
+        self._what = None
+        self._greenlet = None
         self._context: Context | None = None
         """Without one it starts in an empty context, which Python makes when the task
         first needs it: few handlers of connections do."""
         self._deadlines: list[Deadline] | None = None
-        self._over: Deadline | None = None
+        self._over = None
         # ``origin`` works the line number out on demand: that costs more than a fork.
         self._code = code
         self._lasti = lasti
@@ -236,9 +232,9 @@ def check_thread(*, closes: bool = False) -> None:
 def close_loop() -> None:
     """Ends the loop, because the interpreter is ending: what needs it raises
     RuntimeError from now on."""
-    global closed, _to_hub
+    global closed
     closed = True
-    _to_hub = no_loop
+    loop.to_hub = no_loop
     loop.thread = -1
     loop.current = None
     loop.close()
@@ -249,9 +245,8 @@ def no_loop() -> NoReturn:
     raise RuntimeError(not_here(""))
 
 
-def park(what: object, status: str = WAIT) -> Any:
-    """Blocks the current task until ``wake(task, value)``, and returns that value.
-    ``what`` describes what it waits on, in reports."""
+def plain_park(what: object, status: str = WAIT) -> Any:
+    """``park`` in Python."""
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(not_here("cannot block", what))
@@ -281,7 +276,7 @@ def park(what: object, status: str = WAIT) -> Any:
                     loop.current = task
                     task._status = RUN
                 raise
-    return _to_hub()
+    return loop.to_hub()
 
 
 def _main_to_hub() -> Any:
@@ -289,7 +284,7 @@ def _main_to_hub() -> Any:
     if loop.on_busy is not None:
         loop.on_busy()  # the loop begins to run, or a REPL at its prompt held nobody up until now
     with _wakeup:
-        return _to_hub()
+        return loop.to_hub()
 
 
 def _put_back(task: Task) -> None:
@@ -299,9 +294,8 @@ def _put_back(task: Task) -> None:
         _ready.appendleft(task)
 
 
-def wake(task: Task, value: Any = None) -> None:
-    """Makes a parked task ready. It runs in its turn, and its ``park`` returns
-    ``value``."""
+def plain_wake(task: Task, value: Any = None) -> None:
+    """``wake`` in Python."""
     task._value = value
     task._status = READY
     _ready.append(task)
@@ -317,7 +311,7 @@ def pause() -> None:
     if task is main:
         _main_to_hub()
     else:
-        _to_hub()
+        loop.to_hub()
 
 
 def leaving() -> bool:
@@ -458,7 +452,7 @@ def _worker() -> None:
         me.gr_context = None
         _pool.append(me)
         del task
-        _to_hub()
+        loop.to_hub()
 
 
 def returned(who: object, value: object, serves: bool) -> None:
@@ -608,7 +602,15 @@ def _set_internal(seconds: float, call: Callable[[Any], None]) -> None:
 
 hub = greenlet(_hub)
 _ready = loop.ready
-_to_hub: Callable[[], Any] = hub.switch
+loop.to_hub = hub.switch
 loop.run_ready = _run_ready
-loop.interrupted = interrupted
-_log.later = lambda seconds, call: loop.post(_set_internal, seconds, call)
+
+park: Callable[..., Any] = plain_park
+"""``park(what, status=WAIT)``: blocks the current task until ``wake(task, value)``, and
+returns that value. ``what`` describes what it waits on, in reports."""
+wake: Callable[..., None] = plain_wake
+"""``wake(task, value=None)``: makes a parked task ready. It runs in its turn, and its
+``park`` returns ``value``."""
+if switching is not None:
+    begin, park, wake = switching
+    begin(loop, main, plain_park, _put_back, getcurrent)

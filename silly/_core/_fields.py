@@ -1,0 +1,41 @@
+"""The fields of a task and of the loop that a switch reads and sets, in pure Python.
+``_speedups.c`` has the same in C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from greenlet import greenlet
+
+    from .deadline import Deadline
+
+
+class TaskFields:
+    """The base of ``Task``, which sets them."""
+
+    __slots__ = ("_greenlet", "_over", "_status", "_value", "_what")
+
+    _greenlet: greenlet | None
+    _over: Deadline | None
+    """The deadline that has struck; None if none has."""
+    _status: str | None
+    _value: Any
+    """What ``wake`` was given, until the task runs."""
+    _what: object
+    """What it waits on."""
+
+
+class LoopFields:
+    """The base of ``Loop``, which sets them."""
+
+    __slots__ = ("current", "left", "to_hub")
+
+    current: Any
+    """The task that runs now. It and ``left`` are here for speed: setting an attribute
+    of a slot is several times faster than setting a global."""
+    left: int
+    """How many more tasks may run in the present slice; 0 outside a slice."""
+    to_hub: Callable[[], Any]
+    """Switches to the loop's greenlet."""

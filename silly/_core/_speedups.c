@@ -1,0 +1,309 @@
+/* Switching from task to task: what `scheduler.park` and `scheduler.wake` do nearly
+ * always. The Python twins are `plain_park` and `plain_wake` there, and the classes of
+ * `_fields.py`. What is not so plain is left to the twins before anything has changed.
+ *
+ * No bytecode runs in here until the greenlet is switched, so no signal handler does
+ * either: that is one of the rules of `scheduler.py` less to keep by hand. Only the
+ * limited API is used.
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030b0000
+#include <Python.h>
+#include <structmember.h>
+
+/* A task's or the loop's fields: see `_fields.py`. Base classes. */
+enum { GREENLET, OVER, STATUS, VALUE, WHAT, FIELDS };
+enum { CURRENT, LEFT, TO_HUB };
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *field[FIELDS];
+} Fields;
+
+#define FIELD(object, name) (((Fields *)(object))->field[name])
+
+static PyTypeObject *loop_type, *task_type;
+
+/* What `begin` was given. */
+static PyObject *loop, *main_task, *ready, *append, *popleft, *getcurrent, *plain_park, *put_back;
+/* Constants of `scheduler.py`, and a name. */
+static PyObject *status_run, *status_wait, *status_ready, *name_switch;
+
+static int
+fields_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(object));
+    for (int i = 0; i < FIELDS; i++) {
+        Py_VISIT(FIELD(object, i));
+    }
+    return 0;
+}
+
+static int
+fields_clear(PyObject *object)
+{
+    for (int i = 0; i < FIELDS; i++) {
+        Py_CLEAR(FIELD(object, i));
+    }
+    return 0;
+}
+
+static void
+fields_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    PyObject_GC_UnTrack(object);
+    fields_clear(object);
+    release(object);
+    Py_DECREF(type);
+}
+
+/* Sets `*field` to `value`, which is borrowed. */
+static void
+set(PyObject **field, PyObject *value)
+{
+    PyObject *before = *field;
+    *field = Py_NewRef(value);
+    Py_XDECREF(before);
+}
+
+static int
+is_task(PyObject *object)
+{
+    return object != NULL && main_task != NULL && Py_TYPE(object) == Py_TYPE(main_task);
+}
+
+/* Whether the current task may block: `park` raises if it may not. -1 with an error. */
+static int
+may_block(PyObject *task)
+{
+    if (!is_task(task) || task == main_task || FIELD(task, OVER) != Py_None || FIELD(loop, LEFT) == NULL
+        || FIELD(loop, TO_HUB) == NULL) {
+        return 0; /* what the main program does to block is left to `plain_park` too */
+    }
+    PyObject *here = PyObject_CallNoArgs(getcurrent);
+    Py_XDECREF(here);
+    return here == NULL ? -1 : here == FIELD(task, GREENLET);
+}
+
+/* The first ready task, if it has started, and so can be switched to; else NULL. A new
+ * reference. */
+static PyObject *
+next_task(void)
+{
+    PyObject *next = PySequence_Size(ready) > 0 ? PySequence_GetItem(ready, 0) : NULL;
+    if (is_task(next)) {
+        PyObject *green = FIELD(next, GREENLET);
+        if (green != NULL && green != Py_None && FIELD(next, VALUE) != NULL) {
+            return next;
+        }
+    }
+    Py_XDECREF(next);
+    return NULL;
+}
+
+/* The switch from `task` to `next` has raised. If that has not run, it goes back to the
+ * queue. */
+static void
+not_switched(PyObject *task, PyObject *next)
+{
+    if (FIELD(loop, CURRENT) != next || next == task) {
+        return;
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *done = PyObject_CallFunctionObjArgs(put_back, next, NULL);
+    if (done == NULL) {
+        PyErr_WriteUnraisable(put_back);
+    }
+    Py_XDECREF(done);
+    set(&FIELD(loop, CURRENT), task);
+    set(&FIELD(task, STATUS), status_run);
+    PyErr_Restore(type, value, traceback);
+}
+
+/* Switches from `task` to `next`, which is the first in the queue. */
+static PyObject *
+switch_to(PyObject *task, PyObject *next, long left)
+{
+    PyObject *fewer = PyLong_FromLong(left - 1);
+    PyObject *first = fewer == NULL ? NULL : PyObject_CallNoArgs(popleft);
+    if (first == NULL) {
+        Py_XDECREF(fewer);
+        return NULL;
+    }
+    Py_DECREF(first);
+    set(&FIELD(loop, LEFT), fewer);
+    Py_DECREF(fewer);
+    set(&FIELD(loop, CURRENT), next);
+    set(&FIELD(next, STATUS), status_run);
+    PyObject *value = FIELD(next, VALUE);
+    FIELD(next, VALUE) = Py_NewRef(Py_None);
+    PyObject *result = PyObject_CallMethodObjArgs(FIELD(next, GREENLET), name_switch, value, NULL);
+    Py_DECREF(value);
+    if (result == NULL) {
+        not_switched(task, next);
+    }
+    return result;
+}
+
+/* park(what, status=WAIT) */
+static PyObject *
+park(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    if (count < 1 || count > 2 || loop == NULL) {
+        PyErr_SetString(PyExc_TypeError, "park takes what is waited on, and a status");
+        return NULL;
+    }
+    PyObject *status = count == 2 ? args[1] : status_wait;
+    PyObject *task = FIELD(loop, CURRENT);
+    const int may = may_block(task);
+    if (may <= 0) {
+        return may < 0 ? NULL : PyObject_CallFunctionObjArgs(plain_park, args[0], status, NULL);
+    }
+    const long left = PyLong_AsLong(FIELD(loop, LEFT));
+    if (left == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    PyObject *next = left > 0 ? next_task() : NULL;
+    set(&FIELD(task, WHAT), args[0]);
+    set(&FIELD(task, STATUS), status);
+    if (next == NULL) {
+        /* Nothing to do after that: so the compiler leaves nothing of this function on the
+         * stack, which is kept for each task that waits. */
+        return PyObject_CallNoArgs(FIELD(loop, TO_HUB));
+    }
+    Py_INCREF(task);
+    PyObject *result = switch_to(task, next, left);
+    Py_DECREF(next);
+    Py_DECREF(task);
+    return result;
+}
+
+/* wake(task, value=None) */
+static PyObject *
+wake(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    if (count < 1 || count > 2 || !is_task(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "wake takes a task, and a value");
+        return NULL;
+    }
+    PyObject *task = args[0];
+    set(&FIELD(task, VALUE), count == 2 ? args[1] : Py_None);
+    set(&FIELD(task, STATUS), status_ready);
+    return PyObject_CallFunctionObjArgs(append, task, NULL);
+}
+
+/* begin(loop, main, plain_park, put_back, getcurrent): called before the others */
+static PyObject *
+begin(PyObject *module, PyObject *args)
+{
+    PyObject *given[5];
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOOOO", &given[0], &given[1], &given[2], &given[3], &given[4])) {
+        return NULL;
+    }
+    if (!PyObject_TypeCheck(given[0], loop_type) || !PyObject_TypeCheck(given[1], task_type)) {
+        PyErr_SetString(PyExc_TypeError, "begin takes a loop and a task first");
+        return NULL;
+    }
+    PyObject *queue = PyObject_GetAttrString(given[0], "ready");
+    if (queue == NULL) {
+        return NULL;
+    }
+    PyObject *methods[2] = {PyObject_GetAttrString(queue, "append"), PyObject_GetAttrString(queue, "popleft")};
+    const int found = methods[0] != NULL && methods[1] != NULL;
+    if (found) {
+        set(&loop, given[0]);
+        set(&main_task, given[1]);
+        set(&plain_park, given[2]);
+        set(&put_back, given[3]);
+        set(&getcurrent, given[4]);
+        set(&ready, queue);
+        set(&append, methods[0]);
+        set(&popleft, methods[1]);
+    }
+    Py_DECREF(queue);
+    Py_XDECREF(methods[0]);
+    Py_XDECREF(methods[1]);
+    if (!found) {
+        return NULL;
+    }
+    return Py_NewRef(Py_None);
+}
+
+#define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
+
+static PyMethodDef functions[] = {
+    {"begin", begin, METH_VARARGS, "begin(loop, main, plain_park, put_back, getcurrent)"},
+    {"park", FAST(park), "park(what, status=WAIT): blocks the current task until wake(task, value), and returns that value"},
+    {"wake", FAST(wake), "wake(task, value=None): makes a parked task ready"},
+    {NULL, NULL, 0, NULL},
+};
+
+#define MEMBER(name, number) {name, T_OBJECT_EX, offsetof(Fields, field) + (number) * sizeof(PyObject *), 0, NULL}
+
+static PyMemberDef task_members[] = {
+    MEMBER("_greenlet", GREENLET), MEMBER("_over", OVER), MEMBER("_status", STATUS),
+    MEMBER("_value", VALUE),       MEMBER("_what", WHAT), {NULL, 0, 0, 0, NULL},
+};
+
+static PyMemberDef loop_members[] = {
+    MEMBER("current", CURRENT), MEMBER("left", LEFT), MEMBER("to_hub", TO_HUB), {NULL, 0, 0, 0, NULL},
+};
+
+/* Adds a base class of the given members. */
+static PyTypeObject *
+add_type(PyObject *module, const char *name, const char *full_name, PyMemberDef *members)
+{
+    PyType_Slot slots[] = {
+        {Py_tp_doc, "The fields that `park` and `wake` use."},
+        {Py_tp_dealloc, fields_dealloc},
+        {Py_tp_traverse, fields_traverse},
+        {Py_tp_clear, fields_clear},
+        {Py_tp_members, members},
+        {0, NULL},
+    };
+    PyType_Spec spec = {
+        .name = full_name,
+        .basicsize = sizeof(Fields),
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+        .slots = slots,
+    };
+    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
+    if (type != NULL && PyModule_AddObjectRef(module, name, type) < 0) {
+        Py_CLEAR(type);
+    }
+    return (PyTypeObject *)type;
+}
+
+static int
+start(PyObject *module)
+{
+    loop_type = add_type(module, "LoopFields", "silly._core._speedups.LoopFields", loop_members);
+    task_type = loop_type == NULL ? NULL : add_type(module, "TaskFields", "silly._core._speedups.TaskFields", task_members);
+    status_run = PyUnicode_InternFromString("RUN");
+    status_wait = PyUnicode_InternFromString("WAIT");
+    status_ready = PyUnicode_InternFromString("READY");
+    name_switch = PyUnicode_InternFromString("switch");
+    return task_type == NULL || PyErr_Occurred() ? -1 : 0;
+}
+
+static struct PyModuleDef_Slot slots[] = {{Py_mod_exec, start}, {0, NULL}};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "silly._core._speedups",
+    .m_doc = "Switching from task to task in C.",
+    .m_methods = functions,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC
+PyInit__speedups(void)
+{
+    return PyModuleDef_Init(&definition);
+}
