@@ -1,6 +1,6 @@
-"""A stream's gathered output, in pure Python. ``_speedups.c`` has the same in C, with
-the limits from here. This module does what nearly every write needs; ``_output.py``
-does the rest."""
+"""What a stream does for nearly every event and every write, in pure Python.
+``_speedups.c`` has the same in C, with the limits from here. ``_stream.py`` and
+``_output.py`` do the rest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
+from .._core import scheduler
+from .._core.loop import READ
+from .._core.scheduler import READY
 from ._descriptor import NOTHING, send
 
 GATHER = 64 * 1024
@@ -16,19 +19,28 @@ GATHER = 64 * 1024
 JOINED = 16 * 1024
 """Up to this many bytes, several pieces are joined and sent in one call."""
 
+_ready = scheduler.loop.ready
+
 
 class Gathered:
-    """The base of ``Output``, which sets the attributes. Made in the loop's thread."""
+    """The base of ``Output`` and ``Stream``, which set the attributes. Made in the
+    loop's thread."""
 
     __slots__ = (
         "_all_dirty",
         "_blocked",
         "_dirty",
         "_out",
+        "_payload",
+        "_reader",
+        "_recv_size",
         "_thread",
+        "buf",
         "fd",
         "file_sender",
         "flushed",
+        "need",
+        "peer_alive",
         "queued",
         "received",
         "unsent",
@@ -38,9 +50,29 @@ class Gathered:
     _flush: Callable[[int, OSError | None], None]
     """Defined by ``Output``: continues where ``flush`` can't. Its arguments: how many
     bytes were sent, and the error of sending."""
+    _other_event: Callable[[int], None]
+    """Defined by ``Stream``: handles an event that is more than data for ``buf``."""
+    _came: Callable[[int], None]
+    """Defined by ``Stream``: handles that so many bytes have come, 0 for the end, which
+    wake no reader."""
+    _receive_failed: Callable[[OSError], None]
+    """Defined by ``Stream``: handles an error of receiving."""
 
     def __init__(self) -> None:
         self.fd = -1
+        """The descriptor, or -1 once it is closed."""
+        self.buf = bytearray()
+        """What has come and was not taken yet."""
+        self.need = 0
+        """How many bytes ``buf`` must hold before the reader goes on."""
+        self.peer_alive = True
+        """Whether anything has come from the peer since this was last cleared."""
+        self._reader: scheduler.Task | None = None
+        """The task that waits for data, or None."""
+        self._payload: object = None
+        """Where the reader wants the data instead of in ``buf``, or None."""
+        self._recv_size = 0
+        """The most bytes of one receive."""
         self.werr: str | None = None
         """The error of every write once nothing can be sent any more."""
         self.unsent = 0
@@ -75,6 +107,29 @@ class Gathered:
         buf += data
         self.received += len(data)
         return len(data)
+
+    def on_event(self, mask: int, /) -> None:
+        """Handles an event of the descriptor. For nearly every message this receives
+        into ``buf``, and makes the reader ready."""
+        if mask != READ or self._payload is not None or self.fd < 0:
+            self._other_event(mask)
+            return
+        try:
+            got = self.receive(self.buf, self._recv_size)
+        except OSError as exc:
+            self._receive_failed(exc)
+            return
+        if got < 0:
+            return
+        self.peer_alive = True
+        reader = self._reader
+        if reader is not None and got and len(self.buf) >= self.need:
+            self._reader = None
+            reader._value = None
+            reader._status = READY
+            _ready.append(reader)
+        else:
+            self._came(got)
 
     def try_queue(self, data: bytes) -> bool:
         """Queues ``data`` if it is small and output is not blocked; else returns

@@ -18,6 +18,7 @@
 
 enum {
     NOTHING = -1,
+    READ = 1, /* the mask of an event that means data and nothing else */
     /* Up to this size, copying is cheaper than receiving in place. */
     ON_STACK = 16 * 1024
 };
@@ -28,6 +29,8 @@ static Py_ssize_t joined_limit;
 /* Where pieces are joined: `joined_limit` bytes. All streams share it, since the GIL is
  * held while it is in use. */
 static char *joined;
+/* `scheduler.wake`, and the names of the methods of `Stream` that `on_event` calls. */
+static PyObject *wake, *name_came, *name_other_event, *name_receive_failed;
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* where it is missing, Python ignores SIGPIPE */
@@ -48,11 +51,18 @@ descriptor(PyObject *object)
     return (int)fd;
 }
 
+/* Whether `number`, the `errno` of a call, says that it would have blocked. */
+static int
+would_block(int number)
+{
+    return number == EAGAIN || number == EWOULDBLOCK || number == EINTR;
+}
+
 /* Returns `NOTHING` if the call would have blocked, else raises OSError. */
 static PyObject *
 refused(void)
 {
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
+    if (would_block(errno)) {
         return PyLong_FromLong(NOTHING);
     }
     return PyErr_SetFromErrno(PyExc_OSError);
@@ -87,6 +97,12 @@ typedef struct {
     PyObject *out;
     PyObject *all_dirty;
     PyObject *file_sender;
+    PyObject *buf;
+    PyObject *need;
+    PyObject *peer_alive;
+    PyObject *reader;
+    PyObject *payload;
+    PyObject *recv_size;
     Py_ssize_t unsent;
     long long received;
     long long flushed;
@@ -112,7 +128,14 @@ gathered_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->file_sender = Py_NewRef(Py_None);
     self->out = PyList_New(0);
     self->all_dirty = PyList_New(0);
-    if (self->fd == NULL || self->out == NULL || self->all_dirty == NULL) {
+    self->buf = PyByteArray_FromStringAndSize(NULL, 0);
+    self->need = PyLong_FromLong(0);
+    self->peer_alive = Py_NewRef(Py_True);
+    self->reader = Py_NewRef(Py_None);
+    self->payload = Py_NewRef(Py_None);
+    self->recv_size = PyLong_FromLong(0);
+    if (self->fd == NULL || self->out == NULL || self->all_dirty == NULL || self->buf == NULL || self->need == NULL
+        || self->recv_size == NULL) {
         Py_DECREF(self);
         return NULL;
     }
@@ -140,6 +163,12 @@ gathered_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->out);
     Py_VISIT(self->all_dirty);
     Py_VISIT(self->file_sender);
+    Py_VISIT(self->buf);
+    Py_VISIT(self->need);
+    Py_VISIT(self->peer_alive);
+    Py_VISIT(self->reader);
+    Py_VISIT(self->payload);
+    Py_VISIT(self->recv_size);
     return 0;
 }
 
@@ -152,6 +181,12 @@ gathered_clear(PyObject *object)
     Py_CLEAR(self->out);
     Py_CLEAR(self->all_dirty);
     Py_CLEAR(self->file_sender);
+    Py_CLEAR(self->buf);
+    Py_CLEAR(self->need);
+    Py_CLEAR(self->peer_alive);
+    Py_CLEAR(self->reader);
+    Py_CLEAR(self->payload);
+    Py_CLEAR(self->recv_size);
     return 0;
 }
 
@@ -177,36 +212,31 @@ check_gathered(Gathered *self)
     return 0;
 }
 
-/* receive(buf, size) -> int: appends at most `size` received bytes to the bytearray
- * `buf`. Returns how many, 0 at the end of the data, -1 if there is nothing now. */
-static PyObject *
-gathered_receive(PyObject *object, PyObject *const *args, Py_ssize_t count)
+/* Appends at most `size` received bytes to the bytearray `buf`. Returns how many, 0 at
+ * the end of the data, or NOTHING: then `*number` is the `errno` of receiving, or 0 if an
+ * error was raised. */
+static Py_ssize_t
+receive(Gathered *self, PyObject *buf, Py_ssize_t size, int *number)
 {
-    Gathered *self = (Gathered *)object;
     char small[ON_STACK];
-    if (count != 2 || !PyByteArray_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "receive takes a bytearray and a size");
-        return NULL;
-    }
+    *number = 0;
     const int fd = descriptor(self->fd);
     if (fd < 0) {
-        return NULL;
+        return NOTHING;
     }
-    PyObject *buf = args[0];
-    const Py_ssize_t size = PyLong_AsSsize_t(args[1]);
     const Py_ssize_t before = PyByteArray_Size(buf);
     if (size < 1 || size > PY_SSIZE_T_MAX - before) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_ValueError, "no size to receive");
-        }
-        return NULL;
+        PyErr_SetString(PyExc_ValueError, "no size to receive");
+        return NOTHING;
     }
     ssize_t got;
+    int failure;
     if (size <= ON_STACK) {
         got = recv(fd, small, (size_t)size, MSG_DONTWAIT);
+        failure = errno;
         if (got > 0) {
             if (PyByteArray_Resize(buf, before + got) < 0) {
-                return NULL;
+                return NOTHING;
             }
             memcpy(PyByteArray_AsString(buf) + before, small, (size_t)got);
         }
@@ -214,20 +244,113 @@ gathered_receive(PyObject *object, PyObject *const *args, Py_ssize_t count)
     else {
         /* In place: for so much data a copy costs more than making room first. */
         if (PyByteArray_Resize(buf, before + size) < 0) {
-            return NULL;
+            return NOTHING;
         }
         got = recv(fd, PyByteArray_AsString(buf) + before, (size_t)size, MSG_DONTWAIT);
-        const int saved = errno;
+        failure = errno;
         if (PyByteArray_Resize(buf, before + (got > 0 ? got : 0)) < 0) {
-            return NULL;
+            return NOTHING;
         }
-        errno = saved;
     }
     if (got < 0) {
-        return refused();
+        *number = failure;
+        return NOTHING;
     }
     self->received += got;
-    return PyLong_FromSsize_t(got);
+    return got;
+}
+
+/* receive(buf, size) -> int */
+static PyObject *
+gathered_receive(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2 || !PyByteArray_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "receive takes a bytearray and a size");
+        return NULL;
+    }
+    const Py_ssize_t size = PyLong_AsSsize_t(args[1]);
+    if (size == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    int number;
+    const Py_ssize_t got = receive((Gathered *)object, args[0], size, &number);
+    if (got >= 0) {
+        return PyLong_FromSsize_t(got);
+    }
+    if (number == 0) {
+        return NULL;
+    }
+    errno = number;
+    return refused();
+}
+
+/* The OSError of `number`, or NULL with another error. */
+static PyObject *
+os_error(int number)
+{
+    PyObject *type, *error, *traceback;
+    errno = number;
+    PyErr_SetFromErrno(PyExc_OSError);
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return error == NULL ? PyErr_NoMemory() : error;
+}
+
+/* object.name(arg); takes over the reference to `arg`, which may be NULL with an error */
+static PyObject *
+call_with(PyObject *object, PyObject *name, PyObject *arg)
+{
+    if (arg == NULL) {
+        return NULL;
+    }
+    PyObject *result = PyObject_CallMethodObjArgs(object, name, arg, NULL);
+    Py_DECREF(arg);
+    return result;
+}
+
+/* on_event(mask) */
+static PyObject *
+gathered_on_event(PyObject *object, PyObject *mask)
+{
+    Gathered *self = (Gathered *)object;
+    PyObject *buf = self->buf;
+    if (buf == NULL || !PyByteArray_Check(buf) || self->fd == NULL || self->need == NULL || self->reader == NULL
+        || self->recv_size == NULL) {
+        PyErr_SetString(PyExc_TypeError, "the stream lacks what receiving needs");
+        return NULL;
+    }
+    const long events = PyLong_AsLong(mask);
+    const long fd = PyLong_AsLong(self->fd);
+    const Py_ssize_t size = PyLong_AsSsize_t(self->recv_size);
+    const Py_ssize_t need = PyLong_AsSsize_t(self->need);
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    if (events != READ || self->payload != Py_None || fd < 0) {
+        return PyObject_CallMethodObjArgs(object, name_other_event, mask, NULL);
+    }
+    int number;
+    const Py_ssize_t got = receive(self, buf, size, &number);
+    if (got < 0) {
+        if (number == 0) {
+            return NULL;
+        }
+        return would_block(number) ? Py_NewRef(Py_None) : call_with(object, name_receive_failed, os_error(number));
+    }
+    if (self->peer_alive != Py_True) {
+        Py_XDECREF(self->peer_alive);
+        self->peer_alive = Py_NewRef(Py_True);
+    }
+    if (self->reader == Py_None || got == 0 || PyByteArray_Size(buf) < need) {
+        return call_with(object, name_came, PyLong_FromSsize_t(got));
+    }
+    PyObject *reader = self->reader;
+    self->reader = Py_NewRef(Py_None);
+    PyObject *result = PyObject_CallFunctionObjArgs(wake, reader, NULL);
+    Py_DECREF(reader);
+    return result;
 }
 
 /* try_queue(data) -> bool */
@@ -285,19 +408,9 @@ join(PyObject *out, Py_ssize_t pieces, char *to, Py_ssize_t size)
 static PyObject *
 flush_rest(PyObject *self, Py_ssize_t sent, int number)
 {
-    PyObject *failure = Py_NewRef(Py_None);
-    if (number != 0) {
-        PyObject *type, *traceback;
-        Py_DECREF(failure);
-        errno = number;
-        PyErr_SetFromErrno(PyExc_OSError);
-        PyErr_Fetch(&type, &failure, &traceback);
-        PyErr_NormalizeException(&type, &failure, &traceback);
-        Py_XDECREF(type);
-        Py_XDECREF(traceback);
-        if (failure == NULL) {
-            return PyErr_NoMemory();
-        }
+    PyObject *failure = number == 0 ? Py_NewRef(Py_None) : os_error(number);
+    if (failure == NULL) {
+        return NULL;
     }
     PyObject *result = PyObject_CallMethod(self, "_flush", "nN", sent, failure);
     Py_XDECREF(result);
@@ -337,7 +450,7 @@ gathered_flush(PyObject *object, PyObject *unused)
     }
     const ssize_t sent = send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0) {
-        return flush_rest(object, 0, errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : errno);
+        return flush_rest(object, 0, would_block(errno) ? 0 : errno);
     }
     if (sent < size) {
         return flush_rest(object, sent, 0);
@@ -354,6 +467,7 @@ gathered_flush(PyObject *object, PyObject *unused)
 
 static PyMethodDef gathered_methods[] = {
     {"receive", FAST(gathered_receive), "receive(buf, size) -> int: appends what has come to a bytearray"},
+    {"on_event", gathered_on_event, METH_O, "on_event(mask): receives what has come, and makes the reader ready"},
     {"try_queue", gathered_try_queue, METH_O, "try_queue(data) -> bool: queues data if it is small and output is not blocked"},
     {"flush", gathered_flush, METH_NOARGS, "flush(): sends what was gathered"},
     {NULL, NULL, 0, NULL},
@@ -367,6 +481,12 @@ static PyMemberDef gathered_members[] = {
     MEMBER("_out", T_OBJECT_EX, out),
     MEMBER("_all_dirty", T_OBJECT_EX, all_dirty),
     MEMBER("file_sender", T_OBJECT_EX, file_sender),
+    MEMBER("buf", T_OBJECT_EX, buf),
+    MEMBER("need", T_OBJECT_EX, need),
+    MEMBER("peer_alive", T_OBJECT_EX, peer_alive),
+    MEMBER("_reader", T_OBJECT_EX, reader),
+    MEMBER("_payload", T_OBJECT_EX, payload),
+    MEMBER("_recv_size", T_OBJECT_EX, recv_size),
     MEMBER("unsent", T_PYSSIZET, unsent),
     MEMBER("_dirty", T_BOOL, dirty),
     MEMBER("_blocked", T_BOOL, blocked),
@@ -378,7 +498,7 @@ static PyMemberDef gathered_members[] = {
 };
 
 static PyType_Slot gathered_slots[] = {
-    {Py_tp_doc, "The output that a stream has gathered."},
+    {Py_tp_doc, "What a stream does for nearly every event and every write."},
     {Py_tp_new, gathered_new},
     {Py_tp_init, gathered_init},
     {Py_tp_dealloc, gathered_dealloc},
@@ -442,9 +562,24 @@ read_limits(void)
 }
 
 static int
+read_names(void)
+{
+    PyObject *scheduler = PyImport_ImportModule("silly._core.scheduler");
+    if (scheduler == NULL) {
+        return -1;
+    }
+    wake = PyObject_GetAttrString(scheduler, "wake");
+    Py_DECREF(scheduler);
+    name_came = PyUnicode_InternFromString("_came");
+    name_other_event = PyUnicode_InternFromString("_other_event");
+    name_receive_failed = PyUnicode_InternFromString("_receive_failed");
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static int
 start(PyObject *module)
 {
-    if (read_limits() < 0) {
+    if (read_limits() < 0 || read_names() < 0) {
         return -1;
     }
     PyObject *gathered = PyType_FromModuleAndSpec(module, &gathered_spec, NULL);

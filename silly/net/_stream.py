@@ -31,7 +31,7 @@ from time import monotonic
 from .. import errno
 from .._core import scheduler
 from .._core.loop import READ, WRITE
-from .._core.scheduler import READY, park
+from .._core.scheduler import park
 from .._core.timers import Timer
 from .._wire.accelerated import Payload
 from .._wire.limits import DEFAULT, Limits
@@ -53,7 +53,6 @@ send within the limit ``linger``: a client reads the answer only after its uploa
 reset would destroy the answer."""
 
 _loop = scheduler.loop
-_ready = _loop.ready
 
 
 class Stream(Output):
@@ -70,18 +69,12 @@ class Stream(Output):
         "_events",
         "_fragile",
         "_paused",
-        "_payload",
-        "_reader",
-        "_recv_size",
         "_released",
         "_shut",
         "_timer",
-        "buf",
         "err",
         "goodbye",
         "mark",
-        "need",
-        "peer_alive",
         "remoteaddr",
         "watched",
     )
@@ -89,18 +82,12 @@ class Stream(Output):
     def __init__(self, sock: socket.socket, remoteaddr: str, limits: Limits = DEFAULT) -> None:
         super().__init__(sock, limits)
         self.remoteaddr = remoteaddr
-        self.buf = bytearray()
-        self.need = 0
         self.mark = limits.receive_mark
         self.err: str | None = None
-        self.peer_alive = True
-        """Whether anything has come from the peer since this was last cleared."""
         self.goodbye: bytes | None = None
         """Sent to the peer by ``say_goodbye``, then None. The protocol above sets
         it."""
-        self._reader: scheduler.Task | None = None
         self._payload: Payload | None = None
-        """Where the reader wants the data instead of in ``buf``, or None."""
         self._recv_size = RECV
         self._paused = False
         self._deadline: float | None = None
@@ -118,37 +105,25 @@ class Stream(Output):
 
     # ---- what the loop calls ---------------------------------------------------------
 
-    def on_event(self, mask: int) -> None:
-        """Handles an event of the descriptor."""
-        if mask == READ and self._payload is None and self.sock is not None:
-            # Nearly every message takes this path, without another call.
-            buf = self.buf
-            try:
-                got = self.receive(buf, self._recv_size)
-            except OSError as exc:
-                self.fail(errno.from_oserror(exc))
-                return
-            if got < 0:
-                return
-            self.peer_alive = True
-            reader = self._reader
-            if reader is not None and got and len(buf) >= self.need:
-                self._reader = None
-                reader._value = None
-                reader._status = READY
-                _ready.append(reader)
-            elif got:
-                self._arrived(got)
+    def _other_event(self, mask: int) -> None:
+        if self.sock is None:
+            return  # closed earlier in this turn
+        if mask & READ and self._events & READ:
+            if self._payload is not None:
+                self._receive_into(self._payload)
             else:
-                self._ended()
-        elif self.sock is not None:
-            if mask & READ and self._events & READ:
-                if self._payload is not None:
-                    self._receive_into(self._payload)
-                else:
-                    self.on_event(READ)
-            if mask & WRITE and self._events & WRITE:
-                self._transmit()
+                self.on_event(READ)
+        if mask & WRITE and self._events & WRITE:
+            self._transmit()
+
+    def _receive_failed(self, exc: OSError) -> None:
+        self.fail(errno.from_oserror(exc))
+
+    def _came(self, got: int) -> None:
+        if got:
+            self._arrived(got)
+        else:
+            self._ended()
 
     def _receive_into(self, payload: Payload) -> None:
         """Receives data for the large payload that a reader waits for."""

@@ -9,11 +9,14 @@ import random
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from errno import ECONNRESET
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from silly._core import scheduler
+from silly._core.loop import READ, WRITE
 from silly.net import _accelerated as chosen
 from silly.net import _descriptor, _gathered
 
@@ -338,3 +341,157 @@ def test_try_queue_takes_only_bytes(code: Any) -> None:
     for data in (bytearray(b"x"), memoryview(b"x"), "x", type("Bytes", (bytes,), {})(b"x")):
         assert not output.try_queue(data)
     assert (output._out, output.unsent, output._dirty) == ([], 0, False)
+
+
+# ---- events ---------------------------------------------------------------------------------------------------------
+
+
+def a_reader(code: Any, sock: socket.socket) -> Any:
+    """A stream that reads from ``sock``, and notes in ``calls`` what it leaves to ``Stream``."""
+
+    class Reader(code.Gathered):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls: list[Any] = []
+
+        def _other_event(self, mask: int) -> None:
+            self.calls.append(mask)
+
+        def _came(self, got: int) -> None:
+            self.calls.append(("came", got))
+
+        def _receive_failed(self, exc: OSError) -> None:
+            self.calls.append((type(exc), exc.errno))
+
+    reader = Reader()
+    reader.fd = sock.fileno()
+    reader._recv_size = SMALL
+    return reader
+
+
+@pytest.fixture
+def waiting() -> Iterator[Any]:
+    """A task that some stream may make ready, and which must not run."""
+    each = scheduler.Task(print, None, None, 0)
+    each._status, each._value = scheduler.WAIT, "stale"
+    before = len(scheduler.loop.ready)
+    yield each
+    while len(scheduler.loop.ready) > before:
+        scheduler.loop.ready.pop()
+
+
+@pytest.mark.parametrize("size", [100, SMALL, SMALL + 1, 2**20])
+def test_an_event_makes_the_reader_ready(code: Any, pair: Any, waiting: Any, size: int) -> None:
+    reader = a_reader(code, pair[0])
+    reader._recv_size, reader.need, reader._reader, reader.peer_alive = size, 7, waiting, False
+    pair[1].send(b"before")
+    reader.on_event(READ)
+    assert (reader.calls, reader._reader, reader.peer_alive) == ([("came", 6)], waiting, True)
+    assert (waiting._status, waiting._value, list(scheduler.loop.ready)) == (scheduler.WAIT, "stale", [])
+    pair[1].send(b"!")
+    reader.on_event(READ)
+    assert (reader.calls, reader._reader, reader.buf, reader.received) == ([("came", 6)], None, b"before!", 7)
+    assert (waiting._status, waiting._value) == (scheduler.READY, None)
+    assert list(scheduler.loop.ready) == [waiting]
+
+
+def test_an_event_without_a_reader(code: Any, pair: Any) -> None:
+    reader = a_reader(code, pair[0])
+    reader.peer_alive = False
+    reader.on_event(READ)
+    assert (reader.calls, reader.peer_alive) == ([], False), "there was nothing"
+    pair[1].send(b"data")
+    reader.on_event(READ)
+    assert (reader.calls, reader.buf, reader.peer_alive) == ([("came", 4)], b"data", True)
+
+
+@pytest.mark.parametrize("need", [0, 1])
+def test_the_end_wakes_no_reader_by_itself(code: Any, pair: Any, waiting: Any, need: int) -> None:
+    reader = a_reader(code, pair[0])
+    reader.need, reader._reader = need, waiting
+    pair[1].shutdown(socket.SHUT_WR)
+    reader.on_event(READ)
+    assert (reader.calls, reader._reader, waiting._status) == ([("came", 0)], waiting, scheduler.WAIT)
+
+
+def test_a_reset_is_handed_on_with_its_error(code: Any, tcp_pair: Any, waiting: Any) -> None:
+    """The system reports it only once."""
+    reader = a_reader(code, tcp_pair[0])
+    reader.need, reader._reader = 1, waiting
+    reset_on_close(tcp_pair[1])
+    tcp_pair[1].close()
+    reader.on_event(READ)
+    assert (reader.calls, reader._reader) == ([(ConnectionResetError, ECONNRESET)], waiting)
+
+
+@pytest.mark.parametrize("mask", [0, WRITE, READ | WRITE, 2**40])
+def test_other_events_are_left_to_python(code: Any, pair: Any, mask: int) -> None:
+    reader = a_reader(code, pair[0])
+    pair[1].send(b"data")
+    reader.on_event(mask)
+    assert (reader.calls, reader.buf) == ([mask], b"")
+
+
+def test_an_event_of_a_large_payload_or_a_closed_stream_is_left_to_python(code: Any, pair: Any) -> None:
+    reader = a_reader(code, pair[0])
+    pair[1].send(b"data")
+    reader._payload = object()
+    reader.on_event(READ)
+    reader._payload = None
+    reader.fd = -1
+    reader.on_event(READ)
+    assert (reader.calls, reader.buf) == ([READ, READ], b"")
+
+
+def test_what_fails_within_an_event_is_raised(code: Any, pair: Any, waiting: Any) -> None:
+    for name in ("_other_event", "_came", "_receive_failed"):
+        reader = a_reader(code, pair[0])
+        setattr(type(reader), name, lambda self, what: 1 / 0)
+        if name == "_receive_failed":
+            reader.fd = os.open(os.devnull, os.O_WRONLY)
+        pair[1].send(b"data")
+        with pytest.raises(ZeroDivisionError):
+            reader.on_event(WRITE if name == "_other_event" else READ)
+        if name == "_receive_failed":
+            os.close(reader.fd)
+
+
+@pytest.mark.parametrize("name", ["buf", "need", "_reader", "_recv_size", "fd"])
+def test_an_event_in_c_survives_a_missing_field(accelerated: Any, pair: Any, name: str) -> None:
+    reader = a_reader(accelerated, pair[0])
+    pair[1].send(b"data")
+    delattr(reader, name)
+    with pytest.raises(TypeError, match="lacks"):
+        reader.on_event(READ)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("buf", b""), ("need", "1"), ("_recv_size", 0), ("_recv_size", 2**63), ("fd", 2**31)]
+)
+def test_an_event_in_c_refuses_a_field_of_another_kind(accelerated: Any, pair: Any, name: str, value: Any) -> None:
+    reader = a_reader(accelerated, pair[0])
+    pair[1].send(b"data")
+    setattr(reader, name, value)
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        reader.on_event(READ)
+    assert reader.calls == []
+
+
+def test_events_leak_nothing(code: Any, pair: Any, waiting: Any) -> None:
+    reader = a_reader(code, pair[0])
+
+    def events() -> None:
+        for reads in (True, False):
+            reader.need, reader._reader = 1, waiting if reads else None
+            pair[1].send(b"data")
+            reader.on_event(READ)
+            reader.on_event(READ)
+            reader.buf.clear()
+        scheduler.loop.ready.pop()
+        reader.calls.clear()
+
+    events()
+    before = [sys.getrefcount(each) for each in (reader, waiting, reader.buf)]
+    for _ in range(50):
+        events()
+    assert [sys.getrefcount(each) for each in (reader, waiting, reader.buf)] == before
