@@ -30,11 +30,13 @@ class TaskFields:
 class LoopFields:
     """The base of ``Loop``, which sets them."""
 
-    __slots__ = ("current", "left", "to_hub")
+    __slots__ = ("current", "deferred", "left", "to_hub")
 
     current: Any
     """The task that runs now. It and ``left`` are here for speed: setting an attribute
     of a slot is several times faster than setting a global."""
+    deferred: list[Any]
+    """Tasks that become ready in the next turn, after the I/O that is pending now."""
     left: int
     """How many more tasks may run in the present slice; 0 outside a slice."""
     to_hub: Callable[[], Any]

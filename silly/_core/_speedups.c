@@ -1,5 +1,5 @@
-/* Switching from task to task: what `scheduler.park` and `scheduler.wake` do nearly
- * always. The Python twins are `plain_park` and `plain_wake` there, and the classes of
+/* Switching from task to task: what `park`, `pause` and `wake` of `scheduler.py` do nearly
+ * always. The Python twins are `plain_park` and so on there, and the classes of
  * `_fields.py`. What is not so plain is left to the twins before anything has changed.
  *
  * No bytecode runs in here until the greenlet is switched, so no signal handler does
@@ -13,7 +13,7 @@
 
 /* A task's or the loop's fields: see `_fields.py`. Base classes. */
 enum { GREENLET, OVER, STATUS, VALUE, WHAT, FIELDS };
-enum { CURRENT, LEFT, TO_HUB };
+enum { CURRENT, DEFERRED, LEFT, TO_HUB };
 
 typedef struct {
     PyObject_HEAD
@@ -25,9 +25,9 @@ typedef struct {
 static PyTypeObject *loop_type, *task_type;
 
 /* What `begin` was given. */
-static PyObject *loop, *main_task, *ready, *append, *popleft, *getcurrent, *plain_park, *put_back;
+static PyObject *loop, *main_task, *ready, *append, *popleft, *getcurrent, *plain_park, *plain_pause, *put_back;
 /* Constants of `scheduler.py`, and a name. */
-static PyObject *status_run, *status_wait, *status_ready, *name_switch;
+static PyObject *status_run, *status_wait, *status_ready, *its_turn, *name_switch;
 
 static int
 fields_traverse(PyObject *object, visitproc visit, void *arg)
@@ -74,13 +74,13 @@ is_task(PyObject *object)
     return object != NULL && main_task != NULL && Py_TYPE(object) == Py_TYPE(main_task);
 }
 
-/* Whether the current task may block: `park` raises if it may not. -1 with an error. */
+/* Whether `task` is a task of ours, not the main program, and runs. (What the main program
+ * does to block is left to the Python functions.) -1 with an error. */
 static int
-may_block(PyObject *task)
+runs(PyObject *task)
 {
-    if (!is_task(task) || task == main_task || FIELD(task, OVER) != Py_None || FIELD(loop, LEFT) == NULL
-        || FIELD(loop, TO_HUB) == NULL) {
-        return 0; /* what the main program does to block is left to `plain_park` too */
+    if (!is_task(task) || task == main_task || FIELD(loop, LEFT) == NULL || FIELD(loop, TO_HUB) == NULL) {
+        return 0;
     }
     PyObject *here = PyObject_CallNoArgs(getcurrent);
     Py_XDECREF(here);
@@ -148,27 +148,16 @@ switch_to(PyObject *task, PyObject *next, long left)
     return result;
 }
 
-/* park(what, status=WAIT) */
+/* Switches from `task` to the next one, or to the loop. */
 static PyObject *
-park(PyObject *module, PyObject *const *args, Py_ssize_t count)
+block(PyObject *task, PyObject *what, PyObject *status)
 {
-    (void)module;
-    if (count < 1 || count > 2 || loop == NULL) {
-        PyErr_SetString(PyExc_TypeError, "park takes what is waited on, and a status");
-        return NULL;
-    }
-    PyObject *status = count == 2 ? args[1] : status_wait;
-    PyObject *task = FIELD(loop, CURRENT);
-    const int may = may_block(task);
-    if (may <= 0) {
-        return may < 0 ? NULL : PyObject_CallFunctionObjArgs(plain_park, args[0], status, NULL);
-    }
     const long left = PyLong_AsLong(FIELD(loop, LEFT));
     if (left == -1 && PyErr_Occurred()) {
         return NULL;
     }
     PyObject *next = left > 0 ? next_task() : NULL;
-    set(&FIELD(task, WHAT), args[0]);
+    set(&FIELD(task, WHAT), what);
     set(&FIELD(task, STATUS), status);
     if (next == NULL) {
         /* Nothing to do after that: so the compiler leaves nothing of this function on the
@@ -180,6 +169,48 @@ park(PyObject *module, PyObject *const *args, Py_ssize_t count)
     Py_DECREF(next);
     Py_DECREF(task);
     return result;
+}
+
+/* park(what, status=WAIT) */
+static PyObject *
+park(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    if (count < 1 || count > 2 || loop == NULL) {
+        PyErr_SetString(PyExc_TypeError, "park takes what is waited on, and a status");
+        return NULL;
+    }
+    PyObject *status = count == 2 ? args[1] : status_wait;
+    PyObject *task = FIELD(loop, CURRENT);
+    const int plain = runs(task);
+    if (plain < 0) {
+        return NULL;
+    }
+    if (!plain || FIELD(task, OVER) != Py_None) {
+        return PyObject_CallFunctionObjArgs(plain_park, args[0], status, NULL);
+    }
+    return block(task, args[0], status);
+}
+
+/* pause() */
+static PyObject *
+pause_task(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    if (loop == NULL) {
+        PyErr_SetString(PyExc_TypeError, "there is no loop yet");
+        return NULL;
+    }
+    PyObject *task = FIELD(loop, CURRENT);
+    const int plain = runs(task);
+    if (plain <= 0) {
+        return plain < 0 ? NULL : PyObject_CallNoArgs(plain_pause);
+    }
+    if (FIELD(loop, DEFERRED) == NULL || PyList_Append(FIELD(loop, DEFERRED), task) < 0) {
+        return NULL;
+    }
+    return block(task, its_turn, status_ready);
 }
 
 /* wake(task, value=None) */
@@ -197,13 +228,13 @@ wake(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return PyObject_CallFunctionObjArgs(append, task, NULL);
 }
 
-/* begin(loop, main, plain_park, put_back, getcurrent): called before the others */
+/* begin(loop, main, plain_park, plain_pause, put_back, getcurrent): called before the others */
 static PyObject *
 begin(PyObject *module, PyObject *args)
 {
-    PyObject *given[5];
+    PyObject *given[6];
     (void)module;
-    if (!PyArg_ParseTuple(args, "OOOOO", &given[0], &given[1], &given[2], &given[3], &given[4])) {
+    if (!PyArg_ParseTuple(args, "OOOOOO", &given[0], &given[1], &given[2], &given[3], &given[4], &given[5])) {
         return NULL;
     }
     if (!PyObject_TypeCheck(given[0], loop_type) || !PyObject_TypeCheck(given[1], task_type)) {
@@ -220,8 +251,9 @@ begin(PyObject *module, PyObject *args)
         set(&loop, given[0]);
         set(&main_task, given[1]);
         set(&plain_park, given[2]);
-        set(&put_back, given[3]);
-        set(&getcurrent, given[4]);
+        set(&plain_pause, given[3]);
+        set(&put_back, given[4]);
+        set(&getcurrent, given[5]);
         set(&ready, queue);
         set(&append, methods[0]);
         set(&popleft, methods[1]);
@@ -238,8 +270,9 @@ begin(PyObject *module, PyObject *args)
 #define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
 
 static PyMethodDef functions[] = {
-    {"begin", begin, METH_VARARGS, "begin(loop, main, plain_park, put_back, getcurrent)"},
+    {"begin", begin, METH_VARARGS, "begin(loop, main, plain_park, plain_pause, put_back, getcurrent)"},
     {"park", FAST(park), "park(what, status=WAIT): blocks the current task until wake(task, value), and returns that value"},
+    {"pause", pause_task, METH_NOARGS, "pause(): lets every other ready task and pending I/O go first"},
     {"wake", FAST(wake), "wake(task, value=None): makes a parked task ready"},
     {NULL, NULL, 0, NULL},
 };
@@ -252,7 +285,8 @@ static PyMemberDef task_members[] = {
 };
 
 static PyMemberDef loop_members[] = {
-    MEMBER("current", CURRENT), MEMBER("left", LEFT), MEMBER("to_hub", TO_HUB), {NULL, 0, 0, 0, NULL},
+    MEMBER("current", CURRENT), MEMBER("deferred", DEFERRED), MEMBER("left", LEFT),
+    MEMBER("to_hub", TO_HUB),   {NULL, 0, 0, 0, NULL},
 };
 
 /* Adds a base class of the given members. */
@@ -285,6 +319,7 @@ start(PyObject *module)
 {
     loop_type = add_type(module, "LoopFields", "silly._core._speedups.LoopFields", loop_members);
     task_type = loop_type == NULL ? NULL : add_type(module, "TaskFields", "silly._core._speedups.TaskFields", task_members);
+    its_turn = PyUnicode_InternFromString("its turn");
     status_run = PyUnicode_InternFromString("RUN");
     status_wait = PyUnicode_InternFromString("WAIT");
     status_ready = PyUnicode_InternFromString("READY");

@@ -143,7 +143,6 @@ class Loop(LoopFields):
         "_signalled",
         "_waker",
         "busy_since",
-        "deferred",
         "dirty",
         "handlers",
         "interrupted",
@@ -167,9 +166,7 @@ class Loop(LoopFields):
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self.timers = Timers()
         self.ready: deque[Any] = deque()
-        self.deferred: list[Any] = []
-        """Tasks that become ready in the next turn, after the I/O that is pending
-        now."""
+        self.deferred = []
         self.current = None
         self.left = 0
         self.to_hub = _unset

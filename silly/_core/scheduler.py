@@ -301,9 +301,8 @@ def plain_wake(task: Task, value: Any = None) -> None:
     _ready.append(task)
 
 
-def pause() -> None:
-    """Lets every other ready task and pending I/O go first. Works even if the task's
-    deadline is over."""
+def plain_pause() -> None:
+    """``pause`` in Python."""
     task = current()
     loop.deferred.append(task)
     task._what = "its turn"
@@ -608,9 +607,12 @@ loop.run_ready = _run_ready
 park: Callable[..., Any] = plain_park
 """``park(what, status=WAIT)``: blocks the current task until ``wake(task, value)``, and
 returns that value. ``what`` describes what it waits on, in reports."""
+pause: Callable[[], None] = plain_pause
+"""``pause()``: lets every other ready task and pending I/O go first. Works even if the
+task's deadline is over."""
 wake: Callable[..., None] = plain_wake
 """``wake(task, value=None)``: makes a parked task ready. It runs in its turn, and its
 ``park`` returns ``value``."""
 if switching is not None:
-    begin, park, wake = switching
-    begin(loop, main, plain_park, _put_back, getcurrent)
+    begin, park, pause, wake = switching
+    begin(loop, main, plain_park, plain_pause, _put_back, getcurrent)

@@ -22,13 +22,13 @@ from ..net.support import until
 
 
 def _pure() -> Any:
-    return SimpleNamespace(park=scheduler.plain_park, wake=scheduler.plain_wake)
+    return SimpleNamespace(park=scheduler.plain_park, pause=scheduler.plain_pause, wake=scheduler.plain_wake)
 
 
 def _accelerated_ones() -> Any:
     if _accelerated.switching is None:
         pytest.skip("silly._core._speedups isn't in use")
-    return SimpleNamespace(**dict(zip(("begin", "park", "wake"), _accelerated.switching, strict=True)))
+    return SimpleNamespace(**dict(zip(("begin", "park", "pause", "wake"), _accelerated.switching, strict=True)))
 
 
 @pytest.fixture(params=[_pure, _accelerated_ones], ids=["pure", "accelerated"])
@@ -65,7 +65,8 @@ def programs(code: Any, seed: int) -> list[Any]:
                 value = code.park(f"step {step}", status)
                 log.append((i, step, value, task.status(me), me._value))
             else:
-                time.sleep(0)
+                code.pause()
+                log.append((i, step, "goes on", task.status(me)))
 
     tasks = [task.fork(lambda i=i: body(i)) for i in range(8)]
 
@@ -142,6 +143,51 @@ def test_after_a_deadline_it_raises(code: Any) -> None:
     task.fork(body)
     until(lambda: len(found) == 2)
     assert found == ["a wait: the deadline of 1 ms ran out"] * 2
+
+
+def test_after_a_deadline_it_pauses(code: Any) -> None:
+    seen: list[object] = []
+
+    def body() -> None:
+        with time.deadline(1) as limit:
+            while not limit.expired:
+                code.pause()
+            code.pause()
+            seen.append(limit.expired)
+
+    task.fork(body)
+    until(lambda: bool(seen))
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("run", [in_thread, scheduler.loop.post, lambda func: greenlet(func).switch()])
+def test_where_no_task_runs_there_is_no_pause(code: Any, run: Any) -> None:
+    found: list[str] = []
+
+    def try_it() -> None:
+        try:
+            code.pause()
+        except RuntimeError as exc:
+            found.append(str(exc))
+
+    run(try_it)
+    until(lambda: bool(found))
+    assert "no task runs" in found[0] or "another thread" in found[0]
+    assert not scheduler.loop.deferred
+
+
+def test_the_others_go_first(code: Any) -> None:
+    """Those that are ready, without the loop in between; then what was deferred before."""
+    ran: list[str] = []
+
+    def body(name: str) -> None:
+        for _ in range(2):
+            ran.append(name)
+            code.pause()
+
+    tasks = [task.fork(body, name) for name in "abc"]
+    until(lambda: all(task.status(each) is None for each in tasks))
+    assert ran == [*"abcabc"]
 
 
 class NotSwitched(BaseException):
@@ -245,7 +291,7 @@ def test_wake_in_c_refuses_wrong_arguments(args: tuple[Any, ...]) -> None:
         _accelerated_ones().wake(*args)
 
 
-@pytest.mark.parametrize("args", [(), (1, 2, 3, 4, 5), (scheduler.loop, 2, 3, 4, 5), (scheduler.loop, scheduler.main)])
+@pytest.mark.parametrize("args", [(), (1, 2, 3, 4, 5, 6), (scheduler.loop, 2, 3, 4, 5, 6), (scheduler.loop, scheduler.main)])
 def test_begin_refuses_wrong_arguments(args: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError):
         _accelerated_ones().begin(*args)
