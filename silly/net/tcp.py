@@ -149,7 +149,13 @@ class Conn:
         if stream._reader is not None:
             stream.fill(len(stream.buf) + 1)  # raises: another task reads
         if not isinstance(n, int):
-            return self._read_delimited(NEWLINE if n == "\n" else _delimiter(n), deadline)
+            delimiter = NEWLINE if n == "\n" else _delimiter(n)
+            if stream.buf:
+                line = take_until(stream.buf, delimiter, 0, stream.limits.delimited)
+                if line is not None:
+                    self._burst += 1 if len(line) < STEP else 1 + len(line) // STEP
+                    return line, None
+            return self._await_delimiter(delimiter, deadline)
         if n < 0:
             raise ValueError(f"conn.read needs a length that isn't negative, not {shown(n)}")
         if len(stream.buf) < n:
@@ -165,15 +171,11 @@ class Conn:
             self._burst += 1 if n < STEP else 1 + n // STEP
         return take(stream.buf, n), None
 
-    def _read_delimited(self, delimiter: bytes, deadline: float | None) -> tuple[bytes, None] | tuple[None, str]:
+    def _await_delimiter(self, delimiter: bytes, deadline: float | None) -> tuple[bytes, None] | tuple[None, str]:
+        """``read`` of a delimiter that has not come yet."""
         stream = self._stream
         most = stream.limits.delimited
         start = 0
-        if stream.buf:
-            line = take_until(stream.buf, delimiter, 0, most)
-            if line is not None:
-                self._burst += 1 if len(line) < STEP else 1 + len(line) // STEP
-                return line, None
         self._burst = 0
         while True:
             have = len(stream.buf)
