@@ -152,13 +152,14 @@ switch_to(PyObject *task, PyObject *next, long left)
 static PyObject *
 block(PyObject *task, PyObject *what, PyObject *status)
 {
+    /* First, since what it waited on before may have a finalizer, which may even wait. */
+    set(&FIELD(task, WHAT), what);
+    set(&FIELD(task, STATUS), status);
     const long left = PyLong_AsLong(FIELD(loop, LEFT));
     if (left == -1 && PyErr_Occurred()) {
         return NULL;
     }
     PyObject *next = left > 0 ? next_task() : NULL;
-    set(&FIELD(task, WHAT), what);
-    set(&FIELD(task, STATUS), status);
     if (next == NULL) {
         /* Nothing to do after that: so the compiler leaves nothing of this function on the
          * stack, which is kept for each task that waits. */
