@@ -17,6 +17,7 @@ import pytest
 
 from silly._core import scheduler
 from silly.net import websocket
+from silly.net._stream import Stream
 from silly.net.websocket import _upgrade
 
 from ..helpers import Peer, server_side, serving
@@ -32,14 +33,19 @@ BROWSER = (
     "Accept-Language: en-US,en;q=0.5",
     "Cookie: session=0123456789abcdef",
 )
+def name_of(each: object) -> str:
+    return f"{type(each).__module__.rpartition('.')[2]}.{type(each).__qualname__}"
+
+
 HELD = dict.fromkeys(
     (
         # The connection, and the HTTP server's part.
         *("tcp.Conn", "_stream.Stream", "socket.socket", "_connection.Connection", "h1.ServerStream", "header.Header"),
         # The WebSocket.
         *("_session.Session", "_socket.Socket", "ws.MessageReader", "_keepalive.Keepalive"),
-        # Its task; the timer of the next ping, and that timer's place in the heap; the stream's callback, held by the loop.
-        *("scheduler.Task", "timers.Timer", "builtins.tuple", "builtins.method"),
+        # Its task; the timer of the next ping, and that timer's place in the heap; the stream's callback, held by the loop: a
+        # function of C, if that was built.
+        *("scheduler.Task", "timers.Timer", "builtins.tuple", name_of(Stream.on_event.__get__(Stream.__new__(Stream)))),
     ),
     1,
 ) | {"builtins.list": 2}  # of output and of pings
@@ -82,10 +88,6 @@ def _receive(sock: socket.socket, got: bytearray) -> bytearray:
     except BlockingIOError:
         pass
     return got
-
-
-def name_of(each: object) -> str:
-    return f"{type(each).__module__.rpartition('.')[2]}.{type(each).__qualname__}"
 
 
 def counted() -> Counter[str]:
