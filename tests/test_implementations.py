@@ -182,7 +182,7 @@ def limits(take_messages, message_frame, Payload, Gathered):
     reserve = (room(given) + 10**6) // 10**6
     yield "RESERVE", reserve
     yield "LEAST", room(Payload(10**8, None)) // reserve
-    yield "GATHER", 1 + most(200_000, lambda size: Gathered().try_queue(b"x" * size))
+    yield "GATHER", 1 + most(200_000, lambda size: Gathered(None).try_queue(b"x" * size))
 
     class Output(Gathered):
         def _flush(self, sent, failure):
@@ -190,9 +190,9 @@ def limits(take_messages, message_frame, Payload, Gathered):
 
     def joins(size):
         end, other = socket.socketpair()
-        output = Output()
+        output = Output(None)
         output.fd = end.fileno()
-        output._out += [b"x", b"x" * (size - 1)]
+        output._out.extend([b"x", b"x" * (size - 1)])
         output.unsent = size
         output.flush()
         end.close()

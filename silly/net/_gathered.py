@@ -1,13 +1,18 @@
 """What a stream does for nearly every event and every write, in pure Python.
 ``_speedups.c`` has the same in C, with the limits from here. ``_stream.py`` and
-``_output.py`` do the rest."""
+``_output.py`` do the rest.
+
+Over TLS there are two lists of output, and no flag says which of the two kinds of bytes
+one holds: what is written goes into ``_gathered``, the kernel gets what is in ``_out``,
+and only ``seal`` leads from one to the other. Over plain TCP they are the same list.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any
+from typing import Any, Protocol
 
 from .._core import scheduler
 from .._core.loop import READ
@@ -17,19 +22,27 @@ from ._descriptor import NOTHING, send
 GATHER = 64 * 1024
 """With this many unsent bytes, output is sent before the end of the slice."""
 JOINED = 16 * 1024
-"""Up to this many bytes, several pieces are joined and sent in one call."""
+"""Up to this many bytes, several pieces are joined and sent in one call. Over TLS they
+are one record."""
+
+
+class Sealer(Protocol):
+    """What makes records of data: ``_tls_pipe.Pipe``."""
+
+    def seal(self, pieces: list[bytes | memoryview], /) -> bytes: ...
 
 _ready = scheduler.loop.ready
 
 
 class Gathered:
     """The base of ``Output`` and ``Stream``, which set the attributes. Made in the
-    loop's thread."""
+    loop's thread. ``pipe`` seals what is written; None over plain TCP."""
 
     __slots__ = (
         "_all_dirty",
         "_blocked",
         "_dirty",
+        "_gathered",
         "_out",
         "_payload",
         "_reader",
@@ -41,15 +54,16 @@ class Gathered:
         "flushed",
         "need",
         "peer_alive",
+        "pipe",
         "queued",
         "received",
         "unsent",
         "werr",
     )
 
-    _flush: Callable[[int, OSError | None], None]
+    _flush: Callable[[int, BaseException | None], None]
     """Defined by ``Output``: continues where ``flush`` can't. Its arguments: how many
-    bytes were sent, and the error of sending."""
+    bytes were sent, and the error of sending or sealing."""
     _other_event: Callable[[int], None]
     """Defined by ``Stream``: handles an event that is more than data for ``buf``."""
     _came: Callable[[int], None]
@@ -58,7 +72,7 @@ class Gathered:
     _receive_failed: Callable[[OSError], None]
     """Defined by ``Stream``: handles an error of receiving."""
 
-    def __init__(self) -> None:
+    def __init__(self, pipe: Sealer | None, /) -> None:
         self.fd = -1
         """The descriptor, or -1 once it is closed."""
         self.buf = bytearray()
@@ -76,8 +90,13 @@ class Gathered:
         self.werr: str | None = None
         """The error of every write once nothing can be sent any more."""
         self.unsent = 0
-        """Bytes in ``_out``."""
+        """Bytes in ``_gathered`` and ``_out``."""
         self._out: list[bytes | memoryview] = []
+        """What the kernel gets."""
+        self.pipe = pipe
+        self._gathered = self._out if pipe is None else []
+        """What was written and is not sealed yet; without a ``pipe`` it is ``_out``
+        itself. Neither list is ever exchanged for another."""
         self._dirty = False
         """Whether it is in ``_all_dirty``."""
         self._all_dirty: list[Any] = []
@@ -143,7 +162,7 @@ class Gathered:
             or get_ident() != self._thread
         ):
             return False
-        self._out.append(data)
+        self._gathered.append(data)
         self.unsent += len(data)
         self.queued += 1
         if not self._dirty:
@@ -152,23 +171,38 @@ class Gathered:
         return True
 
     def flush(self) -> None:
-        """Sends the gathered output. The loop calls it for dirty streams."""
+        """Seals and sends the gathered output. The loop calls it for dirty streams."""
         self._dirty = False
         out = self._out
-        if not out or self._blocked:
+        if self._blocked:
+            return
+        if self.pipe is not None and self._gathered:
+            if out or self.unsent > JOINED:
+                self._flush(0, None)
+                return
+            plain = self.unsent
+            try:
+                records = self.pipe.seal(self._gathered)
+                out.append(records)
+                self.unsent += len(records) - plain
+            except BaseException as exc:
+                self._flush(0, exc)
+                return
+        if not out:
             return
         if len(out) > 1 and self.unsent > JOINED:
             self._flush(0, None)
             return
+        data = out[0] if len(out) == 1 else b"".join(out)
         try:
-            sent = send(self.fd, out[0] if len(out) == 1 else b"".join(out))
+            sent = send(self.fd, data)
         except OSError as exc:
             # Pass it on: the system reports a reset only once, then a broken pipe.
             self._flush(0, exc)
             return
-        if sent == self.unsent:
+        if sent == len(data):
             self.flushed += sent
+            self.unsent -= sent
             out.clear()
-            self.unsent = 0
         else:
             self._flush(max(sent, 0), None)

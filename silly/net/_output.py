@@ -26,7 +26,7 @@ from .._core.timers import Timer
 from .._core.waiting import Leaving, Waiters
 from .._wire.limits import Limits
 from ._accelerated import Gathered, send
-from ._gathered import GATHER
+from ._gathered import GATHER, Sealer
 from ._pace import LOOKS, Pace, taken
 
 FAIR_SHARE = 1024 * 1024
@@ -106,8 +106,8 @@ class Output(Gathered):
         "why",
     )
 
-    def __init__(self, sock: socket.socket, limits: Limits) -> None:
-        super().__init__()
+    def __init__(self, sock: socket.socket, limits: Limits, pipe: Sealer | None) -> None:
+        super().__init__(pipe)
         self.sock: socket.socket | None = sock
         """None once it is closed; then ``fd`` is not used any more."""
         self.fd = sock.fileno()
@@ -149,6 +149,11 @@ class Output(Gathered):
         """Called when the stream is closed and the kernel has taken all output."""
         raise NotImplementedError
 
+    def _seal(self) -> bool:
+        """Over TLS: seals some of ``_gathered`` into ``_out``. Returns whether there is
+        something to send now."""
+        raise NotImplementedError
+
     def written(self) -> int:
         """Returns how many bytes were written, as they are on the connection. After its
         end: how many of them the kernel has taken."""
@@ -174,10 +179,7 @@ class Output(Gathered):
         err = self._admit()
         if err is not None:
             return err
-        pieces = self._encode(parts)
-        if pieces is None:
-            return self.werr
-        self._enqueue(pieces)
+        self._enqueue(parts)
         # The main program may be a REPL: its output would not be sent until it blocks.
         if self.unsent >= GATHER or _loop.current is scheduler.main:
             return self._write_more()
@@ -189,21 +191,17 @@ class Output(Gathered):
         err = self._admit(waits=False)
         if err is not None:
             return err
-        pieces = self._encode([data])
-        if pieces is not None:
-            self._enqueue(pieces)
-            if _loop.current is scheduler.main:
-                self.flush()
+        self._enqueue([data])
+        if _loop.current is scheduler.main:
+            self.flush()
         return self.werr
 
     def _admit(self, waits: bool = True) -> str | None:
         """Checks whether the current task may add output; returns None or the error.
 
-        All refusals are here, before a byte is encoded: a TLS record that was made but
-        not sent would break the connection. ``waits`` says that the caller may wait for
-        the kernel. If the task's ``time.deadline`` is over it can't wait, so nothing is
-        queued past ``limits.unsent``: else a task that keeps writing would fill the
-        memory.
+        All refusals are here. ``waits`` says that the caller may wait for the kernel.
+        If the task's ``time.deadline`` is over it can't wait, so nothing is queued past
+        ``limits.unsent``: else a task that keeps writing would fill the memory.
 
         Raises RuntimeError in another thread, and while another task sends a file: the
         output would land in the middle of the file.
@@ -218,19 +216,24 @@ class Output(Gathered):
             return errno.TIMEDOUT
         return None
 
-    def _encode(self, parts: list[bytes | memoryview]) -> list[bytes | memoryview] | None:
-        """Returns what the kernel gets for ``parts``; the caller must queue all of it.
-        Returns None if encoding broke the connection, with the reason in ``werr``."""
-        return parts
-
     def _enqueue(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Appends output, and marks the stream dirty so that it is sent. Never
         waits."""
-        self._out.extend(pieces)
+        self._gathered.extend(pieces)
         self.unsent += sum(map(len, pieces))
+        self._mark_dirty()
+
+    def _mark_dirty(self) -> None:
+        """The loop is to flush this stream."""
         if not self._dirty:
             self._dirty = True
             _loop.dirty.append(self)
+
+    def _drop_output(self) -> None:
+        """Nothing of what was written can be sent any more."""
+        self._gathered.clear()
+        self._out.clear()
+        self.unsent = 0
 
     def _write_more(self) -> str | None:
         """Sends the output now, and waits if too much stays unsent."""
@@ -279,7 +282,7 @@ class Output(Gathered):
             self.file_sender = None
             if err is not None and self.werr is None:
                 self.werr = err
-                if not self._out:
+                if not self.unsent:
                     self._unblock()
         return err
 
@@ -345,9 +348,10 @@ class Output(Gathered):
                 return errno.TIMEDOUT
         return None
 
-    def _flush(self, sent: int, failure: OSError | None) -> None:
+    def _flush(self, sent: int, failure: BaseException | None) -> None:
         """Continues where ``flush`` can't."""
         if failure is not None:
+            assert isinstance(failure, OSError)
             self._write_failed(errno.from_oserror(failure))
             return
         if sent:
@@ -372,7 +376,7 @@ class Output(Gathered):
         sock = self.sock
         assert sock is not None
         out = self._out
-        while out:
+        while out or (self._gathered and self._seal()):
             try:
                 if len(out) == 1:
                     sent = send(self.fd, out[0])
@@ -406,8 +410,7 @@ class Output(Gathered):
             return
         self._explain(err)
         self.werr = err
-        self._out.clear()
-        self.unsent = 0
+        self._drop_output()
         self._unblock()
         self._wake_writers(err)
         self._tell_owner()

@@ -29,8 +29,8 @@ static Py_ssize_t joined_limit;
 /* Where pieces are joined: `joined_limit` bytes. All streams share it, since the GIL is
  * held while it is in use. */
 static char *joined;
-/* `scheduler.wake`, and the names of the methods of `Stream` that `on_event` calls. */
-static PyObject *wake, *name_came, *name_other_event, *name_receive_failed;
+/* `scheduler.wake`, and names of methods: of `Stream`, which `on_event` calls, and of what seals. */
+static PyObject *wake, *name_came, *name_other_event, *name_receive_failed, *name_seal;
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* where it is missing, Python ignores SIGPIPE */
@@ -89,11 +89,17 @@ send_data(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return sent < 0 ? refused() : PyLong_FromSsize_t(sent);
 }
 
-/* Gathered: see `_gathered.py`. A base class; its subclass uses the attributes too. */
+/* Gathered: see `_gathered.py`. A base class; its subclass uses the attributes too.
+ *
+ * What is written goes into `gathered`, and what is sent comes from `out`. Without a pipe
+ * they are one list. With a pipe only what its `seal` returns goes from one to the other:
+ * plaintext can't be sent. */
 typedef struct {
     PyObject_HEAD
     PyObject *fd;
     PyObject *werr;
+    PyObject *pipe;
+    PyObject *gathered;
     PyObject *out;
     PyObject *all_dirty;
     PyObject *file_sender;
@@ -126,6 +132,8 @@ gathered_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->fd = PyLong_FromLong(-1);
     self->werr = Py_NewRef(Py_None);
     self->file_sender = Py_NewRef(Py_None);
+    self->pipe = Py_NewRef(Py_None);
+    self->gathered = PyList_New(0);
     self->out = PyList_New(0);
     self->all_dirty = PyList_New(0);
     self->buf = PyByteArray_FromStringAndSize(NULL, 0);
@@ -134,8 +142,8 @@ gathered_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->reader = Py_NewRef(Py_None);
     self->payload = Py_NewRef(Py_None);
     self->recv_size = PyLong_FromLong(0);
-    if (self->fd == NULL || self->out == NULL || self->all_dirty == NULL || self->buf == NULL || self->need == NULL
-        || self->recv_size == NULL) {
+    if (self->fd == NULL || self->gathered == NULL || self->out == NULL || self->all_dirty == NULL || self->buf == NULL
+        || self->need == NULL || self->recv_size == NULL) {
         Py_DECREF(self);
         return NULL;
     }
@@ -143,13 +151,27 @@ gathered_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 }
 
 static int
-gathered_init(PyObject *self, PyObject *args, PyObject *kwargs)
+gathered_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    (void)self;
-    if (PyTuple_Size(args) > 0 || (kwargs != NULL && PyDict_Size(kwargs) > 0)) {
-        PyErr_SetString(PyExc_TypeError, "Gathered takes no arguments");
+    Gathered *self = (Gathered *)object;
+    if (PyTuple_Size(args) != 1 || (kwargs != NULL && PyDict_Size(kwargs) > 0)) {
+        PyErr_SetString(PyExc_TypeError, "Gathered takes a pipe, or None");
         return -1;
     }
+    if (self->pipe != Py_None || self->gathered == self->out) {
+        PyErr_SetString(PyExc_RuntimeError, "it was initialised before");
+        return -1;
+    }
+    PyObject *pipe = PyTuple_GetItem(args, 0), *before;
+    if (pipe == Py_None) {
+        before = self->gathered;
+        self->gathered = Py_NewRef(self->out);
+    }
+    else {
+        before = self->pipe;
+        self->pipe = Py_NewRef(pipe);
+    }
+    Py_DECREF(before);
     return 0;
 }
 
@@ -160,6 +182,8 @@ gathered_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(self->fd);
     Py_VISIT(self->werr);
+    Py_VISIT(self->pipe);
+    Py_VISIT(self->gathered);
     Py_VISIT(self->out);
     Py_VISIT(self->all_dirty);
     Py_VISIT(self->file_sender);
@@ -178,6 +202,8 @@ gathered_clear(PyObject *object)
     Gathered *self = (Gathered *)object;
     Py_CLEAR(self->fd);
     Py_CLEAR(self->werr);
+    Py_CLEAR(self->pipe);
+    Py_CLEAR(self->gathered);
     Py_CLEAR(self->out);
     Py_CLEAR(self->all_dirty);
     Py_CLEAR(self->file_sender);
@@ -201,11 +227,11 @@ gathered_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* Whether the lists are still lists; only a subclass can have changed that. */
+/* Whether the lists are there; and the one that a subclass may exchange is still a list. */
 static int
 check_gathered(Gathered *self)
 {
-    if (self->out == NULL || !PyList_Check(self->out) || self->all_dirty == NULL || !PyList_Check(self->all_dirty)) {
+    if (self->gathered == NULL || self->out == NULL || self->all_dirty == NULL || !PyList_Check(self->all_dirty)) {
         PyErr_SetString(PyExc_TypeError, "what was gathered is no list");
         return -1;
     }
@@ -369,17 +395,17 @@ gathered_try_queue(PyObject *object, PyObject *data)
     if (self->unsent >= gather_limit || size >= gather_limit - self->unsent) {
         return Py_NewRef(Py_False);
     }
-    if (PyList_Append(self->out, data) < 0) {
+    if (PyList_Append(self->gathered, data) < 0) {
         return NULL;
     }
     self->unsent += size;
     self->queued++;
     if (!self->dirty) {
         if (PyList_Append(self->all_dirty, object) < 0) {
-            const Py_ssize_t last = PyList_Size(self->out) - 1;
+            const Py_ssize_t last = PyList_Size(self->gathered) - 1;
             self->unsent -= size;
             self->queued--;
-            PyList_SetSlice(self->out, last, last + 1, NULL);
+            PyList_SetSlice(self->gathered, last, last + 1, NULL);
             return NULL;
         }
         self->dirty = 1;
@@ -404,17 +430,47 @@ join(PyObject *out, Py_ssize_t pieces, char *to, Py_ssize_t size)
     return at;
 }
 
-/* self._flush(sent, failure): `failure` is the OSError of `number`, or None for 0 */
+/* self._flush(sent, failure): `failure` is the exception that is set, or None */
 static PyObject *
-flush_rest(PyObject *self, Py_ssize_t sent, int number)
+flush_rest(PyObject *self, Py_ssize_t sent)
 {
-    PyObject *failure = number == 0 ? Py_NewRef(Py_None) : os_error(number);
-    if (failure == NULL) {
-        return NULL;
+    PyObject *type, *failure, *traceback;
+    PyErr_Fetch(&type, &failure, &traceback);
+    if (type == NULL) {
+        failure = Py_NewRef(Py_None);
+    }
+    else {
+        PyErr_NormalizeException(&type, &failure, &traceback);
+        Py_XDECREF(type);
+        Py_XDECREF(traceback);
+        if (failure == NULL) {
+            return PyErr_NoMemory();
+        }
     }
     PyObject *result = PyObject_CallMethod(self, "_flush", "nN", sent, failure);
     Py_XDECREF(result);
     return result == NULL ? NULL : Py_NewRef(Py_None);
+}
+
+/* Makes records of all that was gathered, which are all that is to be sent then. */
+static int
+seal(Gathered *self)
+{
+    const Py_ssize_t plain = self->unsent;
+    PyObject *records = PyObject_CallMethodObjArgs(self->pipe, name_seal, self->gathered, NULL);
+    if (records == NULL) {
+        return -1;
+    }
+    int failed = -1;
+    if (!PyBytes_CheckExact(records)) {
+        PyErr_SetString(PyExc_TypeError, "records are bytes");
+    }
+    else if (PyList_Append(self->out, records) == 0) {
+        self->unsent += PyBytes_Size(records) - plain;
+        failed = 0;
+    }
+    Py_DECREF(records);
+    return failed;
 }
 
 /* flush() */
@@ -428,17 +484,21 @@ gathered_flush(PyObject *object, PyObject *unused)
     if (check_gathered(self) < 0) {
         return NULL;
     }
-    const Py_ssize_t pieces = PyList_Size(self->out);
-    if (pieces == 0 || self->blocked) {
+    if (self->blocked || PyList_Size(self->gathered) + PyList_Size(self->out) == 0) {
         return Py_NewRef(Py_None);
     }
     const int fd = descriptor(self->fd);
     if (fd < 0) {
         return NULL;
     }
-    PyObject *first = PyList_GetItem(self->out, 0);
+    if (self->pipe != Py_None && PyList_Size(self->gathered) > 0
+        && (PyList_Size(self->out) > 0 || self->unsent > joined_limit || seal(self) < 0)) {
+        return flush_rest(object, 0);
+    }
+    const Py_ssize_t pieces = PyList_Size(self->out);
+    PyObject *first = pieces == 1 ? PyList_GetItem(self->out, 0) : NULL;
     Py_ssize_t size;
-    if (pieces == 1 && PyBytes_CheckExact(first)) {
+    if (first != NULL && PyBytes_CheckExact(first)) {
         data = PyBytes_AsString(first);
         size = PyBytes_Size(first);
     }
@@ -446,17 +506,20 @@ gathered_flush(PyObject *object, PyObject *unused)
         size = join(self->out, pieces, joined, joined_limit);
     }
     if (size < 0) {
-        return flush_rest(object, 0, 0);
+        return flush_rest(object, 0);
     }
     const ssize_t sent = send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0) {
-        return flush_rest(object, 0, would_block(errno) ? 0 : errno);
+        if (!would_block(errno)) {
+            PyErr_SetFromErrno(PyExc_OSError);
+        }
+        return flush_rest(object, 0);
     }
     if (sent < size) {
-        return flush_rest(object, sent, 0);
+        return flush_rest(object, sent);
     }
     self->flushed += sent;
-    self->unsent = 0;
+    self->unsent -= sent;
     if (PyList_SetSlice(self->out, 0, pieces, NULL) < 0) {
         return NULL;
     }
@@ -478,7 +541,9 @@ static PyMethodDef gathered_methods[] = {
 static PyMemberDef gathered_members[] = {
     MEMBER("fd", T_OBJECT_EX, fd),
     MEMBER("werr", T_OBJECT_EX, werr),
-    MEMBER("_out", T_OBJECT_EX, out),
+    MEMBER("pipe", T_OBJECT_EX, pipe),
+    {"_gathered", T_OBJECT_EX, offsetof(Gathered, gathered), READONLY, NULL},
+    {"_out", T_OBJECT_EX, offsetof(Gathered, out), READONLY, NULL},
     MEMBER("_all_dirty", T_OBJECT_EX, all_dirty),
     MEMBER("file_sender", T_OBJECT_EX, file_sender),
     MEMBER("buf", T_OBJECT_EX, buf),
@@ -573,6 +638,7 @@ read_names(void)
     name_came = PyUnicode_InternFromString("_came");
     name_other_event = PyUnicode_InternFromString("_other_event");
     name_receive_failed = PyUnicode_InternFromString("_receive_failed");
+    name_seal = PyUnicode_InternFromString("seal");
     return PyErr_Occurred() ? -1 : 0;
 }
 

@@ -1,5 +1,7 @@
 from typing import Any
 
+from ._gathered import Sealer
+
 def send(fd: int, data: bytes | memoryview, /) -> int: ...
 
 class Gathered:
@@ -15,13 +17,17 @@ class Gathered:
     _reader: Any
     _payload: Any
     _recv_size: int
-    _out: list[bytes | memoryview]
+    pipe: Sealer | None
+    @property
+    def _gathered(self) -> list[bytes | memoryview]: ...
+    @property
+    def _out(self) -> list[bytes | memoryview]: ...
     _dirty: bool
     _all_dirty: list[Any]
     _blocked: bool
     file_sender: object
     _thread: int
-    def __init__(self) -> None: ...
+    def __init__(self, pipe: Sealer | None, /) -> None: ...
     def receive(self, buf: bytearray, size: int, /) -> int: ...
     def on_event(self, mask: int, /) -> None: ...
     def try_queue(self, data: bytes, /) -> bool: ...

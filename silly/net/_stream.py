@@ -35,6 +35,7 @@ from .._core.scheduler import park
 from .._core.timers import Timer
 from .._wire.accelerated import Payload
 from .._wire.limits import DEFAULT, Limits
+from ._gathered import Sealer
 from ._output import Output, end_by_reset
 
 RECV = 16 * 1024
@@ -79,8 +80,10 @@ class Stream(Output):
         "watched",
     )
 
-    def __init__(self, sock: socket.socket, remoteaddr: str, limits: Limits = DEFAULT) -> None:
-        super().__init__(sock, limits)
+    def __init__(
+        self, sock: socket.socket, remoteaddr: str, limits: Limits = DEFAULT, pipe: Sealer | None = None
+    ) -> None:
+        super().__init__(sock, limits, pipe)
         self.remoteaddr = remoteaddr
         self.mark = limits.receive_mark
         self.err: str | None = None
@@ -170,7 +173,7 @@ class Stream(Output):
         """The peer's data has ended."""
         self._eof = True
         if self.closed:
-            if not self._out:
+            if not self.unsent:
                 self._release()
                 return
         elif self.err is None:
@@ -461,8 +464,7 @@ class Stream(Output):
         self.closed = True
         self.err = self.werr = errno.CLOSED
         self.buf = bytearray()
-        self._out.clear()
-        self.unsent = 0
+        self._drop_output()
         self._reader = self._payload = self._timer = self._wtimer = self.goodbye = None
         sock.close()
 
@@ -487,8 +489,7 @@ class Stream(Output):
         self._timer = self._wtimer = None
         if self.unsent and self.plain:
             end_by_reset(sock)  # the peer must not take the part for the whole; over TLS it sees that
-        self._out.clear()
-        self.unsent = 0
+        self._drop_output()
         self._blocked = False
         sock.close()
         released, self._released = self._released, None

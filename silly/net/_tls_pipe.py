@@ -5,8 +5,8 @@ its handshake to the last one. It counts the records as they come, so that OpenS
 asked only when it has something.
 
 ``pipe`` makes the one in C (``_tls_speedups.c``), which needs one call for an event and
-one for a write, if it was built and everything is as it expects. Else it makes the one
-here, by the methods of ``_tls_direct.connection``.
+one for all that a turn has written, if it was built and everything is as it expects.
+Else it makes the one here, by the methods of ``_tls_direct.connection``.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Pipe:
         "error",
         "got",
         "received",
+        "sealed",
         "status",
     )
 
@@ -94,6 +95,8 @@ class Pipe:
         """How many bytes the last call has appended."""
         self.received = 0
         """How many bytes have come, of all records and the handshake."""
+        self.sealed = 0
+        """How many bytes of data records were made of."""
         self.status = FLOWING
         """How the last call ended."""
         self.error: SSL.Error | None = None
@@ -169,27 +172,24 @@ class Pipe:
         self._ready = 1 << 62
         self._take(buf)
 
-    def encrypt(self, data: bytes | memoryview) -> bytes:
-        """Returns the records of ``data``, at most ``PIECE`` bytes, after all else that
-        OpenSSL has to send. Raises SSL.Error: then a record may be missing, and the
-        connection is broken."""
-        size = len(data)
-        if not 0 < size <= PIECE:
-            raise ValueError("too many bytes at once, or none")
-        connection = self._connection
-        at = 0
-        if size <= _RECORD:
-            at = connection.send(data)
-            if at == size:  # nearly always; but the peer may ask for short records (RFC 6066, section 4)
-                room = size + 1024
-                record = connection.bio_read(room)
-                return record if len(record) < room else record + self.pending()
-        pieces = []
-        with memoryview(data) as view:
-            while at < size:
-                at += connection.send(view[at : at + _RECORD])
-                pieces.append(self.pending())
-        return b"".join(pieces)
+    def seal(self, pieces: list[bytes | memoryview]) -> bytes:
+        """Takes the front of ``pieces``, about ``PIECE`` bytes of data, and returns
+        their records, after all else that OpenSSL has to send; nothing if there is no
+        data. Raises SSL.Error: then a record may be missing, and the connection is
+        broken. So it is after any other exception."""
+        send = self._connection.send
+        taken = _front(pieces, PIECE, _RECORD)
+        records = []
+        while taken:
+            parts = _front(taken, _RECORD)
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            at, size = 0, len(data)
+            while at < size:  # once; but the peer may ask for short records (RFC 6066, section 4)
+                sent = send(memoryview(data)[at:] if at else data)
+                at += sent
+                self.sealed += sent
+                records.append(self.pending())
+        return records[0] if len(records) == 1 else b"".join(records)
 
     def pending(self) -> bytes:
         """Returns all that OpenSSL has to send."""
@@ -260,6 +260,24 @@ class Pipe:
         buf += data
         plain.clear()
         self.got += len(data)
+
+
+def _front(pieces: list[bytes | memoryview], most: int, more: int = 0) -> list[bytes | memoryview]:
+    """Takes at most ``most`` bytes off the front of ``pieces``; up to ``more`` on top
+    of that, if then no piece is cut in two."""
+    count = size = 0
+    for piece in pieces:
+        if size + len(piece) > most + more:
+            if size < most:
+                view = memoryview(piece)
+                pieces[count : count + 1] = view[: most - size], view[most - size :]
+                count += 1
+            break
+        size += len(piece)
+        count += 1
+    front = pieces[:count]
+    del pieces[:count]
+    return front
 
 
 def pipe(connection: SSL.Connection) -> Pipe:

@@ -1,5 +1,5 @@
 /* A TLS connection's bytes on their way through OpenSSL: one call for what has come, one
- * for what goes out. The Python twin is `Pipe` in `_tls_pipe.py`, which also says what
+ * for all that a turn has written. The Python twin is `Pipe` in `_tls_pipe.py`, which also says what
  * the methods do, chooses between the two, and hands over the addresses of OpenSSL's
  * functions. OpenSSL is that of the package cryptography, and all its objects are
  * pyOpenSSL's: nothing is linked, no header of OpenSSL is used.
@@ -130,6 +130,7 @@ typedef struct {
     int status;
     Py_ssize_t got;
     Py_ssize_t received;
+    Py_ssize_t sealed;
     PyObject *error;
 } Pipe;
 
@@ -499,14 +500,15 @@ pipe_pending(PyObject *object, PyObject *unused)
 /* Makes one record of the first bytes of `data`. Returns how many, or 0 with an error. It
  * may be fewer than a record can have: the peer may ask for short ones (RFC 6066, section
  * 4), and pyOpenSSL lets OpenSSL write a part of what it gets. */
-static int
-seal(Pipe *self, const char *data, Py_ssize_t size)
+static Py_ssize_t
+seal_first(Pipe *self, const char *data, Py_ssize_t size)
 {
-    const int written = openssl.ssl_write(self->ssl, data, size < RECORD ? (int)size : RECORD);
-    if (written > 0) {
-        return written;
+    const int sealed = openssl.ssl_write(self->ssl, data, size < RECORD ? (int)size : RECORD);
+    if (sealed > 0) {
+        self->sealed += sealed;
+        return sealed;
     }
-    PyObject *error = explain(self, written);
+    PyObject *error = explain(self, sealed);
     if (error != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         Py_DECREF(error);
@@ -514,80 +516,230 @@ seal(Pipe *self, const char *data, Py_ssize_t size)
     return 0;
 }
 
-/* A bytes object of `size` bytes that begins with the first `used` of `bytes`, whose
- * reference it takes. */
-static PyObject *
-resized(PyObject *bytes, Py_ssize_t used, Py_ssize_t size)
+/* Records that are being made. */
+typedef struct {
+    PyObject *bytes; /* NULL until the first */
+    Py_ssize_t used;
+    Py_ssize_t room;
+    Py_ssize_t left; /* bytes of data that are still to be sealed */
+} Records;
+
+/* Makes room for `size` bytes behind those in use. */
+static int
+make_room(Records *records, Py_ssize_t size)
 {
-    PyObject *result = PyBytes_FromStringAndSize(NULL, size);
-    if (result != NULL) {
-        memcpy(PyBytes_AsString(result), PyBytes_AsString(bytes), (size_t)used);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, records->used + size);
+    if (bytes == NULL) {
+        return -1;
     }
-    Py_DECREF(bytes);
-    return result;
+    if (records->bytes != NULL) {
+        memcpy(PyBytes_AsString(bytes), PyBytes_AsString(records->bytes), (size_t)records->used);
+        Py_DECREF(records->bytes);
+    }
+    records->bytes = bytes;
+    records->room = records->used + size;
+    return 0;
 }
 
-/* The records of `size` bytes of `data`, behind what OpenSSL has to send. Each is fetched
- * before the next is made: OpenSSL's buffer would keep the size of them all. */
-static PyObject *
-seal_several(Pipe *self, const char *data, Py_ssize_t size)
+/* Adds the records of `size` bytes of `data`, behind what OpenSSL has to send. Each is
+ * fetched before the next is made: OpenSSL's buffer would keep the size of them all. */
+static int
+add_records(Pipe *self, Records *records, const char *data, Py_ssize_t size)
 {
-    PyObject *result = NULL;
-    Py_ssize_t used = 0, room = 0;
     while (size > 0) {
         const Py_ssize_t before = bytes_to_send(self);
-        const int sealed = seal(self, data, size);
+        const Py_ssize_t sealed = seal_first(self, data, size);
         if (sealed == 0) {
-            Py_XDECREF(result);
-            return NULL;
+            return -1;
         }
         data += sealed;
         size -= sealed;
+        records->left -= sealed;
         const Py_ssize_t made = bytes_to_send(self);
-        if (made > room - used) {
+        if (made > records->room - records->used) {
             /* The records to come are expected to add as much as this one. */
             const Py_ssize_t added = made - before > sealed ? made - before - sealed : 0;
-            room = used + made + size + (size + sealed - 1) / sealed * added;
-            result = result == NULL ? PyBytes_FromStringAndSize(NULL, room) : resized(result, used, room);
-            if (result == NULL) {
-                return NULL;
+            const Py_ssize_t to_come = (records->left + sealed - 1) / sealed;
+            if (make_room(records, made + records->left + to_come * added) < 0) {
+                return -1;
             }
         }
-        if (fetch(self, PyBytes_AsString(result) + used, made) < 0) {
-            Py_DECREF(result);
+        if (fetch(self, PyBytes_AsString(records->bytes) + records->used, made) < 0) {
+            return -1;
+        }
+        records->used += made;
+    }
+    return 0;
+}
+
+/* What was made. Takes the reference; NULL if that failed. */
+static PyObject *
+finished(Records *records, int result)
+{
+    if (result == 0 && records->room > records->used && make_room(records, 0) < 0) {
+        result = -1;
+    }
+    if (result == 0) {
+        return records->bytes;
+    }
+    Py_XDECREF(records->bytes);
+    return NULL;
+}
+
+/* How many bytes `piece` has, or -1. */
+static Py_ssize_t
+bytes_in(PyObject *piece)
+{
+    Py_buffer view;
+    if (PyBytes_CheckExact(piece)) {
+        return PyBytes_Size(piece);
+    }
+    if (!PyMemoryView_Check(piece)) {
+        PyErr_SetString(PyExc_TypeError, "what is sealed is bytes or a memoryview");
+        return -1;
+    }
+    if (PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE) < 0) {
+        return -1;
+    }
+    PyBuffer_Release(&view);
+    return view.len;
+}
+
+/* Takes the front of the list `pieces`, as another list, and sets `*size` to the bytes in
+ * that: `_front` of the twin, with PIECE and RECORD. An error loses nothing. */
+static PyObject *
+take_front(PyObject *pieces, Py_ssize_t *size)
+{
+    const Py_ssize_t count = PyList_Size(pieces);
+    Py_ssize_t end = 0;
+    *size = 0;
+    while (end < count) {
+        PyObject *piece = PyList_GetItem(pieces, end);
+        const Py_ssize_t length = bytes_in(piece), at = piece_size - *size;
+        if (length < 0) {
             return NULL;
         }
-        used += made;
+        if (length <= at + RECORD) {
+            *size += length;
+            end++;
+            continue;
+        }
+        if (at > 0) {
+            PyObject *view = PyMemoryView_FromObject(piece);
+            if (view == NULL) {
+                return NULL;
+            }
+            PyObject *parts = Py_BuildValue("NN", PySequence_GetSlice(view, 0, at), PySequence_GetSlice(view, at, length));
+            const int failed = parts == NULL || PyList_SetSlice(pieces, end, end + 1, parts) < 0;
+            Py_XDECREF(parts);
+            Py_DECREF(view);
+            if (failed) {
+                return NULL;
+            }
+            *size += at;
+            end++;
+        }
+        break;
     }
-    return used == room ? result : resized(result, used, used);
+    PyObject *front = PyList_GetSlice(pieces, 0, end);
+    if (front != NULL && PyList_SetSlice(pieces, 0, end, NULL) < 0) {
+        Py_CLEAR(front);
+    }
+    return front;
+}
+
+/* `seal`, for more than one record, or for a memoryview. */
+static PyObject *
+seal_several(Pipe *self, PyObject *pieces)
+{
+    Records records = {NULL, 0, 0, 0};
+    char joined[RECORD]; /* a record whose data is not of one piece */
+    Py_ssize_t used = 0;
+    int result = 0;
+    PyObject *front = take_front(pieces, &records.left);
+    if (front == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < PyList_Size(front) && result == 0; i++) {
+        Py_buffer view;
+        if (PyObject_GetBuffer(PyList_GetItem(front, i), &view, PyBUF_SIMPLE) < 0) {
+            result = -1;
+            break;
+        }
+        for (Py_ssize_t at = 0, part; at < view.len && result == 0; at += part) {
+            const char *data = (const char *)view.buf + at;
+            part = view.len - at < RECORD - used ? view.len - at : RECORD - used;
+            if (part == RECORD) {
+                result = add_records(self, &records, data, RECORD);
+                continue;
+            }
+            memcpy(joined + used, data, (size_t)part);
+            used += part;
+            if (used == RECORD) {
+                result = add_records(self, &records, joined, RECORD);
+                used = 0;
+            }
+        }
+        PyBuffer_Release(&view);
+    }
+    Py_DECREF(front);
+    if (result == 0) {
+        result = add_records(self, &records, joined, used);
+    }
+    if (result == 0 && records.bytes == NULL) {
+        result = make_room(&records, 0);
+    }
+    return finished(&records, result);
 }
 
 static PyObject *
-pipe_encrypt(PyObject *object, PyObject *data)
+pipe_seal(PyObject *object, PyObject *pieces)
 {
     Pipe *self = (Pipe *)object;
-    PyObject *result = NULL;
-    Py_buffer view;
-    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+    char joined[RECORD];
+    Py_ssize_t size = 0;
+    if (!PyList_CheckExact(pieces)) {
+        PyErr_SetString(PyExc_TypeError, "seal takes a list");
         return NULL;
     }
     forget_errors();
-    if (view.len > piece_size || view.len < 1) {
-        PyErr_SetString(PyExc_ValueError, "too many bytes at once, or none");
+    const Py_ssize_t count = PyList_Size(pieces);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *piece = PyList_GetItem(pieces, i);
+        if (!PyBytes_CheckExact(piece) || PyBytes_Size(piece) > RECORD - size) {
+            return seal_several(self, pieces);
+        }
+        size += PyBytes_Size(piece);
     }
-    else if (view.len > RECORD) {
-        result = seal_several(self, view.buf, view.len);
+    if (size == 0) {
+        return PyList_SetSlice(pieces, 0, count, NULL) < 0 ? NULL : PyBytes_FromStringAndSize(NULL, 0);
+    }
+    /* Nearly always: one record. It is taken off before OpenSSL sees it, as in `take_front`. */
+    PyObject *only = NULL;
+    const char *data = joined;
+    if (count == 1) {
+        only = Py_NewRef(PyList_GetItem(pieces, 0));
+        data = PyBytes_AsString(only);
     }
     else {
-        const int sealed = seal(self, view.buf, view.len);
-        if (sealed == view.len) { /* nearly always */
+        for (Py_ssize_t i = 0, at = 0; i < count; i++) {
+            PyObject *piece = PyList_GetItem(pieces, i);
+            memcpy(joined + at, PyBytes_AsString(piece), (size_t)PyBytes_Size(piece));
+            at += PyBytes_Size(piece);
+        }
+    }
+    PyObject *result = NULL;
+    if (PyList_SetSlice(pieces, 0, count, NULL) == 0) {
+        const Py_ssize_t sealed = seal_first(self, data, size);
+        if (sealed == size) { /* nearly always, too */
             result = pipe_pending(object, NULL);
         }
         else if (sealed > 0) {
-            result = seal_several(self, (const char *)view.buf + sealed, view.len - sealed);
+            Records records = {NULL, 0, 0, size - sealed};
+            result = finished(&records, add_records(self, &records, data + sealed, size - sealed));
         }
     }
-    PyBuffer_Release(&view);
+    Py_XDECREF(only);
     return result;
 }
 
@@ -602,7 +754,7 @@ static PyMethodDef pipe_methods[] = {
     {"receive", (PyCFunction)(void (*)(void))pipe_receive, METH_FASTCALL, "receive(fd, buf, size) -> int"},
     {"put", pipe_put, METH_O, "put(data)"},
     {"read", pipe_read, METH_O, "read(buf)"},
-    {"encrypt", pipe_encrypt, METH_O, "encrypt(data) -> bytes"},
+    {"seal", pipe_seal, METH_O, "seal(pieces) -> bytes"},
     {"pending", pipe_pending, METH_NOARGS, "pending() -> bytes"},
     {NULL, NULL, 0, NULL},
 };
@@ -610,6 +762,7 @@ static PyMethodDef pipe_methods[] = {
 static PyMemberDef pipe_members[] = {
     {"got", T_PYSSIZET, offsetof(Pipe, got), READONLY, NULL},
     {"received", T_PYSSIZET, offsetof(Pipe, received), READONLY, NULL},
+    {"sealed", T_PYSSIZET, offsetof(Pipe, sealed), READONLY, NULL},
     {"status", T_INT, offsetof(Pipe, status), READONLY, NULL},
     {"error", T_OBJECT_EX, offsetof(Pipe, error), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},

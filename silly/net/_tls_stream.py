@@ -18,7 +18,7 @@ from .._wire.http1 import error_response
 from .._wire.limits import Limits
 from ._descriptor import NOTHING
 from ._stream import Stream
-from ._tls_pipe import ATTEND, CLOSED, PIECE, RECORD_TYPES, REFUSED, pipe
+from ._tls_pipe import ATTEND, CLOSED, RECORD_TYPES, REFUSED, Pipe, pipe
 from ._tls_words import reason
 
 _OVERHEAD = 1024
@@ -45,7 +45,6 @@ class TlsStream(Stream):
     __slots__ = (
         "_answers",
         "_beginning",
-        "_encoded",
         "_fresh",
         "_handshaking",
         "_open",
@@ -53,14 +52,14 @@ class TlsStream(Stream):
         "_tickets_due",
         "accepted",
         "keep_session",
-        "pipe",
         "ssl",
     )
 
+    pipe: Pipe
+    """The way of all bytes through ``ssl``."""
+
     def __init__(self, sock: socket.socket, remoteaddr: str, limits: Limits, ssl: SSL.Connection) -> None:
         self.ssl = ssl
-        self.pipe = pipe(ssl)
-        """The way of all bytes through ``ssl``."""
         self.accepted = False
         """Whether a listener has accepted it: the end of the process cuts its handshake
         short."""
@@ -76,13 +75,9 @@ class TlsStream(Stream):
         self._tickets_due = False
         """Whether the peer's tickets (TLS 1.3) may still come: nothing has arrived
         since the handshake."""
-        self._encoded = False
-        """Whether the application wrote anything. (More was sent in the
-        handshake.)"""
         self._answers = 0
         self._beginning = b""
-        super().__init__(sock, remoteaddr, limits)
-        self._thread = 0  # ``try_queue`` takes nothing: data must be encoded first
+        super().__init__(sock, remoteaddr, limits, pipe(ssl))
 
     def shutdown(self) -> None:
         if self._handshaking and self.accepted:
@@ -141,7 +136,7 @@ class TlsStream(Stream):
     def refuse_http(self) -> None:
         """Answers an HTTP request without TLS with a 400, and closes."""
         error = ProtocolError("This port speaks TLS: use https://", 400)
-        self._enqueue([error_response(error, head_only=self._beginning.startswith(b"HEAD "))])
+        self._send_as_it_is(error_response(error, head_only=self._beginning.startswith(b"HEAD ")))
         self.close(await_end=True)
 
     def _no_tls(self) -> str | None:
@@ -286,50 +281,73 @@ class TlsStream(Stream):
 
     # ---- what is sent ----------------------------------------------------------------
 
+    def _send_as_it_is(self, data: bytes) -> None:
+        """Queues what is not to be sealed: what OpenSSL itself has to send, and an
+        answer to a peer that does not speak TLS."""
+        self._out.append(data)
+        self.unsent += len(data)
+        self._mark_dirty()
+
     def _send_pending(self) -> None:
+        """Queues what OpenSSL has to send by itself. It may overtake what is gathered,
+        whose records are made later."""
         data = self.pipe.pending()
         if data and self.werr is None:
             self._answers = self._answers + len(data) if self._blocked else 0
-            self._enqueue([data])
+            self._send_as_it_is(data)
             if scheduler.loop.current is scheduler.main:
                 self.flush()
 
-    def _encode(self, parts: list[bytes | memoryview]) -> list[bytes | memoryview] | None:
-        """Returns the records of ``parts``."""
-        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
-        if not size:
-            return []
-        self._encoded = True
-        encrypt = self.pipe.encrypt
+    def _seal(self) -> bool:
+        way = self.pipe
+        before = way.sealed
         try:
-            if size <= PIECE:
-                return [encrypt(parts[0] if len(parts) == 1 else b"".join(parts))]
-            # Not joined: that would copy much data once more.
-            records: list[bytes | memoryview] = []
-            for part in parts:
-                with memoryview(part) as view:
-                    records += [encrypt(view[at : at + PIECE]) for at in range(0, len(view), PIECE)]
-            return records
-        except SSL.Error as exc:
-            logger.limited("tls write", f"tls: {self.remoteaddr}: {reason(exc)}")
-            self.fail(errno.TLS)
-            return None
-        except MemoryError:
-            self.fail(errno.NOMEM)  # records may be missing
-            raise
+            records = way.seal(self._gathered)
+            if records:
+                self._out.append(records)
+            self.unsent += len(records) - (way.sealed - before)
+        except BaseException as exc:
+            self._not_sealed(exc)
+            return False
+        return bool(records)
+
+    def _seal_all(self) -> None:
+        while self._gathered and self._seal():
+            pass
+
+    def _not_sealed(self, exc: BaseException) -> None:
+        """Fails the connection: records, or data for them, may be missing now. The next
+        read or write says so. Raises all but errors of OpenSSL."""
+        if not isinstance(exc, SSL.Error):
+            self.fail(errno.NOMEM if isinstance(exc, MemoryError) else errno.TLS)
+            raise exc
+        logger.limited("tls write", f"tls: {self.remoteaddr}: {reason(exc)}")
+        self.fail(errno.TLS)
+
+    def _flush(self, sent: int, failure: BaseException | None) -> None:
+        if failure is None or isinstance(failure, OSError):
+            super()._flush(sent, failure)
+        else:
+            self._not_sealed(failure)
+
+    def written(self) -> int:
+        self._seal_all()  # only then it is known
+        return super().written()
 
     def _written(self) -> bool:
         """Whether the application wrote anything. The handshake and the close_notify,
         which are all that a reset could destroy then, mean nothing to a peer that gets
         no data; a caller that sent an alert asks to ``await_end``."""
-        return self._encoded
+        return self.pipe.sealed > 0
 
     def close(self, await_end: bool = False) -> str | None:
+        if self._open:
+            self._seal_all()  # nothing may follow the close_notify
         if self._open and self.werr is None:
             if self.keep_session is not None:
                 # This is a client. Tickets that arrive at a closed socket are answered
                 # with a reset, which may destroy what was written.
-                await_end = await_end or (self._encoded and self._tickets_due)
+                await_end = await_end or (self._written() and self._tickets_due)
                 self._pass_session()
             try:
                 self.ssl.shutdown()

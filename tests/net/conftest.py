@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from silly.net import tls
 from silly.net.websocket import _unread
 
 from .http_client_support import drained
-from .tls_recorder import RecordedStream
+from .tls_recorder import RecordedStream, record
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +23,7 @@ def looked_through_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def tls_recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No byte leaves a TLS connection but in a record: see ``tls_recorder``."""
-    monkeypatch.setattr(tls, "TlsStream", RecordedStream)
+    record(monkeypatch)
     yield
     wrong = RecordedStream.wrong[:]
     RecordedStream.wrong.clear()

@@ -29,7 +29,7 @@ SIZES = [1, 2, 100, SMALL - 1, SMALL, SMALL + 1, 100_000, 2**20]
 
 def _with_receive(send: Any, gathered: Any) -> Any:
     def receive(fd: Any, *args: Any) -> Any:
-        stream = gathered()
+        stream = gathered(None)
         stream.fd = fd
         got = stream.receive(*args)
         assert stream.received == max(0, got)
@@ -319,14 +319,14 @@ OBSTACLES: dict[str, Callable[[Any], object]] = {
     "an error": lambda output: setattr(output, "werr", "an error"),
     "the kernel": lambda output: setattr(output, "_blocked", True),
     "a file": lambda output: setattr(output, "file_sender", object()),
-    "no thread": lambda output: setattr(output, "_thread", 0),  # as for TLS, where each byte must be encoded first
+    "no thread": lambda output: setattr(output, "_thread", 0),
     "another thread": lambda output: setattr(output, "_thread", output._thread + 1),
 }
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
 def test_try_queue_takes_nothing_while_output_is_refused(code: Any, obstacle: str) -> None:
-    output = code.Gathered()
+    output = code.Gathered(None)
     assert output.try_queue(b"taken")
     OBSTACLES[obstacle](output)
     assert not output.try_queue(b"refused")
@@ -337,7 +337,7 @@ def test_try_queue_takes_nothing_while_output_is_refused(code: Any, obstacle: st
 
 def test_try_queue_takes_only_bytes(code: Any) -> None:
     """What could change before it is sent is left to who copies it."""
-    output = code.Gathered()
+    output = code.Gathered(None)
     for data in (bytearray(b"x"), memoryview(b"x"), "x", type("Bytes", (bytes,), {})(b"x")):
         assert not output.try_queue(data)
     assert (output._out, output.unsent, output._dirty) == ([], 0, False)
@@ -351,7 +351,7 @@ def a_reader(code: Any, sock: socket.socket) -> Any:
 
     class Reader(code.Gathered):  # type: ignore[misc]
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__(None)
             self.calls: list[Any] = []
 
         def _other_event(self, mask: int) -> None:
@@ -495,3 +495,174 @@ def test_events_leak_nothing(code: Any, pair: Any, waiting: Any) -> None:
     for _ in range(50):
         events()
     assert [sys.getrefcount(each) for each in (reader, waiting, reader.buf)] == before
+# ---- seal -----------------------------------------------------------------------------------------------------------
+
+
+class Sealer:
+    """Makes "records" of all that it gets, or fails."""
+
+    def __init__(self, failure: BaseException | None = None) -> None:
+        self.failure = failure
+        self.sealed: list[bytes] = []
+
+    def seal(self, pieces: list[Any]) -> bytes:
+        self.sealed.append(b"".join(pieces))
+        pieces.clear()
+        if self.failure is not None:
+            raise self.failure
+        return b"<" + self.sealed[-1] + b">"
+
+
+def sealing(code: Any, sealer: Any) -> Any:
+    class Output(code.Gathered):  # type: ignore[misc]
+        def __init__(self, pipe: Any) -> None:
+            super().__init__(pipe)
+            self.told: list[Any] = []
+
+        def _flush(self, sent: int, failure: BaseException | None) -> None:
+            self.told.append((sent, failure))
+
+    return Output(sealer)
+
+
+def test_what_is_gathered_is_sealed_once_a_flush(code: Any, pair: Any) -> None:
+    a, b = pair
+    sealer = Sealer()
+    output = sealing(code, sealer)
+    output.fd = a.fileno()
+    assert output.pipe is sealer
+    for _ in range(2):
+        for data in (b"one ", b"", b"two"):
+            assert output.try_queue(data)
+        assert (output._gathered, output._out, output.unsent) == ([b"one ", b"", b"two"], [], 7)
+        output.flush()
+        assert b.recv(100) == b"<one two>"
+        assert (output._gathered, output._out, output.unsent) == ([], [], 0)
+    assert sealer.sealed == [b"one two"] * 2
+    assert (output.flushed, output.queued, output.told) == (18, 6, [])
+    output.flush()
+    assert len(sealer.sealed) == 2
+    with pytest.raises(BlockingIOError):
+        b.recv(1)
+
+
+def test_without_a_pipe_there_is_one_list(code: Any) -> None:
+    output = code.Gathered(None)
+    assert output._gathered is output._out
+    assert output.pipe is None
+
+
+def test_what_was_not_sealed_never_leaves(code: Any, pair: Any) -> None:
+    """Not when it is more than a record, when something is to be sent before it, when the kernel refuses output, or when
+    sealing fails: that is left to ``_flush``."""
+    a, b = pair
+    for before, data, told in (
+        ([], b"x" * 16_385, [(0, None)]),
+        ([b"sealed before"], b"x", [(0, None)]),
+        ([b"sealed before"], b"x" * 20_000, [(0, None)]),
+    ):
+        output = sealing(code, Sealer())
+        output.fd = a.fileno()
+        output._out.extend(before)
+        output.unsent = sum(map(len, before))
+        assert output.try_queue(data)
+        output.flush()
+        assert (output.told, output._out, output._gathered) == (told, before, [data])
+    output = sealing(code, Sealer())
+    output.fd = a.fileno()
+    assert output.try_queue(b"x")
+    output._blocked = True
+    output.flush()
+    assert (output.told, output._out, output._gathered) == ([], [], [b"x"])
+    for failure in (MemoryError(), ZeroDivisionError("why"), KeyboardInterrupt()):
+        output = sealing(code, Sealer(failure))
+        output.fd = a.fileno()
+        assert output.try_queue(b"x")
+        output.flush()
+        assert output.told == [(0, failure)]
+        assert output._out == []
+    with pytest.raises(BlockingIOError):
+        b.recv(1)
+
+
+def test_the_kernel_refuses_what_was_sealed(code: Any, pair: Any) -> None:
+    """It is sealed only once."""
+    a, b = pair
+    sealer = Sealer()
+    output = sealing(code, sealer)
+    output.fd = a.fileno()
+    assert output.try_queue(b"x")
+    while code.send(output.fd, bytes(10_000)) > 0:
+        pass
+    output.flush()
+    assert (output.told, output._out, output._gathered, output.unsent) == ([(0, None)], [b"<x>"], [], 3)
+    b.close()
+    output.told.clear()
+    output.flush()
+    ((sent, failure),) = output.told
+    assert (sent, type(failure)) == (0, BrokenPipeError)
+    assert (output._out, output.unsent, sealer.sealed) == ([b"<x>"], 3, [b"x"])
+
+
+def test_what_is_written_while_others_are_sealed(code: Any, pair: Any) -> None:
+    """By a callback of OpenSSL, say: it stays for the next flush."""
+    a, b = pair
+
+    class Writing(Sealer):
+        def seal(self, pieces: list[Any]) -> bytes:
+            records = super().seal(pieces)
+            if len(self.sealed) == 1:
+                assert output.try_queue(b"later")
+            return records
+
+    output = sealing(code, Writing())
+    output.fd = a.fileno()
+    assert output.try_queue(b"now")
+    output.flush()
+    assert b.recv(100) == b"<now>"
+    assert (output._gathered, output._out, output.unsent, output._dirty) == ([b"later"], [], 5, True)
+    output.flush()
+    assert b.recv(100) == b"<later>"
+    assert output.unsent == 0
+
+
+def test_the_lists_can_not_be_exchanged(accelerated: Any, pair: Any) -> None:
+    output = sealing(accelerated, Sealer())
+    for name in ("_out", "_gathered"):
+        with pytest.raises(AttributeError):
+            setattr(output, name, [b"plain"])
+    for pipe in (None, Sealer()):
+        with pytest.raises(RuntimeError):
+            accelerated.Gathered.__init__(output, pipe)
+    plain = accelerated.Gathered(None)
+    with pytest.raises(RuntimeError):
+        accelerated.Gathered.__init__(plain, Sealer())
+    for args in ((), (None, None)):
+        with pytest.raises(TypeError):
+            accelerated.Gathered(*args)
+    # Made, but not initialised: nothing of it leaves.
+    a, b = pair
+    unborn = accelerated.Gathered.__new__(accelerated.Gathered)
+    unborn.fd = a.fileno()
+    assert unborn.try_queue(b"plain")
+    unborn.flush()
+    with pytest.raises(BlockingIOError):
+        b.recv(1)
+
+
+def test_what_seals_returns_no_bytes(accelerated: Any, pair: Any) -> None:
+    a, b = pair
+
+    class Wrong:
+        def seal(self, pieces: list[Any]) -> Any:
+            return memoryview(b"plain")
+
+    for sealer in (Wrong(), object()):
+        output = sealing(accelerated, sealer)
+        output.fd = a.fileno()
+        assert output.try_queue(b"plain")
+        output.flush()
+        ((sent, failure),) = output.told
+        assert (sent, type(failure)) == (0, TypeError if isinstance(sealer, Wrong) else AttributeError)
+    with pytest.raises(BlockingIOError):
+        b.recv(1)

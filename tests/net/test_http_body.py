@@ -409,7 +409,7 @@ def test_a_record_that_is_not_whole_is_something(logs: Any) -> None:
         stream = hold.pop()
         client.conn._stream.flush()
         reading = spawn(stream.readall)
-        record = client.conn._stream._encode([body])[0]
+        record = client.conn._stream.pipe.seal([body])
         sock = client.conn._stream.sock
         for at in range(0, len(record), 400):
             sock.send(record[at : at + 400])

@@ -309,7 +309,7 @@ def test_reader_killed_by_garbage(logs: Any) -> None:
     results = channel.new()
     with listening(lambda conn: results.push((conn.read(1), conn.write("x"), conn.read(1)))) as listener:
         conn = connect(listener)
-        conn._stream._enqueue([b"\x17\x03\x03\x00\x20" + b"garbage." * 4])
+        conn._stream._send_as_it_is(b"\x17\x03\x03\x00\x20" + b"garbage." * 4)
         conn._stream.flush()
         (read, write, again), _ = results.pop()
         assert read == again == (None, errno.TLS)

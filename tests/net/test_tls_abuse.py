@@ -12,7 +12,7 @@ from OpenSSL import SSL
 
 import silly
 from silly import errno, time
-from silly.net import http, tls
+from silly.net import _gathered, http, tls
 from silly.sync import channel
 
 from ..helpers import WITHIN, Raw, joined, raw_server, spawn, turn
@@ -232,14 +232,16 @@ def test_a_client_has_no_tickets_to_give(logs: Any) -> None:
 @pytest.mark.parametrize("size", [1, 20_000, 100_000])
 @pytest.mark.parametrize("waits", [True, False])
 def test_data_that_openssl_refuses(size: int, waits: bool, logs: Any) -> None:
-    """A record may be missing now, so the connection is over."""
+    """A record may be missing now, so the connection is over. What is gathered is sealed later: then the next call says so,
+    as after a reset."""
     logs.expect("INFO tls: .*: TLS: ")
     with victim() as (conn, _):
         stream = conn._stream
         stream.ssl.shutdown()  # after its close_notify OpenSSL takes nothing
         write = stream.write if waits else stream.write_nowait
-        assert spawn(lambda: write(b"x" * size)).pop() == ((errno.TLS,), None)
-        assert stream.sock is None
+        at_once = waits and size > _gathered.GATHER
+        assert joined(spawn(lambda: write(b"x" * size))) == (errno.TLS if at_once else None)
+        until(lambda: stream.sock is None)
         assert conn.read(1, WITHIN) == (None, errno.TLS)
         assert conn.write("x") == (False, errno.TLS)
     assert len(logs.lines) == 1
@@ -253,7 +255,8 @@ class NoMemory:
     def _fail(self, *args: Any) -> Any:
         raise MemoryError
 
-    receive = encrypt = _fail
+    sealed = 0
+    receive = seal = _fail
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -282,18 +285,25 @@ def test_no_memory_for_what_comes(held: bool, reading: bool, logs: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 100_000])
-def test_no_memory_for_what_goes_out(size: int) -> None:
+def test_no_memory_for_what_goes_out(size: int, logs: Any) -> None:
     """A record may be missing now, so the connection is over."""
+    gathered = size < _gathered.GATHER
+    if gathered:
+        logs.expect("ERROR exception in .*flush(.|\n)*MemoryError")
     with victim() as (conn, _):
         stream = conn._stream
         stream.pipe = NoMemory()
 
         def write() -> None:
+            if gathered:
+                assert conn.write(b"x" * size) == (True, None)
+                return
             with pytest.raises(MemoryError):
                 conn.write(b"x" * size)
 
         joined(spawn(write))
-        assert stream.sock is None
+        until(lambda: stream.sock is None)
+        assert (stream._gathered, stream._out, stream.unsent) == ([], [], 0)
         assert conn.read(1) == (None, errno.NOMEM)
         assert conn.write("x") == (False, errno.NOMEM)
 

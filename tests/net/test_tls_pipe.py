@@ -122,6 +122,16 @@ class Pair:
         self.peer.sendall(data)
         return self.receive(size)
 
+    def at_peer(self, records: bytes) -> bytes:
+        """What the peer gets by ``records``."""
+        if records:
+            self.theirs.bio_write(records)
+        data = []
+        with pytest.raises(SSL.WantReadError):
+            while True:
+                data.append(self.theirs.recv(1 << 20))
+        return b"".join(data)
+
     def waiting(self) -> int:
         """Bytes in the kernel."""
         return int.from_bytes(fcntl.ioctl(self.sock, termios.FIONREAD, bytes(4)), sys.byteorder)
@@ -149,6 +159,15 @@ def c_setup(request: pytest.FixtureRequest) -> Iterator[Setup]:
     yield made
     for sock in made.closing:
         sock.close()
+
+
+def lengths(records: bytes) -> list[int]:
+    """What the headers of ``records`` say."""
+    found = []
+    while records:
+        found.append(int.from_bytes(records[3:5], "big"))
+        records = records[5 + found[-1] :]
+    return found
 
 
 @contextmanager
@@ -284,12 +303,15 @@ def test_the_limits_are_those_of_the_module(setup: Setup, monkeypatch: pytest.Mo
         if setup.in_c:
             _tls_pipe._make()
         pair = setup.pair()
-        for ok in (1, 50):
-            assert pair.pipe.encrypt(bytes(ok))
-        for call in (pair.pipe.encrypt, pair.pipe.put):
-            for wrong in (bytes(51), b""):
-                with pytest.raises(ValueError):
-                    call(wrong)
+        pair.pipe.put(pair.record(b"x" * 28))
+        pair.read()
+        assert pair.taken() == b"x" * 28
+        for wrong in (bytes(51), b""):
+            with pytest.raises(ValueError):
+                pair.pipe.put(wrong)
+        pieces: list[Any] = [bytes(16_384 + 51)]
+        assert len(pair.pipe.seal(pieces)) == 72
+        assert [len(piece) for piece in pieces] == [16_385]
         stream = b"".join(pair.record(b"%03d" % n) for n in range(1000))
         pair.peer.sendall(stream)
         assert pair.receive(1 << 20) == 20_000 // 25 * 3
@@ -416,7 +438,7 @@ def test_key_updates(setup: Setup) -> None:
             assert (pair.pipe.got, pair.pipe.status) == (0, DRAINED)
             assert pair.come(forger.record(b"%02d" % number)) == 2
         assert pair.taken() == b"%02d" % number
-        forger.ssl.bio_write(pair.pipe.pending() + pair.pipe.encrypt(b"answer %02d" % number))
+        forger.ssl.bio_write(pair.pipe.pending() + pair.pipe.seal([b"answer %02d" % number]))
         assert forger.ssl.recv(100) == b"answer %02d" % number
         assert pair.pipe.pending() == b""
 
@@ -568,21 +590,113 @@ def test_any_records_accelerated(seed: int) -> None:
 # ---- what goes out --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: memoryview(b"ab" + data)[2:]])
-@pytest.mark.parametrize("size", [1, 1000, 16_383, 16_384, 16_385, 50_000, 65_536])
-def test_encrypt(setup: Setup, size: int, kind: Callable[[bytes], Any]) -> None:
+@pytest.mark.parametrize("kind", [bytes, memoryview, lambda data: memoryview(b"ab" + data)[2:]])
+@pytest.mark.parametrize("size", [1, 1000, 16_383, 16_384, 16_385, 50_000, 65_536, 81_920])
+def test_seal(setup: Setup, size: int, kind: Callable[[bytes], Any]) -> None:
     """One record for each 16 KiB, and nothing stays behind."""
     pair = setup.pair()
     data = random.Random(size).randbytes(size)
-    records = pair.pipe.encrypt(kind(data))
+    pieces = [kind(data)]
+    records = pair.pipe.seal(pieces)
     assert type(records) is bytes
     assert len(records) == size + 22 * -(-size // 16_384)
-    pair.theirs.bio_write(records)
-    got = b""
-    while len(got) < size:
-        got += pair.theirs.recv(1 << 20)
-    assert got == data
+    assert pair.at_peer(records) == data
     assert pair.pipe.pending() == b""
+    assert (pieces, pair.pipe.sealed) == ([], size)
+
+
+@pytest.mark.parametrize("pieces", [[], [b""], [b"", memoryview(b""), b""]])
+def test_nothing_to_seal(setup: Setup, pieces: list[Any]) -> None:
+    """Then there is no record, which OpenSSL could not make either."""
+    pair = setup.pair()
+    assert pair.pipe.seal(pieces) == b""
+    assert (pieces, pair.pipe.sealed, pair.pipe.pending()) == ([], 0, b"")
+
+
+LISTS: dict[str, tuple[list[int], list[int], list[int]]] = {
+    # sizes of the pieces; of the data in records; of what is left
+    "many small": ([5] * 100, [500], []),
+    "with empty ones": ([0, 5, 0, 0, 6, 0], [11], []),
+    "just a record": ([16_000, 384], [16_384], []),
+    "a little more": ([16_000, 385], [16_384, 1], []),
+    "a head and much": ([10, 65_536], [16_384] * 4 + [10], []),
+    "cut": ([10, 200_000], [16_384] * 4, [134_474]),
+    "one more piece is not cut": ([65_000, 16_920], [16_384] * 5, []),
+    "and one that is": ([65_000, 16_921], [16_384] * 4, [16_385]),
+    "behind much": ([65_536, 20_000], [16_384] * 4, [20_000]),
+    "an empty one in between": ([65_536, 0, 20_000], [16_384] * 4, [20_000]),
+    "several of all sizes": ([10, 30_000, 10, 30_000, 10, 30_000], [16_384] * 4, [24_494]),
+}
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("name", LISTS)
+def test_seal_takes_the_front(setup: Setup, name: str, mixed: bool) -> None:
+    """About 64 KiB: a piece that is not much more is not cut. Records are full but for the last."""
+    sizes, made, left = LISTS[name]
+    pair = setup.pair()
+    data = [random.Random(number).randbytes(size) for number, size in enumerate(sizes)]
+    pieces: list[Any] = [memoryview(each) if mixed and number % 2 else each for number, each in enumerate(data)]
+    records = pair.pipe.seal(pieces)
+    assert [length - 17 for length in lengths(records)] == made
+    assert [len(piece) for piece in pieces] == left
+    assert pair.at_peer(records) + b"".join(pieces) == b"".join(data)
+    assert pair.pipe.sealed == sum(made)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_twins_seal_alike(seed: int) -> None:
+    told = []
+    for kind in KINDS:
+        setup = Setup(kind)
+        pair = setup.pair()
+        chance = random.Random(seed)
+        pieces: list[Any] = []
+        seen: list[Any] = []
+        whole = got = b""
+        for _ in range(8):
+            for _ in range(chance.randrange(6)):
+                data = chance.randbytes(chance.randrange(chance.choice([2, 100, 20_000, 100_000])))
+                whole += data
+                pieces.append(memoryview(data) if chance.random() < 0.3 else data)
+            records = pair.pipe.seal(pieces)
+            seen.append((lengths(records), [len(piece) for piece in pieces], pair.pipe.sealed))
+            got += pair.at_peer(records)
+        assert got + b"".join(pieces) == whole
+        told.append(seen)
+        for sock in setup.closing:
+            sock.close()
+    assert told[0] == told[1] == told[2]
+
+
+def test_many_pieces_take_linear_time(c_setup: Setup) -> None:
+    """A list is not moved for each of its pieces: 2 * 10**10 bytes would be."""
+    pair = c_setup.pair()
+    pieces: list[Any] = [b"x"] * 65_536
+    records = pair.pipe.seal(pieces)
+    assert pair.at_peer(records) == b"x" * 65_536
+
+
+def test_large_pieces_are_not_copied(c_setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are made of them where they are."""
+    pair = c_setup.pair()
+    data = random.Random(1).randbytes(65_536)
+    begin = int(FFI.cast("uintptr_t", FFI.from_buffer(data)))
+    seen: list[int] = []
+
+    def write(ssl: Any, at: Any, size: int) -> int:
+        seen.append(int(FFI.cast("uintptr_t", at)) - begin)
+        return int(LIB.SSL_write(ssl, at, size))
+
+    with functions(SSL_write=write):
+        records = pair.pipe.seal([data])
+        records += pair.pipe.seal([data[:100]])
+        small = b"y" * 16_384
+        begin = int(FFI.cast("uintptr_t", FFI.from_buffer(small)))
+        records += pair.pipe.seal([small])
+    assert seen[:4] == [0, 16_384, 32_768, 49_152]
+    assert seen[5:] == [0]
+    assert pair.at_peer(records) == data + data[:100] + small
 
 
 @pytest.mark.parametrize("before", [1, 100, 40_000])
@@ -591,11 +705,7 @@ def test_what_openssl_has_to_send_goes_first(setup: Setup, size: int, before: in
     pair = setup.pair()
     for at in range(0, before, 16_384):
         pair.ours.send(b"a" * min(16_384, before - at))
-    pair.theirs.bio_write(pair.pipe.encrypt(b"b" * size))
-    got = b""
-    while len(got) < before + size:
-        got += pair.theirs.recv(1 << 20)
-    assert got == b"a" * before + b"b" * size
+    assert pair.at_peer(pair.pipe.seal([b"b" * size])) == b"a" * before + b"b" * size
 
 
 @pytest.mark.parametrize("size", [511, 512, 513, 16_384, 16_385, 65_536])
@@ -608,14 +718,9 @@ def test_a_peer_that_wants_short_records(setup: Setup, size: int, monkeypatch: p
     data = random.Random(size).randbytes(size)
     pair.ours.send(b"before")
     with functions(SSL_write=lambda ssl, data, size: LIB.SSL_write(ssl, data, min(size, 512))):
-        records = pair.pipe.encrypt(data)
+        records = pair.pipe.seal([data])
     assert len(records) == 6 + 22 + size + 22 * -(-size // 512)
-    pair.theirs.bio_write(records)
-    got = b""
-    with pytest.raises(SSL.WantReadError):
-        while True:
-            got += pair.theirs.recv(1 << 20)
-    assert got == b"before" + data
+    assert pair.at_peer(records) == b"before" + data
 
 
 def test_pending(setup: Setup) -> None:
@@ -636,7 +741,7 @@ def test_openssl_refuses_to_send(setup: Setup, size: int) -> None:
     with pytest.raises(SSL.Error) as expected:
         reference.send(b"x")
     with pytest.raises(SSL.Error) as raised:
-        pair.pipe.encrypt(bytes(size))
+        pair.pipe.seal([bytes(size)])
     assert (type(raised.value), str(raised.value)) == (type(expected.value), str(expected.value))
 
 
@@ -649,7 +754,7 @@ def test_openssl_refuses_the_second_record(c_setup: Setup) -> None:
         return int(LIB.SSL_write(ssl, data, size)) if len(calls) == 1 else -1
 
     with functions(SSL_write=write), pytest.raises(SSL.Error):
-        pair.pipe.encrypt(bytes(40_000))
+        pair.pipe.seal([bytes(40_000)])
     assert calls == [16_384, 16_384]
 
 
@@ -665,11 +770,7 @@ def test_a_cipher_whose_records_differ(c_setup: Setup) -> None:
             return int(LIB.SSL_write(ssl, data, size))
 
         with functions(SSL_write=write):
-            pair.theirs.bio_write(pair.pipe.encrypt(b"x" * 40_000))
-        got = b""
-        with pytest.raises(SSL.WantReadError):
-            while True:
-                got += pair.theirs.recv(1 << 20)
+            got = pair.at_peer(pair.pipe.seal([b"x" * 40_000]))
         assert got.replace(b"+", b"") == b"x" * 40_000
         assert got.count(b"+") == sum(min(more, 16_384) for more in extra)
 
@@ -696,11 +797,11 @@ def test_the_errors_of_others(kind: str) -> None:
     pair.read()
     assert pair.pipe.status == DRAINED
     leave_an_error()
-    assert pair.pipe.encrypt(b"data")
+    assert pair.pipe.seal([b"data"])
     pair.ours.shutdown()
     leave_an_error()
     with pytest.raises(SSL.Error, match="shutdown"):
-        pair.pipe.encrypt(b"data")
+        pair.pipe.seal([b"data"])
     assert not LIB.ERR_peek_error()
     for sock in setup.closing:
         sock.close()
@@ -713,7 +814,7 @@ def test_the_connection_may_go(setup: Setup) -> None:
     del pair.ours
     gc.collect()
     assert pair.come(record) == 5
-    pair.theirs.bio_write(pair.pipe.encrypt(b"too"))
+    pair.theirs.bio_write(pair.pipe.seal([b"too"]))
     assert pair.theirs.recv(10) == b"too"
     assert pair.come(b"\x17\x03\x03\x00\x20" + bytes(32)) == ATTEND
     assert pair.pipe.status == REFUSED
@@ -725,7 +826,7 @@ def test_openssl_s_objects_are_held_though_pyopenssl_drops_them(c_setup: Setup) 
     pair.ours._ssl = pair.ours._into_ssl = pair.ours._from_ssl = None
     gc.collect()
     assert pair.come(record) == 5
-    assert pair.pipe.encrypt(b"too")
+    assert pair.pipe.seal([b"too"])
 
 
 def test_a_pipe_in_a_cycle_goes(setup: Setup) -> None:
@@ -758,7 +859,7 @@ def test_a_callback_in_the_middle(c_setup: Setup) -> None:
         gc.collect()
         with pytest.raises(BufferError):
             pair.buf.append(0)
-        seen.append((other.come(other.record(b"x" * 1000)), len(other.pipe.encrypt(bytes(20_000))), other.taken()))
+        seen.append((other.come(other.record(b"x" * 1000)), len(other.pipe.seal([bytes(20_000)])), other.taken()))
 
     context.set_info_callback(info)
     ours = SSL.Connection(context, None)
@@ -777,6 +878,30 @@ def test_a_callback_in_the_middle(c_setup: Setup) -> None:
     assert (pair.buf, pair.pipe.status) == (b"good", REFUSED)
     assert seen
     assert set(seen) == {(1000, 20_044, b"x" * 1000)}
+
+
+@pytest.mark.parametrize("sizes", [[5], [5, 6], [20_000, 6]])
+@pytest.mark.parametrize("change", [lambda pieces: pieces.clear(), lambda pieces: pieces.insert(0, b"new"), None])
+def test_a_list_that_changes_in_the_middle(c_setup: Setup, sizes: list[int], change: Any) -> None:
+    """What is sealed was taken off before OpenSSL may call Python: it stays there, and is not sealed twice."""
+    pair = c_setup.pair()
+    pieces: list[Any] = [bytes([number]) * size for number, size in enumerate(sizes)]
+    data = b"".join(pieces)
+    made = []
+
+    def write(ssl: Any, at: Any, size: int) -> int:
+        if change is not None:
+            change(pieces)
+        elif not made:
+            made.append(b"")  # once
+            made[0] = pair.pipe.seal([b"within"])
+        gc.collect()
+        return int(LIB.SSL_write(ssl, at, size))
+
+    with functions(SSL_write=write):
+        records = pair.pipe.seal(pieces)
+    assert pair.at_peer(b"".join(made) + records) == b"within" * len(made) + data
+    assert set(pieces) <= {b"new"}
 
 
 # ---- no room --------------------------------------------------------------------------------------------------------
@@ -834,24 +959,24 @@ def test_receive_without_memory(c_setup: Setup, lasting: bool, size: int) -> Non
 
 
 @pytest.mark.parametrize("lasting", [False, True])
-def test_encrypt_without_memory(c_setup: Setup, lasting: bool) -> None:
-    """Whatever fails, the records that were made are there for the next call, or were lost with an error."""
+def test_seal_without_memory(c_setup: Setup, lasting: bool) -> None:
+    """Nothing was taken then; or the records that were made are there for the next call; or were lost with an error."""
     testcapi = pytest.importorskip("_testcapi")
     for size in (1, 1000, 40_000):
         failed = 0
         for number in range(8):
             pair = c_setup.pair()
-            data = b"x" * size
+            pieces: list[Any] = [b"x" * size]
             testcapi.set_nomemory(number, 0 if lasting else number + 1)
             try:
-                records = pair.pipe.encrypt(data)
+                records = pair.pipe.seal(pieces)
             except MemoryError:
                 records = None
             finally:
                 testcapi.remove_mem_hooks()
             if records is None:
                 failed += 1
-                records = pair.pipe.pending()
+                records = pair.pipe.pending() or pair.pipe.seal(pieces)
             if size <= 1000:
                 assert len(records) == size + 22
         assert failed >= 1
@@ -880,11 +1005,14 @@ WRONG: list[tuple[Callable[[Any, int], Any], type[Exception]]] = [
     (lambda pipe, fd: pipe.put(b""), ValueError),
     (lambda pipe, fd: pipe.put(bytes(_tls_pipe.PIECE + 1)), ValueError),
     (lambda pipe, fd: pipe.put(memoryview(b"abcd")[::2]), BufferError),
-    (lambda pipe, fd: pipe.encrypt("x"), TypeError),
-    (lambda pipe, fd: pipe.encrypt(None), TypeError),
-    (lambda pipe, fd: pipe.encrypt(b""), ValueError),
-    (lambda pipe, fd: pipe.encrypt(bytes(_tls_pipe.PIECE + 1)), ValueError),
-    (lambda pipe, fd: pipe.encrypt(memoryview(b"abcd")[::2]), BufferError),
+    (lambda pipe, fd: pipe.seal(), TypeError),
+    (lambda pipe, fd: pipe.seal(b"x"), TypeError),
+    (lambda pipe, fd: pipe.seal((b"x",)), TypeError),
+    (lambda pipe, fd: pipe.seal(type("Sub", (list,), {})([b"x"])), TypeError),
+    (lambda pipe, fd: pipe.seal([b"x", "y"]), TypeError),
+    (lambda pipe, fd: pipe.seal([bytearray(b"x")]), TypeError),
+    (lambda pipe, fd: pipe.seal([bytes(20_000), None]), TypeError),
+    (lambda pipe, fd: pipe.seal([memoryview(b"abcd")[::2]]), BufferError),
     (lambda pipe, fd: pipe.pending(1), TypeError),
     (lambda pipe, fd: setattr(pipe, "got", 1), AttributeError),
     (lambda pipe, fd: setattr(pipe, "partial", 1), AttributeError),
@@ -905,7 +1033,7 @@ def test_wrong_arguments(c_setup: Setup, number: int) -> None:
     with pytest.raises(error):
         call(pair.pipe, pair.sock.fileno())
     assert pair.receive() == 11
-    assert pair.pipe.encrypt(b"x")
+    assert pair.pipe.seal([b"x"])
 
 
 @pytest.mark.parametrize(
@@ -947,7 +1075,7 @@ def test_what_explains_a_failure_fails(c_setup: Setup) -> None:
                 pair.come(pair.record(b"good") + b"\x17\x03\x03\x00\x20" + bytes(32))
             assert pair.buf == b"good"
             with pytest.raises(error):
-                pair.pipe.encrypt(b"x")
+                pair.pipe.seal([b"x"])
     finally:
         _tls_pipe._make()
 
@@ -963,7 +1091,7 @@ def test_openssl_without_memory(c_setup: Setup) -> None:
     with functions(BIO_read=lambda bio, data, size: -1):
         for size in (1, 40_000):
             with pytest.raises(RuntimeError):
-                pair.pipe.encrypt(bytes(size))
+                pair.pipe.seal([bytes(size)])
         with pytest.raises(RuntimeError):
             pair.pipe.pending()
     with functions(BIO_get_mem_data=lambda bio, data: -1):
@@ -987,14 +1115,14 @@ def test_no_reference_leaks(c_setup: Setup) -> None:
             pair.come(forger.record(data))
         assert pair.receive() == 40
         buf.clear()
-        for out in (pair.pipe.encrypt(data), pair.pipe.encrypt(long), pair.pipe.pending()):
+        for out in (pair.pipe.seal([data]), pair.pipe.seal([long]), pair.pipe.pending()):
             forger.ssl.bio_write(out or b"x") if out else None
         while True:
             try:
                 forger.ssl.recv(1 << 20)
             except SSL.WantReadError:
                 break
-        for call in (lambda: pair.pipe.receive(None, buf, 5), lambda: pair.pipe.encrypt(None), lambda: pair.pipe.put(b"")):
+        for call in (lambda: pair.pipe.receive(None, buf, 5), lambda: pair.pipe.seal([None]), lambda: pair.pipe.put(b"")):
             with pytest.raises((TypeError, ValueError)):
                 call()
         with pytest.raises(OSError):
@@ -1002,7 +1130,7 @@ def test_no_reference_leaks(c_setup: Setup) -> None:
         bad.pipe.read(bad.buf)  # the error again
         assert bad.pipe.status == REFUSED
         with pytest.raises(SSL.Error):
-            bad.pipe.encrypt(data)
+            bad.pipe.seal([data])
         c_setup.make(failed)
 
     for _ in range(50):

@@ -3,10 +3,14 @@ one of protected data. The failure to fear is plain text that leaves a descripto
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import socket
+import weakref
 from typing import Any
 
-from silly import errno
+import pytest
+
+from silly.net import _output, tls
 from silly.net._tls_stream import TlsStream
 
 HEADER = 5
@@ -50,18 +54,35 @@ class Records:
         return None
 
 
+class RecordedSocket(socket.socket):
+    __slots__ = ()
+
+    def send(self, data: Any, *args: Any) -> int:
+        return _saw(self.fileno(), data, super().send(data, *args))
+
+    def sendmsg(self, parts: Any, *args: Any) -> int:
+        return _saw(self.fileno(), b"".join(parts), super().sendmsg(parts, *args))
+
+
 class RecordedStream(TlsStream):
-    __slots__ = ("_seeing", "records")
+    """What it gives to ``send`` is looked at, byte for byte, and not what it says that it gives. ``flush`` sends by itself, in
+    C: that is given another descriptor, and what comes there goes on to the connection's."""
+
+    __slots__ = ("__weakref__", "_real_fd", "records")
 
     seen = 0
     """Bytes that were sent behind handshakes, and looked at."""
     wrong: list[str] = []
     """What was wrong with others."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, sock: socket.socket, *args: Any) -> None:
         self.records: Records | None = Records()
-        self._seeing = False
+        self._real_fd: int | None = None
+        """The connection's descriptor, while ``flush`` is given another."""
+        if type(sock) is socket.socket:
+            sock.__class__ = RecordedSocket
+        _streams[sock.fileno()] = self
+        super().__init__(sock, *args)
 
     def handshake(self, deadline: float) -> str | None:
         err = super().handshake(deadline)
@@ -76,30 +97,89 @@ class RecordedStream(TlsStream):
         super().refuse_http()
 
     def flush(self) -> None:
-        self._see(super().flush)
-
-    def _transmit(self) -> None:
-        self._see(super()._transmit)
-
-    def _see(self, send: Callable[[], None]) -> None:
-        """What of the output is gone after ``send`` has left the descriptor."""
-        if self._seeing or self.records is None:
-            send()
+        if self.fd < 0:
+            super().flush()
             return
-        self._seeing = True
-        before = b"".join(self._out)
+        self._real_fd, self.fd = self.fd, _near.fileno()
         try:
-            send()
+            super().flush()
         finally:
-            self._seeing = False
-        if self.werr not in (None, errno.CLOSED) or self.sock is None:
-            self.records = None  # it was dropped, or a part of it
+            if self._real_fd is not None:
+                data = self._came_out()
+                sent = self._send(data)
+                if sent != len(data):  # as if ``flush`` had been told that
+                    self._out.insert(0, data)
+                    self.unsent += len(data)
+                    self.flushed -= len(data)
+                    super()._flush(*((max(sent, 0), None) if isinstance(sent, int) else (0, sent)))
+
+    def _flush(self, sent: int, failure: BaseException | None) -> None:
+        if self._real_fd is not None:
+            data = self._came_out()
+            assert sent == len(data)
+            if data:
+                really = self._send(data)
+                sent, failure = (max(really, 0), None) if isinstance(really, int) else (0, really)
+        super()._flush(sent, failure)
+
+    def _came_out(self) -> bytes:
+        """What ``flush`` has sent. It gets the right descriptor back."""
+        assert self._real_fd is not None
+        self.fd, self._real_fd = self._real_fd, None
+        data = b""
+        while True:
+            try:
+                data += _far.recv(1 << 20)
+            except BlockingIOError:
+                return data
+
+    def _send(self, data: bytes) -> int | OSError:
+        try:
+            return _output.send(self.fd, data) if data else 0
+        except OSError as exc:
+            return exc
+
+    def see(self, data: bytes) -> None:
+        """Looks at what has left the descriptor."""
+        if self.records is None:
             return
-        left = b"".join(self._out)
-        sent = before[: len(before) - len(left)]
         if self.records.protected_from is not None:
-            RecordedStream.seen += len(sent)
-        wrong = self.records.see(sent) if sent + left == before else f"output was exchanged: {left[:50]!r}"
+            RecordedStream.seen += len(data)
+        wrong = self.records.see(data)
         if wrong is not None:
             RecordedStream.wrong.append(wrong)
             self.records = None
+
+
+_streams: weakref.WeakValueDictionary[int, RecordedStream] = weakref.WeakValueDictionary()
+"""Those whose output is looked at, by their descriptors."""
+_near, _far = socket.socketpair()
+for _end in (_near, _far):
+    _end.setblocking(False)
+    _end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+
+
+def _stream(fd: int) -> RecordedStream | None:
+    found = _streams.get(fd)
+    return None if found is None or found.sock is None else found  # the number may be another's now
+
+
+def _saw(fd: int, data: Any, sent: int) -> int:
+    stream = _stream(fd)
+    if stream is not None and sent > 0:
+        stream.see(bytes(memoryview(data)[:sent]))
+    return sent
+
+
+def record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks at every TLS stream that is made from now on."""
+    send, sendfile = _output.send, os.sendfile
+
+    def file_sent(out: int, *args: Any) -> int:
+        if _stream(out) is not None:
+            RecordedStream.wrong.append("a file, as it is")
+        return sendfile(out, *args)
+
+    monkeypatch.setattr(tls, "TlsStream", RecordedStream)
+    monkeypatch.setattr(_output, "send", lambda fd, data: _saw(fd, data, send(fd, data)))
+    monkeypatch.setattr(os, "sendfile", file_sent)
