@@ -319,6 +319,10 @@ class Stream(Output):
         else:
             self._wake_reader(errno.TIMEDOUT)
 
+    def rest(self) -> None:
+        """Called now and then for a connection that may be idle for long: lets go of
+        memory that an idle one doesn't need."""
+
     def interrupt(self) -> None:
         """Wakes the reader, if any, with ``errno.CLOSED``. The stream is not
         changed."""

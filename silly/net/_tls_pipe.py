@@ -53,6 +53,10 @@ _FUNCTIONS = {
     "BIO_read": "int(*)(BIO *, void *, int)",
     "BIO_write": "int(*)(BIO *, void *, int)",
     "BIO_get_mem_data": "long(*)(BIO *, char * *)",
+    "BIO_new": "BIO *(*)(BIO_METHOD *)",
+    "BIO_s_mem": "BIO_METHOD *(*)()",
+    "BIO_free": "int(*)(BIO *)",
+    "SSL_set_bio": "void(*)(SSL *, BIO *, BIO *)",
     "ERR_peek_error": "unsigned long(*)()",
     "ERR_clear_error": "void(*)()",
 }
@@ -203,6 +207,12 @@ class Pipe:
         except SSL.WantReadError:
             pass
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def renew(self) -> bool:
+        """Gives OpenSSL new buffers, if the present ones are empty: they have grown to
+        the most that they held. Returns whether it did, which only the one in C can do
+        in one step."""
+        return False
 
     def _records(self, data: bytes) -> int:
         """Returns how many records ``data`` completes. One with an invalid header

@@ -41,6 +41,10 @@ static struct {
     int (*bio_read)(void *, void *, int);
     int (*bio_write)(void *, const void *, int);
     long (*bio_get_mem_data)(void *, char **);
+    void *(*bio_new)(const void *);
+    const void *(*bio_s_mem)(void);
+    int (*bio_free)(void *);
+    void (*ssl_set_bio)(void *, void *, void *);
     unsigned long (*err_peek_error)(void);
     void (*err_clear_error)(void);
 } openssl;
@@ -74,7 +78,7 @@ read_address(PyObject *object, void **address)
 static PyObject *
 use_openssl(PyObject *module, PyObject *args)
 {
-    enum { FUNCTIONS = 8 };
+    enum { FUNCTIONS = 12 };
     PyObject *functions, *call;
     Py_ssize_t piece, limit;
     void *at[FUNCTIONS];
@@ -83,7 +87,7 @@ use_openssl(PyObject *module, PyObject *args)
         return NULL;
     }
     if (PyTuple_Size(functions) != FUNCTIONS || !PyCallable_Check(call)) {
-        PyErr_SetString(PyExc_TypeError, "use_openssl takes the addresses of eight functions, and a function");
+        PyErr_SetString(PyExc_TypeError, "use_openssl takes the addresses of twelve functions, and a function");
         return NULL;
     }
     if (piece < 1 || piece > INT_MAX / 2 || limit < 1) {
@@ -101,8 +105,12 @@ use_openssl(PyObject *module, PyObject *args)
     *(void **)&openssl.bio_read = at[3];
     *(void **)&openssl.bio_write = at[4];
     *(void **)&openssl.bio_get_mem_data = at[5];
-    *(void **)&openssl.err_peek_error = at[6];
-    *(void **)&openssl.err_clear_error = at[7];
+    *(void **)&openssl.bio_new = at[6];
+    *(void **)&openssl.bio_s_mem = at[7];
+    *(void **)&openssl.bio_free = at[8];
+    *(void **)&openssl.ssl_set_bio = at[9];
+    *(void **)&openssl.err_peek_error = at[10];
+    *(void **)&openssl.err_clear_error = at[11];
     PyObject *before = failure;
     failure = Py_NewRef(call);
     Py_XDECREF(before);
@@ -743,6 +751,36 @@ pipe_seal(PyObject *object, PyObject *pieces)
     return result;
 }
 
+/* renew() -> bool: replaces both buffers, if they are empty. pyOpenSSL's own pointers to
+ * the old ones, which `SSL_set_bio` frees, are gone before that. All is one call, since a
+ * signal handler may raise between any two steps in Python. */
+static PyObject *
+pipe_renew(PyObject *object, PyObject *unused)
+{
+    Pipe *self = (Pipe *)object;
+    char *data;
+    (void)unused;
+    if (openssl.bio_get_mem_data(self->into, &data) != 0 || openssl.bio_get_mem_data(self->from, &data) != 0) {
+        return Py_NewRef(Py_False);
+    }
+    if (PyObject_SetAttrString(self->connection, "_into_ssl", Py_None) < 0
+        || PyObject_SetAttrString(self->connection, "_from_ssl", Py_None) < 0) {
+        return NULL;
+    }
+    void *into = openssl.bio_new(openssl.bio_s_mem());
+    void *from = openssl.bio_new(openssl.bio_s_mem());
+    if (into == NULL || from == NULL) {
+        openssl.bio_free(into); /* which takes NULL */
+        openssl.bio_free(from);
+        forget_errors();
+        return Py_NewRef(Py_False);
+    }
+    openssl.ssl_set_bio(self->ssl, into, from);
+    self->into = into;
+    self->from = from;
+    return Py_NewRef(Py_True);
+}
+
 static PyObject *
 pipe_partial(PyObject *object, void *unused)
 {
@@ -756,6 +794,7 @@ static PyMethodDef pipe_methods[] = {
     {"read", pipe_read, METH_O, "read(buf)"},
     {"seal", pipe_seal, METH_O, "seal(pieces) -> bytes"},
     {"pending", pipe_pending, METH_NOARGS, "pending() -> bytes"},
+    {"renew", pipe_renew, METH_NOARGS, "renew() -> bool"},
     {NULL, NULL, 0, NULL},
 };
 

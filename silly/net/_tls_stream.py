@@ -31,6 +31,10 @@ _BEGINNING = 32
 """How many of a connection's first bytes are kept, to tell whether the peer speaks
 TLS."""
 
+_QUIET = 256
+"""A connection that has carried no more bytes than this between two looks is idle: a
+ping and a pong."""
+
 _ready = scheduler.loop.ready
 
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+( )?")
@@ -46,7 +50,9 @@ class TlsStream(Stream):
         "_answers",
         "_beginning",
         "_fresh",
+        "_grown",
         "_handshaking",
+        "_looked",
         "_open",
         "_peer_closed",
         "_tickets_due",
@@ -77,6 +83,10 @@ class TlsStream(Stream):
         since the handshake."""
         self._answers = 0
         self._beginning = b""
+        self._looked = 0
+        """How many bytes it had carried when ``rest`` last looked."""
+        self._grown = False
+        """Whether OpenSSL's buffers may have grown since they were new."""
         super().__init__(sock, remoteaddr, limits, pipe(ssl))
 
     def shutdown(self) -> None:
@@ -111,7 +121,18 @@ class TlsStream(Stream):
         self._attend()
         if self._peer_closed and self.err == errno.TLS and self._eof:
             self.err = errno.EOF  # TCP's end was seen before the peer's close_notify
+        self._beginning = b""
+        self.pipe.renew()
         return None
+
+    def rest(self) -> None:
+        total = self.received + self.flushed + self._accepted
+        quiet = total - self._looked <= _QUIET
+        self._looked = total
+        if not quiet:
+            self._grown = True
+        elif self._grown and self._open:
+            self._grown = not self.pipe.renew()
 
     def speaks_http(self, deadline: float) -> bool:
         """Before a server's handshake: waits for the client's first bytes, and returns
@@ -131,7 +152,7 @@ class TlsStream(Stream):
     def probed(self) -> bool:
         """Whether the peer has gone, in order or by a reset, without having sent a
         byte, as health probes and port scans do."""
-        return not self._beginning and self.err not in (None, errno.TIMEDOUT)
+        return self._handshaking and not self._beginning and self.err not in (None, errno.TIMEDOUT)
 
     def refuse_http(self) -> None:
         """Answers an HTTP request without TLS with a 400, and closes."""

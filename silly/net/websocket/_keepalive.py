@@ -131,6 +131,7 @@ class Keepalive:
         self._count += 1
         self._pinged = now
         self._lagged = _loop.lagged
+        session.stream.rest()
         session.stream.peer_alive = False
         session.stream.write_nowait(session.frame(FIN | PING, self._token + self._count.to_bytes(4, "big")))
 
