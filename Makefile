@@ -66,7 +66,7 @@ mutate: .venv/tested
 # follows only if it finds libstdc++ at the start.)
 SANITIZED := build/sanitized
 SANITIZED_TESTS ?= tests/wire tests/core/test_park.py tests/net/test_descriptor.py tests/net/test_tls_pipe.py \
-	tests/conformance/test_framing.py
+	tests/net/test_tls_renew.py tests/conformance/test_framing.py
 SANITIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 WITH_SANITIZER = cd $(SANITIZED) && \
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
