@@ -1,5 +1,5 @@
-"""Both implementations of the wire functions (and a class), either of which a test may run on: ``silly._wire.accelerated``
-chooses one for a process, by what was built.
+"""Both implementations of the wire functions (and a class), either of which a test may run on: ``silly._wire.accelerated`` and
+``accelerated_http`` choose one for a process, by what was built.
 
 The modules that use them have bound their names at import. ``using`` finds all such bindings, and exchanges their values;
 ``tests/test_implementations.py`` looks for what it might not find.
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import silly
-from silly._wire import accelerated, answer, chunk_data, http1, lines, mask, messages, payload
+from silly._wire import accelerated, accelerated_http, answer, chunk_data, http1, lines, mask, messages, payload
 
 Functions = dict[str, Any]
 
@@ -57,7 +57,8 @@ if os.environ.get("SILLY_PURE") == "1":
 elif NEEDED:
     NAMES = ["accelerated"]
 
-CHOSEN: Functions = {name: getattr(accelerated, name) for name in PURE}
+CHOOSERS = (accelerated, accelerated_http)
+CHOSEN: Functions = {name: getattr(chooser, name) for chooser in CHOOSERS for name in chooser.__all__ if name != "in_c"}
 IMPLEMENTATIONS = {"pure": PURE, "accelerated": ACCELERATED}
 AVAILABLE = [functions for functions in IMPLEMENTATIONS.values() if functions]
 

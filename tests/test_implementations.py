@@ -23,6 +23,7 @@ from .children import Child
 from .implementations import (
     ACCELERATED,
     AVAILABLE,
+    CHOOSERS,
     CHOSEN,
     EXTENSIONS,
     FORBIDDEN,
@@ -44,7 +45,7 @@ ROOT = Path(silly.__file__).parent
 def test_the_extension_is_there() -> None:
     """Without it the tests skip that need it; but with ``SILLY_NEED_C=1``, which continuous integration sets, they fail."""
     assert not MISSING
-    assert set(ACCELERATED) == set(PURE) == set(accelerated.__all__) - {"in_c"}
+    assert set(ACCELERATED) == set(PURE) == set(CHOSEN)
     assert not [name for name in PURE if ACCELERATED[name] is PURE[name]]
 
 
@@ -61,7 +62,7 @@ def test_every_extension_was_built(source: Path) -> None:
 
 def test_all_of_silly_uses_those_that_speedups_chose() -> None:
     """A module that imported a function from ``mask`` or ``messages`` would always run Python."""
-    users = {"silly._wire.accelerated", "silly._wire.chunked", "silly._wire.ws"}
+    users = {"silly._wire.accelerated", "silly._wire.accelerated_http", "silly._wire.chunked", "silly._wire.ws"}
     users |= {"silly.net.http._connection", "silly.net.http._serverresponse"}
     assert {binding.module for binding in bindings()} >= users
     assert [binding for binding in bindings() if binding.value is not CHOSEN[binding.function]] == []
@@ -117,14 +118,17 @@ def test_using_within_using() -> None:
 
 
 def chosen(monkeypatch: pytest.MonkeyPatch, pure: str | None) -> dict[str, Any]:
-    """The names of ``accelerated`` as a process has them whose ``SILLY_PURE`` is this."""
+    """The names of the modules that choose, as a process has them whose ``SILLY_PURE`` is this."""
     if pure is None:
         monkeypatch.delenv("SILLY_PURE", raising=False)
     else:
         monkeypatch.setenv("SILLY_PURE", pure)
-    assert accelerated.__file__ is not None
-    names = runpy.run_path(accelerated.__file__, run_name="silly._wire.accelerated")
-    return {name: names[name] for name in accelerated.__all__}
+    found = {}
+    for chooser in CHOOSERS:
+        assert chooser.__file__ is not None
+        names = runpy.run_path(chooser.__file__, run_name=chooser.__name__)
+        found.update({name: names[name] for name in chooser.__all__})
+    return found
 
 
 @needs_c
@@ -140,7 +144,7 @@ def test_python_is_chosen_when_the_environment_says_so(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("missing", [*([name] for name in EXTENSIONS), EXTENSIONS], ids="-".join)
 def test_python_is_chosen_where_c_is_missing(monkeypatch: pytest.MonkeyPatch, missing: list[str]) -> None:
     """Each extension by itself."""
-    due = {**PURE, "in_c": False}
+    due = {**PURE, "in_c": bool(ACCELERATED) and "silly._wire._speedups" not in missing}
     for extension in EXTENSIONS:
         if extension in missing:
             monkeypatch.setitem(sys.modules, extension, None)

@@ -274,6 +274,12 @@ def test_submodules_load_on_first_use(name: str) -> None:
     assert out[0] == "False" or name.startswith("errno")
 
 
+def test_tcp_does_without_http() -> None:
+    """A program that only speaks TCP doesn't pay for loading it."""
+    loaded = set(child("import silly.net.tcp, sys; print(*sys.modules)").split())
+    assert not loaded & {"http", "silly.net.http", "silly._wire.accelerated_http", "silly._wire.header", "silly._wire.http1"}
+
+
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name.rpartition(".")[0] in LAZY])
 def test_the_package_names_every_public_module(name: str) -> None:
     """In ``__getattr__`` and for type checkers; else it is there only after somebody has imported it."""

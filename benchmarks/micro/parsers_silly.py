@@ -10,7 +10,8 @@ import timing
 
 import silly
 from silly._wire import http1
-from silly._wire.accelerated import apply_mask, message_frame, take_messages, take_request
+from silly._wire.accelerated import apply_mask, message_frame, take_messages
+from silly._wire.accelerated_http import take_request
 from silly._wire.chunked import ChunkedReader
 from silly._wire.deflate import Deflate, Deflater, Inflater
 from silly._wire.ws import MessageReader

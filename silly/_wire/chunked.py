@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from .._shown import shown
-from .accelerated import take_chunks
+from .accelerated_http import take_chunks
 from .chunk_data import AT_SIZE, OVERHEAD, added_overhead
 from .error import ProtocolError
 from .header import Header, Outgoing, compose

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from silly._wire import accelerated, answer
+from silly._wire import accelerated_http, answer
 from silly._wire.http1 import parse_request
 from silly._wire.limits import DEFAULT
 from silly.net._gathered import GATHER
@@ -119,7 +119,7 @@ def check(case: Case) -> Any:
         patch.setattr(_serverresponse, "answer_lines", nothing)
         due = answered(case, ())
         assert answered(case) == due, "the short way of closewrite alone"
-    for function in {accelerated.answer_lines, answer.answer_lines}:
+    for function in {accelerated_http.answer_lines, answer.answer_lines}:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_serverresponse, "answer_lines", function)
             assert answered(case) == due

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from silly._wire import accelerated
+from silly._wire import accelerated_http
 from silly._wire.chunked import ChunkedReader
 from silly._wire.error import ProtocolError
 from silly._wire.http1 import HeadReader, Request, parse_request
@@ -182,7 +182,7 @@ def read_request(pieces: Iterable[bytes], limits: Limits = DEFAULT) -> tuple[Req
         buf += piece
         if request is None:
             try:
-                request = accelerated.take_request(buf, limits)
+                request = accelerated_http.take_request(buf, limits)
                 if request is None and (head := heads.next(buf)) is not None:
                     request = parse_request(head, limits)
             except ProtocolError as exc:

@@ -19,7 +19,7 @@ from ..._core.result import OK
 from ..._ends import ENDS
 from ..._log import http as logger
 from ..._shown import cut
-from ..._wire.accelerated import take_request
+from ..._wire.accelerated_http import take_request
 from ..._wire.error import ProtocolError
 from ..._wire.http1 import HeadReader, Request, error_response, parse_request
 from ..._wire.limits import Limits

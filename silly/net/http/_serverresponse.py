@@ -11,7 +11,7 @@ from ..._core import scheduler
 from ..._core.result import OK, Result, failure
 from ..._log import http as logger
 from ..._shown import cut, shown
-from ..._wire.accelerated import answer_lines
+from ..._wire.accelerated_http import answer_lines
 from ..._wire.chunked import LAST_CHUNK, last_chunk
 from ..._wire.header import Outgoing
 from ..._wire.http1 import CHUNKED, FINAL_LINES, response_lines
