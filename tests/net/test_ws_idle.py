@@ -179,21 +179,6 @@ def test_the_tasks_of_connections_start_without_a_context_of_their_own() -> None
     assert contexts == [None, None]
 
 
-@pytest.mark.parametrize("last", [True, False])
-def test_only_a_last_request_drops_the_reader_of_heads(last: bool) -> None:
-    connections: list[Any] = []
-
-    def handler(stream: Any) -> None:
-        connections.extend(each for each in server._connections if each._serving is stream)
-        stream.answer(200)
-
-    with serving(handler) as server, Peer.connect(server) as client:
-        for _ in range(1 if last else 3):
-            client.request("/", "GET", *["Connection: close"] * last)
-            assert client.response().status == 200
-        assert (connections[0]._heads is None) == last
-
-
 def test_the_deadline_of_the_request_is_dropped() -> None:
     with server_side() as (sock, _):
         assert sock.conn._stream._deadline is None

@@ -52,13 +52,11 @@ class Connection:
     ``idle`` (waits for a request) or ``skipping`` (drops the rest of an answered
     request)."""
 
-    __slots__ = ("_conn", "_draining", "_heads", "_service", "_serving", "closing", "idle", "skipping", "task")
+    __slots__ = ("_conn", "_draining", "_service", "_serving", "closing", "idle", "skipping", "task")
 
     def __init__(self, conn: Conn, service: Service) -> None:
         self._conn = conn
         self._service = service
-        self._heads: HeadReader | None = HeadReader(service.limits)
-        """None from the connection's last request on, which may last for days."""
         self._serving: ServerStream | None = None
         self._draining = False
         self.idle = False
@@ -159,8 +157,6 @@ class Connection:
             stream.close(await_end=True)
             return False
         served = ServerStream(self._conn, request, service.scheme, service.limits)
-        if request.last:
-            self._heads = None
         del request  # free the memory: the handler may run for hours
         return self._handle(served, begin)
 
@@ -175,8 +171,6 @@ class Connection:
 
     def _read_head(self, stream: Stream) -> Request | None:
         buf = stream.buf
-        heads = self._heads
-        assert heads is not None
         limits = self._service.limits
         if not buf:
             if self.closing:
@@ -189,6 +183,7 @@ class Connection:
         request = take_request(buf, limits)
         if request is not None:
             return request
+        heads = HeadReader(limits)
         head = heads.next(buf)
         if head is not None:
             return parse_request(head, limits)
