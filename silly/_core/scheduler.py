@@ -603,6 +603,8 @@ hub = greenlet(_hub)
 _ready = loop.ready
 loop.to_hub = hub.switch
 loop.run_ready = _run_ready
+loop.interrupted = interrupted
+_log.later = lambda seconds, call: loop.post(_set_internal, seconds, call)
 
 park: Callable[..., Any] = plain_park
 """``park(what, status=WAIT)``: blocks the current task until ``wake(task, value)``, and
