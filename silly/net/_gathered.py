@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from .._core import scheduler
 from .._core.loop import READ
 from .._core.scheduler import READY
-from ._descriptor import NOTHING, send
+from ._descriptor import send
 
 GATHER = 64 * 1024
 """With this many unsent bytes, output is sent before the end of the slice."""
@@ -30,6 +30,7 @@ class Sealer(Protocol):
     """What makes records of data: ``_tls_pipe.Pipe``."""
 
     def seal(self, pieces: list[bytes | memoryview], /) -> bytes: ...
+
 
 _ready = scheduler.loop.ready
 
@@ -116,17 +117,6 @@ class Gathered:
         """The only thread whose data ``try_queue`` takes. With 0, which is no thread's
         number, it takes none."""
 
-    def receive(self, buf: bytearray, size: int, /) -> int:
-        """Appends at most ``size`` received bytes to ``buf``. Returns how many, 0 at
-        the end of the data, or ``NOTHING``. Raises OSError."""
-        try:
-            data = os.read(self.fd, size)
-        except BlockingIOError:
-            return NOTHING
-        buf += data
-        self.received += len(data)
-        return len(data)
-
     def on_event(self, mask: int, /) -> None:
         """Handles an event of the descriptor. For nearly every message this receives
         into ``buf``, and makes the reader ready."""
@@ -134,21 +124,23 @@ class Gathered:
             self._other_event(mask)
             return
         try:
-            got = self.receive(self.buf, self._recv_size)
+            data = os.read(self.fd, self._recv_size)
+        except BlockingIOError:
+            return
         except OSError as exc:
             self._receive_failed(exc)
             return
-        if got < 0:
-            return
+        self.buf += data
+        self.received += len(data)
         self.peer_alive = True
         reader = self._reader
-        if reader is not None and got and len(self.buf) >= self.need:
+        if reader is not None and data and len(self.buf) >= self.need:
             self._reader = None
             reader._value = None
             reader._status = READY
             _ready.append(reader)
         else:
-            self._came(got)
+            self._came(len(data))
 
     def try_queue(self, data: bytes) -> bool:
         """Queues ``data`` if it is small and output is not blocked; else returns

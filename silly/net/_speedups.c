@@ -58,16 +58,6 @@ would_block(int number)
     return number == EAGAIN || number == EWOULDBLOCK || number == EINTR;
 }
 
-/* Returns `NOTHING` if the call would have blocked, else raises OSError. */
-static PyObject *
-refused(void)
-{
-    if (would_block(errno)) {
-        return PyLong_FromLong(NOTHING);
-    }
-    return PyErr_SetFromErrno(PyExc_OSError);
-}
-
 /* send(fd, data) -> int: how many bytes of `data` the kernel took, or -1 for none. */
 static PyObject *
 send_data(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -83,10 +73,16 @@ send_data(PyObject *module, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     const ssize_t sent = send(fd, data.buf, (size_t)data.len, MSG_DONTWAIT | MSG_NOSIGNAL);
-    const int saved = errno;
+    const int number = errno;
     PyBuffer_Release(&data);
-    errno = saved;
-    return sent < 0 ? refused() : PyLong_FromSsize_t(sent);
+    if (sent >= 0) {
+        return PyLong_FromSsize_t(sent);
+    }
+    if (would_block(number)) {
+        return PyLong_FromLong(NOTHING);
+    }
+    errno = number;
+    return PyErr_SetFromErrno(PyExc_OSError);
 }
 
 /* Gathered: see `_gathered.py`. A base class; its subclass uses the attributes too.
@@ -284,30 +280,6 @@ receive(Gathered *self, PyObject *buf, Py_ssize_t size, int *number)
     }
     self->received += got;
     return got;
-}
-
-/* receive(buf, size) -> int */
-static PyObject *
-gathered_receive(PyObject *object, PyObject *const *args, Py_ssize_t count)
-{
-    if (count != 2 || !PyByteArray_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "receive takes a bytearray and a size");
-        return NULL;
-    }
-    const Py_ssize_t size = PyLong_AsSsize_t(args[1]);
-    if (size == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    int number;
-    const Py_ssize_t got = receive((Gathered *)object, args[0], size, &number);
-    if (got >= 0) {
-        return PyLong_FromSsize_t(got);
-    }
-    if (number == 0) {
-        return NULL;
-    }
-    errno = number;
-    return refused();
 }
 
 /* The OSError of `number`, or NULL with another error. */
@@ -529,7 +501,6 @@ gathered_flush(PyObject *object, PyObject *unused)
 #define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL
 
 static PyMethodDef gathered_methods[] = {
-    {"receive", FAST(gathered_receive), "receive(buf, size) -> int: appends what has come to a bytearray"},
     {"on_event", gathered_on_event, METH_O, "on_event(mask): receives what has come, and makes the reader ready"},
     {"try_queue", gathered_try_queue, METH_O, "try_queue(data) -> bool: queues data if it is small and output is not blocked"},
     {"flush", gathered_flush, METH_NOARGS, "flush(): sends what was gathered"},

@@ -28,12 +28,22 @@ SIZES = [1, 2, 100, SMALL - 1, SMALL, SMALL + 1, 100_000, 2**20]
 
 
 def _with_receive(send: Any, gathered: Any) -> Any:
-    def receive(fd: Any, *args: Any) -> Any:
-        stream = gathered(None)
-        stream.fd = fd
-        got = stream.receive(*args)
-        assert stream.received == max(0, got)
-        return got
+    class Receiver(gathered):  # type: ignore[misc]
+        got = _descriptor.NOTHING
+
+        def _came(self, got: int) -> None:
+            self.got = got
+
+        def _receive_failed(self, exc: OSError) -> None:
+            raise exc
+
+    def receive(fd: Any, buf: Any, size: Any) -> int:
+        """What an event appends to ``buf`` from the descriptor ``fd``."""
+        stream = Receiver(None)
+        stream.fd, stream.buf, stream._recv_size = fd, buf, size
+        stream.on_event(READ)
+        assert stream.received == max(0, stream.got)
+        return stream.got
 
     return SimpleNamespace(receive=receive, send=send, Gathered=gathered)
 
@@ -207,10 +217,6 @@ def test_a_subclass_of_bytearray(code: Any, pair: Any) -> None:
 
 
 WRONG: list[tuple[Callable[[Any, int], Any], type[Exception]]] = [
-    (lambda code, fd: code.receive(), TypeError),
-    (lambda code, fd: code.receive(fd, bytearray()), TypeError),
-    (lambda code, fd: code.receive(fd, bytearray(), 1, 1), TypeError),
-    (lambda code, fd: code.receive(fd, bytearray(), size=1), TypeError),
     (lambda code, fd: code.receive(fd, b"", 1), TypeError),
     (lambda code, fd: code.receive(fd, None, 1), TypeError),
     (lambda code, fd: code.receive(fd, memoryview(bytearray()), 1), TypeError),
@@ -221,7 +227,6 @@ WRONG: list[tuple[Callable[[Any, int], Any], type[Exception]]] = [
     (lambda code, fd: code.receive(fd, bytearray(b"x"), sys.maxsize), ValueError),
     (lambda code, fd: code.receive(fd, bytearray(), 2**63), OverflowError),
     (lambda code, fd: code.receive("1", bytearray(), 1), TypeError),
-    (lambda code, fd: code.receive(-1, bytearray(), 1), ValueError),
     (lambda code, fd: code.receive(2**31, bytearray(), 1), ValueError),
     (lambda code, fd: code.receive(2**64, bytearray(), 1), OverflowError),
     (lambda code, fd: code.send(), TypeError),
@@ -307,6 +312,7 @@ def test_nothing_leaks(code: Any, pair: Any) -> None:
     counts = [sys.getrefcount(each) for each in (data, buf, None, code)]
     for _ in range(20):
         all_outcomes()
+    gc.collect()  # an error and the frame that raised it hold each other
     after = [sys.getrefcount(each) for each in (data, buf, None, code)]
     assert [after[0], after[1], after[3]] == [counts[0], counts[1], counts[3]]
     assert abs(after[2] - counts[2]) < 20
