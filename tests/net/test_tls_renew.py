@@ -19,7 +19,7 @@ def exchanged(pair: Pair, size: int) -> None:
     data = b"x" * size
     assert pair.come(pair.record(data[:16_384])) > 0
     assert pair.taken() == data[:16_384]
-    pair.theirs.bio_write(pair.pipe.encrypt(data))
+    pair.theirs.bio_write(pair.pipe.seal([data]))
     got = b""
     while len(got) < size:
         got += pair.theirs.recv(16_384)
