@@ -21,7 +21,7 @@ from OpenSSL import SSL
 _MOST = 64 * 1024
 """The most bytes of one call of ``recv`` and ``bio_read``."""
 
-_SIGNATURES = {
+SIGNATURES = {
     "SSL_read": "int(*)(SSL *, void *, int)",
     "SSL_write": "int(*)(SSL *, void *, int)",
     "BIO_read": "int(*)(BIO *, void *, int)",
@@ -29,6 +29,7 @@ _SIGNATURES = {
     "ERR_peek_error": "unsigned long(*)()",
     "ERR_clear_error": "void(*)()",
 }
+"""What a ``Direct`` calls."""
 
 GARBAGE = b"\x16\x03\x01\x00\x04nope"
 """A handshake record without a ClientHello."""
@@ -89,8 +90,8 @@ def failure(ssl: SSL.Connection, result: int) -> SSL.Error:
 def _make() -> type[SSL.Connection]:
     """Makes the class ``Direct``. Raises some exception if the names that it needs are
     missing or are others."""
-    ffi, lib = checked(_SIGNATURES)
-    ssl_read, ssl_write, bio_read, bio_write, peek_error, clear_error = (getattr(lib, name) for name in _SIGNATURES)
+    ffi, lib = checked(SIGNATURES)
+    ssl_read, ssl_write, bio_read, bio_write, peek_error, clear_error = (getattr(lib, name) for name in SIGNATURES)
 
     def make() -> tuple[Any, Any]:
         memory = ffi.new("char[]", _MOST)

@@ -46,19 +46,13 @@ _HEADER = 5
 RECORD_TYPES = range(20, 24)
 """The record types (RFC 8446, section 5.1)."""
 
-_FUNCTIONS = {
-    "SSL_read": "int(*)(SSL *, void *, int)",
-    "SSL_write": "int(*)(SSL *, void *, int)",
+_FUNCTIONS = _tls_direct.SIGNATURES | {
     "SSL_get_error": "int(*)(SSL *, int)",
-    "BIO_read": "int(*)(BIO *, void *, int)",
-    "BIO_write": "int(*)(BIO *, void *, int)",
     "BIO_get_mem_data": "long(*)(BIO *, char * *)",
     "BIO_new": "BIO *(*)(BIO_METHOD *)",
     "BIO_s_mem": "BIO_METHOD *(*)()",
     "BIO_free": "int(*)(BIO *)",
     "SSL_set_bio": "void(*)(SSL *, BIO *, BIO *)",
-    "ERR_peek_error": "unsigned long(*)()",
-    "ERR_clear_error": "void(*)()",
 }
 """What the code in C calls, in its order."""
 

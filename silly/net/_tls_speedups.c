@@ -34,19 +34,20 @@ enum {
     ON_STACK = 18 * 1024   /* up to this size, what comes is received on the stack */
 };
 
+/* In the order of `_FUNCTIONS` in `_tls_pipe.py`. */
 static struct {
     int (*ssl_read)(void *, void *, int);
     int (*ssl_write)(void *, const void *, int);
-    int (*ssl_get_error)(const void *, int);
     int (*bio_read)(void *, void *, int);
     int (*bio_write)(void *, const void *, int);
+    unsigned long (*err_peek_error)(void);
+    void (*err_clear_error)(void);
+    int (*ssl_get_error)(const void *, int);
     long (*bio_get_mem_data)(void *, char **);
     void *(*bio_new)(const void *);
     const void *(*bio_s_mem)(void);
     int (*bio_free)(void *);
     void (*ssl_set_bio)(void *, void *, void *);
-    unsigned long (*err_peek_error)(void);
-    void (*err_clear_error)(void);
 } openssl;
 
 /* `failure(connection, result)`: the exception for a call that returned `result`. */
@@ -73,12 +74,12 @@ read_address(PyObject *object, void **address)
     return 0;
 }
 
-/* use_openssl(functions, failure, piece, most): see `_tls_pipe.py: _in_c`. The functions
- * are those of the struct above, in its order. */
+/* use_openssl(functions, failure, piece, most): see `_tls_pipe.py: _make`. The functions
+ * are the addresses of those in the struct above. */
 static PyObject *
 use_openssl(PyObject *module, PyObject *args)
 {
-    enum { FUNCTIONS = 12 };
+    enum { FUNCTIONS = sizeof openssl / sizeof(void *) };
     PyObject *functions, *call;
     Py_ssize_t piece, limit;
     void *at[FUNCTIONS];
@@ -87,7 +88,7 @@ use_openssl(PyObject *module, PyObject *args)
         return NULL;
     }
     if (PyTuple_Size(functions) != FUNCTIONS || !PyCallable_Check(call)) {
-        PyErr_SetString(PyExc_TypeError, "use_openssl takes the addresses of twelve functions, and a function");
+        PyErr_Format(PyExc_TypeError, "use_openssl takes the addresses of %d functions, and a function", FUNCTIONS);
         return NULL;
     }
     if (piece < 1 || piece > INT_MAX / 2 || limit < 1) {
@@ -99,18 +100,7 @@ use_openssl(PyObject *module, PyObject *args)
             return NULL;
         }
     }
-    *(void **)&openssl.ssl_read = at[0];
-    *(void **)&openssl.ssl_write = at[1];
-    *(void **)&openssl.ssl_get_error = at[2];
-    *(void **)&openssl.bio_read = at[3];
-    *(void **)&openssl.bio_write = at[4];
-    *(void **)&openssl.bio_get_mem_data = at[5];
-    *(void **)&openssl.bio_new = at[6];
-    *(void **)&openssl.bio_s_mem = at[7];
-    *(void **)&openssl.bio_free = at[8];
-    *(void **)&openssl.ssl_set_bio = at[9];
-    *(void **)&openssl.err_peek_error = at[10];
-    *(void **)&openssl.err_clear_error = at[11];
+    memcpy(&openssl, at, sizeof openssl);
     PyObject *before = failure;
     failure = Py_NewRef(call);
     Py_XDECREF(before);

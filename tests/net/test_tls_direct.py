@@ -206,7 +206,7 @@ def test_a_cryptography_without_these_names(fresh: None, monkeypatch: pytest.Mon
 
 def test_tls_without_it(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SSL, "Connection", type("Connection", (SSL.Connection,), {}))
-    monkeypatch.setattr(_tls_direct, "_SIGNATURES", {"SSL_read": "something else"})
+    monkeypatch.setattr(_tls_direct, "SIGNATURES", {"SSL_read": "something else"})
 
     def echo(conn: tls.Conn) -> None:
         data, _ = conn.read("\n")

@@ -1224,7 +1224,7 @@ def test_another_cryptography(name: str, c_setup: Setup, fresh: None, monkeypatc
 
     monkeypatch.delenv("SILLY_PURE", raising=False)
     monkeypatch.setattr("cryptography.hazmat.bindings._rust._openssl.ffi", Ffi())
-    assert ways() == (PUBLIC if name in _tls_direct._SIGNATURES else DIRECT)
+    assert ways() == (PUBLIC if name in _tls_direct.SIGNATURES else DIRECT)
 
 
 @pytest.mark.parametrize("name", ["SSL_ERROR_WANT_READ", "SSL_ERROR_ZERO_RETURN"])
