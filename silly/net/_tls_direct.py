@@ -18,8 +18,8 @@ from typing import Any
 
 from OpenSSL import SSL
 
-_MOST = 64 * 1024
-"""The most bytes of one call of ``recv`` and ``bio_read``."""
+_SCRATCH = 64 * 1024
+"""The size of the buffer of ``recv`` and ``bio_read``: the most bytes of one call."""
 
 SIGNATURES = {
     "SSL_read": "int(*)(SSL *, void *, int)",
@@ -94,7 +94,7 @@ def _make() -> type[SSL.Connection]:
     ssl_read, ssl_write, bio_read, bio_write, peek_error, clear_error = (getattr(lib, name) for name in SIGNATURES)
 
     def make() -> tuple[Any, Any]:
-        memory = ffi.new("char[]", _MOST)
+        memory = ffi.new("char[]", _SCRATCH)
         return memory, ffi.buffer(memory)
 
     free: list[tuple[Any, Any]] = []
@@ -110,7 +110,7 @@ def _make() -> type[SSL.Connection]:
                 clear_error()
             scratch = pop() if free else make()
             try:
-                got = ssl_read(self._ssl, scratch[0], bufsiz if bufsiz < _MOST else _MOST)
+                got = ssl_read(self._ssl, scratch[0], bufsiz if bufsiz < _SCRATCH else _SCRATCH)
                 if got > 0:
                     return scratch[1][:got]  # type: ignore[no-any-return]
             finally:
@@ -128,7 +128,7 @@ def _make() -> type[SSL.Connection]:
         def bio_read(self, bufsiz: int) -> bytes:
             scratch = pop() if free else make()
             try:
-                got = bio_read(self._from_ssl, scratch[0], bufsiz if bufsiz < _MOST else _MOST)
+                got = bio_read(self._from_ssl, scratch[0], bufsiz if bufsiz < _SCRATCH else _SCRATCH)
                 if got > 0:
                     return scratch[1][:got]  # type: ignore[no-any-return]
             finally:

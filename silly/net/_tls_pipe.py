@@ -4,9 +4,9 @@ A ``Pipe`` is the one way in and out of an OpenSSL connection, from the first by
 its handshake to the last one. It counts the records as they come, so that OpenSSL is
 asked only when it has something.
 
-``pipe`` makes the one in C (``_tls_speedups.c``), which needs one call for an event and
-one for all that a turn has written, if it was built and everything is as it expects.
-Else it makes the one here, by the methods of ``_tls_direct.connection``.
+``new_pipe`` makes the one in C (``_tls_speedups.c``), which needs one call for an event
+and one for all that a turn has written, if it was built and everything is as it
+expects. Else it makes the one here, by the methods of ``_tls_direct.connection``.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ def _front(pieces: list[bytes | memoryview], most: int, more: int = 0) -> list[b
     return front
 
 
-def pipe(connection: SSL.Connection) -> Pipe:
+def new_pipe(connection: SSL.Connection) -> Pipe:
     """Makes the way through ``connection``, which is one of
     ``_tls_direct.connection``."""
     return (_in_c() or Pipe)(connection)
@@ -334,11 +334,11 @@ def _works(make: Callable[[SSL.Connection], Pipe]) -> bool:
     and what it writes must come out."""
     trial = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
     trial.set_connect_state()
-    way = make(trial)
+    pipe = make(trial)
     buf = bytearray()
-    way.read(buf)
-    if way.status != DRAINED or way.pending()[:2] != b"\x16\x03":  # a ClientHello
+    pipe.read(buf)
+    if pipe.status != DRAINED or pipe.pending()[:2] != b"\x16\x03":  # a ClientHello
         return False
-    way.put(_tls_direct.GARBAGE)
-    way.read(buf)
-    return way.status == REFUSED and isinstance(way.error, SSL.Error) and not buf
+    pipe.put(_tls_direct.GARBAGE)
+    pipe.read(buf)
+    return pipe.status == REFUSED and isinstance(pipe.error, SSL.Error) and not buf

@@ -1,13 +1,13 @@
 /* A TLS connection's bytes on their way through OpenSSL: one call for what has come, one
- * for all that a turn has written. The Python twin is `Pipe` in `_tls_pipe.py`, which also says what
- * the methods do, chooses between the two, and hands over the addresses of OpenSSL's
- * functions. OpenSSL is that of the package cryptography, and all its objects are
- * pyOpenSSL's: nothing is linked, no header of OpenSSL is used.
+ * for all that a turn has written. The Python twin is `Pipe` in `_tls_pipe.py`. That
+ * module also says what the methods do, chooses between the two, and hands over the
+ * addresses of OpenSSL's functions. OpenSSL is that of the package cryptography, and all
+ * its objects are pyOpenSSL's: nothing is linked, no header of OpenSSL is used.
  *
  * OpenSSL may call back into Python from within `SSL_read` and `SSL_write`: a context may
- * have callbacks. So no buffer is shared between calls, the bytearray that data goes to is
- * held in place meanwhile, and the counters are right before each call. The descriptors
- * do not block, so the GIL is held throughout. Only the limited API is used.
+ * have callbacks. So no buffer is shared between calls, the bytearray that data goes to
+ * is held in place meanwhile, and the counters are right before each call. The
+ * descriptors do not block, so the GIL is held throughout. Only the limited API is used.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
@@ -28,10 +28,11 @@ enum {
 enum { FLOWING, DRAINED, CLOSED, REFUSED };
 enum { SSL_ERROR_WANT_READ = 2, SSL_ERROR_ZERO_RETURN = 6 };
 enum {
-    HEADER = 5,            /* bytes of a record's header: type, version, length */
-    RECORD = 16384,        /* the most data in a record (RFC 8446, section 5.1) */
-    LONGEST = 16384 + 2048, /* the greatest length in its header (RFC 5246, section 6.2.3) */
-    ON_STACK = 18 * 1024   /* up to this size, what comes is received on the stack */
+    HEADER = 5,     /* bytes of a record's header: type, version, length */
+    RECORD = 16384, /* the most data in a record (RFC 8446, section 5.1) */
+    /* The greatest length in its header (RFC 5246, section 6.2.3). */
+    CIPHERTEXT = RECORD + 2048,
+    ON_STACK = 18 * 1024 /* up to this size, what comes is received on the stack */
 };
 
 /* In the order of `_FUNCTIONS` in `_tls_pipe.py`. */
@@ -52,7 +53,7 @@ static struct {
 
 /* `failure(connection, result)`: the exception for a call that returned `result`. */
 static PyObject *failure;
-/* The sizes of `_tls_pipe.py`, PIECE and MOST. */
+/* PIECE and MOST of `_tls_pipe.py`. */
 static Py_ssize_t piece_size;
 static Py_ssize_t most;
 
@@ -250,7 +251,7 @@ count_records(Pipe *self, const unsigned char *data, Py_ssize_t size)
         if (size - at < length) {
             self->missing = length - (size - at);
             self->record = HEADER + length;
-            if (length > LONGEST || header[0] < 20 || header[0] > 23 || header[1] != 3) {
+            if (length > CIPHERTEXT || header[0] < 20 || header[0] > 23 || header[1] != 3) {
                 count++; /* OpenSSL rejects it at once */
             }
             break;

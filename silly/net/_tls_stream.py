@@ -18,7 +18,7 @@ from .._wire.http1 import error_response
 from .._wire.limits import Limits
 from ._descriptor import NOTHING
 from ._stream import Stream
-from ._tls_pipe import ATTEND, CLOSED, RECORD_TYPES, REFUSED, Pipe, pipe
+from ._tls_pipe import ATTEND, CLOSED, RECORD_TYPES, REFUSED, Pipe, new_pipe
 from ._tls_words import reason
 
 _OVERHEAD = 1024
@@ -87,7 +87,7 @@ class TlsStream(Stream):
         """How many bytes it had carried when ``rest`` last looked."""
         self._grown = False
         """Whether OpenSSL's buffers may have grown since they were new."""
-        super().__init__(sock, remoteaddr, limits, pipe(ssl))
+        super().__init__(sock, remoteaddr, limits, new_pipe(ssl))
 
     def shutdown(self) -> None:
         if self._handshaking and self.accepted:
@@ -177,9 +177,9 @@ class TlsStream(Stream):
     def on_event(self, mask: int) -> None:
         if mask == READ and self._open and self.sock is not None:
             # Nearly every message takes this path, as in ``Stream``.
-            buf, way = self.buf, self.pipe
+            buf, pipe = self.buf, self.pipe
             try:
-                got = way.receive(self.fd, buf, self._recv_size + _OVERHEAD)
+                got = pipe.receive(self.fd, buf, self._recv_size + _OVERHEAD)
             except OSError as exc:
                 self.fail(errno.from_oserror(exc))
                 return
@@ -189,7 +189,7 @@ class TlsStream(Stream):
             reader = self._reader
             if got > 0 and reader is not None and len(buf) >= self.need and not self._fresh:
                 self.peer_alive = True
-                self.received = way.received
+                self.received = pipe.received
                 self._reader = None
                 reader._value = None
                 reader._status = READY
@@ -249,11 +249,11 @@ class TlsStream(Stream):
     def _attend(self) -> None:
         """Goes on after a call of the ``Pipe`` that brought something else than data,
         or nothing."""
-        way = self.pipe
-        got, status = way.got, way.status
+        pipe = self.pipe
+        got, status = pipe.got, pipe.status
         if status == REFUSED:
-            assert way.error is not None
-            self._refused(way.error)
+            assert pipe.error is not None
+            self._refused(pipe.error)
             return
         if status == CLOSED:
             self._peer_closed = True
@@ -320,13 +320,13 @@ class TlsStream(Stream):
                 self.flush()
 
     def _seal(self) -> bool:
-        way = self.pipe
-        before = way.sealed
+        pipe = self.pipe
+        before = pipe.sealed
         try:
-            records = way.seal(self._gathered)
+            records = pipe.seal(self._gathered)
             if records:
                 self._out.append(records)
-            self.unsent += len(records) - (way.sealed - before)
+            self.unsent += len(records) - (pipe.sealed - before)
         except BaseException as exc:
             self._not_sealed(exc)
             return False

@@ -1168,7 +1168,7 @@ def fresh() -> Iterator[None]:
 
 def ways() -> tuple[str, str]:
     """What is chosen: in words, and the module of what is made."""
-    made = _tls_pipe.pipe(_tls_direct.connection(SSL.Context(SSL.TLS_METHOD)))
+    made = _tls_pipe.new_pipe(_tls_direct.connection(SSL.Context(SSL.TLS_METHOD)))
     return _tls_pipe.in_words(), type(made).__module__
 
 
