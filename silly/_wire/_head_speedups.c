@@ -357,16 +357,6 @@ read_request(State *state, const unsigned char *from, Py_ssize_t have, Head *hea
     return request;
 }
 
-static int
-check_count(const char *name, Py_ssize_t given, Py_ssize_t wanted)
-{
-    if (given != wanted) {
-        PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", name, wanted, given);
-        return -1;
-    }
-    return 0;
-}
-
 /* Copies the limits to `limits`; asks `given` for them unless the last call had it too. */
 static int
 read_limits(State *state, PyObject *given, Py_ssize_t *limits)
@@ -401,7 +391,8 @@ take_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
     Head head = {0};
     Py_buffer buf;
     Py_ssize_t size = 0;
-    if (check_count("take_request", count, 2) < 0) {
+    if (count != 2) {
+        PyErr_Format(PyExc_TypeError, "take_request takes 2 arguments, not %zd", count);
         return NULL;
     }
     if (!PyByteArray_Check(args[0])) {
@@ -491,8 +482,8 @@ start(PyObject *module)
     return 0;
 }
 
-static int
-clear(PyObject *module)
+static void
+finish(void *module)
 {
     State *state = PyModule_GetState(module);
     Py_CLEAR(state->request);
@@ -512,13 +503,6 @@ clear(PyObject *module)
     for (int i = 0; i < NAMES; i++) {
         Py_CLEAR(state->names[i].name);
     }
-    return 0;
-}
-
-static void
-finish(void *module)
-{
-    clear(module);
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, start}, {0, NULL}};
@@ -530,7 +514,6 @@ static struct PyModuleDef definition = {
     .m_size = sizeof(State),
     .m_methods = functions,
     .m_slots = slots,
-    .m_clear = clear,
     .m_free = finish,
 };
 

@@ -3,10 +3,10 @@
  * 5.2), and taking a line off a buffer.
  *
  * Everything here has a Python twin in `lines.py`, `mask.py`, `messages.py` or
- * `payload.py`, which documents it and holds its limits; the tests run both. What isn't simple (control
- * frames, fragments, compression, anything that might be wrong) is left to the Python
- * code. So this file decides only one rule of the protocol: "this is a whole, valid,
- * unfragmented data frame".
+ * `payload.py`, which documents it and holds its limits; the tests run both. What isn't
+ * simple (control frames, fragments, compression, anything that might be wrong) is left
+ * to the Python code. So this file decides only one rule of the protocol: "this is a
+ * whole, valid, unfragmented data frame".
  *
  * All functions hold the GIL throughout: masking a mebibyte takes less time than
  * another thread would wait for the GIL. The module owns its state: the names of the
@@ -789,19 +789,12 @@ start(PyObject *module)
     return added;
 }
 
-static int
-clear(PyObject *module)
+static void
+finish(void *module)
 {
     State *state = PyModule_GetState(module);
     Py_CLEAR(state->text);
     Py_CLEAR(state->binary);
-    return 0;
-}
-
-static void
-finish(void *module)
-{
-    clear(module);
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, start}, {0, NULL}};
@@ -809,11 +802,10 @@ static PyModuleDef_Slot slots[] = {{Py_mod_exec, start}, {0, NULL}};
 static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "silly._wire._speedups",
-    .m_doc = "Masking, messages and frames of WebSockets in C.",
+    .m_doc = "Masking, messages and frames of WebSockets, and lines, in C.",
     .m_size = sizeof(State),
     .m_methods = functions,
     .m_slots = slots,
-    .m_clear = clear,
     .m_free = finish,
 };
 
