@@ -15,7 +15,7 @@ from .accelerated_http import take_chunks
 from .chunk_data import AT_SIZE, OVERHEAD, added_overhead
 from .error import ProtocolError
 from .header import Header, Outgoing, compose
-from .http1 import check_begun, parse_trailer
+from .http1 import bad, check_begun, parse_trailer
 from .limits import Limits
 from .numbers import MOST
 
@@ -33,11 +33,6 @@ _SIZE_LINE = 256
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _PADDED_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 """A size that blanks may follow; also the beginning of any size line."""
-
-
-def _bad_size(line: bytes) -> ProtocolError:
-    """Returns the error for a size line, which only our log quotes."""
-    return ProtocolError(f"bad chunk size {line[:80]!r}", 400, "bad chunk size")
 
 
 class ChunkedReader:
@@ -104,14 +99,14 @@ class ChunkedReader:
             # of the line's end.
             good = self._size_form.fullmatch(line[:-1]) if line.endswith(b"\r") else not line or _PADDED_SIZE.fullmatch(line)
             if not good:
-                raise _bad_size(line)
+                raise bad("chunk size", line)
             return 0
         match = self._size_form.fullmatch(line)
         if match is None:
-            raise _bad_size(line)
+            raise bad("chunk size", line)
         size = int(match.group(1), 16)
         if size > MOST:
-            raise _bad_size(line)
+            raise bad("chunk size", line)
         self._overhead = added_overhead(self._overhead, len(line), size)
         if self._overhead > OVERHEAD:
             raise ProtocolError(f"chunk extensions longer than {OVERHEAD} bytes", 400)

@@ -24,6 +24,7 @@ from .error import ProtocolError
 from .header import TOKEN, Header, Outgoing, compose, tokens
 from .limits import Limits
 from .lines import take
+from .numbers import MOST
 
 CHUNKED = -1
 """The body length that stands for the chunked transfer coding."""
@@ -41,7 +42,6 @@ _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-
 _VERSION = re.compile(r"HTTP/[0-9]\.[0-9]")
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?")
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
-_MAX_LENGTH = 2**63 - 1
 
 _names: dict[str, str] = {}
 """The lower case of field names that were seen and found valid. Bounded, since peers
@@ -84,7 +84,7 @@ class ResponseHead(NamedTuple):
 _CONTROL = "control character, bare CR or bare LF in the head"
 
 
-def _bad(what: str, given: bytes | str) -> ProtocolError:
+def bad(what: str, given: bytes | str) -> ProtocolError:
     """Returns the error for a part of a message, which only our log quotes."""
     return ProtocolError(f"bad {what} {given[:80]!r}", 400, f"bad {what}")
 
@@ -228,14 +228,14 @@ def parse_request(head: bytes, limits: Limits) -> Request:
     lines = _lines(head, limits)
     parts = lines[0].split(" ")
     if len(parts) != 3:
-        raise _bad("request line", lines[0])
+        raise bad("request line", lines[0])
     method, target, version = parts
     if (method not in _METHODS and not TOKEN.fullmatch(method)) or not _TARGET.fullmatch(target):
-        raise _bad("request line", lines[0])
+        raise bad("request line", lines[0])
     if version not in ("HTTP/1.1", "HTTP/1.0"):
         if _VERSION.fullmatch(version):
             raise ProtocolError(f"version {version} is not supported", 505)
-        raise _bad("request line", lines[0])
+        raise bad("request line", lines[0])
     header = _fields(lines)
     minor = version == "HTTP/1.1"
     if minor:
@@ -293,12 +293,12 @@ def check_host(host: str) -> str | None:
     """
     match = _HOST.fullmatch(host)
     if match is None or int(match.group(2) or 0) > 65535:
-        raise _bad("Host", host)
+        raise bad("Host", host)
     try:
         if match.group(1) is not None:
             IPv6Address(match.group(1))
     except AddressValueError:
-        raise _bad("Host", host) from None
+        raise bad("Host", host) from None
     return match.group(2) or None
 
 
@@ -318,7 +318,7 @@ def _other_target(method: str, target: str, header: Header) -> str:
         return target
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
-        raise _bad("request target", target)
+        raise bad("request target", target)
     authority, rest = match.groups()
     check_host(authority)
     # Section 3.2.2: the target's authority counts, not Host.
@@ -344,8 +344,8 @@ def body_length(header: Header, http11: bool) -> int:
         raise ProtocolError(f"transfer coding {coding[:80]!r} is not supported", 501, "this transfer coding is not supported")
     if length is None:
         return 0
-    if not _LENGTH.fullmatch(length) or int(length) > _MAX_LENGTH:
-        raise _bad("Content-Length", length)
+    if not _LENGTH.fullmatch(length) or int(length) > MOST:
+        raise bad("Content-Length", length)
     return int(length)
 
 
