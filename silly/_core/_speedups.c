@@ -1,10 +1,10 @@
-/* Switching from task to task: what `park`, `pause` and `wake` of `scheduler.py` do nearly
- * always. The Python twins are `plain_park` and so on there, and the classes of
- * `_fields.py`. What is not so plain is left to the twins before anything has changed.
+/* Switching from task to task: what `park`, `pause` and `wake` of `scheduler.py` do
+ * nearly always. The Python twins are `plain_park` and so on there, and the classes of
+ * `_fields.py`. Whatever is unusual is left to the twins before anything has changed.
  *
  * No bytecode runs in here until the greenlet is switched, so no signal handler does
- * either: that is one of the rules of `scheduler.py` less to keep by hand. Only the
- * limited API is used.
+ * either: the twins must allow for one between any two lines. Only the limited API is
+ * used.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
@@ -74,8 +74,8 @@ is_task(PyObject *object)
     return object != NULL && main_task != NULL && Py_TYPE(object) == Py_TYPE(main_task);
 }
 
-/* Whether `task` is a task of ours, not the main program, and runs. (What the main program
- * does to block is left to the Python functions.) -1 with an error. */
+/* Whether `task` is a task of ours, not the main program, and runs. (How the main
+ * program blocks is left to the Python functions.) -1 with an error. */
 static int
 runs(PyObject *task)
 {
@@ -229,25 +229,20 @@ wake(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return PyObject_CallFunctionObjArgs(append, task, NULL);
 }
 
-/* begin(loop, main, plain_park, plain_pause, put_back, getcurrent): called before the others */
+/* begin(loop, main, plain_park, plain_pause, put_back, getcurrent): the first call */
 static PyObject *
 begin(PyObject *module, PyObject *args)
 {
     PyObject *given[6];
     (void)module;
-    if (!PyArg_ParseTuple(args, "OOOOOO", &given[0], &given[1], &given[2], &given[3], &given[4], &given[5])) {
-        return NULL;
-    }
-    if (!PyObject_TypeCheck(given[0], loop_type) || !PyObject_TypeCheck(given[1], task_type)) {
-        PyErr_SetString(PyExc_TypeError, "begin takes a loop and a task first");
+    if (!PyArg_ParseTuple(args, "O!O!OOOO", loop_type, &given[0], task_type, &given[1], &given[2], &given[3], &given[4],
+                          &given[5])) {
         return NULL;
     }
     PyObject *queue = PyObject_GetAttrString(given[0], "ready");
-    if (queue == NULL) {
-        return NULL;
-    }
-    PyObject *methods[2] = {PyObject_GetAttrString(queue, "append"), PyObject_GetAttrString(queue, "popleft")};
-    const int found = methods[0] != NULL && methods[1] != NULL;
+    PyObject *add = queue == NULL ? NULL : PyObject_GetAttrString(queue, "append");
+    PyObject *take = add == NULL ? NULL : PyObject_GetAttrString(queue, "popleft");
+    const int found = take != NULL;
     if (found) {
         set(&loop, given[0]);
         set(&main_task, given[1]);
@@ -256,16 +251,13 @@ begin(PyObject *module, PyObject *args)
         set(&put_back, given[4]);
         set(&getcurrent, given[5]);
         set(&ready, queue);
-        set(&append, methods[0]);
-        set(&popleft, methods[1]);
+        set(&append, add);
+        set(&popleft, take);
     }
-    Py_DECREF(queue);
-    Py_XDECREF(methods[0]);
-    Py_XDECREF(methods[1]);
-    if (!found) {
-        return NULL;
-    }
-    return Py_NewRef(Py_None);
+    Py_XDECREF(queue);
+    Py_XDECREF(add);
+    Py_XDECREF(take);
+    return found ? Py_NewRef(Py_None) : NULL;
 }
 
 #define FAST(function) (PyCFunction)(void (*)(void))(function), METH_FASTCALL

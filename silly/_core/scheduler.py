@@ -616,5 +616,5 @@ wake: Callable[..., None] = plain_wake
 """``wake(task, value=None)``: makes a parked task ready. It runs in its turn, and its
 ``park`` returns ``value``."""
 if switching is not None:
-    begin, park, pause, wake = switching
-    begin(loop, main, plain_park, plain_pause, _put_back, getcurrent)
+    _begin, park, pause, wake = switching
+    _begin(loop, main, plain_park, plain_pause, _put_back, getcurrent)
