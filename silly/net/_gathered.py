@@ -36,8 +36,8 @@ _ready = scheduler.loop.ready
 
 
 class Gathered:
-    """The base of ``Output`` and ``Stream``, which set the attributes. Made in the
-    loop's thread. ``pipe`` seals what is written; None over plain TCP."""
+    """The base of ``Output``. Made in the loop's thread. ``pipe`` seals what is
+    written; None over plain TCP."""
 
     __slots__ = (
         "_all_dirty",
@@ -114,8 +114,7 @@ class Gathered:
         self.queued = 0
         """How often ``try_queue`` has returned True."""
         self._thread = get_ident()
-        """The only thread whose data ``try_queue`` takes. With 0, which is no thread's
-        number, it takes none."""
+        """The only thread whose data ``try_queue`` takes."""
 
     def on_event(self, mask: int, /) -> None:
         """Handles an event of the descriptor. For nearly every message this receives

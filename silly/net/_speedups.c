@@ -529,7 +529,6 @@ static PyMemberDef gathered_members[] = {
     MEMBER("received", T_LONGLONG, received),
     MEMBER("flushed", T_LONGLONG, flushed),
     MEMBER("queued", T_LONGLONG, queued),
-    MEMBER("_thread", T_ULONG, thread),
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from errno import ECONNRESET
 from types import SimpleNamespace
@@ -325,8 +326,6 @@ OBSTACLES: dict[str, Callable[[Any], object]] = {
     "an error": lambda output: setattr(output, "werr", "an error"),
     "the kernel": lambda output: setattr(output, "_blocked", True),
     "a file": lambda output: setattr(output, "file_sender", object()),
-    "no thread": lambda output: setattr(output, "_thread", 0),
-    "another thread": lambda output: setattr(output, "_thread", output._thread + 1),
 }
 
 
@@ -339,6 +338,17 @@ def test_try_queue_takes_nothing_while_output_is_refused(code: Any, obstacle: st
     assert output._out == [b"taken"]
     assert output.unsent == 5
     assert output._all_dirty == [output]
+
+
+def test_try_queue_takes_nothing_in_another_thread(code: Any) -> None:
+    output = code.Gathered(None)
+    taken: list[bool] = []
+    thread = threading.Thread(target=lambda: taken.append(output.try_queue(b"refused")))
+    thread.start()
+    thread.join()
+    assert taken == [False]
+    assert (output._out, output.unsent, output._dirty) == ([], 0, False)
+    assert output.try_queue(b"taken")
 
 
 def test_try_queue_takes_only_bytes(code: Any) -> None:
