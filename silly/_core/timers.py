@@ -1,8 +1,8 @@
 """Timers: a heap with lazy cancellation. Pure: the clock is an argument, so tests can
 set the time.
 
-A cancelled timer leaves the heap at once where it is the last in it, as one often is
-that was set last or is due last. Else it stays, dead, until it is the last or reaches
+A cancelled timer leaves the heap at once if it is the last entry. Often it is, if it
+was set last or is due last. Else it stays, dead, until it is the last entry or reaches
 the top. When more than half of the timers are dead, the heap is rebuilt. So cancelled
 timers don't pile up in memory, and each costs O(log n) once. Timers due at the same
 time fire in the order in which they were set.

@@ -64,13 +64,13 @@ lowered(char c)
 /* Whether the `size` bytes at `name` are the characters of `word`, a literal. */
 #define IS(name, size, word) ((size_t)(size) == sizeof(word) - 1 && memcmp(name, word, sizeof(word) - 1) == 0)
 
-/* The characters of a str, or NULL if it is none, is too long, or has some that UTF-8
- * has not. */
+/* The UTF-8 of a str. NULL if the object is no str, or is too long, or has characters that
+ * UTF-8 can't encode. */
 static const char *
 characters(PyObject *text, Py_ssize_t *size)
 {
     if (!PyUnicode_CheckExact(text) || PyUnicode_GetLength(text) > LONGEST) {
-        return NULL; /* else a long text that isn't ASCII would keep its UTF-8 too */
+        return NULL; /* a long one that isn't ASCII would keep its UTF-8 in memory */
     }
     const char *from = PyUnicode_AsUTF8AndSize(text, size);
     if (from == NULL) {

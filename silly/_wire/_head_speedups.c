@@ -63,10 +63,12 @@ typedef struct {
     PyObject *http10;
     PyObject *websocket;
     PyObject *empty; /* a tuple */
-    PyObject *given; /* the `silly.Limits` of the last call, and what it says: it is immutable */
+    /* The `silly.Limits` of the last call, which is immutable, and what it says. */
+    PyObject *given;
     PyObject *names_of_limits[COUNT(LIMITS)];
     Py_ssize_t limits[COUNT(LIMITS)];
-    unsigned char lower[256]; /* the lower case of what a token may have; 0 for all else */
+    /* The lower case of each character of a token; 0 for all others. */
+    unsigned char lower[256];
     /* Each in the place that its hash gives; the name seen last stays. So memory is
      * bounded, and a peer that sends many names costs others only a new string. */
     Name names[NAMES];
@@ -228,7 +230,8 @@ understand(const State *state, Head *head, Kind kind, const unsigned char *value
     }
 }
 
-/* Returns the place of a name in lower case, which then is there. NULL with an exception. */
+/* Returns the place of a name, which is in lower case, and puts it there if it is not.
+ * NULL with an exception. */
 static const Name *
 find_name(State *state, const unsigned char *text, Py_ssize_t size, uint32_t hash)
 {
@@ -259,7 +262,8 @@ read_field(State *state, const unsigned char *at, const unsigned char *end, Head
     const unsigned char *const start = at;
     const Py_ssize_t most = end - start < LONGEST_NAME ? end - start : LONGEST_NAME;
     unsigned char lower[LONGEST_NAME];
-    uint32_t hash = 0; /* FNV-1: the names that browsers and proxies send have different places */
+    /* By the prime of FNV. The names that browsers and proxies send have different places. */
+    uint32_t hash = 0;
     Py_ssize_t size = 0;
     for (unsigned char c; size < most && (c = state->lower[start[size]]) != 0; size++) {
         lower[size] = c;
@@ -357,7 +361,8 @@ read_request(State *state, const unsigned char *from, Py_ssize_t have, Head *hea
     return request;
 }
 
-/* Copies the limits to `limits`; asks `given` for them unless the last call had it too. */
+/* Copies the limits to `limits`. Asks `given` for them, unless it is the one of the last
+ * call. */
 static int
 read_limits(State *state, PyObject *given, Py_ssize_t *limits)
 {
@@ -425,7 +430,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* Sets `*type` to the class `name` of the module `home`, which must derive from `base`. */
+/* Sets `*type` to the class `name` of the module `home`. It must derive from `base`. */
 static int
 get_type(PyObject *home, const char *name, PyTypeObject *base, PyObject **type)
 {

@@ -31,8 +31,8 @@ def take_chunks(
     and ``chunks`` as they are then.
 
     It stops before anything that isn't plain, and leaves that in ``buf``: a size line
-    that is not whole or has more than at most 15 digits, a last chunk, one that is too
-    much ``overhead``, and a chunk that doesn't end in CRLF.
+    that is not whole, or is more than 1 to 15 digits; one with too much overhead; the
+    last chunk; and whatever comes where a chunk's CRLF should be.
     """
     out = bytearray()
     at = 0

@@ -29,7 +29,8 @@ static Py_ssize_t joined_limit;
 /* Where pieces are joined: `joined_limit` bytes. All streams share it, since the GIL is
  * held while it is in use. */
 static char *joined;
-/* `scheduler.wake`, and names of methods: of `Stream`, which `on_event` calls, and of what seals. */
+/* `scheduler.wake`; the names of the methods of `Stream` that `on_event` calls, and of the
+ * one of a pipe. */
 static PyObject *wake, *name_came, *name_other_event, *name_receive_failed, *name_seal;
 
 #ifndef MSG_NOSIGNAL
@@ -223,7 +224,8 @@ gathered_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-/* Whether the lists are there; and the one that a subclass may exchange is still a list. */
+/* Raises TypeError if a list is missing, or if the one that a subclass may exchange is no
+ * list any more. */
 static int
 check_gathered(Gathered *self)
 {

@@ -98,7 +98,7 @@ class Pipe:
         self.status = FLOWING
         """How the last call ended."""
         self.error: SSL.Error | None = None
-        """Why OpenSSL goes no further; None until it does not."""
+        """Why OpenSSL goes no further; None while it goes on."""
 
     @property
     def partial(self) -> int:
@@ -204,8 +204,8 @@ class Pipe:
 
     def renew(self) -> bool:
         """Gives OpenSSL new buffers, if the present ones are empty: they have grown to
-        the most that they held. Returns whether it did, which only the one in C can do
-        in one step."""
+        the most that they held. Returns whether it did. The one here never does, since
+        it can't do that in one step."""
         return False
 
     def _records(self, data: bytes) -> int:

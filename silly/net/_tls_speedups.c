@@ -120,7 +120,7 @@ typedef struct {
     void *into; /* the buffers of what has come, and of what goes out */
     void *from;
     Py_ssize_t ready;   /* records that OpenSSL has whole, and that were not read yet */
-    Py_ssize_t unread;  /* bytes of all records that were not read yet, and of their headers */
+    Py_ssize_t unread;  /* bytes of all records that were not read yet, with headers */
     Py_ssize_t missing; /* bytes still to come of a record whose header is complete */
     Py_ssize_t record;  /* the size of that record */
     int header_size;    /* bytes in `header`: of a header that is not complete */
@@ -713,7 +713,8 @@ pipe_seal(PyObject *object, PyObject *pieces)
     if (size == 0) {
         return PyList_SetSlice(pieces, 0, count, NULL) < 0 ? NULL : PyBytes_FromStringAndSize(NULL, 0);
     }
-    /* Nearly always: one record. It is taken off before OpenSSL sees it, as in `take_front`. */
+    /* Nearly always: one record. It is taken off the list before OpenSSL sees it, as in
+     * `take_front`. */
     PyObject *only = NULL;
     const char *data = joined;
     if (count == 1) {

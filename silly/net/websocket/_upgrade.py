@@ -99,7 +99,7 @@ def upgrade(
     if agreed is not None:
         answer.append(("sec-websocket-extensions", agreed[1]))
     conn = stream._hijack(101, answer + fields)
-    stream.method = "GET"  # the one that all have
+    stream.method = "GET"  # one object for all sockets
     _share(stream.header)
     if limits is not None:
         conn._stream.limits = limits
