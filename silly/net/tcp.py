@@ -269,7 +269,8 @@ class Conn:
             conn.write("hello\\n")
             conn.unsentbytes()                  # -> 6
 
-        They are sent when the task blocks.
+        They are sent when the task blocks. Over TLS data counts as it is until it is
+        encrypted, which happens then; after that its records count.
         """
         return self._stream.unsent
 
