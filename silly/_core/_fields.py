@@ -22,9 +22,9 @@ class TaskFields:
     """The deadline that has struck; None if none has."""
     _status: str | None
     _value: Any
-    """What ``wake`` was given, until the task runs."""
+    """What ``wake`` was given, until the task runs and takes it."""
     _what: object
-    """What it waits on."""
+    """What it waits on; None while it runs."""
 
 
 class LoopFields:

@@ -138,21 +138,19 @@ switch_to(PyObject *task, PyObject *next, long left)
     Py_DECREF(fewer);
     set(&FIELD(loop, CURRENT), next);
     set(&FIELD(next, STATUS), status_run);
-    PyObject *value = FIELD(next, VALUE);
-    FIELD(next, VALUE) = Py_NewRef(Py_None);
-    PyObject *result = PyObject_CallMethodObjArgs(FIELD(next, GREENLET), name_switch, value, NULL);
-    Py_DECREF(value);
+    PyObject *result = PyObject_CallMethodObjArgs(FIELD(next, GREENLET), name_switch, NULL);
     if (result == NULL) {
         not_switched(task, next);
     }
     return result;
 }
 
-/* Switches from `task` to the next one, or to the loop. */
+/* Switches from `task` to the next one, or to the loop. Returns the value that `task` was
+ * woken with. That stays in its field until then: as an argument of a switch it would be
+ * kept for as long as the task waits that has switched. */
 static PyObject *
 block(PyObject *task, PyObject *what, PyObject *status)
 {
-    /* First, since what it waited on before may have a finalizer, which may even wait. */
     set(&FIELD(task, WHAT), what);
     set(&FIELD(task, STATUS), status);
     const long left = PyLong_AsLong(FIELD(loop, LEFT));
@@ -160,14 +158,17 @@ block(PyObject *task, PyObject *what, PyObject *status)
         return NULL;
     }
     PyObject *next = left > 0 ? next_task() : NULL;
-    if (next == NULL) {
-        /* Nothing to do after that: so the compiler leaves nothing of this function on the
-         * stack, which is kept for each task that waits. */
-        return PyObject_CallNoArgs(FIELD(loop, TO_HUB));
-    }
     Py_INCREF(task);
-    PyObject *result = switch_to(task, next, left);
-    Py_DECREF(next);
+    PyObject *result = next == NULL ? PyObject_CallNoArgs(FIELD(loop, TO_HUB)) : switch_to(task, next, left);
+    Py_XDECREF(next);
+    /* Now, and not where the task waits next: a finalizer, which may wait too, would run
+     * while something else is about to wake the task. The caller still has `what`. */
+    set(&FIELD(task, WHAT), Py_None);
+    if (result != NULL && FIELD(task, VALUE) != NULL) {
+        Py_DECREF(result);
+        result = FIELD(task, VALUE);
+        FIELD(task, VALUE) = Py_NewRef(Py_None);
+    }
     Py_DECREF(task);
     return result;
 }
@@ -211,7 +212,12 @@ pause_task(PyObject *module, PyObject *unused)
     if (FIELD(loop, DEFERRED) == NULL || PyList_Append(FIELD(loop, DEFERRED), task) < 0) {
         return NULL;
     }
-    return block(task, its_turn, status_ready);
+    PyObject *result = block(task, its_turn, status_ready);
+    if (result == NULL) {
+        return NULL;
+    }
+    Py_DECREF(result);
+    return Py_NewRef(Py_None);
 }
 
 /* wake(task, value=None) */

@@ -203,10 +203,9 @@ class _Held:
 
     gr_frame = None
 
-    def switch(self, value: Any) -> Any:
-        """Keeps ``value``: ``Waiters.wait`` gives it back when main is interrupted. If
-        a task that blocks has switched here, the hub goes on."""
-        main._value = value
+    def switch(self) -> Any:
+        """Leaves main as it is, woken: ``Waiters.wait`` gives its value back when it is
+        interrupted. If a task that blocks has switched here, the hub goes on."""
         main._status = READY
         return None if getcurrent() is scheduler.hub else scheduler.loop.to_hub()
 

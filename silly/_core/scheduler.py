@@ -254,37 +254,43 @@ def plain_park(what: object, status: str = WAIT) -> Any:
         raise DeadlineOver(ran_out(what))
     task._what = what
     task._status = status
-    if task is main:
-        return _main_to_hub()
-    if loop.left and _ready:
-        # Another task is ready: switching to it directly saves the switch to the hub.
-        # Not from the main program, which signals are to wake.
-        following = _ready[0]
-        green = following._greenlet
-        if green is not None:
+    try:
+        if task is main:
+            _main_to_hub()
+        elif loop.left and _ready and (green := (following := _ready[0])._greenlet) is not None:
+            # Another task is ready: switching to it directly saves the switch to the
+            # hub. Not from the main program, which signals are to wake.
             loop.left -= 1
             loop.current = following
             try:
                 _ready.popleft()
                 following._status = RUN
-                value = following._value
-                following._value = None
-                return green.switch(value)
+                green.switch()
             except BaseException:
                 if loop.current is following and following is not task:
                     _put_back(following)
                     loop.current = task
                     task._status = RUN
                 raise
-    return loop.to_hub()
+        else:
+            loop.to_hub()
+    finally:
+        # Now, and not where the task waits next: a finalizer, which may wait too, would
+        # run while something else is about to wake the task.
+        task._what = None
+    # It stays in its field until now: as an argument of a switch it would be kept for
+    # as long as the task waits that has switched.
+    value = task._value
+    task._value = None
+    return value
 
 
-def _main_to_hub() -> Any:
+def _main_to_hub() -> None:
     """Blocks the main program. Signals wake the loop until it goes on."""
     if loop.on_busy is not None:
         loop.on_busy()  # the loop begins to run, or a REPL at its prompt held nobody up until now
     with _wakeup:
-        return loop.to_hub()
+        loop.to_hub()
 
 
 def _put_back(task: Task) -> None:
@@ -307,10 +313,14 @@ def plain_pause() -> None:
     loop.deferred.append(task)
     task._what = "its turn"
     task._status = READY
-    if task is main:
-        _main_to_hub()
-    else:
-        loop.to_hub()
+    try:
+        if task is main:
+            _main_to_hub()
+        else:
+            loop.to_hub()
+    finally:
+        task._what = None
+    task._value = None
 
 
 def leaving() -> bool:
@@ -495,11 +505,7 @@ def _run_ready() -> None:
             if green is None:
                 green = task._greenlet = _pool.pop() if _pool else greenlet(_worker, hub)
                 green.gr_context = task._context
-                green.switch()
-            else:
-                value = task._value
-                task._value = None
-                green.switch(value)
+            green.switch()
     except BaseException:
         task = loop.current
         # A signal handler raised. A task that has run since is not RUN any more.

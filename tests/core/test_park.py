@@ -197,7 +197,7 @@ class NotSwitched(BaseException):
 class Stuck:
     """In place of a greenlet that can't be switched to."""
 
-    def switch(self, value: object) -> None:
+    def switch(self) -> None:
         raise NotSwitched
 
 
@@ -208,16 +208,17 @@ def test_a_task_that_can_not_be_switched_to_stays_the_first_in_the_queue(code: A
         me = task.running()
         stuck = scheduler.Task(print, None, None, 0)
         stuck._greenlet = Stuck()  # type: ignore[assignment]
+        stuck._value = "its value"
         ready = scheduler.loop.ready
         ready.appendleft(stuck)
         try:
             code.park("a wait")
         except NotSwitched:
-            seen.extend([ready.popleft() is stuck, task.running() is me, me._status, stuck._status])
+            seen.extend([ready.popleft() is stuck, task.running() is me, me._status, stuck._status, stuck._value])
 
     task.fork(body)
     until(lambda: bool(seen))
-    assert seen == [True, True, RUN, READY]
+    assert seen == [True, True, RUN, READY, "its value"]
 
 
 def test_it_raises_what_is_thrown_where_the_task_waits(code: Any) -> None:
@@ -235,6 +236,87 @@ def test_it_raises_what_is_thrown_where_the_task_waits(code: Any) -> None:
         scheduler.loop.post(scheduler.throw, each, NotSwitched())
     until(lambda: len(seen) == 3)
     assert seen == [RUN] * 3
+
+
+class Value:
+    pass
+
+
+def test_a_task_that_waits_keeps_nothing_of_the_next(code: Any) -> None:
+    """It has switched to a task that was woken with a value, and waits on."""
+    gone: list[bool] = []
+
+    def first() -> None:
+        code.park("a wait")
+        value = Value()
+        kept = weakref.ref(value)
+        code.wake(tasks[1], value)
+        del value
+        gone.append(False)
+        code.park(kept)
+
+    def second() -> None:
+        value = code.park("a wait")
+        assert isinstance(value, Value)
+        del value
+        assert task.status(tasks[0]) == WAIT
+        gone.append(tasks[0]._what() is None)
+
+    tasks = [task.fork(first), task.fork(second)]
+    until(lambda: all(task.status(each) == WAIT for each in tasks))
+    code.wake(tasks[0])
+    until(lambda: len(gone) == 2)
+    code.wake(tasks[0])
+    until(lambda: task.status(tasks[0]) is None)
+    assert gone == [False, True]
+
+
+@pytest.mark.parametrize("then", ["pause", "sleep", "park"])
+def test_what_it_waited_on_is_gone_before_it_waits_again(code: Any, then: str) -> None:
+    """Its finalizer waits, too: while the task is in a queue that would end the finalizer's wait, and the task would be
+    lost."""
+    ran: list[str] = []
+
+    class What:
+        def __del__(self) -> None:
+            ran.append("finalizer")
+            me = scheduler.current()
+            scheduler.loop.post(code.wake, me)
+            code.park("the finalizer")
+            ran.append("finalized")
+
+    def body() -> None:
+        me = scheduler.current()
+        ran.append(code.park(What()))
+        match then:
+            case "pause":
+                code.pause()
+            case "sleep":
+                time.sleep(1)
+            case _:
+                scheduler.loop.post(code.wake, me, "again")
+                ran.append(code.park("a wait"))
+        ran.append("done")
+
+    each = task.fork(body)
+    until(lambda: task.status(each) == WAIT)
+    code.wake(each, "woken")
+    until(lambda: task.status(each) is None)
+    assert ran == ["finalizer", "finalized", "woken", *(["again"] if then == "park" else []), "done"]
+
+
+def test_a_pause_returns_nothing(code: Any) -> None:
+    """Though a value is left of a wait that was interrupted."""
+    got: list[Any] = []
+
+    def body() -> None:
+        task.running()._value = "left"
+        got.append(code.pause())
+        got.append(task.running()._value)
+
+    task.fork(body)
+    until(lambda: len(got) == 2)
+    assert got == [None, None]
 
 
 def test_nothing_leaks(code: Any) -> None:
