@@ -365,6 +365,24 @@ conn = silly.check(tcp.connect(listener.addr))
     ]  # fmt: skip
 
 
+def test_a_finalizer_that_the_interpreter_runs_last_is_told_that_silly_has_ended(tmp_path: Path) -> None:
+    """When no module is in ``sys.modules`` any more."""
+    script = """
+import builtins
+from silly import time
+class Last:
+    def __del__(self):
+        try:
+            time.sleep(1)
+        except RuntimeError as exc:
+            print(exc)
+builtins.last = last = Last()
+last.cycle = last
+"""
+    ended = "silly has ended, because the interpreter is ending; call atexit.register after importing silly"
+    assert output(tmp_path, script) == [f"time.sleep: {ended}"]
+
+
 def test_what_atexit_runs_before_the_end_may_block(tmp_path: Path) -> None:
     script = """
 import silly, atexit

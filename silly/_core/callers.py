@@ -56,7 +56,8 @@ def _public(frame: FrameType) -> str | None:
     owner = frame.f_locals.get("self")
     places = module.partition("._")[0].split(".")
     for count in range(1, len(places) + 1):
-        shown = vars(sys.modules[".".join(places[:count])]).get(name)
+        home = sys.modules.get(".".join(places[:count]))  # at the end of the interpreter None is left
+        shown = getattr(home, name, None)
         if shown is not None and getattr(shown, "__self__", None) is owner:
             return f"{places[count - 1]}.{name}"
     return f"{places[-1] if owner is None else _variable(owner)}.{name}"
