@@ -311,9 +311,10 @@ class TlsStream(Stream):
 
     def _send_pending(self) -> None:
         """Queues what OpenSSL has to send by itself. It may overtake what is gathered,
-        whose records are made later."""
+        whose records are made later. After a file that failed, what was written before
+        is still sent, and would not be understood without it."""
         data = self.pipe.pending()
-        if data and self.werr is None:
+        if data and (self.werr is None or self.unsent):
             self._answers = self._answers + len(data) if self._blocked else 0
             self._send_as_it_is(data)
             if scheduler.loop.current is scheduler.main:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from OpenSSL import SSL
 from silly import errno
 from silly._core.loop import READ
 from silly.net import _output, _tls_pipe, tls
+from silly.sync import channel
 
-from ..helpers import WITHIN, joined, spawn, turn
+from ..helpers import WITHIN, Raw, joined, spawn, turn
 from .support import Job, until
 from .test_tls_abuse import client_victim, victim
 from .test_tls_pipe import lengths
 from .tls_recorder import RecordedStream
 from .tls_records import ALERT, CLOSE_NOTIFY, HANDSHAKE, KEY_UPDATE_REQUESTED, Forger
+from .tls_support import listening
 
 MIB = 1 << 20
 EXTRA = 22
@@ -427,3 +430,32 @@ def test_a_leak_by_sendfile_is_seen(leaks: list[str], tmp_path: Path, monkeypatc
     finally:
         os.close(fd)
     assert _output.GATHER < 100_000
+
+
+def test_the_answer_to_a_renegotiation_after_a_file_failed(tmp_path: Path) -> None:
+    """The peer could not decrypt what waits without the alert that OpenSSL has made before. (Its OpenSSL ends there.)"""
+    (tmp_path / "file").write_bytes(b"short")
+    conns = channel.new()
+
+    def accept(conn: Any) -> None:
+        conn._stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        conns.push((conn,))
+        conn.read(1)
+
+    with listening(accept) as listener, Raw.connect(listener) as raw, open(tmp_path / "file", "rb") as file:
+        forger = Forger(raw, version=SSL.TLS1_2_VERSION).shake_hands()
+        (conn,), _ = conns.pop()
+        stream = conn._stream
+        raw.conn._stream.set_mark(1)
+        assert joined(spawn(lambda: conn.write(b"x" * MIB))) == (True, None)
+        assert joined(spawn(lambda: stream.sendfile(file.fileno(), 0, 10))) == "the file ended 5 bytes too early"
+        assert stream.blocked
+        assert stream._gathered
+        received = stream.received
+        forger.ssl.renegotiate()
+        with pytest.raises(SSL.WantReadError):
+            forger.ssl.do_handshake()
+        raw.send(forger.output())
+        until(lambda: stream.received != received)
+        raw.conn._stream.set_mark(MIB)
+        assert "no renegotiation" in forger.failure()
