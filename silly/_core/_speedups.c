@@ -138,7 +138,10 @@ switch_to(PyObject *task, PyObject *next, long left)
     Py_DECREF(fewer);
     set(&FIELD(loop, CURRENT), next);
     set(&FIELD(next, STATUS), status_run);
-    PyObject *result = PyObject_CallMethodObjArgs(FIELD(next, GREENLET), name_switch, NULL);
+    /* Held, as a call in Python holds it: its task may be over before the call returns. */
+    PyObject *green = Py_NewRef(FIELD(next, GREENLET));
+    PyObject *result = PyObject_CallMethodObjArgs(green, name_switch, NULL);
+    Py_DECREF(green);
     if (result == NULL) {
         not_switched(task, next);
     }
