@@ -262,7 +262,8 @@ def test_ping_flood(role: Role, way: Way, logs: Any) -> None:
         assert count == 100
         assert "control_frames" in found[1]
         assert sock.closecode == 1008
-        assert sock.conn.unsentbytes() < unsent + 1000
+        # Over TLS the end seals all that waits: 22 bytes more for each 16 KiB.
+        assert sock.conn.unsentbytes() < unsent + unsent // 500 + 1000
         peer.close()
         assert not joined(writing)
 

@@ -34,7 +34,8 @@ BROWSER = (
     "Cookie: session=0123456789abcdef",
 )
 def name_of(each: object) -> str:
-    return f"{type(each).__module__.rpartition('.')[2]}.{type(each).__qualname__}"
+    # ``str``, since that of a type made in C may be anything.
+    return f"{str(type(each).__module__).rpartition('.')[2]}.{type(each).__qualname__}"
 
 
 HELD = dict.fromkeys(

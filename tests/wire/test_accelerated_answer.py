@@ -324,4 +324,4 @@ def test_no_reference_leaks(name: str) -> None:
         assert [item for item, count in zip(held, counts, strict=True) if abs(sys.getrefcount(item) - count) > 500] == []
     finally:
         tracemalloc.stop()
-    assert after - before < 5_000
+    assert after - before < 50_000  # a leak of one object a run is several times that

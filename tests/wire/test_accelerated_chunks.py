@@ -215,7 +215,7 @@ def test_no_reference_leaks(name: str) -> None:
         after = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert after - before < 5_000
+    assert after - before < 50_000  # a leak of one object a run is several times that
 
 
 def test_the_data_has_no_other_references() -> None:
