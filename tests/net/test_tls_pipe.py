@@ -380,7 +380,7 @@ def test_a_descriptor_that_is_closed(setup: Setup) -> None:
             pair.pipe.receive(fd, pair.buf, size)
 
 
-# ---- what is no data ------------------------------------------------------------------------------------------------
+# ---- records without data --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("good", [0, 1, 3])

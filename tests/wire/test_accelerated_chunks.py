@@ -5,10 +5,8 @@ What it is for, ``test_chunked.py`` and ``test_chunked_floods.py`` test on both.
 
 from __future__ import annotations
 
-import gc
 import random
 import sys
-import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +17,10 @@ from hypothesis import strategies as st
 from silly._wire.chunk_data import AT_SIZE, OVERHEAD
 
 from ..implementations import ACCELERATED, PURE, needs_c
+from ..leaks import leaks_nothing
 from .strategies import STEADY, chunked_bodies, damaged
 from .support import TRAILING
+from .test_accelerated import LASTING, failures
 from .test_chunked import BAD, GOOD, LOOSE
 
 pytestmark = needs_c
@@ -167,24 +167,15 @@ def test_a_buffer_that_is_held_stays_as_it_is() -> None:
     take_held()
 
 
-@pytest.mark.parametrize("lasting", [False, True])
+@LASTING
 def test_without_memory(lasting: bool) -> None:
     """Whatever can't be allocated: an exception, and nothing is taken."""
-    testcapi = pytest.importorskip("_testcapi")
     data = b"7d0\r\n" + bytes(2000) + b"\r\n3e8\r\n" + bytes(900)
-    failed = 0
-    for number in range(1, 10):
-        buf = bytearray(data)
-        testcapi.set_nomemory(number, 0 if lasting else number + 1)
-        try:
-            call(buf, AT_SIZE, 0, 2**40, 2**40)
-        except MemoryError:
-            testcapi.remove_mem_hooks()
-            failed += 1
-            assert buf == data
-        finally:
-            testcapi.remove_mem_hooks()
-    assert failed >= 2
+
+    def check_kept(args: tuple[Any, ...]) -> None:
+        assert args[0] == data
+
+    assert failures("take_chunks", lambda: (bytearray(data), AT_SIZE, 0, 2**40, 2**40), check_kept, lasting) >= 2
 
 
 BODY = b"".join(b"%x\r\n%b\r\n" % (size, bytes(size)) for size in (1, 300, 5000))
@@ -201,21 +192,7 @@ CALLS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_no_reference_leaks(name: str) -> None:
-    """A leak would be some bytes for each call."""
-    run = CALLS[name]
-    tracemalloc.start()
-    try:
-        for _ in range(100):
-            run()
-        gc.collect()
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(10_000):
-            run()
-        gc.collect()
-        after = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-    assert after - before < 50_000  # a leak of one object a run is several times that
+    leaks_nothing(CALLS[name])
 
 
 def test_the_data_has_no_other_references() -> None:

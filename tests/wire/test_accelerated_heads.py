@@ -12,7 +12,6 @@ import importlib.machinery
 import importlib.util
 import random
 import sys
-import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +25,7 @@ from silly._wire.http1 import HeadReader, Request, parse_request
 from silly._wire.limits import DEFAULT, Limits
 
 from ..implementations import ACCELERATED, PURE, needs_c
+from ..leaks import leaks_nothing
 from .strategies import STEADY, damaged, request_heads
 from .support import TRAILING
 from .test_accelerated import LASTING, failures
@@ -431,24 +431,9 @@ CALLS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_no_reference_leaks(name: str) -> None:
-    """A leak would be some bytes for each call; and these objects would be held for ever. (From 3.12 on the constants are so
-    anyway, and their references are not counted.)"""
+    """Nor of these objects. (From 3.12 on the constants are held for ever anyway, and their references are not counted.)"""
     held = [DEFAULT, TIGHT, Request, Header] + ([None, True, ()] if sys.version_info < (3, 12) else [])
-    run = CALLS[name]
-    tracemalloc.start()
-    try:
-        for _ in range(3000 if name == "new names" else 100):
-            run()
-        gc.collect()
-        before, counts = tracemalloc.get_traced_memory()[0], [sys.getrefcount(item) for item in held]
-        for _ in range(10_000):
-            run()
-        gc.collect()
-        after = tracemalloc.get_traced_memory()[0]
-        assert [item for item, count in zip(held, counts, strict=True) if abs(sys.getrefcount(item) - count) > 500] == []
-    finally:
-        tracemalloc.stop()
-    assert after - before < 50_000  # a leak of one object a run is several times that
+    leaks_nothing(CALLS[name], held, 3000 if name == "new names" else 100)
 
 
 def test_a_request_has_no_other_references() -> None:
