@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from .._core import scheduler
 from .._core.loop import READ
-from .._core.scheduler import READY
+from .._core.scheduler import wake
 from ._descriptor import send
 
 GATHER = 64 * 1024
@@ -30,9 +30,6 @@ class Sealer(Protocol):
     """What makes records of data: ``_tls_pipe.Pipe``."""
 
     def seal(self, pieces: list[bytes | memoryview], /) -> bytes: ...
-
-
-_ready = scheduler.loop.ready
 
 
 class Gathered:
@@ -135,9 +132,7 @@ class Gathered:
         reader = self._reader
         if reader is not None and data and len(self.buf) >= self.need:
             self._reader = None
-            reader._value = None
-            reader._status = READY
-            _ready.append(reader)
+            wake(reader)
         else:
             self._came(len(data))
 

@@ -10,8 +10,8 @@ from OpenSSL import SSL
 
 from .. import errno
 from .._core import scheduler
-from .._core.loop import READ, WRITE
-from .._core.scheduler import READY
+from .._core.loop import READ
+from .._core.scheduler import wake
 from .._log import tls as logger
 from .._wire.error import ProtocolError
 from .._wire.http1 import error_response
@@ -34,8 +34,6 @@ TLS."""
 _QUIET = 256
 """A connection that has carried no more bytes than this between two looks is idle: a
 ping and a pong."""
-
-_ready = scheduler.loop.ready
 
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+( )?")
 
@@ -175,35 +173,32 @@ class TlsStream(Stream):
         return self.pipe.partial
 
     def on_event(self, mask: int) -> None:
-        if mask == READ and self._open and self.sock is not None:
-            # Nearly every message takes this path, as in ``Stream``.
-            buf, pipe = self.buf, self.pipe
-            try:
-                got = pipe.receive(self.fd, buf, self._recv_size + _OVERHEAD)
-            except OSError as exc:
-                self.fail(errno.from_oserror(exc))
-                return
-            except (MemoryError, BufferError):
-                self._lost()
-                raise
-            reader = self._reader
-            if got > 0 and reader is not None and len(buf) >= self.need and not self._fresh:
-                self.peer_alive = True
-                self.received = pipe.received
-                self._reader = None
-                reader._value = None
-                reader._status = READY
-                _ready.append(reader)
-            elif got != NOTHING:
-                self._received(got)
-        elif self.sock is not None:
-            if mask & READ and self._events & READ:
-                if self._open:
-                    self.on_event(READ)
-                else:
-                    self._receive_without_data(self.sock)
-            if mask & WRITE and self._events & WRITE:
-                self._transmit()
+        sock = self.sock
+        if mask != READ or sock is None:
+            self._other_event(mask)
+            return
+        if not self._open:
+            if self._events & READ:
+                self._receive_without_data(sock)
+            return
+        # Nearly every message takes this path, as in ``Gathered``.
+        buf, pipe = self.buf, self.pipe
+        try:
+            got = pipe.receive(self.fd, buf, self._recv_size + _OVERHEAD)
+        except OSError as exc:
+            self.fail(errno.from_oserror(exc))
+            return
+        except (MemoryError, BufferError):
+            self._lost()
+            raise
+        reader = self._reader
+        if got > 0 and reader is not None and len(buf) >= self.need and not self._fresh:
+            self.peer_alive = True
+            self.received = pipe.received
+            self._reader = None
+            wake(reader)
+        elif got != NOTHING:
+            self._received(got)
 
     def _receive_without_data(self, sock: socket.socket) -> None:
         """Receives what belongs to the handshake, or what comes after ``close``."""
