@@ -104,6 +104,15 @@ def check_begun(buf: bytearray, searched: int, end: int) -> None:
         raise ProtocolError(_CONTROL, 400)
 
 
+def _whole_head(buf: bytearray, longest: int) -> bytes | None:
+    """Takes the head off the front of ``buf``, if it has come whole, is not longer than
+    ``longest`` and begins as one does. So it is with nearly every head."""
+    end = buf.find(b"\r\n\r\n")
+    if not 0 < end <= longest or not 0x21 <= buf[0] < 0x7F:
+        return None
+    return take(buf, end + 4)[:-4]
+
+
 class HeadReader:
     """Finds the end of a head in a growing buffer, in time linear in its length,
     however it arrives."""
@@ -122,12 +131,9 @@ class HeadReader:
         """Takes the head off the front of ``buf``, without the empty line that ends it;
         None while it is incomplete."""
         if not self._searched:
-            # Nearly every head comes whole, and is short.
-            end = buf.find(b"\r\n\r\n")
-            if 0 < end <= self._short and 0x21 <= buf[0] < 0x7F:
+            head = _whole_head(buf, self._short)
+            if head is not None:
                 self._skipped = False
-                head = bytes(buf[:end])
-                del buf[: end + 4]
                 return head
             # RFC 9112, section 2.2: an empty line before the request is ignored, but
             # only one.
@@ -156,11 +162,9 @@ class HeadReader:
             check_begun(buf, self._searched, len(buf))
             self._searched = max(1, len(buf) - 3)
             return None
-        head = bytes(buf[:end])
-        del buf[: end + 4]
         self._searched = 0
         self._skipped = False
-        return head
+        return take(buf, end + 4)[:-4]
 
 
 def _lines(head: bytes, limits: Limits) -> list[str]:
@@ -277,10 +281,8 @@ def take_request(buf: bytearray, limits: Limits, /) -> Request | None:
     ``_head_speedups.c`` has it in C, which leaves every head that is in any way unusual
     or wrong to ``HeadReader`` and ``parse_request``.
     """
-    end = buf.find(b"\r\n\r\n")
-    if not 0 < end <= min(limits.head, limits.line) or not 0x21 <= buf[0] < 0x7F:
-        return None
-    return parse_request(take(buf, end + 4)[:-4], limits)
+    head = _whole_head(buf, min(limits.head, limits.line))
+    return None if head is None else parse_request(head, limits)
 
 
 @lru_cache(256)
