@@ -27,14 +27,34 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, TypedDict
+from typing import Any, ParamSpec, TypedDict, TypeVar
 
 from greenlet import GreenletExit
 
+from ._core import joining as _joining  # noqa: F401 - Task.join needs it
 from ._core import scheduler
-from ._core.scheduler import Task
+from ._core.cancelling import Shield
+from ._core.tasks import Cancelled, Task
+from ._core.unswitching import NoSwitch
 
-__all__ = ["Task", "fork", "hook", "inspect", "onerror", "readycount", "running", "status", "wait", "wakeup"]
+__all__ = [
+    "Cancelled",
+    "Task",
+    "fork",
+    "hook",
+    "inspect",
+    "no_switch",
+    "onerror",
+    "readycount",
+    "running",
+    "shield",
+    "status",
+    "wait",
+    "wakeup",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _WAIT = "task.wait"
 
@@ -49,17 +69,18 @@ class Inspection(TypedDict):
     traceback: str
 
 
-def fork(func: Callable[..., object], userdata: Any = None) -> Task:
+def fork(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
     """Starts ``func`` as a task, after the tasks that are ready now, and returns the
     task.
 
-        def greet(name):
-            print("hello", name)            # -> hello world
+        def greet(name, mark="!"):
+            print("hello", name + mark)     # -> hello world!
 
         task.fork(greet, "world")
 
-    ``func`` is called with ``userdata``, or without arguments if that is None. ``fork``
-    also works as a decorator of a function without arguments.
+    ``func`` is called with all the arguments that follow it. ``fork`` also works as a
+    decorator of a function without arguments. ``Task.join`` waits for the end and the
+    result, ``Task.cancel`` ends the task.
 
     Raises TypeError if ``func`` can't be called, and RuntimeError in a thread that is
     not the loop's.
@@ -67,7 +88,35 @@ def fork(func: Callable[..., object], userdata: Any = None) -> Task:
     if not callable(func):
         raise TypeError(f"task.fork needs a function, not {type(func).__name__}")
     frame = sys._getframe(1)
-    return scheduler.fork(func, userdata, frame.f_code, frame.f_lasti)
+    return scheduler.fork(func, args, kwargs or None, frame.f_code, frame.f_lasti)
+
+
+def shield() -> Shield:
+    """Puts off a cancel of the current task in a ``with`` block.
+
+        with task.shield():
+            time.sleep(1)                   # a cancel strikes after the block
+
+    A ``Task.cancel`` that comes in the block strikes where the task next waits after
+    it. Deadlines and the end of the process are not put off. Blocks nest.
+
+    Entering raises RuntimeError where no task runs.
+    """
+    return Shield()
+
+
+def no_switch() -> NoSwitch:
+    """Makes sure that no other task runs in a ``with`` block.
+
+        with task.no_switch():
+            balance = 100
+            balance -= 1                    # a call that may wait: RuntimeError
+
+    A call that may wait raises RuntimeError there, before it does anything, even if it
+    need not wait this time. docs/tasks.md says which calls may. Entering raises
+    RuntimeError where no task runs.
+    """
+    return NoSwitch()
 
 
 def wait() -> Any:

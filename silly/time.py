@@ -23,7 +23,7 @@ import sys
 import time as _time
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 from ._core import scheduler
 from ._core.callers import seconds_meant
@@ -34,6 +34,7 @@ from ._wire.numbers import check_ms
 __all__ = ["after", "cancel", "deadline", "monotonic", "now", "sleep"]
 
 _loop = scheduler.loop
+P = ParamSpec("P")
 
 
 def now() -> int:
@@ -122,15 +123,15 @@ def deadline(ms: float) -> Deadline:
     return Deadline(ms)
 
 
-def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer:
+def after(ms: float, func: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
     """Runs ``func`` in a new task after ``ms`` milliseconds. Returns the timer, for
     ``cancel``.
 
         timer = time.after(10, lambda: print("10 ms later"))
 
-    ``func`` is called with ``userdata``, or without arguments if that is None. A timer
-    keeps the process alive until it has fired or is cancelled. It does not delay the
-    end of the process: a timer that was set before that begins never fires.
+    ``func`` is called with all the arguments that follow it. A timer keeps the process
+    alive until it has fired or is cancelled. It does not delay the end of the process:
+    a timer that was set before that begins never fires.
 
     Raises ValueError for a time that is negative or longer than 100 years, TypeError if
     ``func`` can't be called, and RuntimeError in a thread that is not the loop's.
@@ -142,7 +143,7 @@ def after(ms: float, func: Callable[..., object], userdata: Any = None) -> Timer
         raise TypeError(f"time.after needs a function, not {type(func).__name__}")
     scheduler.check_thread()
     frame = sys._getframe(1)
-    call = func, userdata, frame.f_code, frame.f_lasti, copy_context()
+    call = func, args, kwargs or None, frame.f_code, frame.f_lasti, copy_context()
     # A timer whose task would not start must not delay the end of the process.
     return _loop.timers.add(_time.monotonic() + ms / 1000, scheduler.fork_due, call, internal=not scheduler.starts)
 

@@ -36,11 +36,12 @@ LAYERS: list[list[str]] = [
 WITHIN_CORE = [
     "callers result timers poller _fields",
     "_accelerated",
-    "loop",
+    "loop tasks",
     "signals worker",
     "scheduler",
-    "deadline waiting watchdog child",
-    "guard",
+    "deadline cancelling unswitching watchdog child",
+    "waiting guard",
+    "joining",
     "ending",
 ]
 """The order within ``_core``, from the bottom up."""

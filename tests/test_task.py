@@ -103,21 +103,20 @@ def test_fork_and_wakeup_share_one_queue() -> None:
     assert order == ["forked 1", "woken 2", "forked 2", "woken 1"]
 
 
-@pytest.mark.parametrize("userdata", [0, "", False, (), [], b"", "x", {"a": 1}])
-def test_a_function_gets_the_userdata_that_was_given(userdata: Any) -> None:
+@pytest.mark.parametrize("value", [0, None, "", False, (), [], b"", "x", {"a": 1}])
+def test_a_function_gets_the_arguments_as_given(value: Any) -> None:
     got: list[Any] = []
-    task.fork(got.append, userdata)
+    task.fork(lambda *args, **kwargs: got.extend((args, kwargs)), value, 2, func=value, userdata=3)
     settle()
-    assert got == [userdata]
-    assert got[0] is userdata
+    assert got == [(value, 2), {"func": value, "userdata": 3}]
+    assert got[0][0] is value
 
 
-def test_a_function_without_userdata_gets_no_argument() -> None:
+def test_a_function_without_arguments_gets_none() -> None:
     got: list[Any] = []
     task.fork(lambda *args: got.append(args))
-    task.fork(lambda *args: got.append(args), None)
     settle()
-    assert got == [(), ()]
+    assert got == [()]
 
 
 def test_fork_as_a_decorator() -> None:
@@ -161,14 +160,14 @@ def test_anything_callable_can_be_forked_and_named() -> None:
     settle()
 
 
-def test_the_result_of_a_task_is_dropped_and_its_function_let_go() -> None:
+def test_a_finished_task_lets_go_of_its_function_and_arguments() -> None:
     class Big:
-        def __call__(self) -> Big:
-            return self
+        def __call__(self, *args: object, **kwargs: object) -> None:
+            pass
 
     func = Big()
     gone = weakref.ref(func)
-    done = task.fork(func)
+    done = task.fork(func, func, func=func)
     del func
     settle()
     gc.collect()

@@ -10,19 +10,23 @@ if TYPE_CHECKING:
     from greenlet import greenlet
 
     from .deadline import Deadline
+    from .tasks import Blow
 
 
 class TaskFields:
     """The base of ``Task``, which sets them."""
 
-    __slots__ = ("_greenlet", "_over", "_status", "_value", "_what")
+    __slots__ = ("_blow", "_greenlet", "_over", "_status", "_value", "_what")
 
+    _blow: Blow | None
+    """A cancel that has not struck yet."""
     _greenlet: greenlet | None
     _over: Deadline | None
     """The deadline that has struck; None if none has."""
     _status: str | None
     _value: Any
-    """What ``wake`` was given, until the task runs and takes it."""
+    """What ``wake`` was given, until the task runs and takes it. When the task has
+    finished: what its function has returned."""
     _what: object
     """What it waits on; None while it runs."""
 
@@ -30,7 +34,7 @@ class TaskFields:
 class LoopFields:
     """The base of ``Loop``, which sets them."""
 
-    __slots__ = ("current", "deferred", "left", "to_hub")
+    __slots__ = ("current", "deferred", "left", "no_switch", "to_hub")
 
     current: Any
     """The task that runs now. It and ``left`` are here for speed: setting an attribute
@@ -39,5 +43,7 @@ class LoopFields:
     """Tasks that become ready in the next turn, after the I/O that is pending now."""
     left: int
     """How many more tasks may run in the present slice; 0 outside a slice."""
+    no_switch: bool
+    """Whether the current task is in a block of ``task.no_switch``."""
     to_hub: Callable[[], Any]
     """Switches to the loop's greenlet."""

@@ -12,8 +12,8 @@
 #include <structmember.h>
 
 /* A task's or the loop's fields: see `_fields.py`. Base classes. */
-enum { GREENLET, OVER, STATUS, VALUE, WHAT, FIELDS };
-enum { CURRENT, DEFERRED, LEFT, TO_HUB };
+enum { BLOW, GREENLET, OVER, STATUS, VALUE, WHAT, FIELDS };
+enum { CURRENT, DEFERRED, LEFT, NO_SWITCH, TO_HUB };
 
 typedef struct {
     PyObject_HEAD
@@ -85,6 +85,13 @@ runs(PyObject *task)
     PyObject *here = PyObject_CallNoArgs(getcurrent);
     Py_XDECREF(here);
     return here == NULL ? -1 : here == FIELD(task, GREENLET);
+}
+
+/* Whether nothing keeps `task` from switching: no cancel and no `task.no_switch`. */
+static int
+may_switch(PyObject *task)
+{
+    return FIELD(task, BLOW) == Py_None && FIELD(loop, NO_SWITCH) == Py_False;
 }
 
 /* The first ready task, if it has started, and so can be switched to; else NULL. A new
@@ -191,7 +198,7 @@ park(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (plain < 0) {
         return NULL;
     }
-    if (!plain || FIELD(task, OVER) != Py_None) {
+    if (!plain || !may_switch(task) || FIELD(task, OVER) != Py_None) {
         return PyObject_CallFunctionObjArgs(plain_park, args[0], status, NULL);
     }
     return block(task, args[0], status);
@@ -209,8 +216,11 @@ pause_task(PyObject *module, PyObject *unused)
     }
     PyObject *task = FIELD(loop, CURRENT);
     const int plain = runs(task);
-    if (plain <= 0) {
-        return plain < 0 ? NULL : PyObject_CallNoArgs(plain_pause);
+    if (plain < 0) {
+        return NULL;
+    }
+    if (!plain || !may_switch(task)) {
+        return PyObject_CallNoArgs(plain_pause);
     }
     if (FIELD(loop, DEFERRED) == NULL || PyList_Append(FIELD(loop, DEFERRED), task) < 0) {
         return NULL;
@@ -282,13 +292,14 @@ static PyMethodDef functions[] = {
 #define MEMBER(name, number) {name, T_OBJECT_EX, offsetof(Fields, field) + (number) * sizeof(PyObject *), 0, NULL}
 
 static PyMemberDef task_members[] = {
-    MEMBER("_greenlet", GREENLET), MEMBER("_over", OVER), MEMBER("_status", STATUS),
-    MEMBER("_value", VALUE),       MEMBER("_what", WHAT), {NULL, 0, 0, 0, NULL},
+    MEMBER("_blow", BLOW),     MEMBER("_greenlet", GREENLET), MEMBER("_over", OVER),
+    MEMBER("_status", STATUS), MEMBER("_value", VALUE),       MEMBER("_what", WHAT),
+    {NULL, 0, 0, 0, NULL},
 };
 
 static PyMemberDef loop_members[] = {
-    MEMBER("current", CURRENT), MEMBER("deferred", DEFERRED), MEMBER("left", LEFT),
-    MEMBER("to_hub", TO_HUB),   {NULL, 0, 0, 0, NULL},
+    MEMBER("current", CURRENT),     MEMBER("deferred", DEFERRED), MEMBER("left", LEFT),
+    MEMBER("no_switch", NO_SWITCH), MEMBER("to_hub", TO_HUB),     {NULL, 0, 0, 0, NULL},
 };
 
 /* Adds a base class of the given members. */

@@ -16,7 +16,8 @@ from time import monotonic
 from greenlet import getcurrent
 
 from . import scheduler
-from .scheduler import SLEEP, WAIT, DeadlineOver, Task, loop, when_of
+from .scheduler import loop
+from .tasks import SLEEP, WAIT, Blow, Cancelled, DeadlineOver, Task, when_of
 from .timers import Timer
 
 active = 0
@@ -28,6 +29,7 @@ class Deadline:
     ``time.deadline``."""
 
     __slots__ = ("_over", "_task", "_timer", "ms", "when")
+    word = "deadline"
 
     def __init__(self, ms: float) -> None:
         self.ms = ms
@@ -45,7 +47,7 @@ class Deadline:
 
     def text(self, what: object) -> str:
         """Returns the error text for the operation ``what`` that it ended."""
-        return f"{what}: the deadline of {self.ms:.15g} ms ran out"
+        return f"{what}: the {self.word} of {self.ms:.15g} ms ran out"
 
     def __enter__(self) -> Deadline:
         global active
@@ -85,6 +87,13 @@ class Deadline:
             task._over = min((each for each in task._deadlines if each._over), key=when_of, default=None)
 
 
+class Timeout(Deadline):
+    """Bounds one wait: the time-out that a call was given."""
+
+    __slots__ = ()
+    word = "time-out"
+
+
 def _strike(deadline: Deadline) -> None:
     """The timer's callback."""
     global active
@@ -95,4 +104,8 @@ def _strike(deadline: Deadline) -> None:
     if task._over is None:
         task._over = deadline
     if task._status in (WAIT, SLEEP):
-        scheduler.throw(task, DeadlineOver(task._over.text(task._what)))
+        if task._blow is Blow.STRIKES:
+            task._blow = None
+            scheduler.throw(task, Cancelled())
+        else:
+            scheduler.throw(task, DeadlineOver(task._over.text(task._what)))

@@ -223,7 +223,7 @@ def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
     """See ``silly.run``."""
     scheduler.check_thread()
     if main_func is not None:
-        scheduler.fork(main_func, None, frame.f_code, frame.f_lasti)
+        scheduler.fork(main_func, (), None, frame.f_code, frame.f_lasti)
     if getcurrent() is not scheduler.main_greenlet:
         return
     interrupt_safely(loop, scheduler.in_main, scheduler.interrupted, scheduler.interrupt_posted)
@@ -318,7 +318,7 @@ def _mark(status: int) -> None:
     _state.told = False
     for task in list(tasks):
         if task._greenlet is None:
-            task._func, task._userdata = _nothing, None  # what it held is released now
+            scheduler.drop(task)
             tasks[task] = False
     for timer in list(loop.timers.users):
         if timer.callback is scheduler.fork_due:
@@ -326,7 +326,7 @@ def _mark(status: int) -> None:
 
 
 def _nothing(_: Any = None) -> None:
-    """What a task or timer does that came too late to start."""
+    """What a timer does that came too late to start its task."""
 
 
 def _leave(task: Task) -> None:
@@ -388,7 +388,7 @@ def _end_tasks(_: None = None) -> None:
         queue.clear()
     for task in list(tasks):
         if task._greenlet is None:
-            if task._func is _nothing:
+            if task._func is scheduler.dropped:
                 scheduler.finished(task)
             else:
                 scheduler.not_started(task)

@@ -169,6 +169,7 @@ class Loop(LoopFields):
         self.deferred = []
         self.current = None
         self.left = 0
+        self.no_switch = False
         self.to_hub = _unset
         self.dirty: list[Dirty] = []
         self.handlers: set[Handler] = set()

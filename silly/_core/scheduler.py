@@ -37,94 +37,33 @@ from contextvars import Context, copy_context
 from threading import get_ident
 from time import monotonic
 from types import CodeType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from .. import _log
 from .._ends import ENDS
 from .._log import task as logger
-from .._shown import name_of, shown
-from ._accelerated import TaskFields, switching
+from .._shown import name_of, shown, traceback_of
+from ._accelerated import switching
 from .callers import called
 from .loop import Loop
 from .result import OK, mistake
 from .signals import Wakeup, interrupt_safely
-
-if TYPE_CHECKING:
-    from .deadline import Deadline
+from .tasks import READY as READY
+from .tasks import RUN as RUN
+from .tasks import SLEEP as SLEEP
+from .tasks import WAIT as WAIT
+from .tasks import Blow, Failure
+from .tasks import Cancelled as Cancelled
+from .tasks import DeadlineOver as DeadlineOver
+from .tasks import Leaving as Leaving
+from .tasks import Task as Task
 
 SLICE = 256
 """The most tasks that run before the loop does I/O again."""
 POOL = 1024
 """The most idle greenlets that are kept. A task beyond them costs 10 µs more."""
-
-RUN = "RUN"
-WAIT = "WAIT"
-READY = "READY"
-SLEEP = "SLEEP"
-
-
-class Task(TaskFields):
-    """A forked function. Opaque: pass it to ``task.wakeup`` and ``task.status``."""
-
-    __slots__ = (
-        "__weakref__",
-        "_code",
-        "_context",
-        "_deadlines",
-        "_func",
-        "_lasti",
-        "_userdata",
-    )
-
-    def __init__(self, func: Callable[..., object], userdata: Any, code: CodeType | None, lasti: int) -> None:
-        self._func: Callable[..., object] | None = func
-        self._userdata = userdata
-        self._status = READY
-        self._value = None
-        self._what = None
-        self._greenlet = None
-        self._context: Context | None = None
-        """Without one it starts in an empty context, which Python makes when the task
-        first needs it: few handlers of connections do."""
-        self._deadlines: list[Deadline] | None = None
-        self._over = None
-        # ``origin`` works the line number out on demand: that costs more than a fork.
-        self._code = code
-        self._lasti = lasti
-
-    def name(self) -> str:
-        """Returns the name of its function (see ``name_of``), or ``main``."""
-        func = self._func
-        return name_of(func) if func is not None else "finished"
-
-    def origin(self) -> str:
-        """Returns where it was forked, as ``file:line``."""
-        code = self._code
-        if code is None:
-            return "the main program"
-        line = next((ln for start, end, ln in code.co_lines() if start <= self._lasti < end), None)
-        return f"{code.co_filename}:{line or code.co_firstlineno}"
-
-    def waiting(self) -> str:
-        """Returns what it waits on, in words."""
-        if self._status == READY:
-            return "its turn to run"
-        if self._status == RUN:
-            return "nothing: it runs"
-        if not self._deadlines:
-            return str(self._what)
-        soonest = min(self._deadlines, key=when_of)
-        return f"{self._what}, within a deadline of {soonest.ms:.15g} ms"
-
-    def __repr__(self) -> str:
-        return f"<task {self.name()} {self._status or 'finished'}, forked at {self.origin()}>"
-
-
-def when_of(deadline: Deadline) -> float:
-    """Returns when ``deadline`` strikes."""
-    return deadline.when
 
 
 def _nothing(_: object) -> None:
@@ -170,7 +109,7 @@ def _main() -> None:
 
 
 def _make_main() -> Task:
-    task = Task(_main, None, None, 0)
+    task: Task[Any] = Task(_main, (), None, None, 0)
     task._greenlet = main_greenlet
     task._status = RUN
     _main.__qualname__ = "main"
@@ -250,6 +189,11 @@ def plain_park(what: object, status: str = WAIT) -> Any:
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(not_here("cannot block", what))
+    if loop.no_switch:
+        refuse(what)
+    if task._blow is Blow.STRIKES:
+        task._blow = None
+        raise Cancelled
     if task._over is not None:
         raise DeadlineOver(ran_out(what))
     task._what = what
@@ -310,6 +254,11 @@ def plain_wake(task: Task, value: Any = None) -> None:
 def plain_pause() -> None:
     """``pause`` in Python."""
     task = current()
+    if loop.no_switch:
+        refuse("this call")
+    if task._blow is Blow.STRIKES:
+        task._blow = None
+        raise Cancelled
     loop.deferred.append(task)
     task._what = "its turn"
     task._status = READY
@@ -323,6 +272,12 @@ def plain_pause() -> None:
     task._value = None
 
 
+def refuse(what: object) -> NoReturn:
+    """Raises RuntimeError for the call ``what``, in a block of ``task.no_switch``."""
+    call = called(sys._getframe(1)) or what
+    raise RuntimeError(f"{call}: may wait, and no other task may run inside task.no_switch(); call it outside the block")
+
+
 def leaving() -> bool:
     """Whether nothing blocks any more, because the time of the process's end is over;
     if so, it lets other tasks run first. Called by whatever is about to block."""
@@ -334,13 +289,14 @@ def leaving() -> bool:
 
 def fork(
     func: Callable[..., object],
-    userdata: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
     code: CodeType | None,
     lasti: int,
     context: Context | None = None,
     serves: bool = False,
     ours: bool = False,
-) -> Task:
+) -> Task[Any]:
     """Makes a ready task that runs ``func`` in ``context``, by default in a copy of the
     caller's, or in an empty one if it serves: then the caller is the loop. ``code`` and
     ``lasti`` are where it was forked. ``serves`` as in ``tasks``.
@@ -350,7 +306,7 @@ def fork(
     """
     if get_ident() != loop.thread:
         raise RuntimeError(not_here(""))
-    task = Task(func, userdata, code, lasti)
+    task: Task[Any] = Task(func, args, kwargs, code, lasti)
     if not starts and not ours:
         not_started(task)
         return task
@@ -371,7 +327,7 @@ def fork(
     return task
 
 
-def fork_due(call: tuple[Callable[..., object], Any, CodeType, int, Context]) -> None:
+def fork_due(call: tuple[Callable[..., object], tuple[Any, ...], dict[str, Any] | None, CodeType, int, Context]) -> None:
     """The callback of a timer of ``time.after``."""
     fork(*call)
 
@@ -379,7 +335,19 @@ def fork_due(call: tuple[Callable[..., object], Any, CodeType, int, Context]) ->
 def not_started(task: Task) -> None:
     """Drops a task that was forked too late to run."""
     logger.warn(f"{task} was not started: the process is ending")
+    task._cancelled = True
     finished(task)
+
+
+def drop(task: Task) -> None:
+    """Makes a task that has not started one that never runs. What it held is released
+    now, and it ends in its turn."""
+    task._func, task._args, task._kwargs = dropped, (), None
+    task._cancelled = True
+
+
+def dropped() -> None:
+    """What a task does that never runs."""
 
 
 def hook(create: Callable[[Task], object] | None, term: Callable[[Task], object] | None) -> None:
@@ -427,7 +395,13 @@ def finished(task: Task) -> None:
     """Releases what ``task`` holds: it has ended, or will never start."""
     if task._deadlines:
         drop_deadlines(task)  # those of generators that it did not finish
-    task._status = task._func = task._userdata = task._greenlet = task._what = task._context = task._value = None
+    task._status = task._func = task._kwargs = task._greenlet = task._what = task._context = task._blow = None
+    task._args = ()
+    if task._keeper is not None:
+        keeper, task._keeper = task._keeper, None
+        keeper.ended(task)
+    if task._joiners is not None:
+        task._joiners.wake_all()
     if tasks.pop(task, False) and serving_ended is not None:
         serving_ended()
 
@@ -441,12 +415,13 @@ def _worker() -> None:
         try:
             func = task._func
             assert func is not None
-            value = func() if task._userdata is None else func(task._userdata)
-            if value is not None and value is not OK:
+            value = func(*task._args) if task._kwargs is None else func(*task._args, **task._kwargs)
+            if value is not None and value is not OK and not _awaited(task):
                 returned(task, value, tasks.get(task, False))
-                value = None
+            task._value = value
+            value = None
         except BaseException as exc:
-            _raised("", task, exc)
+            _failed(task, exc)
         func = None
         if _on_term is not None:
             try:
@@ -464,6 +439,11 @@ def _worker() -> None:
         loop.to_hub()
 
 
+def _awaited(task: Task) -> bool:
+    """Whether another task waits for the result of ``task``."""
+    return task._keeper is not None or (task._joiners is not None and task._joiners.first is not None)
+
+
 def returned(who: object, value: object, serves: bool) -> None:
     """Logs that the ``value`` that a task or function (``who``, as text) returned is
     dropped, if that looks like a mistake. ``serves``: whether it is the handler of a
@@ -471,6 +451,23 @@ def returned(who: object, value: object, serves: bool) -> None:
     why = mistake(value, "call conn.write(data)" if serves else None)
     if why is not None:
         logger.limited("returned", f"{who} {why}", logger.ERROR)
+
+
+def _failed(task: Task, exc: BaseException) -> None:
+    """Notes how ``task`` has ended, other than by returning. An error that nobody waits
+    for is logged."""
+    task._value = None  # a wake-up value that it has not taken
+    if isinstance(exc, ENDS) or in_child:
+        task._cancelled = True
+        _raised("", task, exc)
+        return
+    # Without the frame of the worker, which goes on and holds other tasks.
+    tb = traceback_of(exc)
+    failure = Failure(exc, tb and tb.tb_next, BaseException.__dict__["__context__"].__get__(exc))
+    BaseException.with_traceback(exc, failure.traceback)
+    if not _awaited(task):
+        _raised("", task, exc)
+    task._failure = failure
 
 
 def _raised(where: str, task: Task, exc: BaseException) -> None:
@@ -532,15 +529,6 @@ def _idle(green: greenlet) -> bool:
 
 
 # ---- deadlines, which ``deadline.py`` sets -------------------------------------------
-
-
-class DeadlineOver(TimeoutError):
-    """Raised where a task blocks when its deadline runs out."""
-
-
-class Leaving(GreenletExit):
-    """Raised where a task blocks when nothing blocks any more: the time of the
-    process's end is over."""
 
 
 def expired() -> bool:

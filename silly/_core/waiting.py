@@ -7,8 +7,9 @@ implements them, so that a primitive need not:
   run once, and raises ``Leaving``. It raises that also in a task that waits at that
   moment. A primitive that returns errors returns ``errno.CLOSED`` for it.
 * ``wait`` raises ``DeadlineOver`` when the task's deadline (``time.deadline``) runs out
-  or is over already. A primitive that returns errors returns that one.
-* When ``wait`` raises (these two, GreenletExit, KeyboardInterrupt or any other
+  or is over already, or the time-out that ``wait`` was given. A primitive that returns
+  errors returns its text.
+* When ``wait`` raises (these two, ``Cancelled``, KeyboardInterrupt or any other
   exception), the task has left the queue, so nothing wakes it twice.
 * A wake-up value is never lost. A task that was woken, but is interrupted before it
   runs, calls ``give_back`` with the value. That hands it on: a turn to the next task in
@@ -39,8 +40,8 @@ returns errors has:
         self._waiters.wait("semaphore.acquire", self.release)
     except Leaving:
         return failure(errno.CLOSED)
-    except scheduler.DeadlineOver:
-        return failure(scheduler.ran_out("semaphore.acquire"))
+    except DeadlineOver as over:
+        return failure(str(over))
 
 **Memory.** A queue takes 48 bytes, and no container while at most one task waits. An
 object that exists by the thousands and seldom waits, such as a connection, makes its
@@ -57,9 +58,11 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from . import scheduler
-from .scheduler import READY, Leaving, Task, park
+from .deadline import Timeout
+from .scheduler import park
+from .tasks import READY, DeadlineOver, Leaving, Task
 
-__all__ = ["Leaving", "Waiters"]
+__all__ = ["DeadlineOver", "Leaving", "Waiters"]
 
 V = TypeVar("V")
 
@@ -87,7 +90,11 @@ class Waiters(Generic[V]):
         return 0 if self.first is None else 1 + len(self._more or ())
 
     def wait(
-        self, what: object, give_back: Callable[[V], object] | None = None, missed: Callable[[], object] | None = None
+        self,
+        what: object,
+        give_back: Callable[[V], object] | None = None,
+        missed: Callable[[], object] | None = None,
+        timeout: float | None = None,
     ) -> V:
         """Blocks the current task until it is woken, and returns the wake-up value.
 
@@ -96,6 +103,7 @@ class Waiters(Generic[V]):
         interrupted after it was woken with ``value``; without it the value is dropped.
         ``missed()`` is called once the task is in the queue: it wakes the task if a
         signal handler has done what the task waits for after the caller had looked.
+        ``timeout`` is in milliseconds, and checked by the caller.
 
         Raises ``Leaving`` and ``DeadlineOver`` (see the module's header), any exception
         thrown where the task waits, and RuntimeError where no task runs.
@@ -109,20 +117,32 @@ class Waiters(Generic[V]):
         if self.first is None:
             self.first = task
         else:
-            if self._more is None:
-                self._more = OrderedDict()
-            self._more[task] = None
+            self.add(task)
+        value: V
         try:
             if missed is not None:
                 missed()
-            value: V = park(what)
+            if timeout is None:
+                value = park(what)
+            else:
+                with Timeout(timeout):
+                    value = park(what)
         except BaseException:
-            if not self._remove(task):
+            if not self.remove(task):
                 given, task._value = task._value, None
                 if give_back is not None:
                     give_back(given)
             raise
         return value
+
+    def add(self, task: Task[Any]) -> None:
+        """Queues ``task``, which need not be the current one, and does not block it."""
+        if self.first is None:
+            self.first = task
+        else:
+            if self._more is None:
+                self._more = OrderedDict()
+            self._more[task] = None
 
     def wake_one(self, value: Any = None) -> bool:
         """Wakes the task that has waited longest; returns False if none waits.
@@ -144,8 +164,9 @@ class Waiters(Generic[V]):
         while self.wake_one(value):
             pass
 
-    def _remove(self, task: Task) -> bool:
-        """Removes an interrupted task; returns False if it was woken already."""
+    def remove(self, task: Task[Any]) -> bool:
+        """Removes a task that is not to be woken; returns False if it was woken
+        already."""
         more = self._more
         if self.first is task:
             self.first = more.popitem(last=False)[0] if more else None

@@ -397,7 +397,7 @@ def listen_plain(
     the log names."""
 
     def accepted(sock: socket.socket, remoteaddr: str) -> None:
-        scheduler.fork(accept, Conn(Stream(sock, remoteaddr, limits)), accept_code, 0, serves=True)
+        scheduler.fork(accept, (Conn(Stream(sock, remoteaddr, limits)),), None, accept_code, 0, serves=True)
 
     accept_code = getattr(accept, "__code__", None)
     return listen_as(Listener, what, scheme, addr, accepted, backlog, rights)

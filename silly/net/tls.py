@@ -153,10 +153,9 @@ class Acceptor:
             raise
         # Already a ``Conn``: its finalizer closes what an exception leaves, and a task
         # that never starts.
-        scheduler.fork(self._serve, (Conn(stream), configuration, verification), self._code, 0, serves=True)
+        scheduler.fork(self._serve, (Conn(stream), configuration, verification), None, self._code, 0, serves=True)
 
-    def _serve(self, new: tuple[Conn, ServerConfiguration, Verification]) -> None:
-        conn, configuration, verification = new
+    def _serve(self, conn: Conn, configuration: ServerConfiguration, verification: Verification) -> None:
         stream = conn._stream
         try:
             if self._shake_hands(stream, configuration, verification):

@@ -111,7 +111,7 @@ def body():
     while ending.phase() is not Phase.DRAINING:
         time.sleep(1)
     act()
-scheduler.fork(body, None, None, 0, serves=True)
+scheduler.fork(body, (), None, None, 0, serves=True)
 time.after(1, silly.exit, 3)
 silly.run()
 """,

@@ -206,7 +206,7 @@ def test_a_task_that_can_not_be_switched_to_stays_the_first_in_the_queue(code: A
 
     def body() -> None:
         me = task.running()
-        stuck = scheduler.Task(print, None, None, 0)
+        stuck = scheduler.Task(print, (), None, None, 0)
         stuck._greenlet = Stuck()  # type: ignore[assignment]
         stuck._value = "its value"
         ready = scheduler.loop.ready

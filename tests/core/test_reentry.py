@@ -219,7 +219,7 @@ def test_a_handler_that_raises_where_a_task_starts_loses_no_task(pooled: bool, l
             ran.append(1)
 
         def callback() -> None:
-            started.append(scheduler.fork(body, None, None, 0))
+            started.append(scheduler.fork(body, (), None, None, 0))
             try:
                 with tracer:
                     scheduler._run_ready()

@@ -528,7 +528,7 @@ class Session(Sending):
 
     def server_drains(self) -> None:
         """Closes with 1001, in a task of its own because closing blocks."""
-        scheduler.fork(self._go_away, None, Session._go_away.__code__, 0, ours=True)
+        scheduler.fork(self._go_away, (), None, Session._go_away.__code__, 0, ours=True)
 
     def _go_away(self) -> None:
         self.close(GOING_AWAY)
