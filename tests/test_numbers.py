@@ -61,7 +61,7 @@ def test_time_outs_of_a_connection(conn: Any, call: Callable[[Any, Any], Any], m
 
 FREE_MS: dict[str, Callable[[Any], Any]] = {
     "sleep": time.sleep,
-    "after": functools.partial(time.after, func=nothing),
+    "after": lambda ms: time.after(ms, nothing),
     "deadline": time.deadline,
     "tcp.connect": lambda ms: tcp.connect("127.0.0.1:1", timeout=ms),
     "tls.connect": lambda ms: tls.connect("127.0.0.1:1", timeout=ms),

@@ -14,6 +14,7 @@ from greenlet import GreenletExit
 
 from .._shown import name_of
 from ._accelerated import TaskFields
+from .result import returns_pair
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as _TypeVar
@@ -74,7 +75,7 @@ def _unset(task: Task[Any], *args: Any) -> Any:
     raise RuntimeError("nothing is set")
 
 
-join_task: Callable[[Task[Any], float | None], Any] = _unset
+join_task: Callable[[Task[Any], float | None], tuple[Any, Any]] = _unset
 """Implements ``Task.join``. ``joining`` sets it, and ``cancelling`` the next."""
 cancel_task: Callable[[Task[Any]], bool] = _unset
 
@@ -138,6 +139,7 @@ class Task(TaskFields, Generic[T]):
         """Whether it has finished: ``join`` would not wait."""
         return self._status is None
 
+    @returns_pair("task.join", "value")
     def join(self, timeout: float | None = None) -> tuple[T, None] | tuple[None, str]:
         """Waits until the task has finished, for at most ``timeout`` milliseconds, and
         returns ``(value, None)``: what its function has returned.
@@ -156,7 +158,7 @@ class Task(TaskFields, Generic[T]):
         Raises RuntimeError if a task joins itself, and ValueError for the main program,
         which ends with the process.
         """
-        return join_task(self, timeout)  # type: ignore[no-any-return]
+        return join_task(self, timeout)
 
     def cancel(self) -> bool:
         """Ends the task where it waits, by raising ``Cancelled`` there. Never waits.

@@ -388,7 +388,7 @@ def a_reader(code: Any, sock: socket.socket) -> Any:
 @pytest.fixture
 def waiting() -> Iterator[Any]:
     """A task that some stream may make ready, and which must not run."""
-    each = scheduler.Task(print, None, None, 0)
+    each = scheduler.Task(print, (), None, None, 0)
     each._status, each._value = scheduler.WAIT, "stale"
     before = len(scheduler.loop.ready)
     yield each
