@@ -39,7 +39,7 @@ from collections import deque
 from pathlib import Path
 
 import silly
-from silly import env, logger, task, time
+from silly import env, task, time
 from silly.net import addr, http, websocket
 from silly.sync import channel
 
@@ -223,13 +223,13 @@ def chat(stream):
     client = Client(sock, addr.parse(stream.remoteaddr)[0])
     task.fork(writer, client)
     late = time.after(JOIN, lambda: client.name or sock.close(1008, "you have not said your name"))
-    ok, err = silly.pcall(converse, client)
-    if not ok:
-        logger.error(err)  # a bug in this file; the others chat on
-    time.cancel(late)
-    client.outbox.close()
-    leave(client)
-    sock.close(1000 if ok else 1011)
+    with sock:  # closes it with 1000, or with 1011 after an exception: a bug in this file
+        try:
+            converse(client)
+        finally:
+            time.cancel(late)
+            client.outbox.close()
+            leave(client)
 
 
 page = Path(__file__).with_name("chat.html").read_bytes()

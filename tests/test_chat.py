@@ -689,7 +689,7 @@ def test_a_bug_ends_only_its_connection(capsys, logs):
         assert ann.hear()["op"] == "joined"
         good = server.module.OPS["say"]
         server.module.OPS["say"] = broken, good[1]
-        logs.expect("ERROR Traceback(.|\n)*ZeroDivisionError: a bug")
+        logs.expect("ERROR exception in the handler of GET /chat:(.|\n)*ZeroDivisionError: a bug")
         ben.say("x")
         _data, typ = ben.sock.read(WAIT)
         assert (typ, ben.sock.closecode) == ("close", 1011)
