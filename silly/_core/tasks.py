@@ -218,7 +218,8 @@ class Task(TaskFields, Generic[T]):
         return f"{self._what}, within a {soonest.word} of {soonest.ms:.15g} ms"
 
     def __repr__(self) -> str:
-        return f"<task {self.name()} {self._status or 'finished'}, forked at {self.origin()}>"
+        state = "finished" if self._status is None else f"{self.name()} {self._status}"
+        return f"<task {state}, forked at {self.origin()}>"
 
 
 def when_of(deadline: Deadline) -> float:
