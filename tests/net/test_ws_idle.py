@@ -46,7 +46,7 @@ HELD = dict.fromkeys(
         # The WebSocket.
         *("_session.Session", "_socket.Socket", "ws.MessageReader", "_keepalive.Keepalive"),
         # Its task; the timer of the next ping.
-        *("scheduler.Task", "timers.Timer"),
+        *("tasks.Task", "timers.Timer"),
     ),
     1,
 )

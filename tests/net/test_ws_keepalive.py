@@ -394,7 +394,8 @@ def test_what_had_arrived_is_read_after_the_peer_was_given_up(logs: Any) -> None
 
 def test_a_reset_while_reading_pauses_is_seen_by_keepalive() -> None:
     """Paused, the descriptor is not watched: only our ping meets the reset."""
-    with server_side({"receive_mark": 1000, "ping_interval": 20, "pong_timeout": 60_000}) as (sock, peer):
+    # The first ping must come after the reset: the next one would wait for its pong.
+    with server_side({"receive_mark": 1000, "ping_interval": 500, "pong_timeout": 60_000}) as (sock, peer):
         peer.put(FIN | BINARY, bytes(900))
         peer.put(FIN | BINARY, bytes(900))
         until(lambda: sock._session.stream.paused)
