@@ -37,13 +37,14 @@ if TYPE_CHECKING:
     from . import sync as sync
     from . import task as task
     from . import time as time
+    from .signal import signal as signal
 
 __all__ = ["Error", "Limits", "Result", "check", "exit", "genid", "pcall", "pid", "run", "version"]
 
 pid = os.getpid()
 """This process's number."""
 
-_SUBMODULES = frozenset(("env", "errno", "logger", "net", "sync", "task", "time"))
+_SUBMODULES = frozenset(("env", "errno", "logger", "net", "signal", "sync", "task", "time"))
 _ids = itertools.count(1)
 
 

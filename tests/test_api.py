@@ -49,6 +49,8 @@ SIGNATURES = {
     "silly.sync.channel.Channel.recv": "self",
     "silly.sync.channel.Channel.close": "self reason",
     "silly.sync.channel.Channel.clear": "self",
+    "silly.signal": "sig handler",
+    "silly.signal.signal": "sig handler",
     "silly.env.get": "key",
     "silly.env.set": "key value",
     "silly.logger.getlevel": "",

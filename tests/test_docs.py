@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from silly import check, errno
+from silly import signal as silly_signal
 from silly._wire.deflate import Deflate
 from silly._wire.limits import DEFAULT
 from silly.net import websocket
@@ -117,14 +118,13 @@ def test_tls(capsys: pytest.CaptureFixture[str]) -> None:
         assert guide["talk"](addr, authorities.root().pem) == b"somebody says hello\n"
         assert guide["talk"](addr, authorities.root().pem, authorities.client().entry) == b"CN=alice says hello\n"
         assert capsys.readouterr().out == "chat/2 ('localhost', '127.0.0.1')\n" * 2
-        before = signal.getsignal(signal.SIGHUP)
         try:
             guide["reload_on_hangup"](listener)
             loaded = listener._accepted._configuration
             os.kill(os.getpid(), signal.SIGHUP)
             until(lambda: listener._accepted._configuration is not loaded)
         finally:
-            signal.signal(signal.SIGHUP, before)
+            silly_signal("SIGHUP", None)
         assert guide["talk"](addr, authorities.root().pem) == b"somebody says hello\n"
 
 

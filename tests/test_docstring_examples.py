@@ -25,7 +25,8 @@ What an example says of its results is checked: a line that ends with ``# -> lit
 must have that value, a line that prints must have printed the text behind ``# ->``.
 Every function that an example defines must be called and return. If that has not
 happened by itself, the test connects to the example's listener, serves its
-``handler(stream)``, or asks for the routes of its ``router``.
+``handler(stream)``, asks for the routes of its ``router``, or sends the signals that it
+handles.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ import importlib
 import inspect
 import io
 import re
+import signal as std_signal
 import textwrap
 import tokenize
 from collections.abc import Callable, Iterator
@@ -48,7 +50,7 @@ from greenlet import GreenletExit
 
 import silly
 from silly import check, env, logger, time
-from silly._core import scheduler
+from silly._core import scheduler, signals
 from silly.net import http, tcp, tls, websocket
 from silly.net.http._body import Incoming
 from silly.sync import channel
@@ -272,7 +274,9 @@ class Stage:
 
     def _visit(self) -> None:
         """Connects to what the example listens on, or would serve with its ``handler``
-        or ``router``."""
+        or ``router``, and sends the signals that it handles."""
+        for number in signals._taken:
+            std_signal.raise_signal(number)
         for value in list(self.names.values()):
             if isinstance(value, http.Server):
                 self._ask(value, [("get", "", "/")])
@@ -311,6 +315,8 @@ class Stage:
             if isinstance(value, (*kinds, websocket.Socket)):
                 value.close()
         http.closeidle()
+        for number in list(signals._taken):
+            silly.signal(number, None)
 
     def _print(self, *values: object, flush: bool = False) -> str:
         return " ".join(map(str, values))

@@ -403,7 +403,6 @@ def test_tls_new_certificates(stage: Stage, capsys: Output, tmp_path: Path, monk
         for name, pem in zip(("site.crt", "site.key"), stage.pem(number), strict=True):
             (tmp_path / name).write_text(pem)
 
-    before = signal.getsignal(signal.SIGHUP)
     try:
         renew(0)
         stage.run(TLS["New certificates while it runs"])
@@ -419,7 +418,7 @@ def test_tls_new_certificates(stage: Stage, capsys: Output, tmp_path: Path, monk
         until(lambda: "listener.reload: " in capsys.readouterr().out)
         stage.connect(hostname="renewed.example.com").close()
     finally:
-        signal.signal(signal.SIGHUP, before)
+        silly.signal("SIGHUP", None)
 
 
 def test_tls_as_long_as_somebody_listens(stage: Stage, capsys: Output) -> None:

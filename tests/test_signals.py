@@ -627,9 +627,12 @@ def test_the_page_s_code_and_its_times(start: Start) -> None:
     assert f"After {guard.SOON} s a warning" in text
     assert f"{guard.MARGIN} s after the 3 s the process ends by force" in text
     assert f"is ended {guard.LAST:g} s later by `faulthandler`" in text
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    child = start(f"{code}sys.stderr = sys.stdout\ntask.fork(waiter)\ntask.fork(lambda: say('ready'))")
+    ours, raw = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    child = start(f"sys.stderr = sys.stdout\nimport silly\n{ours}{raw}task.fork(waiter)\ntask.fork(lambda: say('ready'))")
     assert child.line() == "ready"
+    child.process.send_signal(signal.SIGHUP)
+    assert child.line().endswith("INFO SIGHUP came")
+    assert child.line().endswith("INFO reloaded")
     child.process.send_signal(signal.SIGUSR1)
     assert child.line().endswith("INFO still here")
     child.process.send_signal(signal.SIGTERM)

@@ -23,7 +23,10 @@ from typing import Any
 
 from .loop import Loop
 
-_own: list[Callable[[int, FrameType | None], None]] = []
+Handler = Callable[[int, FrameType | None], object]
+"""A handler as ``signal.signal`` takes it."""
+
+_own: list[Handler] = []
 """Our own handlers: those of ``interrupt_safely`` and ``Signals``."""
 
 _WAKING = [
@@ -37,8 +40,8 @@ libraries set a handler for it that wakes nothing."""
 
 def awaited() -> bool:
     """Whether the application has a handler of its own for a signal, which could wake a
-    task."""
-    return any(_is_applications(signal.getsignal(number)) for number in _WAKING)
+    task. One of ``silly.signal`` counts for any signal: it starts a task."""
+    return any(_is_applications(signal.getsignal(number)) for number in (*_WAKING, *_taken))
 
 
 def _is_applications(handler: Any) -> bool:
@@ -145,16 +148,69 @@ def interrupt_safely(
     signal.signal(signal.SIGINT, caught)
 
 
+_GRACEFUL = (signal.SIGINT, signal.SIGTERM)
+"""The signals that end the process gracefully while ``silly.run`` runs."""
 _replaced: dict[int, Any] = {}
 """The original handlers of the signals that ``Signals`` handles now."""
+_active: Signals | None = None
+"""The ``Signals`` that is entered: the process is in ``silly.run``."""
+_taken: dict[int, tuple[Handler, Any]] = {}
+"""By signal, the handler that ``take`` has set last, and the one before it."""
+
+
+def takes(number: int, handler: Handler) -> bool:
+    """Whether ``take(number, handler)`` is in force: the application may have set
+    another handler since, by ``signal.signal``."""
+    return number in _taken and signal.getsignal(number) is handler
+
+
+def take(number: int, handler: Handler) -> None:
+    """Makes ``handler`` handle a signal, in place of any other handler, that of
+    ``Signals`` included.
+
+    Raises ValueError in a thread other than Python's main thread, and OSError for a
+    signal that can't be handled.
+    """
+    before = signal.getsignal(number)
+    signal.signal(number, handler)
+    original = _replaced.pop(number, None)
+    if _active is not None and before == _active._caught:
+        before = original
+    _taken[number] = handler, before
+
+
+def give_back(number: int) -> None:
+    """Ends ``take``: the handler before it handles the signal again. Within
+    ``silly.run`` a SIGINT or SIGTERM that had none ends the process gracefully."""
+    before = _original(_taken.pop(number)[1])
+    if _active is not None and number in _GRACEFUL and _is_default(before):
+        _active.handle(number, before)
+    else:
+        signal.signal(number, before)
+
+
+def _original(handler: Any) -> Any:
+    """Returns what ``signal.signal`` takes: a handler that C code has set is not shown
+    by ``signal.getsignal``, and is lost."""
+    return signal.SIG_DFL if handler is None else handler
+
+
+def _is_default(handler: Any) -> bool:
+    return handler in (signal.SIG_DFL, signal.default_int_handler, *_own)
 
 
 def forget_signals(wakeup: Wakeup) -> None:
     """Restores what the application had set in a forked child, where no loop turns."""
+    global _active
     if wakeup._fd >= 0:
         wakeup.restore()
+    for number, (handler, before) in _taken.items():
+        if signal.getsignal(number) is handler:
+            signal.signal(number, _original(before))
     for number, handler in _replaced.items():
         signal.signal(number, handler)
+    _taken.clear()
+    _active = None
     if signal.getsignal(signal.SIGINT) in _own:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -169,24 +225,34 @@ class Signals:
 
     def __init__(self, graceful: Callable[[int], object]) -> None:
         self._graceful = graceful
+        self._signalled = False
 
     def __enter__(self) -> None:
+        global _active
         if threading.current_thread() is not threading.main_thread():
             return
         _own.append(self._caught)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        _active = self
+        for number in _GRACEFUL:
             handler = signal.getsignal(number)
-            if handler in (signal.SIG_DFL, signal.default_int_handler, *_own):
-                _replaced[number] = handler
-                signal.signal(number, self._caught)
+            if _is_default(handler):
+                self.handle(number, handler)
+
+    def handle(self, number: int, original: Any) -> None:
+        """Handles a signal in place of the handler ``original``."""
+        _replaced[number] = original
+        signal.signal(number, signal.SIG_DFL if self._signalled else self._caught)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
+        self._signalled = True
         for each in _replaced:
             signal.signal(each, signal.SIG_DFL)
         self._graceful(number)
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        global _active
         if threading.current_thread() is threading.main_thread():
+            _active = None
             for number, handler in _replaced.items():
                 signal.signal(number, handler)
             _replaced.clear()
