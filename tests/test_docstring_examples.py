@@ -53,7 +53,7 @@ from silly import check, env, logger, time
 from silly._core import scheduler, signals
 from silly.net import http, tcp, tls, websocket
 from silly.net.http._body import Incoming
-from silly.sync import channel
+from silly.sync import channel, mutex, singleflight, waitgroup
 
 from .helpers import joined, serving, spawn
 from .net import authorities
@@ -67,33 +67,60 @@ WITHIN = 10_000
 MODULES = {name.rpartition(".")[2]: importlib.import_module(name) for name in PUBLIC if name.count(".") < 3}
 
 CLASSES: dict[str, tuple[type, ...]] = {
+    "accounts": (mutex.Mutex,),
     "bell": (channel.Channel,),
+    "boats": (mutex.Mutex,),
     "broadcast_chan": (channel.Channel,),
     "canyon": (tls.Listener,),
     "chan": (channel.Channel,),
     "conn": (tls.Conn,),
+    "crates": (mutex.Mutex,),
+    "day": (waitgroup.WaitGroup,),
     "group": (channel.Channel,),
+    "guests": (waitgroup.WaitGroup,),
+    "house": (waitgroup.WaitGroup,),
+    "kitchen": (mutex.Mutex,),
+    "lift": (singleflight.SingleFlight,),
     "listener": (tls.Listener,),
+    "loading": (singleflight.SingleFlight,),
+    "lock": (mutex.Lock,),
     "log": (http.AccessLog,),
+    "m": (mutex.Mutex,),
+    "machines": (mutex.Mutex,),
+    "maids": (waitgroup.WaitGroup,),
     "message": (websocket.MessageWriter,),
     "mine": (channel.Channel,),
     "office": (http.Server,),
     "other": (channel.Channel, websocket.Socket),
     "outbox": (channel.Channel,),
+    "outer": (mutex.Lock,),
+    "people": (waitgroup.WaitGroup,),
     "ping": (channel.Channel,),
+    "press": (mutex.Lock,),
+    "pumps": (waitgroup.WaitGroup,),
+    "race": (waitgroup.WaitGroup,),
     "response": (http.Response,),
+    "riders": (waitgroup.WaitGroup,),
     "router": (http.Router,),
+    "search": (waitgroup.WaitGroup,),
     "server": (http.Server,),
+    "sf": (singleflight.SingleFlight,),
+    "shelves": (mutex.Mutex,),
+    "sky": (singleflight.SingleFlight,),
     "sock": (websocket.Socket,),
     "stream": (http.ServerStream, http.ClientStream),
+    "teller": (singleflight.SingleFlight,),
+    "tills": (mutex.Mutex,),
     "visitor": (http.ServerStream,),
+    "wall": (waitgroup.WaitGroup,),
+    "wg": (waitgroup.WaitGroup,),
 }
 """Variables of the documents and examples, and what they hold: one name may be used for
 two things."""
 
 ADDRESS = r"[\w.]*:(8080|8443)\b"
 
-NOT_OURS = {"file", "greetings", "inbox", "latest", "msg", "reading", "turns", "unicodedata", "visits"}
+NOT_OURS = {"cache", "file", "greetings", "inbox", "latest", "msg", "reading", "stories", "turns", "unicodedata", "visits"}
 """Variables that hold something else, though it has a method of a name that ours have
 too."""
 
@@ -432,6 +459,16 @@ def made_response(stage: Stage) -> Iterator[Any]:
 @contextmanager
 def made_chan(stage: Stage) -> Iterator[Any]:
     yield channel.new()
+
+
+@contextmanager
+def made_m(stage: Stage) -> Iterator[Any]:
+    yield mutex.new()
+
+
+@contextmanager
+def made_wg(stage: Stage) -> Iterator[Any]:
+    yield waitgroup.new()
 
 
 @contextmanager

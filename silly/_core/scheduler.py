@@ -441,7 +441,9 @@ def _worker() -> None:
 
 def _awaited(task: Task) -> bool:
     """Whether another task waits for the result of ``task``."""
-    return task._keeper is not None or (task._joiners is not None and task._joiners.first is not None)
+    if task._keeper is not None and getattr(task._keeper, "awaits", True):
+        return True
+    return task._joiners is not None and task._joiners.first is not None
 
 
 def returned(who: object, value: object, serves: bool) -> None:

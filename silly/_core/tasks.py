@@ -64,7 +64,8 @@ class Failure(NamedTuple):
 
 
 class Keeper(Protocol):
-    """What a task was started for, such as a group."""
+    """What a task was started for, such as a group. It reports an exception of the
+    task, so that none is logged; one with ``awaits = False`` doesn't."""
 
     def ended(self, task: Task[Any]) -> object:
         """``task`` has ended. Called before the tasks that join it are woken, most

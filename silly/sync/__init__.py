@@ -1,5 +1,5 @@
-"""Synchronisation between tasks: ``silly.sync.channel``, which loads when it is first
-used.
+"""Synchronisation between tasks: ``silly.sync.channel``, ``mutex``, ``waitgroup`` and
+``singleflight``. Each loads when it is first used.
 """
 
 from __future__ import annotations
@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import channel as channel
+    from . import mutex as mutex
+    from . import singleflight as singleflight
+    from . import waitgroup as waitgroup
+
+_SUBMODULES = frozenset(("channel", "mutex", "singleflight", "waitgroup"))
 
 
 def __getattr__(name: str) -> Any:
-    if name == "channel":
+    if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
