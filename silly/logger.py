@@ -60,6 +60,9 @@ def _format(fmt: str, args: tuple[Any, ...]) -> str:
 def getlevel() -> int:
     """Returns the level below which lines are dropped: ``DEBUG`` 0, ``INFO`` 1,
     ``WARN`` 2 or ``ERROR`` 3.
+
+        if logger.getlevel() == logger.DEBUG:
+            print("every line is written")
     """
     return next((i for i, level in enumerate(LEVELS) if _log.level <= level), ERROR)
 

@@ -13,11 +13,17 @@ import sys
 from pathlib import Path
 
 OURS = Path(__file__).resolve().parent.parent / "docs/porting"
-THEIRS = "docs/src/en/reference/net"
-PAGES = ("http.md", "tls.md", "websocket.md")
-CALL = re.compile(r"\b(?:(?P<module>http|tls|websocket)\.|\w+:)(?P<name>[a-z]+)(?=\s*[({\"\[])")
-ELSEWHERE = frozenset(["find", "format", "gmatch", "lower", "sub", "upper", "fork", "wait", "insert", "concat", "push", "pop"])
-"""Methods of strings, wait groups and channels, which these pages are not about."""
+THEIRS = "docs/src/en/reference"
+PAGES = [
+    *("net/http.md", "net/tls.md", "net/websocket.md", "signal.md", "hive.md"),
+    *("sync/channel.md", "sync/mutex.md", "sync/singleflight.md", "sync/waitgroup.md"),
+]
+"""The pages of upstream's that have a page of the same name here."""
+MODULES = "|".join(Path(page).stem for page in PAGES if page != "signal.md")
+CALL = re.compile(rf"\b(?:(?P<module>{MODULES})\.|\w+:|(?=signal\())(?P<name>[a-z]+)(?=\s*[({{\"\[])")
+"""A call of a module, of a method, or of ``signal``, which is a function."""
+ELSEWHERE = frozenset(["find", "format", "gmatch", "lower", "sub", "upper", "insert", "concat"])
+"""Methods of strings, which these pages are not about."""
 
 
 def calls(page: str) -> set[str]:
@@ -38,13 +44,14 @@ def runs(page: str) -> set[tuple[str, ...]]:
 
 def main(arguments: list[str]) -> int:
     root = Path(arguments[0]) / THEIRS if len(arguments) == 1 else None
-    if root is None or not all((root / page).is_file() for page in PAGES):
+    pages = [page for page in PAGES if (OURS / Path(page).name).is_file()]
+    if root is None or not all((root / page).is_file() for page in pages):
         print(f"needs a checkout of upstream, with {THEIRS}: make port-check UPSTREAM=directory", file=sys.stderr)
         return 2
-    theirs = {page: (root / page).read_text() for page in PAGES}
+    theirs = {page: (root / page).read_text() for page in pages}
     ours = {page.name: page.read_text() for page in sorted(OURS.glob("*.md"))}
     shown = set().union(*map(calls, ours.values()))
-    found = [f"{page}: no page of ours shows {call}" for page in PAGES for call in sorted(calls(theirs[page]) - shown)]
+    found = [f"{page}: no page of ours shows {call}" for page in pages for call in sorted(calls(theirs[page]) - shown)]
     copied = set().union(*map(runs, theirs.values()))
     for name, page in ours.items():
         if name != "websocket.md":

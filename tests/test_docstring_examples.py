@@ -76,7 +76,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "conn": (tls.Conn,),
     "crates": (mutex.Mutex,),
     "day": (waitgroup.WaitGroup,),
-    "group": (channel.Channel,),
+    "group": (waitgroup.WaitGroup,),
     "guests": (waitgroup.WaitGroup,),
     "house": (waitgroup.WaitGroup,),
     "kitchen": (mutex.Mutex,),
