@@ -758,8 +758,6 @@ THREADED: dict[str, Callable[[], object]] = {
     "task.wakeup": lambda: task.wakeup(scheduler.main),
     "time.after": lambda: time.after(1, task.wait),
     "time.cancel": lambda: time.cancel(ARMED),
-    "channel.push": lambda: channel.new().push(1),
-    "channel.close": lambda: channel.new().close(),
     "tcp.listen": lambda: tcp.listen("127.0.0.1:0", print),
     "silly.run": silly.run,
     "silly.exit": silly.exit,

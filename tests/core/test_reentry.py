@@ -14,7 +14,7 @@ import pytest
 from silly import task, time
 from silly._core import loop, scheduler, timers, waiting
 from silly._core.timers import FOREVER, Timer, Timers
-from silly.sync import channel
+from silly.sync import _channel, channel
 
 from ..net.support import until
 
@@ -170,7 +170,7 @@ def test_the_scheduler_at_every_bytecode(act: str) -> None:
                 case _:
                     mine.push("handler")
 
-        tracer = Tracer(at, handler, (scheduler, loop, timers, waiting, channel, time, task))
+        tracer = Tracer(at, handler, (scheduler, loop, timers, waiting, _channel, time, task))
         waits = task.fork(waiter)
         if act == "wakeup":
             time.sleep(0)
