@@ -53,7 +53,8 @@ from silly import check, env, logger, time
 from silly._core import scheduler, signals
 from silly.net import http, tcp, tls, websocket
 from silly.net.http._body import Incoming
-from silly.sync import channel, mutex, singleflight, waitgroup
+from silly.sync import channel, event, mutex, pool, semaphore, singleflight, waitgroup
+from silly.task import Task
 
 from .helpers import joined, serving, spawn
 from .net import authorities
@@ -68,19 +69,28 @@ MODULES = {name.rpartition(".")[2]: importlib.import_module(name) for name in PU
 
 CLASSES: dict[str, tuple[type, ...]] = {
     "accounts": (mutex.Mutex,),
+    "answers": (channel.Channel,),
     "bell": (channel.Channel,),
     "boats": (mutex.Mutex,),
     "broadcast_chan": (channel.Channel,),
     "canyon": (tls.Listener,),
     "chan": (channel.Channel,),
     "conn": (tls.Conn,),
+    "conns": (pool.Pool,),
     "crates": (mutex.Mutex,),
     "day": (waitgroup.WaitGroup,),
+    "desk": (channel.Channel,),
+    "done": (channel.Channel,),
+    "evening": (channel.Channel,),
+    "few": (semaphore.Semaphore,),
     "group": (waitgroup.WaitGroup,),
     "guests": (waitgroup.WaitGroup,),
+    "hall": (channel.Channel,),
     "house": (waitgroup.WaitGroup,),
     "kitchen": (mutex.Mutex,),
+    "letterbox": (channel.Channel,),
     "lift": (singleflight.SingleFlight,),
+    "lines": (channel.Channel,),
     "listener": (tls.Listener,),
     "loading": (singleflight.SingleFlight,),
     "lock": (mutex.Lock,),
@@ -96,21 +106,28 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "outer": (mutex.Lock,),
     "people": (waitgroup.WaitGroup,),
     "ping": (channel.Channel,),
+    "plain": (channel.Channel,),
     "press": (mutex.Lock,),
     "pumps": (waitgroup.WaitGroup,),
     "race": (waitgroup.WaitGroup,),
+    "ready": (event.Event,),
     "response": (http.Response,),
     "riders": (waitgroup.WaitGroup,),
     "router": (http.Router,),
     "search": (waitgroup.WaitGroup,),
     "server": (http.Server,),
     "sf": (singleflight.SingleFlight,),
+    "shelf": (channel.Channel,),
     "shelves": (mutex.Mutex,),
     "sky": (singleflight.SingleFlight,),
     "sock": (websocket.Socket,),
+    "stopping": (event.Event,),
     "stream": (http.ServerStream, http.ClientStream),
+    "t": (Task,),
     "teller": (singleflight.SingleFlight,),
     "tills": (mutex.Mutex,),
+    "todo": (channel.Channel,),
+    "tube": (channel.Channel,),
     "visitor": (http.ServerStream,),
     "wall": (waitgroup.WaitGroup,),
     "wg": (waitgroup.WaitGroup,),
@@ -337,9 +354,9 @@ class Stage:
 
     def close(self) -> None:
         """Closes what the example has left open."""
-        kinds = (tcp.Conn, tcp.Listener, http.Server, http.Client, http.ClientStream, http.AccessLog, channel.Channel)
+        kinds = (tcp.Conn, tcp.Listener, http.Server, http.Client, http.ClientStream, http.AccessLog)
         for value in list(self.names.values()):
-            if isinstance(value, (*kinds, websocket.Socket)):
+            if isinstance(value, (*kinds, websocket.Socket, channel.Channel, pool.Pool)):
                 value.close()
         http.closeidle()
         for number in list(signals._taken):

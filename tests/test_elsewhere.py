@@ -26,7 +26,7 @@ from silly import task, time
 from silly._core import scheduler
 from silly._core.callers import called
 from silly.net import http, tcp, tls, websocket
-from silly.sync import channel
+from silly.sync import channel, event, pool, semaphore
 
 from .children import LISTENING
 from .conftest import Logs
@@ -85,6 +85,11 @@ def leave(thing: Any) -> None:
         pass
 
 
+def get_two(items: pool.Pool[Any]) -> None:
+    items.get()
+    items.get()
+
+
 def timed(one: Any) -> None:
     with time.deadline(1):
         pass
@@ -97,6 +102,9 @@ BLOCK: dict[str, Callable[[Any], object]] = {
     "time.deadline": timed,
     "channel.pop": lambda one: one.chan.pop(),
     "channel.pop of a bounded one": lambda one: channel.new(1).pop(),
+    "event.wait": lambda one: event.new().wait(),
+    "semaphore.acquire": lambda one: semaphore.Semaphore(0).acquire(),
+    "pool.get": lambda one: get_two(pool.new(lambda: ([], None), max_open=1)),
     "tcp.connect": lambda one: tcp.connect(one.listener.addr),
     "tcp.connect to a name": lambda one: tcp.connect(f"localhost:{one.listener.port}"),
     "websocket.connect": lambda one: websocket.connect(f"ws://{one.server.addr}/"),
@@ -123,6 +131,12 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "time.after": lambda one: time.after(1, task.wait),
     "time.cancel": lambda one: time.cancel(one.timer),
     "channel.clear": lambda one: channel.new(1).clear(),
+    "event.clear": lambda one: event.new().clear(),
+    "semaphore.release": lambda one: semaphore.Semaphore(0).release(),
+    "semaphore.acquire of a with block": lambda one: leave(semaphore.new(1)),
+    "pool.put": lambda one: pool.new(lambda: ([], None)).put([]),
+    "pool.drop": lambda one: pool.new(lambda: ([], None)).drop([]),
+    "pool.close": lambda one: pool.new(lambda: ([], None)).close(),
     "silly.run": lambda one: silly.run(),
     "silly.exit": lambda one: silly.exit(),
     "tcp.listen": lambda one: tcp.listen("127.0.0.1:0", print),

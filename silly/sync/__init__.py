@@ -1,5 +1,6 @@
-"""Synchronisation between tasks: ``silly.sync.channel``, ``mutex``, ``waitgroup`` and
-``singleflight``. Each loads when it is first used.
+"""Synchronisation between tasks: ``silly.sync.channel``, ``semaphore``, ``event``,
+``pool``, ``mutex``, ``waitgroup`` and ``singleflight``. Each loads when it is first
+used.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import channel as channel
+    from . import event as event
     from . import mutex as mutex
+    from . import pool as pool
+    from . import semaphore as semaphore
     from . import singleflight as singleflight
     from . import waitgroup as waitgroup
 
-_SUBMODULES = frozenset(("channel", "mutex", "singleflight", "waitgroup"))
+_SUBMODULES = frozenset(("channel", "event", "mutex", "pool", "semaphore", "singleflight", "waitgroup"))
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from silly import task, time
 from silly._core import loop, scheduler, timers, waiting
 from silly._core.timers import FOREVER, Timer, Timers
-from silly.sync import _channel, channel
+from silly.sync import _bounded, _channel, _offers, channel, event, pool, semaphore
 
 from ..net.support import until
 
@@ -192,6 +192,104 @@ def test_the_scheduler_at_every_bytecode(act: str) -> None:
     while run(at):
         at += 1
     assert at > 300
+
+
+def unbounded_pop() -> tuple[Any, Any, Any]:
+    chan = channel.new()
+    return chan.pop, lambda: chan.push("item"), ("item", None)
+
+
+def unbounded_end() -> tuple[Any, Any, Any]:
+    chan = channel.new()
+    return chan.pop, chan.close, (None, "channel closed")
+
+
+def bounded_pop() -> tuple[Any, Any, Any]:
+    chan = channel.new(1)
+    return chan.pop, lambda: chan.push("item"), ("item", None)
+
+
+def bounded_push() -> tuple[Any, Any, Any]:
+    chan = channel.new(1)
+    chan.push("item")
+    return lambda: (chan.push("other"), chan.pop()), chan.pop, ((True, None), ("other", None))
+
+
+def bounded_end() -> tuple[Any, Any, Any]:
+    chan = channel.new(1)
+    chan.push("item")
+    return lambda: (chan.push("other"), len(chan)), chan.close, ((False, "channel closed"), 1)
+
+
+def permit() -> tuple[Any, Any, Any]:
+    few = semaphore.new(1)
+    few.acquire()
+    return lambda: (few.acquire(), few._free), few.release, ((True, None), 0)
+
+
+def flag() -> tuple[Any, Any, Any]:
+    ready = event.new()
+    return ready.wait, ready.set, (True, None)
+
+
+def pooled_item() -> tuple[Any, Any, Any]:
+    items = pool.new(lambda: ([], None), max_open=1)
+    item = items.get()
+    return lambda: (items.get(), items.open, items.idle), lambda: items.put(item[0]), (item, 1, 0)
+
+
+def pooled_place() -> tuple[Any, Any, Any]:
+    items = pool.new(lambda: ([], None), max_open=1)
+    item, _ = items.get()
+    return lambda: (items.get(), items.open, items.idle), lambda: items.drop(item), (([], None), 1, 0)
+
+
+def pool_end() -> tuple[Any, Any, Any]:
+    items = pool.new(lambda: ([], None), max_open=1)
+    items.get()
+    return items.get, items.close, (None, "pool.get: the pool is closed")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        unbounded_pop,
+        unbounded_end,
+        bounded_pop,
+        bounded_push,
+        bounded_end,
+        permit,
+        flag,
+        pooled_item,
+        pooled_place,
+        pool_end,
+    ],
+)
+def test_what_waits_at_every_bytecode(make: Callable[[], tuple[Any, Any, Any]]) -> None:
+    """The handler does what the task is about to wait for, once: the task gets it."""
+
+    def run(at: int) -> bool:
+        wait, handler, expected = make()
+        tracer = Tracer(at, handler, (waiting, _channel, _bounded, _offers, semaphore, event, pool))
+        got: list[Any] = []
+
+        def body() -> None:
+            with tracer:
+                got.append(wait())
+
+        waits = task.fork(body)
+        time.sleep(0)
+        reached, tracer.ran = tracer.ran, True
+        if not reached:
+            handler()
+        until(lambda: task.status(waits) is None)
+        assert got == [expected], at
+        return reached
+
+    at = 0
+    while run(at):
+        at += 1
+    assert at > 20
 
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["new", "pooled"])

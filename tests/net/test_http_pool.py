@@ -14,7 +14,7 @@ from silly import task, time
 from silly._core import scheduler
 from silly._wire.url import Url
 from silly.net import http, tcp
-from silly.net.http._pool import Pool, _Origin
+from silly.net.http._pool import ConnPool, _Origin
 from silly.sync import channel
 
 from ..helpers import Raw, raw_server, turn
@@ -530,7 +530,7 @@ def test_many_origins_cost_few_looks() -> None:
 
     looks = 0
 
-    class Counted(Pool):
+    class Counted(ConnPool):
         def _expire(self, _: None) -> None:
             nonlocal looks
             looks += 1

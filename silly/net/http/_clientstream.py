@@ -31,7 +31,7 @@ from .._pace import Pace
 from ..tcp import Conn, Data, deadline_after, to_bytes
 from ._body import Incoming
 from ._error import Phase, RequestError
-from ._pool import BUSY, Pool, receive_idle
+from ._pool import BUSY, ConnPool, receive_idle
 
 EXPECT = 1.0
 """Seconds that a request with ``expect: 100-continue`` waits for the 100 before it
@@ -152,7 +152,7 @@ class ClientStream(Incoming[RequestError]):
     """The whole request, as long as it may have to be sent again."""
 
     def __init__(
-        self, pool: Pool, url: Url, method: str, header: Outgoing, limits: Limits, bounds: Bounds, decode: bool
+        self, pool: ConnPool, url: Url, method: str, header: Outgoing, limits: Limits, bounds: Bounds, decode: bool
     ) -> None:
         lines, self._expected, self._options = field_lines(header)
         self._lines = request_line(method, url.path) + lines

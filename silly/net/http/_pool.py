@@ -37,7 +37,7 @@ class _Origin:
         self.waiting: Waiters[None] = Waiters()
 
 
-class Pool:
+class ConnPool:
     """The pool of a client. ``idle_timeout`` is in ms. For each origin it keeps at most
     ``most_idle`` idle connections, and at most ``most`` are in use (0: any number)."""
 

@@ -38,7 +38,7 @@ from .._stream import Stream
 from ..tcp import Conn, Data, to_bytes
 from ._clientstream import Bounds, ClientStream
 from ._error import RequestError
-from ._pool import Pool
+from ._pool import ConnPool
 from .response import Response
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -102,7 +102,7 @@ class Client:
         self._decode = decode
         self._tls: dict[str, Any] = {"ca": ca, "cert": cert, "verify": verify}
         self._limits = replace(limits, body_timeout=max(1, round(read_timeout)))
-        self._pool = Pool(self._dial, max_idle_per_host, max_per_host, idle_timeout)
+        self._pool = ConnPool(self._dial, max_idle_per_host, max_per_host, idle_timeout)
 
     def _dial(self, url: Url) -> tuple[Conn, None] | tuple[None, RequestError]:
         progress = Progress()
