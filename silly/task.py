@@ -27,7 +27,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 
 from greenlet import GreenletExit
 
@@ -36,11 +36,16 @@ from ._core import scheduler
 from ._core.cancelling import Shield
 from ._core.tasks import Cancelled, Task
 from ._core.unswitching import NoSwitch
+from ._wire.numbers import check_int
+
+if TYPE_CHECKING:
+    from ._core.group import Group
 
 __all__ = [
     "Cancelled",
     "Task",
     "fork",
+    "group",
     "hook",
     "inspect",
     "no_switch",
@@ -117,6 +122,45 @@ def no_switch() -> NoSwitch:
     RuntimeError where no task runs.
     """
     return NoSwitch()
+
+
+def group(limit: int | None = None) -> Group:
+    """Starts tasks that end together, in a ``with`` block.
+
+        def square(n):
+            time.sleep(10)
+            return n * n
+
+        with task.group() as g:
+            three, four = g.fork(square, 3), g.fork(square, 4)
+        three.join()[0] + four.join()[0]    # -> 25
+
+    The block ends when all tasks that ``g.fork`` has started have ended. At most
+    ``limit`` of them run at a time, without one any number. ``g.fork`` never waits: the
+    others start later, in the order of forking. A task of the group, or a group inside
+    it, may call ``g.fork`` too.
+
+    The first exception of a task or of the block cancels all other tasks, and the block
+    where it waits. When all have ended, the exceptions are raised together, as an
+    ``ExceptionGroup`` (a ``BaseExceptionGroup``, if one is no ``Exception``). They are
+    not logged. A task that was cancelled, alone, is no error, and neither is a pair
+    ``(None, err)`` that a function returns: ``silly.check`` makes it an exception.
+
+    All tasks are awaited in any case. What ends the owner of the block from outside
+    cancels them, waits for them, and goes on: a cancel as ``Cancelled`` (a second one
+    cancels the tasks once more), a ``time.deadline`` around the block as TimeoutError,
+    Ctrl-C and the end of the process as themselves. Exceptions of tasks are logged
+    then, or raised together with the TimeoutError. A task that goes on for 3 s after
+    its cancel is named in the log.
+
+    Raises TypeError or ValueError if ``limit`` is not an int of at least 1; entering
+    the block raises RuntimeError where no task runs, and in ``task.no_switch``.
+    """
+    from ._core.group import Group
+
+    if limit is not None:
+        check_int("task.group: the limit", limit, 1)
+    return Group(limit, sys._getframe(1))
 
 
 def wait() -> Any:

@@ -41,7 +41,8 @@ WITHIN_CORE = [
     "scheduler",
     "deadline cancelling unswitching watchdog child",
     "waiting guard",
-    "joining",
+    "joining children",
+    "group",
     "ending",
 ]
 """The order within ``_core``, from the bottom up."""

@@ -12,10 +12,10 @@ from typing import Any
 
 from . import scheduler, tasks
 from .scheduler import loop, main
-from .tasks import SLEEP, WAIT, Blow, Cancelled, Task
+from .tasks import SLEEP, WAIT, Blow, Task, take_blow
 
 
-def _cancel(task: Task[Any]) -> bool:
+def cancel(task: Task[Any]) -> bool:
     """See ``Task.cancel``."""
     scheduler.check_thread()
     if task is main:
@@ -24,20 +24,26 @@ def _cancel(task: Task[Any]) -> bool:
         return False
     if task._greenlet is None:
         scheduler.drop(task)
+        if task._status == WAIT:
+            scheduler.wake(task)  # a group holds it back
     elif task._shields:
         task._blow = Blow.PUT_OFF
-    elif task._blow is None:
+    elif task._blow is None or task._blow is Blow.GROUP:
         task._blow = Blow.STRIKES
-        if task._status in (WAIT, SLEEP):
-            loop.post(_strike, task)
+        strike_soon(task)
     return True
+
+
+def strike_soon(task: Task[Any]) -> None:
+    """Strikes a task that waits in the loop's next turn."""
+    if task._status in (WAIT, SLEEP):
+        loop.post(_strike, task)
 
 
 def _strike(task: Task[Any]) -> None:
     """Strikes the task, unless it was woken meanwhile."""
-    if task._blow is Blow.STRIKES and task._status in (WAIT, SLEEP):
-        task._blow = None
-        scheduler.throw(task, Cancelled())
+    if task._blow is not None and task._status in (WAIT, SLEEP) and (blow := take_blow(task)) is not None:
+        scheduler.throw(task, blow)
 
 
 class Shield:
@@ -53,15 +59,15 @@ class Shield:
             raise RuntimeError("task.shield: each with block needs a shield of its own")
         task = self._task = scheduler.current()
         task._shields += 1
-        if task._blow is not None:
+        if task._blow is Blow.STRIKES:
             task._blow = Blow.PUT_OFF
 
     def __exit__(self, *exc: object) -> None:
         task = self._task
         assert task is not None
         task._shields -= 1
-        if not task._shields and task._blow is not None:
+        if not task._shields and task._blow is Blow.PUT_OFF:
             task._blow = Blow.STRIKES
 
 
-tasks.cancel_task = _cancel
+tasks.cancel_task = cancel

@@ -17,7 +17,7 @@ from greenlet import getcurrent
 
 from . import scheduler
 from .scheduler import loop
-from .tasks import SLEEP, WAIT, Blow, Cancelled, DeadlineOver, Task, when_of
+from .tasks import SLEEP, WAIT, DeadlineOver, Task, take_blow, when_of
 from .timers import Timer
 
 active = 0
@@ -104,8 +104,5 @@ def _strike(deadline: Deadline) -> None:
     if task._over is None:
         task._over = deadline
     if task._status in (WAIT, SLEEP):
-        if task._blow is Blow.STRIKES:
-            task._blow = None
-            scheduler.throw(task, Cancelled())
-        else:
-            scheduler.throw(task, DeadlineOver(task._over.text(task._what)))
+        blow = take_blow(task) if task._blow is not None else None
+        scheduler.throw(task, blow or DeadlineOver(task._over.text(task._what)))

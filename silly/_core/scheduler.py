@@ -54,9 +54,9 @@ from .tasks import READY as READY
 from .tasks import RUN as RUN
 from .tasks import SLEEP as SLEEP
 from .tasks import WAIT as WAIT
-from .tasks import Blow, Failure
 from .tasks import Cancelled as Cancelled
 from .tasks import DeadlineOver as DeadlineOver
+from .tasks import Failure, context_of, take_blow
 from .tasks import Leaving as Leaving
 from .tasks import Task as Task
 
@@ -191,9 +191,8 @@ def plain_park(what: object, status: str = WAIT) -> Any:
         raise RuntimeError(not_here("cannot block", what))
     if loop.no_switch:
         refuse(what)
-    if task._blow is Blow.STRIKES:
-        task._blow = None
-        raise Cancelled
+    if task._blow is not None:
+        _strike(task)
     if task._over is not None:
         raise DeadlineOver(ran_out(what))
     task._what = what
@@ -256,9 +255,8 @@ def plain_pause() -> None:
     task = current()
     if loop.no_switch:
         refuse("this call")
-    if task._blow is Blow.STRIKES:
-        task._blow = None
-        raise Cancelled
+    if task._blow is not None:
+        _strike(task)
     loop.deferred.append(task)
     task._what = "its turn"
     task._status = READY
@@ -270,6 +268,16 @@ def plain_pause() -> None:
     finally:
         task._what = None
     task._value = None
+
+
+def _strike(task: Task) -> None:
+    """Raises the blow that strikes ``task`` where it is about to wait, if one does."""
+    blow = take_blow(task)
+    try:
+        if blow is not None:
+            raise blow
+    finally:
+        del blow  # the traceback holds this frame
 
 
 def refuse(what: object) -> NoReturn:
@@ -296,13 +304,15 @@ def fork(
     context: Context | None = None,
     serves: bool = False,
     ours: bool = False,
+    held: bool = False,
 ) -> Task[Any]:
     """Makes a ready task that runs ``func`` in ``context``, by default in a copy of the
     caller's, or in an empty one if it serves: then the caller is the loop. ``code`` and
     ``lasti`` are where it was forked. ``serves`` as in ``tasks``.
 
     From the phase *ending* on the task never runs, unless it is the library's own
-    (``ours``). Raises RuntimeError outside the loop's thread.
+    (``ours``). ``held``: the task is not ready yet, and starts when the caller wakes
+    it. Raises RuntimeError outside the loop's thread.
     """
     if get_ident() != loop.thread:
         raise RuntimeError(not_here(""))
@@ -323,7 +333,10 @@ def fork(
         except BaseException as exc:
             logger.error(f"exception in the create hook of {task}:", exc)
             _log.release(exc)
-    _ready.append(task)
+    if held:
+        task._status = WAIT
+    else:
+        _ready.append(task)
     return task
 
 
@@ -367,6 +380,11 @@ def uncaught(log: _log.Log, text: str, exc: BaseException) -> None:
     """Logs an exception, no end, that the current task's code has raised and nobody has
     caught; then calls the hook for errors. Raises only ends."""
     drop_deadlines(current())  # they were for the code that has failed
+    report(log, text, exc)
+
+
+def report(log: _log.Log, text: str, exc: BaseException) -> None:
+    """Logs an exception that nobody will catch, and calls the hook for errors."""
     try:
         log.error(text, exc)
         if _on_error is not None:
@@ -465,7 +483,7 @@ def _failed(task: Task, exc: BaseException) -> None:
         return
     # Without the frame of the worker, which goes on and holds other tasks.
     tb = traceback_of(exc)
-    failure = Failure(exc, tb and tb.tb_next, BaseException.__dict__["__context__"].__get__(exc))
+    failure = Failure(exc, tb and tb.tb_next, context_of(exc))
     BaseException.with_traceback(exc, failure.traceback)
     if not _awaited(task):
         _raised("", task, exc)

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as _TypeVar
 
     from .deadline import Deadline
+    from .group import Group
     from .waiting import Waiters
 
     T = _TypeVar("T", default=Any)
 else:
     T = TypeVar("T")
+
+context_of: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__context__"].__get__
+"""The context of an exception, whatever its class makes of that word."""
 
 RUN = "RUN"
 WAIT = "WAIT"
@@ -52,6 +56,16 @@ class Blow(Enum):
 
     STRIKES = "strikes where the task next waits"
     PUT_OFF = "put off by task.shield"
+    GROUP = "of a group that has failed, whose block the task is in"
+
+
+class GroupBlow(Cancelled):
+    """The blow of a group that has failed, to the task that is in its block. The group
+    knows it by ``group``, and replaces it by the exceptions."""
+
+    def __init__(self, group: Group) -> None:
+        super().__init__()
+        self.group = group
 
 
 class Failure(NamedTuple):
@@ -93,6 +107,7 @@ class Task(TaskFields, Generic[T]):
         "_deadlines",
         "_failure",
         "_func",
+        "_groups",
         "_joiners",
         "_keeper",
         "_kwargs",
@@ -131,6 +146,8 @@ class Task(TaskFields, Generic[T]):
         self._joiners: Waiters[None] | None = None
         """The tasks that wait in ``join``."""
         self._keeper: Keeper | None = None
+        self._groups: list[Group] | None = None
+        """The groups whose blocks it is in, the outermost first."""
         # ``origin`` works the line number out on demand: that costs more than a fork.
         self._code = code
         self._lasti = lasti
@@ -221,6 +238,20 @@ class Task(TaskFields, Generic[T]):
     def __repr__(self) -> str:
         state = "finished" if self._status is None else f"{self.name()} {self._status}"
         return f"<task {state}, forked at {self.origin()}>"
+
+
+def take_blow(task: Task[Any]) -> Cancelled | None:
+    """Removes the blow that strikes ``task`` if it waits now, and returns it. Returns
+    None if each is put off."""
+    if task._blow is Blow.STRIKES:
+        task._blow = None
+        return Cancelled()
+    # A shield that is around the block of the group does not put off the group's blow.
+    for group in task._groups or ():
+        if group.strikes and task._shields <= group.shields:
+            group.strikes = False
+            return GroupBlow(group)
+    return None
 
 
 def when_of(deadline: Deadline) -> float:
