@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 
@@ -40,6 +40,7 @@ from ._wire.numbers import check_int
 
 if TYPE_CHECKING:
     from ._core.group import Group
+    from ._core.mapping import Results
 
 __all__ = [
     "Cancelled",
@@ -48,6 +49,7 @@ __all__ = [
     "group",
     "hook",
     "inspect",
+    "map",
     "no_switch",
     "onerror",
     "readycount",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 P = ParamSpec("P")
+A = TypeVar("A")
 T = TypeVar("T")
 
 _WAIT = "task.wait"
@@ -161,6 +164,47 @@ def group(limit: int | None = None) -> Group:
     if limit is not None:
         check_int("task.group: the limit", limit, 1)
     return Group(limit, sys._getframe(1))
+
+
+def map(func: Callable[[A], T], items: Iterable[A], limit: int, ordered: bool = True) -> Results[T]:
+    """Calls ``func`` for each item, in tasks that run side by side, and returns an
+    iterator of the results.
+
+        def double(n):
+            time.sleep(10)
+            return 2 * n
+
+        [value for value in task.map(double, range(5), 3)]  # -> [0, 2, 4, 6, 8]
+
+    ``items`` may be endless. It is drawn from in the task that asks for the next
+    result, never more than ``limit`` items ahead of the results that were taken. So at
+    most ``limit`` tasks run, and one of them does not start before the first result is
+    asked for. If drawing an item waits, it holds up the results too.
+
+    The results come in the order of the items, or with ``ordered=False`` as the tasks
+    end. An exception of ``func`` is raised in the place of its result, and one of
+    ``items`` behind the results of the items before it. Any exception that the loop
+    gets from here (TimeoutError from a ``time.deadline`` and ``Cancelled`` too) ends
+    the results and cancels the tasks that are left, as leaving the loop does. They are
+    not awaited, unless the results are a block:
+
+        with task.map(double, range(1000), 10) as results:
+            first = next(results)
+        # Here no task is left.
+
+    Such a block waits for its tasks as ``task.group`` does. Exceptions of tasks whose
+    results nobody takes are logged. Several tasks may ask for results in turn; while
+    one waits for the next, another that asks gets RuntimeError.
+
+    Raises TypeError if ``func`` can't be called or ``items`` is not iterable, and
+    ValueError if ``limit`` is not an int of at least 1.
+    """
+    from ._core.mapping import Results, Run
+
+    if not callable(func):
+        raise TypeError(f"task.map needs a function, not {type(func).__name__}")
+    check_int("task.map: the limit", limit, 1)
+    return Results(Run(func, iter(items), limit, ordered, sys._getframe(1)))
 
 
 def wait() -> Any:

@@ -42,7 +42,7 @@ WITHIN_CORE = [
     "deadline cancelling unswitching watchdog child",
     "waiting guard",
     "joining children",
-    "group",
+    "group mapping",
     "ending",
 ]
 """The order within ``_core``, from the bottom up."""
