@@ -777,17 +777,40 @@ def test_a_failure_inside_does_not_touch_the_group_outside() -> None:
 def test_both_fail_in_the_same_turn(first: str) -> None:
     order: list[str] = []
     with pytest.raises(ExceptionGroup) as caught, task.group() as outer:
-        with task.group() as inner:
-            for name in (first, "outer" if first == "inner" else "inner"):
-                (inner if name == "inner" else outer).fork(fail, name)
-            try:
-                task.wait()
-            finally:
-                order.append("struck")
-        order.append("inner was left quietly")
+        try:
+            with task.group() as inner:
+                for name in (first, "outer" if first == "inner" else "inner"):
+                    (inner if name == "inner" else outer).fork(fail, name)
+                try:
+                    task.wait()
+                finally:
+                    order.append("struck")
+        except ExceptionGroup:
+            order.append("caught")  # the blow of the outer group goes on
+        order.append("not struck")
     assert order == ["struck"]
     found = [exc if isinstance(exc, ValueError) else texts(exc) for exc in caught.value.exceptions]
     assert [str(each) for each in found] == ["outer", "['inner']"]
+
+
+@pytest.mark.parametrize("first", ["cancel", "failure"])
+def test_a_cancel_beats_the_blow_of_a_group_outside_while_the_inner_one_is_awaited(first: str, logs: Logs) -> None:
+    logs.expect("which was ended meanwhile:\n(.*\n)*.*ValueError: no")
+
+    def slow() -> None:
+        with task.shield():
+            time.sleep(20)
+
+    def owner() -> None:
+        with task.group() as outer:
+            outer.fork(fail, after=1 if first == "failure" else 8)
+            with task.group() as inner:
+                inner.fork(slow)
+
+    t = task.fork(owner)
+    time.sleep(1 if first == "cancel" else 8)
+    t.cancel()
+    assert t.join() == (None, "cancelled")
 
 
 def test_a_cancel_from_outside_beats_the_blow_of_the_group(logs: Logs) -> None:

@@ -91,12 +91,11 @@ class Group(Children):
         task = scheduler.fork(func, args, kwargs or None, frame.f_code, frame.f_lasti, held=held)
         if task._status is None:
             return task  # the process ends
-        if self._cancelled:
-            task.cancel()
-            return task
         self._left[task] = None
         task._keeper = self
-        if waiting is not None:
+        if self._cancelled:
+            task.cancel()
+        elif waiting is not None:
             if held:
                 task._what = "a place in task.group"
                 waiting.append(task)
