@@ -39,8 +39,8 @@ from ._core.unswitching import NoSwitch
 from ._wire.numbers import check_int
 
 if TYPE_CHECKING:
-    from ._core.group import Group
-    from ._core.mapping import Results
+    from ._core.group import Group as Group
+    from ._core.mapping import Results as Results
 
 __all__ = [
     "Cancelled",
@@ -156,8 +156,9 @@ def group(limit: int | None = None) -> Group:
     then, or raised together with the TimeoutError. A task that goes on for 3 s after
     its cancel is named in the log.
 
-    Raises TypeError or ValueError if ``limit`` is not an int of at least 1; entering
-    the block raises RuntimeError where no task runs, and in ``task.no_switch``.
+    The type of the group is ``task.Group``, for annotations. Raises ValueError if
+    ``limit`` is not an int of at least 1. Entering the block raises RuntimeError where
+    no task runs, and in ``task.no_switch``.
     """
     from ._core.group import Group
 
@@ -196,8 +197,9 @@ def map(func: Callable[[A], T], items: Iterable[A], limit: int, ordered: bool = 
     results nobody takes are logged. Several tasks may ask for results in turn; while
     one waits for the next, another that asks gets RuntimeError.
 
-    Raises TypeError if ``func`` can't be called or ``items`` is not iterable, and
-    ValueError if ``limit`` is not an int of at least 1.
+    The type of the results is ``task.Results``, for annotations. Raises TypeError if
+    ``func`` can't be called or ``items`` is not iterable, and ValueError if ``limit``
+    is not an int of at least 1.
     """
     from ._core.mapping import Results, Run
 
@@ -315,3 +317,17 @@ def onerror(func: Callable[[Task, BaseException], object] | None) -> None:
     if func is not None and not callable(func):
         raise TypeError(f"task.onerror needs a function or None, not {type(func).__name__}")
     scheduler.onerror(func)
+
+
+def __getattr__(name: str) -> Any:
+    # The types of what ``group`` and ``map`` return. These modules load when they are
+    # first used.
+    if name == "Group":
+        from ._core.group import Group
+
+        return Group
+    if name == "Results":
+        from ._core.mapping import Results
+
+        return Results
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -49,7 +49,7 @@ import pytest
 from greenlet import GreenletExit
 
 import silly
-from silly import check, env, logger, time
+from silly import check, env, logger, task, time
 from silly._core import scheduler, signals
 from silly.net import http, tcp, tls, websocket
 from silly.net.http._body import Incoming
@@ -135,6 +135,9 @@ CLASSES: dict[str, tuple[type, ...]] = {
 """Variables of the documents and examples, and what they hold: one name may be used for
 two things."""
 
+RETURNED = (task.Group, task.Results)
+"""Classes of what public functions return, which no public module lists."""
+
 ADDRESS = r"[\w.]*:(8080|8443)\b"
 
 NOT_OURS = {"cache", "file", "greetings", "inbox", "latest", "msg", "reading", "stories", "turns", "unicodedata", "visits"}
@@ -184,6 +187,11 @@ def public() -> dict[Any, str]:
         for inner, value in documented(module):
             if f"{name}.{inner}" not in found.values():  # else it is a method that a subclass has replaced
                 found.setdefault(value, f"{name}.{inner}")
+    for kind in RETURNED:
+        found[kind] = f"silly.task.{kind.__name__}"
+        for inner, value in vars(kind).items():
+            if not inner.startswith("_") and inspect.isfunction(value):
+                found[value] = f"silly.task.{kind.__name__}.{inner}"
     return found
 
 

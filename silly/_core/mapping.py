@@ -252,7 +252,7 @@ def _value(task: Task[T]) -> T:
     finally:
         del task  # the traceback holds this frame
     if err is not None:
-        raise RuntimeError("task.map: there is no result, because the task of the item was cancelled")
+        raise RuntimeError("task.map: there is no result, because the task of the item was cancelled, or the process ends")
     return cast(T, value)
 
 

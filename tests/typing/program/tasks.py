@@ -48,6 +48,25 @@ def report(failed: task.Task, exc: BaseException) -> None:
     print(failed.name(), exc)
 
 
+def crawl(group: task.Group, url: str) -> int:
+    if url:
+        group.fork(crawl, group, url[1:])
+    return len(url)
+
+
+def lengths(urls: list[str]) -> int:
+    with task.group(limit=2) as group:
+        first = group.fork(crawl, group, urls[0])
+        group.fork(crawl, group, 5)  # wrong: arg-type, reportArgumentType
+    assert_type(first, task.Task[int])
+    found: task.Results[int] = task.map(len, urls, 10, ordered=False)
+    with found as results:
+        for length in results:
+            assert_type(length, int)
+    task.map(len, urls)  # wrong: call-arg, reportCallIssue
+    return sum(task.map(len, urls, 10))
+
+
 def main() -> None:
     task.onerror(report)
     task.onerror(None)
@@ -68,6 +87,7 @@ def main() -> None:
     print(ok, reason)
     with time.deadline(1000):
         print(total(channel.new()))
+        print(lengths(["a", "b"]))
 
 
 silly.run(main)
