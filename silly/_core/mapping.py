@@ -164,14 +164,17 @@ class Run(Children):
 class Results(Iterator[T], Generic[T]):
     """The results of ``task.map``: an iterator, and a block that waits for the tasks.
 
-    def double(n):
-        return 2 * n
+        def double(n):
+            return 2 * n
 
-    with task.map(double, range(1000), 10) as results:
-        for value in results:
-            if value > 6:
-                break
-    value                                   # -> 8
+        with task.map(double, range(1000), 10) as results:
+            for value in results:
+                if value > 6:
+                    break
+        value                               # -> 8
+
+    When the block ends, tasks that are left are cancelled and awaited: see
+    ``task.map``.
     """
 
     __slots__ = ("__weakref__", "_run")
