@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import random
+import re
 import signal
+import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -581,3 +584,122 @@ def test_memory_is_flat() -> None:
     results.close()
     leaks_nothing(lambda: list(task.map(double, (1, 2), 2)))
     assert not scheduler.tasks
+
+
+# ---- beside a model ---------------------------------------------------------------------------------------------
+
+
+class Boom(Exception):
+    """Of the function, at an item."""
+
+
+class Story:
+    """One random run: what each item does is fixed before, so a plain loop tells what must come."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = rng = random.Random(seed)
+        self.size = rng.randint(0, 12)
+        self.limit = rng.randint(1, 5)
+        self.ordered = rng.random() < 0.5
+        self.waits = [rng.choice([None, 0, 0, 1, 2]) for _ in range(self.size)]
+        self.fails = {n for n in range(self.size) if rng.random() < 0.08}
+        self.tape_ends = rng.random() < 0.2
+        self.leaves = rng.choice([None, None, rng.randint(1, 12)])
+        self.block = rng.random() < 0.5
+        self.drawn = self.running = 0
+        self.got: list[int] = []
+        self.raised: set[int] = set()
+        self.begun: list[int] = []
+
+    def items(self) -> Iterator[int]:
+        for n in range(self.size):
+            if self.rng.random() < 0.2:
+                time.sleep(0)
+            assert n < len(self.got) + self.limit, "too far ahead"
+            self.drawn += 1
+            yield n
+        if self.tape_ends:
+            raise OSError("end of the tape")
+
+    def work(self, n: int) -> int:
+        self.begun.append(n)
+        self.running += 1
+        assert self.running <= self.limit
+        try:
+            if self.waits[n] is not None:
+                time.sleep(self.waits[n])
+            if n in self.fails:
+                self.raised.add(n)
+                raise Boom(f"<{n}>")
+            return n
+        finally:
+            self.running -= 1
+
+    def consume(self, results: Any) -> None:
+        for value in results:
+            self.got.append(value)
+            if self.rng.random() < 0.3:
+                time.sleep(self.rng.choice([0, 1]))
+            if len(self.got) == self.leaves:
+                break
+
+    def run(self) -> str:
+        results = task.map(self.work, self.items(), self.limit, self.ordered)
+        try:
+            if self.block:
+                with results:
+                    self.consume(results)
+            else:
+                self.consume(results)
+        except (Boom, OSError) as exc:
+            return str(exc)
+        finally:
+            if self.block and not isinstance(sys.exc_info()[1], Boom):
+                assert not results._run._left
+        return "done"
+
+    def check(self, outcome: str | None) -> None:
+        assert self.begun == list(range(len(self.begun)))
+        assert len(set(self.got)) == len(self.got)
+        assert not self.fails & set(self.got)
+        if self.ordered:
+            assert self.got == list(range(len(self.got)))
+        if outcome is None:
+            return  # it was cancelled
+        if outcome == "done":
+            assert len(self.got) == (self.size if self.leaves is None else min(self.size, self.leaves))
+        elif outcome == "end of the tape":
+            assert self.tape_ends
+            assert sorted(self.got) == list(range(self.size))
+        elif self.ordered:
+            assert outcome == f"<{len(self.got)}>"
+        else:
+            assert outcome in {f"<{n}>" for n in self.raised}
+
+
+@pytest.mark.parametrize("batch", range(5))
+def test_random_maps(batch: int, logs: Logs) -> None:
+    logs.allow("Boom: <")
+    ends: dict[str, int] = {}
+    for seed in range(batch * 100, batch * 100 + 100):
+        story = Story(seed)
+        before = dict.fromkeys(scheduler.tasks)
+        first = len(logs.lines)
+        t = task.fork(story.run)
+        if story.rng.random() < 0.3:
+            for _ in range(story.rng.randint(0, 10)):
+                time.sleep(0)
+            t.cancel()
+        outcome, err = t.join()
+        assert err in (None, "cancelled")
+        story.check(outcome)
+        until(lambda before=before: scheduler.tasks.keys() <= before.keys())
+        for _ in range(2):
+            time.sleep(0)  # the finalizer of the results only leaves a note
+        assert story.running == 0
+        said = {int(n) for line in logs.lines[first:] for n in re.findall(r"Boom: <(\d+)>", line)}
+        heard = {int(outcome[1:-1])} if outcome and outcome[0] == "<" else set()
+        assert said == story.raised - heard, seed
+        kind = "failed" if heard else outcome or "cancelled"
+        ends[kind] = ends.get(kind, 0) + 1
+    assert min(ends[kind] for kind in ("done", "failed", "cancelled", "end of the tape")) > 2, ends
