@@ -435,9 +435,8 @@ def test_a_blow_that_has_not_struck_the_block_goes_with_the_group() -> None:
         t = g.fork(fail)
         with task.shield():
             until(lambda: t.done)
+    assert task.running()._blow is None
     time.sleep(0)
-    with task.group():
-        time.sleep(0)
 
 
 def test_the_main_programs_block_is_struck_too() -> None:
@@ -1008,6 +1007,29 @@ def test_the_end_of_the_process_with_the_main_program_as_owner(body: str) -> Non
     assert sorted(lines[:2]) == ["a has cleaned up", "b has cleaned up"]
     assert lines[2:] == ["owner has cleaned up", ""]
     assert done.returncode == 6
+
+
+@pytest.mark.parametrize("limit", [1, None])
+def test_the_end_of_the_process_with_tasks_that_have_not_started(limit: int | None) -> None:
+    done = run_python(
+        f"""
+import silly
+from silly import task, time
+
+def owner():
+    with task.group({limit}) as g:
+        for _ in range(4):
+            g.fork(print, "never")
+        try:
+            silly.exit(3)
+        finally:
+            g.fork(print, "never")
+
+silly.run(owner)
+"""
+    )
+    assert (done.stdout, done.returncode) == ("", 3)
+    assert done.stderr.count("was not started: the process is ending") == len(done.stderr.splitlines()) == 1
 
 
 def test_system_exit_of_a_task_ends_the_process() -> None:

@@ -26,7 +26,7 @@ from .._shown import cut
 from . import scheduler
 from .cancelling import cancel
 from .scheduler import loop, tasks
-from .tasks import Cancelled, DeadlineOver, GroupBlow, Leaving, Task, when_of
+from .tasks import Cancelled, DeadlineOver, GroupBlow, Task, when_of
 from .timers import Timer
 from .waiting import Waiters
 
@@ -92,8 +92,7 @@ class Children:
                         self._cancel()
                 except BaseException as exc:
                     thrown = _stronger(thrown, exc, me)
-                    if not (self._cancelled and isinstance(exc, Leaving)):
-                        self._cancel()
+                    self._cancel()
             return thrown
         finally:
             if deaf:
