@@ -282,8 +282,12 @@ def cleans():
         say("cleans")
 silly.signal("SIGTERM", handler)
 from silly.net import tcp
+from silly._core import ending
 def serves(conn):
     say("serves")
+    while ending.phase() is ending.Phase.RUNNING:
+        time.sleep(1)
+    say("draining")
     with time.deadline(60_000):  # while it can strike, the end waits for this handler
         chan.pop()
 listener = silly.check(tcp.listen("127.0.0.1:0", serves))
@@ -295,7 +299,7 @@ task.fork(main)
     child = start(script, way)
     assert sorted([child.line(), child.line()]) == ["ready", "serves"]
     child.process.send_signal(std.SIGINT)
-    child._bounded(lambda: None)
+    assert child.line() == "draining"
     child.process.send_signal(std.SIGTERM)
     status, lines, errors = rest(child)
     assert (status, sorted(lines), errors) == (0, ["cleans", "handler SIGTERM"], "")
