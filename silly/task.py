@@ -33,14 +33,17 @@ from greenlet import GreenletExit
 
 from ._core import joining as _joining  # noqa: F401 - Task.join needs it
 from ._core import scheduler
+from ._core.callers import seconds_meant
 from ._core.cancelling import Shield
+from ._core.result import returns_pair
 from ._core.tasks import Cancelled, Task
 from ._core.unswitching import NoSwitch
-from ._wire.numbers import check_int
+from ._wire.numbers import check_int, check_ms
 
 if TYPE_CHECKING:
     from ._core.group import Group as Group
     from ._core.mapping import Results as Results
+    from ._core.select import Selectable
 
 __all__ = [
     "Cancelled",
@@ -54,6 +57,7 @@ __all__ = [
     "onerror",
     "readycount",
     "running",
+    "select",
     "shield",
     "status",
     "wait",
@@ -62,6 +66,7 @@ __all__ = [
 
 P = ParamSpec("P")
 A = TypeVar("A")
+S = TypeVar("S", bound="Selectable")
 T = TypeVar("T")
 
 _WAIT = "task.wait"
@@ -237,6 +242,63 @@ def wakeup(task: Task, result: Any = None) -> None:
     if task._what is not _WAIT:
         raise RuntimeError(f"task.wakeup: {task} waits on {task.waiting()}, not in task.wait")
     scheduler.wake(task, result)
+
+
+@returns_pair("task.select", "which")
+def select(*things: S, timeout: float | None = None) -> tuple[S, None] | tuple[None, str]:
+    """Waits until one of several things is ready, for at most ``timeout`` milliseconds,
+    and returns it: ``(which, None)``. It takes nothing: the next ``read``, ``pop``,
+    ``join`` or ``wait`` on ``which`` doesn't wait, unless another task comes first. So
+    one task serves a peer in both directions.
+
+        outbox = channel.new()
+        outbox.push("hello")
+        which, err = task.select(sock, outbox)
+        which is outbox                     # -> True
+        sock.write(outbox.pop()[0], "text")
+        which, err = task.select(sock, outbox)
+        which is sock                       # -> True
+        sock.read()                         # -> ("hello", "text")
+
+    If several are ready, the first argument wins. A program that must serve all alike
+    moves what it got to the end of its list of things.
+
+    What it takes, and when that is ready:
+
+    * a WebSocket: a whole message has come, or a control frame that ``read`` shows; or
+      the socket is closed or broken. What comes is parsed at once, so pings are
+      answered meanwhile. As with ``read``, a message must keep the limit ``message``,
+      and the rest of one that was read in ``pieces`` is dropped.
+    * a TCP or TLS connection: a byte has come, or the peer has ended, or it is closed
+      or broken. A ``read`` of more than has come waits.
+    * an HTTP stream, in a server or a client: a byte of the peer's body has come, or
+      its end, or an error. A request without a body is ready at once; a response is not
+      before its head has come. While ``select`` waits, the limits ``body_timeout``,
+      ``body_rate`` and ``head_timeout`` hold as in a ``read``. One ``read`` may wait
+      after all: that of a request which is sent again, because the server has closed an
+      idle connection.
+    * a channel: an item is queued, or it is closed.
+    * an event: it is set.
+    * a task: it has finished. A job in a thread is selected as the task that waits for
+      it, ``task.fork(task.thread, func)``. An error that ends a task while ``select``
+      watches it is not logged, since its ``join`` raises it.
+
+    Returns ``(None, err)`` if nothing is ready in time; ``err`` is ``"task.select: the
+    time-out of 100 ms ran out"``, or the same of a ``time.deadline``. A ``timeout`` of
+    0 looks at what has come by now. At the end of the process ``err`` is
+    ``errno.CLOSED``.
+
+    Raises RuntimeError if another task reads one of them already; a ``read`` by another
+    task raises it while ``select`` waits. Raises TypeError for a thing of another type,
+    and ValueError without any thing and for a bad ``timeout``.
+    """
+    from ._core.select import select
+
+    if timeout is not None:
+        check_ms("task.select: the time-out", timeout)
+        if 0 < timeout < 1:
+            seconds_meant(timeout)
+    return select(things, timeout)
 
 
 def running() -> Task:

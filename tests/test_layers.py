@@ -41,7 +41,7 @@ WITHIN_CORE = [
     "scheduler",
     "deadline cancelling unswitching watchdog child",
     "waiting guard",
-    "joining children",
+    "joining children select",
     "group mapping",
     "ending",
 ]

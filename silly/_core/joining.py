@@ -21,15 +21,8 @@ def _join(task: Task[Any], timeout: float | None) -> tuple[Any, str | None]:
     if timeout is not None:
         check_ms("task.join: the time-out", timeout)
     if task._status is not None:
-        me = scheduler.current()
-        if task is main:
-            raise ValueError("task.join: the main program can't be joined, it ends with the process")
-        if task is me:
-            raise RuntimeError("task.join: a task can't join itself")
-        if task._joiners is None:
-            task._joiners = Waiters()
         try:
-            task._joiners.wait(_WAIT, timeout=timeout)
+            _joiners_of(task).wait(_WAIT, timeout=timeout)
         except Leaving:
             return None, errno.CLOSED
         except DeadlineOver as over:
@@ -45,6 +38,18 @@ def _join(task: Task[Any], timeout: float | None) -> tuple[Any, str | None]:
         del task, failure
 
 
+def _joiners_of(task: Task[Any]) -> Waiters[None]:
+    """See ``tasks.joiners_of``."""
+    me = scheduler.current()
+    if task is main:
+        raise ValueError("task.join: the main program can't be joined, it ends with the process")
+    if task is me:
+        raise RuntimeError("task.join: a task can't join itself")
+    if task._joiners is None:
+        task._joiners = Waiters()
+    return task._joiners
+
+
 def _cut(failure: Failure) -> None:
     """Removes from the exception what raising it in a task that joins has added."""
     BaseException.with_traceback(failure.exc, failure.traceback)
@@ -52,3 +57,4 @@ def _cut(failure: Failure) -> None:
 
 
 tasks.join_task = _join
+tasks.joiners_of = _joiners_of

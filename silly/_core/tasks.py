@@ -91,7 +91,11 @@ def _unset(task: Task[Any], *args: Any) -> Any:
 
 
 join_task: Callable[[Task[Any], float | None], tuple[Any, Any]] = _unset
-"""Implements ``Task.join``. ``joining`` sets it, and ``cancelling`` the next."""
+"""Implements ``Task.join``. ``joining`` sets it and the next, ``cancelling`` the
+last."""
+joiners_of: Callable[[Task[Any]], Waiters[None]] = _unset
+"""Returns the queue of those that join a task, which has not finished. Raises if the
+current task can't join it."""
 cancel_task: Callable[[Task[Any]], bool] = _unset
 
 
@@ -197,6 +201,21 @@ class Task(TaskFields, Generic[T]):
         Raises ValueError for the main program, and RuntimeError in another thread.
         """
         return cancel_task(self)
+
+    # For ``task.select``: see ``select.py``.
+
+    def _ready(self) -> bool:
+        if self._status is None:
+            return True
+        joiners_of(self)
+        return False
+
+    def _watch(self, watch: Task[Any]) -> None:
+        joiners_of(self).add(watch)
+
+    def _unwatch(self, watch: Task[Any]) -> None:
+        if self._joiners is not None:
+            self._joiners.remove(watch)
 
     def _outcome(self) -> tuple[T, None] | tuple[None, str]:
         """Returns the result of a finished task as ``join`` does, or raises the

@@ -290,6 +290,51 @@ class Stream(Output):
         finally:
             self._payload = None
 
+    # ---- for ``task.select`` ---------------------------------------------------------
+
+    def readable(self) -> bool:
+        """Whether a reader needn't wait for a byte: it gets that, or an error. Raises
+        RuntimeError if another task reads."""
+        self.check_no_reader()
+        return bool(self.buf) or self.err is not None
+
+    def check_no_reader(self) -> None:
+        """Raises RuntimeError if a task reads, or waits in ``task.select``."""
+        if self._reader is not None:
+            raise RuntimeError(f"{self}: another task is already reading from it")
+
+    def watch_data(
+        self, watch: scheduler.Task, need: int = 1, payload: Payload | None = None, deadline: float | None = None
+    ) -> None:
+        """Makes ``watch`` the reader, for ``task.select``: what wakes a task in
+        ``fill`` or ``fill_into`` wakes it, so also the ``deadline``."""
+        self.check_no_reader()
+        if self.err is not None or len(self.buf) >= need:
+            scheduler.wake(watch)
+            return
+        if self._paused:
+            self._paused = False
+            self._interest()
+        if payload is not None:
+            need = 1 if self.plain else min(payload.left, self.mark)
+            self._payload = payload if self.plain else None
+        missing = need - len(self.buf)
+        self._recv_size = RECV_LARGE if missing > RECV else RECV
+        self.need = need
+        self._deadline = deadline
+        if deadline is not None and (self._timer is None or self._timer.when > deadline):
+            self._arm(deadline)
+        self._reader = watch
+        if self.watched is None:
+            _loop.watch(self)
+
+    def unwatch_data(self, watch: scheduler.Task) -> None:
+        """Forgets ``watch``. Does nothing if it was woken."""
+        if self._reader is watch:
+            self._reader = self._payload = None
+
+    # ---- the limit, and the timer ----------------------------------------------------
+
     def set_mark(self, size: int) -> None:
         """Sets the number of unread bytes at which reading pauses."""
         self.mark = size

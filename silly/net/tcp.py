@@ -284,6 +284,17 @@ class Conn:
         """
         return self._stream.err is None and self._stream.werr is None
 
+    # For ``task.select``: see ``_core/select.py``.
+
+    def _ready(self) -> bool:
+        return self._stream.readable()
+
+    def _watch(self, watch: scheduler.Task) -> None:
+        self._stream.watch_data(watch)
+
+    def _unwatch(self, watch: scheduler.Task) -> None:
+        self._stream.unwatch_data(watch)
+
     def __enter__(self) -> Conn:
         return self
 

@@ -32,6 +32,8 @@ MIB = 1024 * 1024
 KERNEL = 128 * KIB
 """Asked of the kernel for its own buffers, so that a few MiB are more than both ends' kernels take."""
 
+_loop = scheduler.loop
+
 Pair = Callable[[], tuple[Any, Any]]
 
 
@@ -426,6 +428,139 @@ class Suite:
         gaps = [after - before for before, after in pairwise(steps)]
         assert len(steps) >= 10_000 // 64
         assert max(gaps) <= 64
+
+    # ---- task.select --------------------------------------------------------------------------------------------
+
+    def test_select_data(self, pair: Pair) -> None:
+        conn, peer = pair()
+        assert task.select(conn, timeout=0)[0] is None
+        job = Job(lambda: task.select(conn)).blocked()
+        peer.write("hello")
+        assert job.result() == (conn, None)
+        turned = _loop.turns
+        assert task.select(conn) == (conn, None), "nothing was taken"
+        assert conn.read(5) == (b"hello", None)
+        assert _loop.turns == turned, "the read didn't wait"
+        assert task.select(conn, timeout=0)[0] is None
+
+    def test_select_first_of_many(self, pair: Pair) -> None:
+        pairs = [pair() for _ in range(4)]
+        conns = [conn for conn, _ in pairs]
+        job = Job(lambda: task.select(*conns)).blocked()
+        pairs[2][1].write("x")
+        assert job.result() == (conns[2], None)
+        assert all(conn._stream._reader is None for conn in conns)
+        for _, peer in pairs:
+            peer.write("y")
+        until(lambda: all(conn.unreadbytes() for conn in conns))
+        assert task.select(*conns) == (conns[0], None)
+
+    def test_select_the_end(self, pair: Pair) -> None:
+        conn, peer = pair()
+        job = Job(lambda: task.select(conn)).blocked()
+        self.transport.half_close(peer)
+        assert job.result() == (conn, None)
+        assert task.select(conn) == (conn, None)
+        assert conn.read(1) == (None, errno.EOF)
+
+    def test_select_a_reset(self, pair: Pair) -> None:
+        conn, peer = pair()
+        job = Job(lambda: task.select(conn)).blocked()
+        self.transport.reset(peer)
+        assert job.result() == (conn, None)
+        assert conn.read(1)[0] is None
+
+    def test_select_a_close_here(self, pair: Pair) -> None:
+        conn, _ = pair()
+        job = Job(lambda: task.select(conn)).blocked()
+        conn.close()
+        assert job.result() == (conn, None)
+        assert task.select(conn) == (conn, None)
+        assert conn.read(1) == (None, errno.CLOSED)
+
+    def test_select_goes_on_where_reading_had_paused(self, pair: Pair) -> None:
+        conn, peer = pair()
+        conn.limit(4)
+        peer.write("12345")
+        until(lambda: conn._stream.paused)
+        assert conn.read(5) == (b"12345", None)
+        job = Job(lambda: task.select(conn)).blocked()
+        peer.write("6")
+        assert job.result() == (conn, None)
+
+    def test_select_after_a_read_that_timed_out(self, pair: Pair) -> None:
+        """That read's timer wakes nobody else."""
+        conn, peer = pair()
+        assert conn.read(5, 1) == (None, errno.TIMEDOUT)
+        peer.write("x")
+        assert task.select(conn, timeout=60_000) == (conn, None)
+        assert conn.read(5, 5) == (None, errno.TIMEDOUT)
+        assert conn.read(1) == (b"x", None)
+        assert task.select(conn, timeout=10)[0] is None
+
+    @pytest.mark.parametrize("first", ["read", "select"])
+    def test_select_and_another_reader(self, pair: Pair, first: str) -> None:
+        conn, peer = pair()
+        if first == "read":
+            job = Job(lambda: conn.read(1)).blocked()
+            calls = [lambda: task.select(channel.new(), conn)]
+        else:
+            job = Job(lambda: task.select(conn)).blocked()
+            calls = [lambda: task.select(conn), lambda: conn.read(1), lambda: conn.read("\n")]
+        for call in calls:
+            with pytest.raises(RuntimeError, match="another task is already reading from it"):
+                call()
+        peer.write("x")
+        assert job.result()[1] is None
+
+    def test_select_leaves_no_reader(self, pair: Pair) -> None:
+        conn, peer = pair()
+        stream = conn._stream
+        for end in ("time-out", "deadline", "cancel", "kill"):
+            if end == "time-out":
+                assert task.select(conn, timeout=1)[0] is None
+            elif end == "deadline":
+                with time.deadline(1):
+                    assert task.select(conn)[0] is None
+            elif end == "cancel":
+                waits = task.fork(task.select, conn)
+                time.sleep(0)
+                waits.cancel()
+                assert waits.join()[0] is None
+            else:
+                Job(lambda: task.select(conn)).blocked().kill()
+            assert stream._reader is None, end
+        peer.write("x")
+        assert conn.read(1) == (b"x", None)
+
+    def test_select_serves_both_directions(self, pair: Pair) -> None:
+        """One task echoes what comes, and sends what others push: nothing is lost, and each stays in its order."""
+        conn, peer = pair()
+        outbox = channel.new()
+
+        def serve() -> None:
+            while True:
+                which, _ = task.select(conn, outbox)
+                if which is conn:
+                    data, _ = conn.read(2)
+                    if data is None:
+                        return
+                    conn.write(b"e" + data)
+                else:
+                    item, _ = outbox.pop()
+                    conn.write(b"p" + item)
+
+        serving = task.fork(serve)
+        for number in range(50):
+            outbox.push(b"%02d" % number)
+            peer.write(b"%02d" % number)
+            if number % 3:
+                time.sleep(0)
+        got = [peer.read(3)[0] for _ in range(100)]
+        for kind in (b"e", b"p"):
+            assert [each[1:] for each in got if each[:1] == kind] == [b"%02d" % number for number in range(50)]
+        peer.close()
+        serving.join()
 
     # ---- writing ------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,8 @@ that send much, forks a task that reads and drops.
 
 **Writers**: any number of tasks may write. Each message goes out whole and in order.
 Messages of 64 KiB and more go in fragments, with control frames between them. Only one
-task may read at a time. Any task may call ``close``. When the connection ends, all
+task may read at a time; with ``task.select`` it can wait for other things too. Any task
+may call ``close``. When the connection ends, all
 tasks that are blocked on it wake with the same error; ``sock.cause`` says why in words.
 
 **Time-outs** lose nothing: ``read(timeout)`` and ``time.deadline`` may run out in the

@@ -377,6 +377,23 @@ class Socket:
         scheduler.check_thread(closes=True)
         return self._session.close(code or NORMAL, payload)
 
+    # ---- for ``task.select``, see ``_core/select.py`` --------------------------------
+
+    def _ready(self) -> bool:
+        from ._select import ready
+
+        return ready(self._session)
+
+    def _watch(self, watch: scheduler.Task) -> None:
+        from ._select import watch_session
+
+        watch_session(self._session, watch)
+
+    def _unwatch(self, watch: scheduler.Task) -> None:
+        from ._select import unwatch_session
+
+        unwatch_session(self._session, watch)
+
     def __enter__(self) -> Socket:
         return self
 

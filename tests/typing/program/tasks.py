@@ -44,6 +44,24 @@ def total(numbers: "channel.Channel[int]") -> int:
     return result
 
 
+def first(conns: list[tcp.Conn], numbers: "channel.Channel[int]", done: "task.Task[str]") -> None:
+    conn, err = task.select(*conns, timeout=100)
+    if conn is None:
+        print(err)
+    else:
+        assert_type(conn, tcp.Conn)
+        conn.read(1)
+    which, err = task.select(numbers, done)
+    if which is numbers:
+        number, _ = numbers.pop()
+        print(number, err)
+    elif which is done:
+        print(done.join())
+    task.select(conns)  # wrong: type-var, reportArgumentType
+    task.select(numbers, 5)  # wrong: type-var, reportArgumentType
+    task.select(done, timeout="1")  # wrong: arg-type, reportArgumentType
+
+
 def report(failed: task.Task, exc: BaseException) -> None:
     print(failed.name(), exc)
 
