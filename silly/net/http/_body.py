@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import inf
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ... import errno
 from ..._core import scheduler
@@ -24,6 +24,9 @@ from ..._wire.numbers import MOST, check_int
 from .._rate import RateMeter, peers_clock
 from .._stream import RECV_BODY, Stream
 from ..tcp import deadline_after
+
+if TYPE_CHECKING:
+    from ._select import WatchedBody
 
 DECODE_AHEAD = 64 * 1024
 """Bytes of a compressed body that are decoded ahead of the reader."""
@@ -102,6 +105,10 @@ class Incoming(Generic[E]):
     _meter: RateMeter | None = None
     """Set when a task first waits for a body that has a rate."""
     _reads = 0
+    _watched: WatchedBody | None = None
+    """What ``task.select`` waits for, while it watches the body."""
+    _others_first = False
+    """Whether more can be decoded when others have run; for ``task.select``."""
 
     def _expect_body(self, length: int, coding: str | None = None) -> None:
         """Prepares for a body of ``length`` (bytes, CHUNKED or UNTIL_CLOSE).
@@ -214,6 +221,23 @@ class Incoming(Generic[E]):
         if timeout is not None:
             deadline_after(timeout)
         return BodyPieces(self, timeout)
+
+    # For ``task.select``: see ``_core/select.py``.
+
+    def _ready(self) -> bool:
+        from ._select import body_ready
+
+        return body_ready(self)
+
+    def _watch(self, watch: scheduler.Task) -> None:
+        from ._select import watch_body
+
+        watch_body(self, watch)
+
+    def _unwatch(self, watch: scheduler.Task) -> None:
+        from ._select import unwatch_body
+
+        unwatch_body(self, watch)
 
     def _at_end(self) -> bool:
         """Whether the body has been received in full."""
@@ -359,9 +383,7 @@ class Incoming(Generic[E]):
         if until is None:
             until = deadline_after(limits.body_timeout if timeout is None else timeout)
         partial = source.partial
-        meter = self._meter
-        if meter is None and self._rated and limits.body_rate:
-            meter = self._meter = RateMeter(limits.body_rate, self._window(timeout))
+        meter = self._rate_meter(timeout)
         while True:
             bound = min(until, self._last)
             if meter is None:
@@ -371,8 +393,7 @@ class Incoming(Generic[E]):
                 # forever. All bytes count, the framing's too, but only the time in
                 # which a task waited: a handler may be busy.
                 if meter.too_slow:
-                    slow = f"slower than the limit 'body_rate' of {limits.body_rate} bytes a second"
-                    return self._broken(ProtocolError(f"the {self._whose}'s body is {slow}", 408))
+                    return self._too_slow()
                 meter.start(peers_clock())
                 try:
                     err = source.fill(have + more, min(bound, monotonic() + meter.left), RECV_BODY)
@@ -386,16 +407,32 @@ class Incoming(Generic[E]):
             if scheduler.expired():
                 return self._told(scheduler.ran_out("stream.read"), errno.TIMEDOUT)
             if self._last <= now:
-                return self._broken(ProtocolError("the total time-out has passed", 408))
+                return self._too_late()
             if now < until or (meter is not None and meter.too_slow):
                 continue  # it was time to look at the rate
             if len(source.buf) > have or source.partial != partial:
                 return None  # the peer has sent something, only less than the wait was for
             if timeout is not None:
                 return err
-            stalled = f"nothing within the limit 'body_timeout' of {limits.body_timeout} ms"
-            return self._broken(ProtocolError(f"the {self._whose}'s body stalled: {stalled}", 408))
+            return self._stalled()
         if self._left == UNTIL_CLOSE and err is errno.EOF:
             self._left = len(source.buf)
             return None
         return self._broken(ProtocolError(f"the {self._whose}'s body is incomplete: {err}", 400), err)
+
+    def _rate_meter(self, timeout: float | None) -> RateMeter | None:
+        """Returns what measures the peer's rate, if that has a limit."""
+        if self._meter is None and self._rated and self.limits.body_rate:
+            self._meter = RateMeter(self.limits.body_rate, self._window(timeout))
+        return self._meter
+
+    def _too_slow(self) -> E:
+        slow = f"slower than the limit 'body_rate' of {self.limits.body_rate} bytes a second"
+        return self._broken(ProtocolError(f"the {self._whose}'s body is {slow}", 408))
+
+    def _too_late(self) -> E:
+        return self._broken(ProtocolError("the total time-out has passed", 408))
+
+    def _stalled(self) -> E:
+        stalled = f"nothing within the limit 'body_timeout' of {self.limits.body_timeout} ms"
+        return self._broken(ProtocolError(f"the {self._whose}'s body stalled: {stalled}", 408))

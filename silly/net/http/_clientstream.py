@@ -609,6 +609,23 @@ class ClientStream(Incoming[RequestError]):
         self._settle()
         return err
 
+    def _ready(self) -> bool:
+        from ._select import head_ready
+
+        if self._response is None and self._err is None and not head_ready(self):
+            return False
+        ready = self._response is None or super()._ready()
+        self._settle()
+        return ready
+
+    def _watch(self, watch: scheduler.Task) -> None:
+        from ._select import watch_head
+
+        if self._response is None and self._err is None:
+            watch_head(self, watch)
+        else:
+            super()._watch(watch)
+
     def readall(
         self, limit: int | None = None, timeout: float | None = None
     ) -> tuple[bytes, None] | tuple[None, RequestError]:

@@ -148,10 +148,13 @@ class ServerStream(ServerResponse):
             return errno.CLOSED
         return super()._wait_for(size, timeout, ahead, until)
 
+    def _ready(self) -> bool:
+        return self._state is HIJACKED or super()._ready()
+
     def _before_wait(self) -> None:
         if self._continue and self._state in (UNANSWERED, ANSWERED):
             self._continue = False
-            self.conn._stream.write(_CONTINUE)
+            self.conn._stream.write_nowait(_CONTINUE)
 
     def _broken(self, error: ProtocolError, err: str | None = None) -> str:
         """Answers that the request is bad, unless it was answered before. The
