@@ -114,6 +114,26 @@ def test_broadcast_server() -> None:
         assert server.stop() == 0
 
 
+def test_outbox_server() -> None:
+    with example("websocket_outbox_server.py", "--addr=127.0.0.1:0") as server:
+        addr = address(server.line())
+        people = [check(websocket.connect(f"ws://{addr}")) for _ in range(3)]
+        for sock in people:
+            sock.write("", "ping")
+            assert sock.read() == (b"", "pong")  # its outbox is there
+        for number, sock in enumerate(people):
+            sock.write(f"from {number}", "text")
+            for other in people:
+                if other is not sock:
+                    assert other.read() == (f"from {number}", "text")
+        people.pop().close()
+        people[0].write("again", "text")
+        assert people[1].read() == ("again", "text")
+        for sock in people:
+            sock.close()
+        assert server.stop() == 0
+
+
 def test_wss_server(tmp_path: Path) -> None:
     authority = trustme.CA()
     cert = authority.issue_cert("localhost", "127.0.0.1")
