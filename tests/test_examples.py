@@ -12,10 +12,14 @@ from silly import check
 from silly.net import http, tcp, websocket
 from silly.sync import channel
 from tests.children import Child
+from tests.conftest import Logs
 from tests.net.support import until
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
+
+
+APPLICATIONS = {"chat.py", "console.py", "proxy.py"}
 
 
 def example(name: str, *args: str) -> Child:
@@ -39,7 +43,7 @@ def logged(server: Child) -> str:
 def test_examples_are_short_and_say_how_to_run(path: Path) -> None:
     source = path.read_text()
     assert f"python -m silly examples/{path.name}" in source.split('"""')[1]
-    if path.name != "chat.py":
+    if path.name not in APPLICATIONS:
         assert source.count("\n") < 60
 
 
@@ -131,6 +135,99 @@ def test_outbox_server() -> None:
         assert people[1].read() == ("again", "text")
         for sock in people:
             sock.close()
+        assert server.stop() == 0
+
+
+def ready(stream: http.ServerStream) -> None:
+    stream.answer(200, f"{stream.path} {stream.header['x-forwarded-proto']}")
+
+
+def test_poll(tmp_path: Path, logs: Logs) -> None:
+    logs.allow("GET '/never': the handler did not respond")
+    tries: list[str] = []
+
+    def handler(stream: http.ServerStream) -> None:
+        tries.append(stream.path)
+        if stream.path == "/busy" and tries.count("/busy") == 1:
+            stream.respond(503, {"retry-after": "0"})
+            stream.closewrite()
+        elif stream.path == "/never":
+            stream.conn.read(1)  # until it is cancelled there
+        else:
+            stream.answer(200, "here")
+
+    with check(http.listen(addr="127.0.0.1:0", handler=handler)) as server:
+        addr = server.addr
+        urls = tmp_path / "urls.txt"
+        urls.write_text("".join(f"http://{addr}/{path}\n" for path in ("one", "busy", "never", "two")))
+        with example("poll.py", f"--urls={urls}", "--budget=1500") as client:
+            lines = sorted(client.line() for _ in range(3))
+            assert lines == [f"http://{addr}/{path}: 200" for path in ("busy", "one", "two")]
+            assert client.line() == "3 answered, 1 given up"
+            assert client.wait() == 1
+        urls.write_text(f"http://{addr}/one")
+        with example("poll.py", f"--urls={urls}") as client:
+            assert [client.line(), client.line()] == [f"http://{addr}/one: 200", "1 answered"]
+            assert client.wait() == 0
+
+
+def test_console() -> None:
+    def service(conn: tcp.Conn) -> None:
+        with conn:
+            conn.write("welcome")
+            while (data := conn.read(1)[0]) is not None and data != b"!":
+                conn.write(data.upper())
+
+    target = check(tcp.listen(addr="127.0.0.1:0", accept=service))
+    with target, example("console.py", "--port=0", f"--target={target.addr}", "--idle=300") as server:
+        addr = logged(server)
+        client = http.newclient()
+
+        def join() -> websocket.Socket:
+            token = check(client.post(f"http://{addr}/token")).text.strip()
+            sock = check(websocket.connect(f"ws://{addr}/console?token={token}"))
+            assert check(client.get(f"http://{addr}/console?token={token}")).status == 403  # it is used up
+            assert sock.read() == (b"welcome", "binary")
+            return sock
+
+        with join() as sock:
+            sock.write("x", "text")
+            assert sock.read() == (b"X", "binary")
+            sock.write("!")
+            assert sock.read()[1] == "close"
+            assert (sock.closecode, sock.closereason) == (1000, "the target has ended")
+        with join() as sock:
+            assert sock.read()[1] == "close"
+            assert (sock.closecode, sock.closereason) == (4000, "idle for too long")
+        client.close()
+        assert server.stop() == 0
+
+
+def test_proxy() -> None:
+    def handler(stream: http.ServerStream) -> None:
+        if stream.header["upgrade"] != "websocket":
+            ready(stream)
+            return
+        sock = check(websocket.upgrade(stream, subprotocols=["chat"], origins=False))
+        data, typ = sock.read()
+        assert data is not None
+        sock.write(data, typ)
+        sock.close(4001, "enough")
+
+    behind = check(http.listen(addr="127.0.0.1:0", handler=handler))
+    with behind, example("proxy.py", "--port=0", f"--upstream={behind.addr}") as server:
+        addr = logged(server)
+        client = http.newclient()
+        assert check(client.get(f"http://{addr}/page?x=1")).text == "/page http\n"
+        with check(websocket.connect(f"ws://{addr}/", subprotocols=["chat"])) as sock:
+            assert sock.subprotocol == "chat"
+            sock.write("hello", "text")
+            assert sock.read() == ("hello", "text")
+            assert sock.read()[1] == "close"
+            assert (sock.closecode, sock.closereason) == (4001, "enough")
+        behind.close()
+        assert check(client.get(f"http://{addr}/")).status == 502
+        client.close()
         assert server.stop() == 0
 
 
