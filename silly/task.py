@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Cancelled",
     "Task",
+    "call",
     "fork",
     "group",
     "hook",
@@ -55,11 +56,14 @@ __all__ = [
     "map",
     "no_switch",
     "onerror",
+    "post",
     "readycount",
     "running",
     "select",
     "shield",
     "status",
+    "thread",
+    "threads",
     "wait",
     "wakeup",
 ]
@@ -103,6 +107,110 @@ def fork(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
     frame = sys._getframe(1)
     return scheduler.fork(func, args, kwargs or None, frame.f_code, frame.f_lasti)
 
+
+@returns_pair("task.thread", "value")
+def thread(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> tuple[T, None] | tuple[None, str]:
+    """Calls ``func(*args, **kwargs)`` in another thread, and returns
+    ``(result, None)``. Only the calling task waits. It is for what blocks: a driver of
+    a database, a slow disk, a long computation in C.
+
+        rows, err = task.thread(sorted, [3, 1, 2])      # -> ([1, 2, 3], None)
+
+    What ``func`` raises is raised here. It runs with a copy of the task's context
+    variables, and with no task: calls of silly raise RuntimeError there, except
+    ``task.call``, ``task.post`` and ``silly.logger``.
+
+    A ``time.deadline`` bounds it: ``(None, "task.thread: the deadline of 100 ms ran
+    out")``. Then, as after a ``Task.cancel``, ``func`` is not called if it had not
+    begun. If it had, it goes on, since nothing can stop a thread; its result is
+    dropped, an exception logged. The end of the process doesn't wait for it either:
+    ``(None, errno.CLOSED)`` when nothing waits any more.
+
+    At most 64 functions run at a time (``task.threads``), and others wait for their
+    turn. ``err`` also says if the system refuses to start a thread.
+
+    Raises TypeError if ``func`` can't be called, and RuntimeError where no task runs.
+    """
+    if not callable(func):
+        raise TypeError(f"task.thread needs a function, not {type(func).__name__}")
+    from ._core import threads
+
+    return threads.thread(func, args, kwargs)  # type: ignore[return-value]
+
+
+def threads(most: int | None = None) -> int:
+    """Sets how many threads ``task.thread`` may use, from 1 to 1,024, and returns how
+    many it was before. The number is 64 at first.
+
+        before = task.threads(100)          # -> 64
+        task.threads(before)                # -> 100
+        task.threads()                      # -> 64
+
+    With more threads than that under way none starts, and each ends when its function
+    has returned. Threads without work end after 10 s. Other threads, such as those of
+    look-ups and of ``silly.hive``, aren't counted.
+
+    Raises ValueError for a number out of these bounds, and TypeError for anything but
+    an int.
+    """
+    from ._core import threads
+
+    return threads.threads(most)
+
+
+def post(func: Callable[..., object], /, *args: Any) -> bool:
+    """Starts ``func(*args)`` as a task, from any thread, signal handler or finalizer.
+    Never waits. Returns False if the process ends and the task can't start any more, or
+    in a child of ``os.fork``.
+
+        import threading
+
+        def work():
+            task.post(chan.push, "from a thread")
+
+        threading.Thread(target=work).start()
+        chan.pop()                          # -> ("from a thread", None)
+
+    The task starts in the loop's next turn, with a copy of the context variables of the
+    code that has posted it. What one thread posts starts in that order. An exception of
+    ``func`` is logged as that of any task. If the end of the process begins after
+    ``post`` has returned True, the task may not start.
+
+    Raises TypeError if ``func`` can't be called.
+    """
+    if not callable(func):
+        raise TypeError(f"task.post needs a function, not {type(func).__name__}")
+    from ._core import threads
+
+    frame = sys._getframe(1)
+    return threads.post(func, args, frame.f_code, frame.f_lasti)
+
+
+def call(func: Callable[..., T], /, *args: Any) -> T:
+    """Calls ``func(*args)`` as a task, and waits for its result in this thread, which
+    is not silly's own.
+
+        def work():
+            item, err = task.call(chan.pop)
+            return item.upper()
+
+        chan.push("text")
+        task.thread(work)                   # -> ("TEXT", None)
+
+    What ``func`` raises is raised here. The task has a copy of this thread's context
+    variables. To bound the time use ``time.deadline`` in ``func``.
+
+    Raises ``silly.Error`` if there is no result: the task was cancelled, or the process
+    ends; then the call returns within a quarter of a second, and never hangs. Raises
+    RuntimeError in silly's own thread, which would wait for ever, and in a child of
+    ``os.fork``, and TypeError if ``func`` can't be called.
+    """
+    if not callable(func):
+        raise TypeError(f"task.call needs a function, not {type(func).__name__}")
+    from ._core import threads
+
+    frame = sys._getframe(1)
+    return threads.call(func, args, frame.f_code, frame.f_lasti)  # type: ignore[no-any-return]
 
 def shield() -> Shield:
     """Puts off a cancel of the current task in a ``with`` block.

@@ -394,7 +394,7 @@ def test_not_in_a_callback_of_the_loop_nor_another_thread() -> None:
     assert caught == [
         "time.deadline: no task runs in a callback of the loop (a signal handler, a finalizer or a hook); fork a task instead",
         "time.deadline: called from another thread, 'another'; silly runs only in the thread that imported it, 'MainThread'. "
-        "Let a task do it (docs/threads.md), or use the standard library here",
+        "task.call or task.post runs a function there (docs/threads.md); or use the standard library here",
     ]
 
 

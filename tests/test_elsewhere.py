@@ -33,7 +33,7 @@ from .conftest import Logs
 from .net import authorities
 from .net.http_support import certs
 
-HINT = "Let a task do it (docs/threads.md), or use the standard library here"
+HINT = "task.call or task.post runs a function there (docs/threads.md); or use the standard library here"
 IN_THE_LOOP = "in a callback of the loop (a signal handler, a finalizer or a hook); fork a task instead"
 PATIENCE = 50
 """Seconds after which a child is taken to hang."""

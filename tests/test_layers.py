@@ -41,7 +41,7 @@ WITHIN_CORE = [
     "scheduler",
     "deadline cancelling unswitching watchdog child",
     "waiting guard",
-    "joining children select",
+    "joining children select threads",
     "group mapping",
     "ending",
 ]
@@ -59,9 +59,11 @@ FORBIDDEN = {
     # "Nothing here knows a socket."
     "silly._core.scheduler": "socket ssl OpenSSL selectors",
     "silly._core.deadline": "socket ssl OpenSSL selectors",
+    "silly._core.threads": "socket ssl OpenSSL selectors",
     "silly._core.waiting": "socket ssl OpenSSL selectors",
     "silly._core.child": "socket ssl OpenSSL selectors",
     "silly._core.ending": "socket ssl OpenSSL selectors",
+    "silly.hive": "socket ssl OpenSSL selectors",
     "silly.task": "socket ssl OpenSSL selectors",
     "silly.time": "socket ssl OpenSSL selectors",
     "silly.sync.*": "socket ssl OpenSSL selectors",

@@ -7,8 +7,9 @@ parent's ``close`` is seen by its peer at once, its reset is sent, and its port 
 however long the child lives. In the child each connection says ``errno.CLOSED``,
 closing anything is quiet, and what needs the loop raises RuntimeError.
 
-If a task forked, the child ends where that function returns: ``leave``. If the main
-program or another thread did, it ends as any child of ``os.fork`` does.
+If a task forked, or the function of ``task.thread`` or ``silly.hive``, the child ends
+where that function returns: ``leave``. If the main program or another thread did, it
+ends as any child of ``os.fork`` does.
 
 A child that C code forks without Python's knowledge keeps its copies until it ends or
 executes a program; a child of ``subprocess`` executes one at once.
@@ -22,19 +23,21 @@ import signal
 import sys
 import threading
 from errno import EBADF
+from threading import get_ident
 from typing import NoReturn
 
 from greenlet import getcurrent
 
 from .. import _log
-from . import scheduler
+from . import scheduler, worker
 from .scheduler import loop
 from .signals import forget_signals
 
 
 def _after_fork() -> None:
     """Runs in the child, before ``os.fork`` returns there."""
-    if scheduler.loop.current is not None and scheduler.main_greenlet is not getcurrent():
+    in_task = get_ident() == loop.thread and loop.current is not None and scheduler.main_greenlet is not getcurrent()
+    if in_task or isinstance(threading.current_thread(), worker.WorkerThread):
         # The parent registered what runs at its own end, such as the removal of a file.
         # ``leave`` runs what the child registers. (The main program's child ends as
         # Python has it.)
@@ -42,7 +45,7 @@ def _after_fork() -> None:
     forget_signals(scheduler._wakeup)
     scheduler.in_child = True
     scheduler.loop.to_hub = scheduler.no_loop
-    scheduler.leave_child = leave
+    scheduler.leave_child = worker.leave_child = leave
     scheduler.hook(None, None)  # the parent calls them for its tasks
     scheduler.onerror(None)
     loop.interrupted = _back_in_the_loop

@@ -53,7 +53,7 @@ from .. import _log
 from .._ends import ENDS
 from .._log import task as logger
 from .._shown import traceback_of
-from . import deadline, guard, scheduler
+from . import deadline, guard, scheduler, worker
 from .callers import outside
 from .child import exit_status
 from .result import Error
@@ -481,11 +481,11 @@ def _starved() -> bool:
     of connections and waiting tasks.
     """
     if scheduler.begins:
-        if loop.work or loop.can_wake():
+        if loop.work or loop._posted or loop.can_wake():
             return False
         if not tasks and _state.joining:
             scheduler.wake(main)
-        elif deadline.active or awaited():
+        elif deadline.active or awaited() or worker.others() or loop._posted:
             return False
         else:
             _deadlock()
@@ -569,6 +569,8 @@ def _deliver() -> None:
     loop.timers.clear_users()
     for task in (main, *tasks):
         scheduler.drop_deadlines(task)
+    for job in worker.waited_for:
+        job.let_go()  # no task waits any more
     # If the grace of ``begin_exit`` has run out already, there is no second one.
     end = monotonic() + (0.0 if _state.overdue else GRACE)
     loop.timers.add(end, lambda _: None, internal=True)

@@ -71,6 +71,8 @@ def _nothing(_: object) -> None:
 
 
 loop = Loop()
+home = threading.current_thread()
+"""The loop's thread."""
 tasks: dict[Task, bool] = {}
 """Every forked task that hasn't finished, in the order of forking. The value says
 whether it *serves*: it runs the handler of a connection that a listener has accepted.
@@ -151,12 +153,11 @@ def not_here(verb: str, what: object = "this call") -> str:
 
 def _home() -> str:
     """Returns where silly runs, for a call from another thread."""
-    for thread in threading.enumerate():
-        if thread.ident == loop.thread:
-            return (
-                f"silly runs only in the thread that imported it, {shown(thread.name)}. "
-                "Let a task do it (docs/threads.md), or use the standard library here"
-            )
+    if home.is_alive():
+        return (
+            f"silly runs only in the thread that imported it, {shown(home.name)}. "
+            "task.call or task.post runs a function there (docs/threads.md); or use the standard library here"
+        )
     return "silly runs only in the thread that imported it, which has ended: import silly in the main thread first"
 
 

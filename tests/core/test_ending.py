@@ -71,7 +71,7 @@ def test_the_process_runs() -> None:
 # ---- what can happen in each --------------------------------------------------------------------------------------------
 
 PRELUDE = """
-import os, signal
+import os, signal, threading
 import time as os_time
 import silly
 from silly import errno, task, time
@@ -83,7 +83,7 @@ ending.strict = True
 loop = scheduler.loop
 
 def say(*words):
-    print(*words, flush=True)
+    print(" ".join(map(str, words)) + "\\n", end="", flush=True)  # whole lines, from every thread
 
 def attempt(func):
     try:
@@ -189,6 +189,11 @@ def fork():
         attempt(lambda: task.fork(print))
         os._exit(9)
     say("its status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+def in_thread(func):
+    thread = threading.Thread(target=attempt, args=(func,))
+    thread.start()
+    while thread.is_alive() and not loop._posted:
+        os_time.sleep(0.001)
 """
 
 ACTS = {
@@ -202,6 +207,9 @@ ACTS = {
     "silly.exit": "attempt(lambda: silly.exit(7))",
     "sys.exit": "loop.post(ending.begin_exit, 7)",
     "os.fork": "fork()",
+    "task.thread": "attempt(lambda: task.thread(int, '7'))",
+    "task.post": "in_thread(lambda: task.post(say, 'it runs'))",
+    "task.call": "in_thread(lambda: task.call(int, '7'))",
 }
 
 REFUSED = "WARNING <task .*> was not started: the process is ending"
@@ -254,6 +262,22 @@ OUTCOMES: dict[str, dict[tuple[Phase, ...], tuple[list[str], int, str]]] = {
         (OVER,): (["raised SystemExit 7"], 0, ""),
     },
     "sys.exit": {(RUNNING, OVER): ([], 7, ""), (DRAINING, ENDING, LEAVING, CLOSING): ([], 3, "")},
+    "task.thread": {
+        (RUNNING, OVER): (["(7, None)"], 0, ""),
+        (DRAINING, ENDING): (["(7, None)"], 3, ""),
+        (LEAVING,): ([f"(None, '{errno.CLOSED}')"], 3, ""),
+        (CLOSING,): (["raised RuntimeError"], 3, ""),
+    },
+    "task.post": {
+        (RUNNING, OVER): (["True", "it runs"], 0, ""),
+        (DRAINING,): (["True", "it runs"], 3, ""),
+        (ENDING, LEAVING, CLOSING): (["False"], 3, ""),
+    },
+    "task.call": {
+        (RUNNING, OVER): (["7"], 0, ""),
+        (DRAINING,): (["7"], 3, ""),
+        (ENDING, LEAVING, CLOSING): (["raised Error"], 3, ""),
+    },
     "os.fork": {(RUNNING, OVER): (ELSEWHERE, 0, ""), (DRAINING, ENDING, LEAVING, CLOSING): (ELSEWHERE, 3, "")},
 }
 

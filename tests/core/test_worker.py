@@ -32,7 +32,8 @@ def taken(chan: channel.Channel) -> Any:
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name in ("silly-worker", "silly-lookup")]
+    """Those of pools whose threads end by themselves."""
+    return [each for each in threading.enumerate() if isinstance(each, worker.WorkerThread) and each.name != "silly-hive"]
 
 
 def assert_no_threads() -> None:
@@ -91,7 +92,7 @@ def test_a_job_never_waits_behind_another_while_a_thread_may_be_started() -> Non
     """Not even when an idle thread was told of the first, and has not taken it yet."""
     assert taken(submit(int)) == (0, None)
     second_ran = threading.Event()
-    with worker.files._changed:  # so that the idle thread takes nothing
+    with worker.files._guard:  # so that the idle thread takes nothing
         first = submit(second_ran.wait, PATIENCE)
         second = submit(second_ran.set)
         assert len(threads()) == 2
