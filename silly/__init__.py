@@ -32,6 +32,7 @@ from ._wire.limits import Limits
 if TYPE_CHECKING:
     from . import env as env
     from . import errno as errno
+    from . import hive as hive
     from . import logger as logger
     from . import net as net
     from . import sync as sync
@@ -44,7 +45,7 @@ __all__ = ["Error", "Limits", "Result", "check", "exit", "genid", "pcall", "pid"
 pid = os.getpid()
 """This process's number."""
 
-_SUBMODULES = frozenset(("env", "errno", "logger", "net", "signal", "sync", "task", "time"))
+_SUBMODULES = frozenset(("env", "errno", "hive", "logger", "net", "signal", "sync", "task", "time"))
 _ids = itertools.count(1)
 
 

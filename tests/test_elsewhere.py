@@ -22,7 +22,7 @@ import greenlet
 import pytest
 
 import silly
-from silly import task, time
+from silly import hive, task, time
 from silly._core import scheduler
 from silly._core.callers import called
 from silly.net import http, tcp, tls, websocket
@@ -70,7 +70,7 @@ def open_() -> Iterator[Any]:
             conn=keep(silly.check(tcp.connect(listener.addr))),
             private=keep(silly.check(tls.connect(secure.addr, ca=authorities.root().pem))),
             sock=keep(silly.check(websocket.connect(f"ws://{server.addr}/"))),
-            chan=channel.new(), timer=timer, me=task.running(),
+            chan=channel.new(), timer=timer, me=task.running(), worker=hive.spawn(lambda: int),
         )  # fmt: skip
         time.cancel(timer)
         answer.push(True)
@@ -120,6 +120,9 @@ BLOCK: dict[str, Callable[[Any], object]] = {
     "stream.read": lambda one: one.answered.read(5),
     "stream.readall": lambda one: one.answered.readall(),
     "task.running": lambda one: task.running(),
+    "task.thread": lambda one: task.thread(int),
+    "hive.spawn": lambda one: hive.spawn(lambda: int),
+    "hive.invoke": lambda one: hive.invoke(one.worker),
 }
 """What blocks, or asks which task runs, by its public name; " of …" and " to …" are not part of it."""
 
