@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import re
-import signal
 import subprocess
 import sys
 import threading
-import time as clock
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from silly import task, time
-from silly._core import scheduler
+from silly import hive, task, time
 
-from .helpers import spawn
 from .net.support import until
 from .test_docs import DOCS, defined
 
@@ -25,66 +23,41 @@ PAGE = "threads.md"
 
 @pytest.fixture
 def guide() -> Any:
-    before = signal.getsignal(signal.SIGUSR1)
-    names = defined(PAGE, 2)
+    names = defined(PAGE, 3)
     yield names
-    signal.signal(signal.SIGUSR1, before)
-    names["pool"].shutdown()
+    names.clear()
+    gc.collect()
+    until(lambda: not any(thread.workers for thread in hive._all))
+    hive.prune()
 
 
-def test_a_result_of_a_thread(guide: Any) -> None:
-    ran: list[str] = []
+def test_a_task_that_calls_what_blocks(guide: Any, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"fish")
+    assert guide["report"](path) == hashlib.sha256(b"fish").hexdigest()
+    t = task.fork(task.thread, guide["checksum"], path)
+    (digest, err), _ = t.join()
+    assert (digest, err) == (hashlib.sha256(b"fish").hexdigest(), None)
+    with pytest.raises(FileNotFoundError):
+        guide["report"](tmp_path / "none")
+
+
+def test_the_deadline_and_its_text(guide: Any) -> None:
     gate = threading.Event()
-    other = task.fork(lambda: (ran.append("other"), gate.set()))
-
-    def blocking(name: str) -> Any:
-        return gate.wait(30), name, threading.get_ident() != scheduler.loop.thread
-
-    assert guide["in_thread"](blocking, "x") == (True, "x", True)
-    assert ran == ["other"]
-    assert task.status(other) is None
-    with pytest.raises(ZeroDivisionError):
-        guide["in_thread"](lambda: 1 // 0)
-
-
-def test_a_deadline_ends_the_wait_for_a_thread(guide: Any) -> None:
-    gate = threading.Event()
-    with time.deadline(20), pytest.raises(TimeoutError):
-        guide["in_thread"](gate.wait)
+    text = re.findall(r'`\(None, "(task\.thread: the deadline of )5000( ms ran out)"\)`', (DOCS / PAGE).read_text())
+    with time.deadline(20):
+        assert task.thread(gate.wait) == (None, "20".join(text[0]))
     gate.set()
 
 
-def test_threads_that_call_a_task(guide: Any) -> None:
-    """Every item comes, once, and from each thread in its order; also to a task that waits already."""
-    got: list[tuple[int, int]] = []
-
-    def body() -> None:
-        while len(got) < 4 * 50:
-            got.append(guide["get"]())
-
-    reading = spawn(body)
-    until(lambda: guide["bell"]._readers.first is not None)
-    threads = [threading.Thread(target=lambda i=i: [guide["put"]((i, n)) for n in range(50)]) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    assert reading.pop()[1] is None
-    for thread in threads:
-        thread.join()
-    assert len(guide["bell"]) <= 2
-    for i in range(4):
-        assert [n for thread_, n in got if thread_ == i] == list(range(50))
+def test_a_worker_that_keeps_something(guide: Any) -> None:
+    assert guide["rows"] == [("Ada",)]
+    assert hive.invoke(guide["visits"], "SELECT COUNT(*) FROM visits") == [(1,)]
 
 
-def test_a_task_that_waits_is_woken_at_once(guide: Any) -> None:
-    """The loop has nothing else to do, and no timer to look at."""
-    started = clock.monotonic()
-    thread = threading.Thread(target=guide["put"], args=("item",))
-    reading = spawn(guide["get"])
-    until(lambda: guide["bell"]._readers.first is not None)
-    thread.start()
-    assert reading.pop()[0][0] == "item"
-    thread.join()
-    assert clock.monotonic() - started < 30
+def test_a_thread_that_calls_tasks(guide: Any) -> None:
+    assert (guide["first"], guide["answer"], guide["err"]) == ("one", "ADA", None)
+    assert guide["inbox"].pop() == ("two", None)
 
 
 def test_what_the_page_quotes_is_what_a_thread_gets(tmp_path: Path) -> None:
@@ -106,19 +79,30 @@ thread.join()
 
 
 def test_silly_in_a_thread_of_its_own() -> None:
+    """The main thread ends it as the page says."""
     script = """
 import threading
+ready = threading.Event()
 def work():
+    global task, silly
     import silly
-    from silly import time
+    from silly import task, time
     def main():
-        time.sleep(1)
-        print("main")
-    silly.run(main)
-    print("over")
+        ready.set()
+        try:
+            time.sleep(60_000)
+        finally:
+            print("ends")
+    try:
+        silly.run(main)
+    except SystemExit:
+        print("over")
 thread = threading.Thread(target=work)
 thread.start()
+ready.wait(30)
+posted = task.post(silly.exit)
 thread.join()
+print(posted)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50, check=True)
-    assert (done.stdout, done.stderr) == ("main\nover\n", "")
+    assert (done.stdout, done.stderr) == ("ends\nover\nTrue\n", "")

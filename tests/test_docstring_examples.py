@@ -142,7 +142,8 @@ RETURNED = (task.Group, task.Results)
 
 ADDRESS = r"[\w.]*:(8080|8443)\b"
 
-NOT_OURS = {"cache", "file", "greetings", "inbox", "latest", "msg", "reading", "stories", "turns", "unicodedata", "visits"}
+NOT_OURS = {"cache", "file", "greetings", "inbox", "latest", "msg", "reading", "sqlite3", "stories", "turns"}
+NOT_OURS |= {"unicodedata", "visits"}
 """Variables that hold something else, though it has a method of a name that ours have
 too."""
 
