@@ -93,15 +93,17 @@ def proxy_websocket(stream):
 
 def pump(source, sink):
     """Moves messages one way until the source ends. Each side answers its own pings."""
-    while True:
-        data, typ = source.read()
-        if data is None or typ == "close":
-            break
-        if typ in ("text", "binary") and not sink.write(data, typ):
-            break
-    code = source.closecode
-    # 1005 stands for a close without a code; 1006 and 1015 for none at all.
-    sink.close(1000 if code == 1005 else 1014 if code in (None, 1006, 1015) else code, source.closereason)
+    try:
+        while True:
+            data, typ = source.read()
+            if data is None or typ == "close":
+                break
+            if typ in ("text", "binary") and not sink.write(data, typ):
+                break
+    finally:  # also if this task alone is cancelled: the other direction must end, too
+        code = source.closecode
+        # 1005 stands for a close without a code; 1006 and 1015 for none at all.
+        sink.close(1000 if code == 1005 else 1014 if code in (None, 1006, 1015) else code, source.closereason)
 
 
 def handler(stream):

@@ -37,6 +37,63 @@ async def fork(count: int) -> None:
     await done.wait()
 
 
+async def nothing() -> None:
+    pass
+
+
+async def join(count: int) -> None:
+    for _ in range(count):
+        await asyncio.create_task(nothing())
+
+
+async def cancel(count: int) -> None:
+    never = asyncio.Event()
+    for _ in range(count):
+        task = asyncio.create_task(never.wait())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def group(count: int) -> None:
+    while count > 0:
+        async with asyncio.TaskGroup() as together:
+            for _ in range(min(count, 1000)):
+                together.create_task(nothing())
+        count -= 1000
+
+
+async def permit(count: int) -> None:
+    one = asyncio.Semaphore(1)
+
+    async def work() -> None:
+        for _ in range(count // 4 + 1):
+            async with one:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*[work() for _ in range(4)])
+
+
+async def bounded(count: int) -> None:
+    jobs: asyncio.Queue[int | None] = asyncio.Queue(10)
+
+    async def work() -> None:
+        while await jobs.get() is not None:
+            pass
+
+    workers = asyncio.gather(work(), work())
+    for _ in range(count):
+        await jobs.put(1)
+    await jobs.put(None)
+    await jobs.put(None)
+    await workers
+
+
+async def thread(count: int) -> None:
+    for _ in range(count):
+        await asyncio.to_thread(int)
+
+
 async def timer(count: int) -> None:
     loop = asyncio.get_running_loop()
     for _ in range(count):
@@ -74,7 +131,13 @@ def run(what: Callable[[int], Coroutine[Any, Any, None]]) -> Callable[[int], Non
 timing.report({
     "switch to another task and back": run(switch),
     "fork a task that ends at once": run(fork),
+    "fork a task and join it": run(join),
+    "fork a task, cancel it and join it": run(cancel),
+    "a task in a group of 1,000": run(group),
     "arm a timer and cancel it": run(timer),
     "hand an item to a task that waits, and get it back": run(hand_over),
+    "take a semaphore from another task": run(permit),
+    "an item through a bounded channel": run(bounded),
+    "call a function in a thread": run(thread),
 })  # fmt: skip
 loop.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gevent
 import gevent.event
+import gevent.lock
+import gevent.pool
 import timing
-from gevent.queue import SimpleQueue
+from gevent.queue import Queue, SimpleQueue
 
 
 def switch(count: int) -> None:
@@ -33,6 +35,60 @@ def fork(count: int) -> None:
     done.wait()
 
 
+def join(count: int) -> None:
+    for _ in range(count):
+        gevent.spawn(int).get()
+
+
+def cancel(count: int) -> None:
+    never = gevent.event.Event()
+    for _ in range(count):
+        task = gevent.spawn(never.wait)
+        gevent.sleep(0)
+        task.kill()
+
+
+def group(count: int) -> None:
+    while count > 0:
+        together = gevent.pool.Group()
+        for _ in range(min(count, 1000)):
+            together.spawn(int)
+        together.join(raise_error=True)
+        count -= 1000
+
+
+def permit(count: int) -> None:
+    one = gevent.lock.Semaphore(1)
+
+    def work() -> None:
+        for _ in range(count // 4 + 1):
+            with one:
+                gevent.sleep(0)
+
+    gevent.joinall([gevent.spawn(work) for _ in range(4)])
+
+
+def bounded(count: int) -> None:
+    jobs: Queue = Queue(10)
+
+    def work() -> None:
+        while jobs.get() is not None:
+            pass
+
+    workers = [gevent.spawn(work), gevent.spawn(work)]
+    for _ in range(count):
+        jobs.put(1)
+    jobs.put(None)
+    jobs.put(None)
+    gevent.joinall(workers)
+
+
+def thread(count: int) -> None:
+    pool = gevent.get_hub().threadpool
+    for _ in range(count):
+        pool.apply(int)
+
+
 def timer(count: int) -> None:
     for _ in range(count):
         gevent.Timeout.start_new(10).close()
@@ -57,6 +113,12 @@ def hand_over(count: int) -> None:
 timing.report({
     "switch to another task and back": switch,
     "fork a task that ends at once": fork,
+    "fork a task and join it": join,
+    "fork a task, cancel it and join it": cancel,
+    "a task in a group of 1,000": group,
     "arm a timer and cancel it": timer,
     "hand an item to a task that waits, and get it back": hand_over,
+    "take a semaphore from another task": permit,
+    "an item through a bounded channel": bounded,
+    "call a function in a thread": thread,
 })  # fmt: skip

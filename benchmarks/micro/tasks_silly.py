@@ -6,7 +6,7 @@ import timing
 
 import silly
 from silly import task, time
-from silly.sync import channel
+from silly.sync import channel, semaphore
 
 
 def switch(count: int) -> None:
@@ -42,6 +42,65 @@ def fork(count: int) -> None:
     done.pop()
 
 
+def join(count: int) -> None:
+    """Each task is awaited, and has a result."""
+    for _ in range(count):
+        task.fork(int).join()
+
+
+def cancel(count: int) -> None:
+    """Each task waits, is cancelled, and is awaited."""
+    for _ in range(count):
+        t = task.fork(task.wait)
+        time.sleep(0)
+        t.cancel()
+        t.join()
+
+
+def group(count: int) -> None:
+    """Groups of 1,000 tasks that end at once; counted are the tasks."""
+    while count > 0:
+        with task.group() as g:
+            for _ in range(min(count, 1000)):
+                g.fork(int)
+        count -= 1000
+
+
+def permit(count: int) -> None:
+    """Four tasks want the one permit, and yield with it: each takes it from another."""
+    one = semaphore.new(1)
+
+    def work() -> None:
+        for _ in range(count // 4 + 1):
+            with one:
+                time.sleep(0)
+
+    for t in [task.fork(work) for _ in range(4)]:
+        t.join()
+
+
+def bounded(count: int) -> None:
+    """One task pushes, two pop, and the channel holds ten items."""
+    jobs = channel.new(10)
+
+    def work() -> None:
+        for _ in jobs:
+            pass
+
+    workers = [task.fork(work), task.fork(work)]
+    for _ in range(count):
+        jobs.push(1)
+    jobs.close()
+    for t in workers:
+        t.join()
+
+
+def thread(count: int) -> None:
+    """A thread calls a function that does nothing."""
+    for _ in range(count):
+        task.thread(int)
+
+
 def timer(count: int) -> None:
     for _ in range(count):
         time.cancel(time.after(10_000, print))
@@ -69,8 +128,14 @@ def main() -> None:
     timing.report({
         "switch to another task and back": switch,
         "fork a task that ends at once": fork,
+        "fork a task and join it": join,
+        "fork a task, cancel it and join it": cancel,
+        "a task in a group of 1,000": group,
         "arm a timer and cancel it": timer,
         "hand an item to a task that waits, and get it back": hand_over,
+        "take a semaphore from another task": permit,
+        "an item through a bounded channel": bounded,
+        "call a function in a thread": thread,
     })  # fmt: skip
 
 
