@@ -28,12 +28,14 @@ from typing import TYPE_CHECKING, NoReturn, ParamSpec
 from ._core import scheduler
 from ._core.callers import seconds_meant
 from ._core.deadline import Deadline
+from ._core.loop import monotonic as _monotonic
 from ._core.timers import Timer
 from ._wire.numbers import check_ms
 
 __all__ = ["after", "cancel", "deadline", "monotonic", "now", "sleep"]
 
 _loop = scheduler.loop
+_time_ns = _time.time_ns
 P = ParamSpec("P")
 
 
@@ -45,7 +47,7 @@ def now() -> int:
         time.sleep(10)
         print("it took", time.now() - begin, "ms")
     """
-    return _time.time_ns() // 1_000_000
+    return _time_ns() // 1_000_000
 
 
 def monotonic() -> int:
@@ -56,7 +58,7 @@ def monotonic() -> int:
         time.sleep(10)
         time.monotonic() - begin >= 10      # -> True
     """
-    return _time.monotonic_ns() // 1_000_000
+    return int(_monotonic() * 1000)
 
 
 def sleep(ms: float) -> None:
@@ -82,7 +84,7 @@ def sleep(ms: float) -> None:
             scheduler.pause()
             return
         seconds_meant(ms)
-    timer = _loop.timers.add(_time.monotonic() + ms / 1000, scheduler.wake, scheduler.current())
+    timer = _loop.timers.add(_monotonic() + ms / 1000, scheduler.wake, scheduler.current())
     try:
         scheduler.park("time.sleep", scheduler.SLEEP)
     except scheduler.Leaving:
@@ -145,7 +147,7 @@ def after(ms: float, func: Callable[P, object], /, *args: P.args, **kwargs: P.kw
     frame = sys._getframe(1)
     call = func, args, kwargs or None, frame.f_code, frame.f_lasti, copy_context()
     # A timer whose task would not start must not delay the end of the process.
-    return _loop.timers.add(_time.monotonic() + ms / 1000, scheduler.fork_due, call, internal=not scheduler.starts)
+    return _loop.timers.add(_monotonic() + ms / 1000, scheduler.fork_due, call, internal=not scheduler.starts)
 
 
 def cancel(timer: Timer) -> bool:

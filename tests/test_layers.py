@@ -30,6 +30,8 @@ LAYERS: list[list[str]] = [
     ["silly.net.*"],
     ["silly.net.http.*"],
     ["silly.net.websocket.*"],
+    # It replaces the clock of all of them, and tests them.
+    ["silly.testing.*"],
     ["silly", "silly.__main__"],
 ]
 
@@ -81,6 +83,12 @@ def name_of(path: Path) -> str:
 PATHS = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 MODULES = sorted(PATHS)
 PACKAGES = {name for name, path in PATHS.items() if path.name == "__init__.py"}
+CLOCKS = {
+    "silly._core.loop": "others have it from there",
+    "silly._log": "below the loop; replaced with the rest",
+    "silly._stderr": "a thread waits for a pipe, in real time",
+}
+"""Modules that may take the monotonic clock from ``time``."""
 LAZY = {"silly", "silly.net", "silly.sync"}
 """Packages whose children load on first use."""
 
@@ -159,8 +167,10 @@ def test_the_table_knows_some_places() -> None:
         "silly.net.http": 6,
         "silly.net.http.h1": 6,
         "silly.net.websocket": 7,
-        "silly.__main__": 8,
-        "silly": 8,
+        "silly.testing": 8,
+        "silly.testing._clock": 8,
+        "silly.__main__": 9,
+        "silly": 9,
     }
     assert {name: layer(name) for name in expected} == expected
 
@@ -229,7 +239,21 @@ def test_only_lazy_packages_import_by_name(module: str) -> None:
 def test_only_declared_packages_are_imported(module: str) -> None:
     """``test_oldest.py`` holds them against setup.cfg."""
     used = {name.split(".")[0] for name in imports(module)}
-    assert used - sys.stdlib_module_names - {"silly"} <= {"greenlet", "OpenSSL", "service_identity", "cryptography"}
+    declared = {"greenlet", "OpenSSL", "service_identity", "cryptography"}
+    if module == "silly.testing.plugin":
+        declared.add("pytest")  # who asks for the plugin has it
+    assert used - sys.stdlib_module_names - {"silly"} <= declared
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in CLOCKS])
+def test_every_module_has_the_clock_of_the_loop(module: str) -> None:
+    """So that ``testing.clock`` can replace it. What a module takes from ``time`` itself stays the system's."""
+    taken = {
+        ast.unparse(node)
+        for node in statements(ast.parse(PATHS[module].read_bytes()))
+        if isinstance(node, ast.ImportFrom) and node.module == "time" and not node.level
+    }
+    assert not [each for each in taken if "monotonic" in each], "from …_core.loop import monotonic"
 
 
 SAME_NAME = {"Conn", "Listener"}

@@ -18,6 +18,7 @@ from silly.net import http, tcp, websocket
 from silly.sync import channel
 
 from .conftest import Logs
+from .net.support import monotonic
 
 
 def settle() -> None:
@@ -42,11 +43,11 @@ def test_now_is_the_system_s_clock_in_milliseconds() -> None:
 
 
 def test_monotonic_is_in_milliseconds_and_never_goes_back() -> None:
-    before = os_time.monotonic()
+    before = monotonic()
     times = [time.monotonic() for _ in range(1000)]
     assert times == sorted(times)
     assert all(isinstance(ms, int) for ms in times)
-    assert before * 1000 - 1 <= times[0] <= times[-1] <= os_time.monotonic() * 1000
+    assert before * 1000 - 1 <= times[0] <= times[-1] <= monotonic() * 1000
 
 
 # ---- sleep ------------------------------------------------------------------------------------------------------
@@ -151,20 +152,11 @@ def test_inspect_shows_where_a_timer_s_task_was_set() -> None:
 
 def test_timers_due_together_fire_in_the_order_they_were_set(monkeypatch: pytest.MonkeyPatch) -> None:
     order = channel.new()
-    monkeypatch.setattr(time, "_time", Frozen())
+    at = time._monotonic()
+    monkeypatch.setattr(time, "_monotonic", lambda: at)  # it stands still, so they are due at the same time
     for i in range(20):
         time.after(1, order.push, i)
     assert [pop(order) for _ in range(20)] == list(range(20))
-
-
-class Frozen:
-    """A clock that stands still, so that timers set one after the other are due at the same time."""
-
-    def __init__(self) -> None:
-        self.at = os_time.monotonic()
-
-    def monotonic(self) -> float:
-        return self.at
 
 
 def test_a_timer_fires_once() -> None:
@@ -243,7 +235,8 @@ def test_a_thousand_timers_set_and_cancelled() -> None:
 
 def test_a_timer_cancelled_by_a_task_that_ran_in_the_same_turn_does_not_fire(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[Any] = []
-    monkeypatch.setattr(time, "_time", Frozen())
+    at = time._monotonic()
+    monkeypatch.setattr(time, "_monotonic", lambda: at)  # it stands still, so they are due at the same time
     time.after(1, lambda: order.append(time.cancel(second)))
     second = time.after(1, order.append, "fired")
     third = channel.new()

@@ -15,7 +15,6 @@ process's end) is kept, and raised when the last one has ended:
 
 from __future__ import annotations
 
-from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -25,6 +24,7 @@ from .._log import task as logger
 from .._shown import cut
 from . import scheduler
 from .cancelling import cancel
+from .loop import monotonic
 from .scheduler import loop, tasks
 from .tasks import Cancelled, DeadlineOver, GroupBlow, Task, when_of
 from .timers import Timer

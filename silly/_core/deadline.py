@@ -11,11 +11,10 @@ deadlines. ``_over`` is the earliest of those that have struck.
 
 from __future__ import annotations
 
-from time import monotonic
-
 from greenlet import getcurrent
 
 from . import scheduler
+from .loop import monotonic
 from .scheduler import loop
 from .tasks import SLEEP, WAIT, DeadlineOver, Task, take_blow, when_of
 from .timers import Timer

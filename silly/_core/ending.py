@@ -43,7 +43,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from enum import Enum
-from time import monotonic
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
@@ -56,6 +55,7 @@ from .._shown import traceback_of
 from . import deadline, guard, scheduler, worker
 from .callers import outside
 from .child import exit_status
+from .loop import monotonic
 from .result import Error
 from .scheduler import READY, SLEEP, WAIT, Leaving, Task, loop, main, tasks
 from .signals import Signals, awaited, handled, interrupt_safely
@@ -488,7 +488,7 @@ def _starved() -> bool:
         elif deadline.active or awaited() or worker.others() or loop._posted:
             return False
         else:
-            _deadlock()
+            deadlock()
         return True
     if scheduler.exiting:
         if tasks if _state.phase is Phase.LEAVING else loop.work:
@@ -508,14 +508,14 @@ def _starved() -> bool:
     return True
 
 
-def _deadlock() -> None:
+def deadlock(why: str = "nothing can ever wake the tasks that are left (no timer, no socket, no posted call)") -> None:
     """Nothing can ever wake the remaining tasks. Reports each: in the log, and begins
     the end, if the main program is in ``silly.run``; else as an Error in the main
-    program."""
+    program. ``why`` begins the report."""
     lines = [f"  {task.name()}: waits on {task.waiting()}; forked at {task.origin()}{_where(task)}" for task in tasks]
     if not _state.joining:
         lines.append(f"  the main program: waits on {main.waiting()}")
-    text = "nothing can ever wake the tasks that are left (no timer, no socket, no posted call):\n" + "\n".join(lines)
+    text = f"{why}:\n" + "\n".join(lines)
     if _state.joining:
         logger.error(text)
         begin_exit(1)

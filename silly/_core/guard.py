@@ -27,11 +27,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from time import monotonic, sleep
+from time import sleep
 
 from .. import _log
 from .._log import task as logger
 from . import scheduler, watchdog
+from .loop import monotonic
 
 SOON = 0.1
 """Seconds after a signal in which the loop should turn."""

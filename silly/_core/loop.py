@@ -45,6 +45,10 @@ later was not looked at yet. When the loop sets it, it calls ``on_busy``, which 
 the watchdog's thread: that sleeps while the loop does. ``lagged`` is the sum of the
 turns longer than ``LAG``: a peer's answer is not late if we only read it late. The sum
 is updated before the timers that came due during such a turn fire.
+
+**The clock** is ``monotonic``. Every module that arms timers or compares times with
+theirs imports it from here and not from ``time``, so that ``silly.testing`` can replace
+it everywhere.
 """
 
 from __future__ import annotations
@@ -65,7 +69,7 @@ from ._accelerated import LoopFields
 from .poller import READ, WRITE, NoPoller, Poller, new_poller
 from .timers import FOREVER, Timers
 
-__all__ = ["LAG", "LONGEST", "READ", "WRITE", "Dirty", "Handler", "Loop"]
+__all__ = ["LAG", "LONGEST", "READ", "WRITE", "Dirty", "Handler", "Loop", "monotonic"]
 
 EVENTS = 64
 """The most events in one batch. Their data is held in memory until the tasks run."""

@@ -35,7 +35,6 @@ import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from threading import get_ident
-from time import monotonic
 from types import CodeType
 from typing import Any, NoReturn
 
@@ -47,7 +46,7 @@ from .._log import task as logger
 from .._shown import name_of, shown, traceback_of
 from ._accelerated import switching
 from .callers import called
-from .loop import Loop
+from .loop import Loop, monotonic
 from .result import OK, mistake
 from .signals import Wakeup, interrupt_safely
 from .tasks import READY as READY

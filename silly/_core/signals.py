@@ -41,7 +41,12 @@ libraries set a handler for it that wakes nothing."""
 def awaited() -> bool:
     """Whether the application has a handler of its own for a signal, which could wake a
     task. One of ``silly.signal`` counts for any signal: it starts a task."""
-    return any(_is_applications(signal.getsignal(number)) for number in (*_WAKING, *_taken))
+    return bool(awaited_handlers())
+
+
+def awaited_handlers() -> list[object]:
+    """Returns the handlers that count in ``awaited``."""
+    return [handler for number in (*_WAKING, *_taken) if _is_applications(handler := signal.getsignal(number))]
 
 
 def _is_applications(handler: Any) -> bool:

@@ -31,13 +31,13 @@ import atexit
 import os
 import sys
 import threading
-from time import monotonic
 from types import FrameType, FunctionType, MethodType
 from typing import NamedTuple
 
 from .._log import task as logger
 from . import scheduler
 from .callers import PACKAGE, outside
+from .loop import monotonic
 
 INTERVAL = 0.25
 """Seconds between two checks."""

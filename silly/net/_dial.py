@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import errno as os_errno
 import socket
-from time import monotonic
 from typing import Literal
 
 from .. import errno
 from .._core import scheduler
 from .._core.callers import seconds_meant
-from .._core.loop import WRITE
+from .._core.loop import WRITE, monotonic
 from .._core.timers import Timer
 from .._core.waiting import Leaving, Waiters
 from .._shown import cut, shown

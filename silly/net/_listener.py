@@ -6,12 +6,11 @@ import errno as os_errno
 import socket
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
 from typing import Protocol, TypeVar
 
 from .. import errno
 from .._core import scheduler
-from .._core.loop import READ
+from .._core.loop import READ, monotonic
 from .._core.result import OK, Result, failure
 from .._core.waiting import Leaving
 from .._log import tcp as logger

@@ -17,11 +17,11 @@ import struct
 from collections.abc import Sequence
 from errno import EINVAL, ENOSYS, EOPNOTSUPP
 from threading import get_ident
-from time import monotonic
 from typing import Protocol
 
 from .. import errno
 from .._core import scheduler
+from .._core.loop import monotonic
 from .._core.timers import Timer
 from .._core.waiting import Leaving, Waiters
 from .._wire.limits import Limits

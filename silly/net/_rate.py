@@ -16,10 +16,8 @@ that in which a task holds the loop (``peers_clock``), nor that in which nobody 
 
 from __future__ import annotations
 
-from time import monotonic
-
 from .._core import scheduler
-from .._core.loop import LAG
+from .._core.loop import LAG, monotonic
 
 SLOTS = 6
 """The window is measured in so many slots of equal length."""

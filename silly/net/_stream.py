@@ -26,11 +26,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from time import monotonic
 
 from .. import errno
 from .._core import scheduler
-from .._core.loop import READ, WRITE
+from .._core.loop import READ, WRITE, monotonic
 from .._core.scheduler import park
 from .._core.timers import Timer
 from .._wire.accelerated import Payload

@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from time import monotonic
 from typing import Any
 
 from cryptography import x509
@@ -16,6 +15,7 @@ from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 
+from .._core.loop import monotonic
 from .._log import tls as logger
 from .._shown import shown
 from . import addr as address

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from time import monotonic
 from typing import Any
 
 from .. import errno
 from .._core import scheduler
 from .._core.callers import seconds_meant
+from .._core.loop import monotonic
 from .._core.result import OK, Result, failure, returns_pair
 from .._log import tcp as logger
 from .._shown import shown

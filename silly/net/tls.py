@@ -19,11 +19,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from time import monotonic
 from typing import Any
 
 from .. import errno
 from .._core import scheduler
+from .._core.loop import monotonic
 from .._core.result import OK, Result, failure, returns_pair
 from .._log import tls as logger
 from .._shown import cut, name_of

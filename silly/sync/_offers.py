@@ -6,10 +6,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from enum import Enum, auto
-from time import monotonic
 from typing import Any
 
 from .._core import scheduler
+from .._core.loop import monotonic
 from .._core.waiting import Waiters
 
 _loop = scheduler.loop

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from .._core import scheduler
+from .._core.loop import monotonic
 from .._core.tasks import Task
 from .._core.timers import FOREVER
 from .._core.waiting import Waiters

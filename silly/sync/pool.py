@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import get_ident
-from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from .. import errno
 from .._core import scheduler
 from .._core.deadline import Timeout
+from .._core.loop import monotonic
 from .._core.result import Error
 from .._core.timers import FOREVER, Timer
 from .._core.waiting import DeadlineOver, Leaving, Waiters

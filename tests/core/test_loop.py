@@ -7,7 +7,6 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from silly._core.loop import EVENTS, LOOKS, READ, WRITE, Loop
 from silly._core.poller import Poller, SelectorPoller, new_poller
 
 from ..conftest import Logs
+from ..net.support import monotonic
 
 
 class Rig:

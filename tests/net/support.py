@@ -12,8 +12,13 @@ from typing import Any
 from greenlet import GreenletExit
 
 from silly import task, time
-from silly._core import scheduler
+from silly._core import loop, scheduler
 from silly.sync import channel
+
+
+def monotonic() -> float:
+    """The library's clock, in seconds. An earlier test may have set it ahead of the system's (``testing.clock``)."""
+    return loop.monotonic()
 
 
 def until(condition: Callable[[], object], within: int = 5_000) -> None:

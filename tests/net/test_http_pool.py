@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from silly.sync import channel
 
 from ..helpers import Raw, raw_server, turn
 from .http_client_support import Asked, error, ok, origin, read_request, taken, using
-from .support import Job, until
+from .support import Job, monotonic, until
 
 pytestmark = pytest.mark.usefixtures("nothing_lingers")
 

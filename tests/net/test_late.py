@@ -12,13 +12,13 @@ import socket
 import sys
 import time as os_time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import silly
 from silly import time
+from silly._core import loop as _loop
 from silly.net import http, tcp, websocket
 
 from ..children import Child
@@ -39,7 +39,7 @@ COUNTS = [64, 65, 300, pytest.param(2000, marks=pytest.mark.large)]
 class Clock:
     def __init__(self) -> None:
         self._ahead = 0.0
-        self._real = os_time.monotonic
+        self._real = _loop.monotonic
 
     def __call__(self) -> float:
         return self._real() + self._ahead
@@ -55,10 +55,9 @@ def clock() -> Iterator[Clock]:
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
-            if name.startswith("silly.") and getattr(module, "monotonic", None) is os_time.monotonic:
-                patch.setattr(module, "monotonic", clock)
-        functions = SimpleNamespace(monotonic=clock, monotonic_ns=os_time.monotonic_ns, time_ns=os_time.time_ns)
-        patch.setattr(time, "_time", functions)
+            for key in ("monotonic", "_monotonic"):
+                if name.startswith("silly.") and getattr(module, key, None) is clock._real:
+                    patch.setattr(module, key, clock)
         yield clock
     turn(2)  # the clock has gone back: no turn may have begun before that
 

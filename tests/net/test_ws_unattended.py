@@ -7,7 +7,6 @@ import socket
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -33,7 +32,7 @@ from ..helpers import (
     spawn,
     turn,
 )
-from .support import until
+from .support import monotonic, until
 from .ws_support import nobody_reads_at_once, one
 
 KIB = 1024

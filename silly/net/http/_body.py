@@ -7,11 +7,11 @@ It is read only when a task asks for it, so TCP slows down a peer that sends fas
 from __future__ import annotations
 
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ... import errno
 from ..._core import scheduler
+from ..._core.loop import monotonic
 from ..._shown import shown
 from ..._wire.chunked import ChunkedReader
 from ..._wire.content import ContentDecoder

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from time import monotonic
 from typing import NamedTuple
 from weakref import ref
 
 from ... import errno
 from ..._core import scheduler
 from ..._core.deadline import Deadline
+from ..._core.loop import monotonic
 from ..._core.result import OK, Result, failure
 from ..._wire import content
 from ..._wire.chunked import LAST_CHUNK, chunk, last_chunk

@@ -10,11 +10,11 @@ that the handler did not read is discarded if it is short; else the connection c
 from __future__ import annotations
 
 import re
-from time import monotonic
 from typing import Protocol
 
 from ... import errno
 from ..._core import scheduler
+from ..._core.loop import monotonic
 from ..._core.result import OK
 from ..._ends import ENDS
 from ..._log import http as logger

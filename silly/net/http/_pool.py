@@ -4,11 +4,10 @@ counted."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 
 from ... import errno
 from ..._core import scheduler
-from ..._core.loop import READ
+from ..._core.loop import READ, monotonic
 from ..._core.timers import Timer
 from ..._core.waiting import Leaving, Waiters
 from ..._shown import cut

@@ -12,11 +12,11 @@ broken, and so ready.
 from __future__ import annotations
 
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ... import errno
 from ..._core import scheduler
+from ..._core.loop import monotonic
 from ..._core.select import next_turn
 from ..._wire.error import ProtocolError
 from .._pace import Pace

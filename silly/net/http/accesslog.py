@@ -18,10 +18,11 @@ import os
 import re
 import sys
 from io import FileIO
-from time import gmtime, monotonic, time
+from time import gmtime, time
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ..._core import scheduler, worker
+from ..._core.loop import monotonic
 from ..._log import http as logger
 from ..._log import release, say_waiting
 from ..._shown import cut, said, shown

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..._core import scheduler
+from ..._core.loop import monotonic
 from ..._log import websocket as logger
 from ..._wire.error import ProtocolError
 from ..._wire.ws import CONTINUATION

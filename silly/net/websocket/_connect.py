@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any, NamedTuple
 
 from ... import errno
 from ..._core import scheduler
+from ..._core.loop import monotonic
 from ..._core.result import OwnMembers, returns_pair
 from ..._shown import cut, shown
 from ..._wire import deflate, handshake
@@ -86,7 +86,7 @@ class Handshake:
         return parse_query(self.path.partition("?")[2])
 
 
-class _Offer(NamedTuple):
+class HandshakeOffer(NamedTuple):
     """What was asked for, to check the answer."""
 
     request: bytes
@@ -134,7 +134,7 @@ def connect(
     parsed = parse_url(url, WEBSOCKET)
     if isinstance(parsed, str):
         return None, f"websocket.connect {shown(hidden(url))}: {parsed}"
-    offer = _make_offer(parsed, header, offered, options)
+    offer = make_offer(parsed, header, offered, options)
     begin = monotonic()
     target = parsed.target
     conn: Conn | None
@@ -155,6 +155,14 @@ def connect(
         bound = f"(the limit 'handshake_timeout' is {limits.handshake_timeout} ms)"
     else:
         deadline, bound = begin + timeout / 1000, f"(the time-out was {timeout:g} ms)"
+    return shake_hands(conn, url, offer, parsed, deadline, bound, limits)
+
+
+def shake_hands(
+    conn: Conn, url: str, offer: HandshakeOffer, parsed: Url, deadline: float, bound: str, limits: Limits
+) -> tuple[Socket, None] | tuple[None, str]:
+    """``connect`` from where ``conn`` is connected. ``bound`` says in words what set
+    the deadline, which is in seconds of ``monotonic()``."""
     try:
         sock = _handshake(conn, offer, parsed, deadline, bound, limits)
     except BaseException:
@@ -169,7 +177,7 @@ def connect(
     return None, text
 
 
-def _make_offer(url: Url, header: Outgoing | None, subprotocols: list[str], options: Deflate | None) -> _Offer:
+def make_offer(url: Url, header: Outgoing | None, subprotocols: list[str], options: Deflate | None) -> HandshakeOffer:
     key = base64.b64encode(os.urandom(16)).decode("ascii")
     own = handshake.request_fields(key)
     names = {name for name, _ in own}
@@ -189,13 +197,12 @@ def _make_offer(url: Url, header: Outgoing | None, subprotocols: list[str], opti
         raise ValueError("subprotocols are given twice: as an argument and in the header")
     if subprotocols:
         own.append(("sec-websocket-protocol", ", ".join(subprotocols)))
-    return _Offer(request_head("GET", url.path, own + extra), key, named or subprotocols, options)
+    return HandshakeOffer(request_head("GET", url.path, own + extra), key, named or subprotocols, options)
 
 
-def _handshake(conn: Conn, offer: _Offer, url: Url, deadline: float, bound: str, limits: Limits) -> Socket | str:
-    """Returns the socket or the error. ``bound`` says in words what set the deadline,
-    which is in seconds of ``monotonic()``.
-    """
+def _handshake(conn: Conn, offer: HandshakeOffer, url: Url, deadline: float, bound: str, limits: Limits) -> Socket | str:
+    """Returns the socket or the error. ``deadline`` and ``bound`` as in
+    ``shake_hands``."""
     stream = conn._stream
     stream.write(offer.request)
     responses = ResponseReader(limits, upgrade=True)

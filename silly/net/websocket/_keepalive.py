@@ -7,10 +7,10 @@ due, whichever is first, and then checks whether the peer has sent anything.
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..._core import scheduler
+from ..._core.loop import monotonic
 from ..._core.timers import Timer
 from ..._wire.mask import MaskKeys
 from ..._wire.ws import FIN, PING

@@ -6,10 +6,10 @@ A timer runs while a message is unfinished, and looks at it every sixth of a win
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..._core import scheduler
+from ..._core.loop import monotonic
 from ..._core.timers import Timer
 from .._rate import RateMeter, peers_clock
 

@@ -14,11 +14,11 @@ only after what came before it.
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import Any
 
 from ... import errno
 from ..._core import scheduler
+from ..._core.loop import monotonic
 from ..._core.result import OK, Result, failure
 from ..._core.waiting import Leaving, Waiters
 from ..._log import websocket as logger

@@ -8,10 +8,10 @@ of messages, so the reader gets everything in order.
 from __future__ import annotations
 
 from itertools import chain
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..._core import scheduler
+from ..._core.loop import monotonic
 from ..._core.timers import Timer
 from ..._wire.error import ProtocolError
 from ..._wire.messages import Taken
