@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from . import net as net
     from . import sync as sync
     from . import task as task
+    from . import testing as testing
     from . import time as time
     from .signal import signal as signal
 
@@ -45,7 +46,7 @@ __all__ = ["Error", "Limits", "Result", "check", "exit", "genid", "pcall", "pid"
 pid = os.getpid()
 """This process's number."""
 
-_SUBMODULES = frozenset(("env", "errno", "hive", "logger", "net", "signal", "sync", "task", "time"))
+_SUBMODULES = frozenset(("env", "errno", "hive", "logger", "net", "signal", "sync", "task", "testing", "time"))
 _ids = itertools.count(1)
 
 

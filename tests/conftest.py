@@ -1,4 +1,4 @@
-"""What every test shares: nothing may be left behind, and no log line may go unexpected.
+"""What every test shares: nothing may be left behind (``silly.testing.plugin``), and no log line may go unexpected.
 
 Tests run in the main greenlet, which may block; port 0, loopback only, no sleeping to synchronise.
 """
@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import re
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -26,27 +24,11 @@ pytest.register_assert_rewrite(
 )
 pytest.register_assert_rewrite("tests.fuzz.source", "tests.fuzz.messages", *[f"tests.fuzz.{name}" for name in TARGETS])
 
-from silly import _log, time  # noqa: E402
+from silly import _log  # noqa: E402
 from silly._core import deadline, ending, scheduler  # noqa: E402
 
+pytest_plugins = ["silly.testing.plugin"]
 ending.strict = True
-
-
-def counts() -> dict[str, int]:
-    """What a test must leave as it found it."""
-    loop = scheduler.loop
-    return {
-        "tasks": len(scheduler.tasks),
-        "timers": len(loop.timers),
-        "registered descriptors": loop.registered(),
-        "handlers": len(loop.handlers),
-        "listeners": loop.listeners,
-        "work": loop.work,
-        "watched, though closed": sum(each not in loop.handlers for each in loop.waking),
-        "deadlines": deadline.active,
-        "ready": len(loop.ready),
-        "open files": len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
-    }
 
 
 _starved = scheduler.loop.starved
@@ -72,21 +54,6 @@ def pytest_collection_finish() -> None:
     """Keeps the collector off the tests themselves, of which there are 30,000: else each ``gc.collect`` of a test takes a
     second, in which the loop doesn't turn."""
     gc.freeze()
-
-
-def settle(before: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """Lets the loop turn until the counts are those of ``before``; what still differs after 2 s."""
-    begin = time.monotonic()
-    collect_at = begin + 20
-    while True:
-        now = counts()
-        left = {name: (before[name], now[name]) for name in before if before[name] != now[name]}
-        if not left or time.monotonic() > begin + 2000:
-            return left
-        time.sleep(1)
-        if time.monotonic() > collect_at:
-            gc.collect()
-            collect_at = time.monotonic() + 500
 
 
 class Logs(logging.Handler):
@@ -162,28 +129,5 @@ def debugged(logs: Logs) -> Iterator[list[str]]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(logs: Logs) -> Iterator[None]:
-    """Fails a test that leaves a task, a timer, a descriptor, a listener or a file open."""
-    before = counts()
-    yield
-    left = settle(before)
-    if left:
-        details = "\n".join(f"  {name}: {a} before, {b} after" for name, (a, b) in left.items())
-        tasks = "\n".join(f"  {task}: waits on {task.waiting()}" for task in scheduler.tasks)
-        handlers = "\n".join(f"  {handler!r}" for handler in scheduler.loop.handlers)
-        _clean_up()
-        pytest.fail(f"left behind:\n{details}\n{tasks}\n{handlers}", pytrace=False)
-
-
-def _clean_up() -> None:
-    """Ends what a test left, so that only that test fails."""
-    for handler in list(scheduler.loop.handlers):
-        handler.abort()
-    for task in list(scheduler.tasks):
-        if task._greenlet is not None and task in scheduler.tasks:
-            ended: Any = scheduler.GreenletExit()
-            scheduler.loop.post(scheduler.throw, task, ended)
-    scheduler.loop.timers.clear_users()
-    time.sleep(1)
-
-
+def silly_nothing_left(logs: Logs, silly_nothing_left: None) -> None:
+    """That of the plugin. It ends before ``logs``: what is left may log while it closes."""
