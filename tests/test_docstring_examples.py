@@ -49,7 +49,7 @@ import pytest
 from greenlet import GreenletExit
 
 import silly
-from silly import check, env, logger, task, time
+from silly import check, env, logger, task, testing, time
 from silly._core import scheduler, signals
 from silly.net import http, tcp, tls, websocket
 from silly.net.http._body import Incoming
@@ -75,6 +75,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "broadcast_chan": (channel.Channel,),
     "canyon": (tls.Listener,),
     "chan": (channel.Channel,),
+    "client": (testing.HandlerClient, tls.Conn),
+    "clock": (testing.Clock,),
     "conn": (tls.Conn,),
     "conns": (pool.Pool,),
     "crates": (mutex.Mutex,),
