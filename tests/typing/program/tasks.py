@@ -119,5 +119,5 @@ def wrong(jobs: channel.Channel[Job], numbers: channel.Channel[int]) -> None:
     if number is not None:
         number.upper()  # wrong: attr-defined, reportAttributeAccessIssue
     total(jobs)  # wrong: arg-type, reportArgumentType
-    task.fork("main")  # wrong: arg-type, reportArgumentType
+    task.fork("main")  # wrong: arg-type, reportArgumentType, reportCallIssue
     time.time()  # wrong: attr-defined, reportAttributeAccessIssue
