@@ -205,7 +205,8 @@ class Conn:
         If a ``time.deadline`` runs out, the call stops blocking and returns
         ``errno.TIMEDOUT``. The connection stays open, and ``data`` is still sent. A
         further write within that deadline is refused while more than the limit is
-        unsent, and queues nothing.
+        unsent, and queues nothing. Where a cancel (``Task.cancel``) strikes, ``data``
+        is still sent too.
 
         Raises TypeError for data of any other type.
         """

@@ -3,8 +3,9 @@ the connection goes on.
 
 One task serves a connection, request after request; pipelined requests wait in the
 buffer. When the handler returns, its response is finished: if it did not respond, or
-raised, the answer is 500; if it left the response open, it is completed. A request body
-that the handler did not read is discarded if it is short; else the connection closes.
+raised, the answer is 500; if it left the response open, it is completed. If it was
+cancelled, the answer is 503 and the connection ends. A request body that the handler
+did not read is discarded if it is short; else the connection closes.
 """
 
 from __future__ import annotations
@@ -153,8 +154,7 @@ class Connection:
             stream.write(answer)
             if service.log is not None:
                 service.log._add_refused(stream.remoteaddr, exc.code, body_size(answer))
-            self.deliver()  # this answer and those to earlier requests
-            stream.close(await_end=True)
+            self._deliver_and_close(stream)  # this answer and those to earlier requests
             return False
         served = ServerStream(self._conn, request, service.scheme, service.limits)
         del request  # free the memory: the handler may run for hours
@@ -230,6 +230,14 @@ class Connection:
                 scheduler.uncaught(logger, text, exc)
             took = 0.0 if log is None else monotonic() - begin
             outcome = served._finish(failed)
+        except scheduler.Cancelled:
+            took = 0.0 if log is None else monotonic() - begin
+            try:
+                self._cancelled(served)
+            finally:
+                if log is not None:
+                    log._add(served, took * 1000)
+            raise
         except BaseException as exc:
             # The task is being ended.
             if isinstance(exc, SystemExit) and not scheduler.in_child:
@@ -247,11 +255,20 @@ class Connection:
             log._add(served, took * 1000)
         return outcome is KEEP or self._goes_on(served, outcome)
 
+    def _cancelled(self, served: ServerStream) -> None:
+        """Ends the response and the connection, since the task was cancelled."""
+        self._goes_on(served, served._stop())
+        self.deliver()
+
     def _goes_on(self, served: ServerStream, outcome: Outcome) -> bool:
         """Acts on the outcome of a response; returns whether the connection goes on."""
         if outcome is Outcome.SKIP_BODY:
             self.skipping = True
-            outcome = served._skip_body()
+            try:
+                outcome = served._skip_body()
+            except scheduler.Cancelled:
+                self._conn._stream.close(await_end=True)  # a reset could destroy the answer
+                raise
             self.skipping = False
         stream = self._conn._stream
         match outcome:
@@ -260,8 +277,7 @@ class Connection:
             case Outcome.RESET:
                 stream.reset()
             case Outcome.AWAIT_PEER:
-                self.deliver()
-                stream.close(await_end=True)
+                self._deliver_and_close(stream)
             case Outcome.AWAIT_BODY:
                 # Without ``deliver``: the peer may read nothing before it has sent all
                 # of its body.
@@ -269,6 +285,13 @@ class Connection:
             case Outcome.CLOSE:
                 pass  # ``serve`` delivers and closes
         return False
+
+    def _deliver_and_close(self, stream: Stream) -> None:
+        """Delivers what was written, and closes: the peer may still be sending."""
+        try:
+            self.deliver()
+        finally:
+            stream.close(await_end=True)
 
 
 def refuse_busy(conn: Conn, log: AccessLog | None) -> None:

@@ -29,6 +29,11 @@ _NO_BODY = frozenset((204, 205, 304))
 _loop = scheduler.loop
 _main = scheduler.main
 
+# How a handler has ended.
+RETURNED = "returned"
+RAISED = "raised"
+CANCELLED = "was cancelled"
+
 # The state of a response.
 UNANSWERED = "unanswered"
 ANSWERED = "answered"
@@ -179,7 +184,8 @@ class ServerResponse(Incoming[str]):
         takes nothing and the limit ``unsent`` (1 MiB) is reached. Returns
         ``(False, err)`` if it cannot be sent, even because a ``time.deadline`` ran out.
         Then the response is over, and so is the connection: the peer sees that it is
-        incomplete.
+        incomplete. Where a cancel (``Task.cancel``) strikes, ``data`` is still sent,
+        and the response may go on.
         """
         piece = to_bytes(data)
         if self._state is STREAMING:
@@ -335,25 +341,36 @@ class ServerResponse(Incoming[str]):
         if self._state is STREAMING or self._expected != size:
             return failure(f"sendfile of {size} bytes needs a content-length of {size}, and nothing written before")
         self._state = ENDED
-        result = self._send(self._head(None))
-        if not result or self._bodyless:
-            return result
-        err = self.conn._stream.sendfile(fd, offset, size)
-        self._written = self.conn._stream.filed
+        stream = self.conn._stream
+        try:
+            result = self._send(self._head(None))
+            if not result or self._bodyless:
+                return result
+            try:
+                err = stream.sendfile(fd, offset, size)
+            finally:
+                self._written = stream.filed
+        except BaseException:
+            self._close = True  # the body may be incomplete, and no other answer may follow it
+            raise
         if err is None:
             return OK
         self._close = True  # the peer sees that the body is incomplete
         return failure(err)
 
-    def _fail(self) -> None:
-        """Answers 500, since the handler raised, or cuts a response that had begun."""
+    def _fail(self, ended: str = RAISED) -> None:
+        """Answers 500, since the handler raised, or 503, since it was cancelled; cuts a
+        response that had begun. ``ended`` says which."""
         self._close = True
         if self._state in (UNANSWERED, ANSWERED):
             self._state = UNANSWERED
-            self.answer(500, "Internal Server Error")
+            if ended is CANCELLED:
+                self.answer(503, "Service Unavailable")
+            else:
+                self.answer(500, "Internal Server Error")
         elif self._state is STREAMING:
             # The end is missing, so the peer sees that the body is incomplete.
-            self._state, self._cut = CUT, "the handler raised"
+            self._state, self._cut = CUT, f"the handler {ended}"
 
     def _must_reset(self) -> bool:
         """Whether the body is incomplete and ends with the connection: without a reset

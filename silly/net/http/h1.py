@@ -23,7 +23,18 @@ from ..._wire.header import Outgoing, compose
 from ..._wire.http1 import Request, error_response, status_line
 from ..._wire.limits import Limits
 from ..tcp import Conn, deadline_after
-from ._serverresponse import ANSWERED, ENDED, HIJACKED, SKIPPED_BODY, STREAMING, UNANSWERED, ServerResponse
+from ._serverresponse import (
+    ANSWERED,
+    CANCELLED,
+    ENDED,
+    HIJACKED,
+    RAISED,
+    RETURNED,
+    SKIPPED_BODY,
+    STREAMING,
+    UNANSWERED,
+    ServerResponse,
+)
 from .accesslog import Account
 
 _ANSWER = "call stream.answer, or stream.respond and stream.closewrite"
@@ -75,9 +86,9 @@ def parse_query(text: str) -> Query:
 class Hijacker(Protocol):
     """A protocol that took a connection over."""
 
-    def handler_ended(self, failed: bool) -> None:
-        """The request's handler has returned, or raised (``failed``). After this call
-        the connection is closed."""
+    def handler_ended(self, ended: str) -> None:
+        """The request's handler has ended: it has RETURNED, RAISED or was CANCELLED.
+        After this call the connection is closed."""
 
     def server_drains(self) -> None:
         """The server drains: the protocol should end soon."""
@@ -197,8 +208,10 @@ class ServerStream(ServerResponse):
         """Answers with ``status`` and ``header``, and gives the connection to another
         protocol, which then calls ``_hand_over``."""
         lines = "".join([f"{name}: {value}\r\n" for name, value in compose(header)])
-        self.conn._stream.write(f"{status_line(status)}{lines}\r\n".encode("latin-1"))
+        # The state first: if the write is interrupted, the answer goes out all the
+        # same.
         self._state, self._status = HIJACKED, status
+        self.conn._stream.write(f"{status_line(status)}{lines}\r\n".encode("latin-1"))
         self.conn._stream.disarm()
         return self.conn
 
@@ -240,7 +253,7 @@ class ServerStream(ServerResponse):
         if self._state is ENDED and not (failed or self._close or self._body):
             return KEEP
         if self._state is HIJACKED:
-            self._tell_hijacker(failed)
+            self._tell_hijacker(RAISED if failed else RETURNED)
             return Outcome.CLOSE
         if failed:
             self._fail()
@@ -254,18 +267,30 @@ class ServerStream(ServerResponse):
             return Outcome.RESET
         return self._end() if self._close else Outcome.SKIP_BODY
 
+    def _stop(self) -> Outcome:
+        """Ends the response, since the handler's task was cancelled: with 503, if
+        nothing was sent."""
+        if self._state is HIJACKED:
+            self._tell_hijacker(CANCELLED)
+            return Outcome.CLOSE
+        if self._state is not ENDED:
+            what = "the response was cut" if self._state is STREAMING else "answered 503"
+            logger.limited("http cancelled", f"{self._named()}: the handler was cancelled: {what}")
+        self._fail(CANCELLED)
+        return Outcome.RESET if self._must_reset() else self._end()
+
     def _abandon(self) -> None:
         """Leaves the response as it is, since the handler's task is being ended."""
         if self._must_reset():
             self.conn._stream.reset()
-        self._tell_hijacker(failed=False)
+        self._tell_hijacker(RETURNED)
 
-    def _tell_hijacker(self, failed: bool) -> None:
+    def _tell_hijacker(self, ended: str) -> None:
         # Not kept: it refers to this stream.
         hijacker, self._hijacker = self._hijacker, None
         if hijacker is not None:
             try:
-                hijacker.handler_ended(failed)
+                hijacker.handler_ended(ended)
             finally:
                 self._account = hijacker.account()
 

@@ -13,7 +13,7 @@ from ..._core import scheduler
 from ..._core.result import OK, Result, failure
 from ..._wire.error import ProtocolError
 from ..._wire.messages import FRAGMENT
-from ..._wire.ws import BINARY_END, DROP, PIECES, TEXT, TEXT_END, too_big
+from ..._wire.ws import BINARY_END, DROP, GOING_AWAY, INTERNAL, PIECES, TEXT, TEXT_END, too_big
 from ..tcp import BURST, Data, deadline_after, to_bytes
 from ._sending import CLOSED, OPEN
 
@@ -196,7 +196,7 @@ class MessageWriter:
     Pieces are collected into fragments of 64 KiB. Messages of other tasks wait until
     this one ends. The end of the block ends the message; ``err`` is then the error if
     it could not be sent, else None. If the block raises, the message stays incomplete,
-    so the connection is closed with 1011.
+    so the connection is closed: with 1011, or with 1001 if the task was cancelled.
     """
 
     __slots__ = ("_begun", "_compress", "_decoder", "_gathered", "_opcode", "_session", "_sock", "_state", "err")
@@ -234,7 +234,9 @@ class MessageWriter:
 
         If a ``time.deadline`` runs out, the call returns an error, but the piece is
         still sent, and the message may go on. Within that deadline a further piece is
-        refused while more than the limit ``unsent`` is unsent.
+        refused while more than the limit ``unsent`` is unsent. Where a cancel
+        (``Task.cancel``) strikes, the piece counts as written, and the message may go
+        on.
 
         Raises ValueError for text that isn't UTF-8 (two pieces may share a character),
         and TypeError for data of any other type.
@@ -278,8 +280,9 @@ class MessageWriter:
         return result
 
     def _send(self, fragment: bytes, final: bool) -> Result:
-        err = self._session.send_fragment(self._opcode, fragment, not self._begun, final, self._compress)
-        self._begun = True
+        begin = not self._begun
+        self._begun = True  # now: the fragment goes out even if the call is interrupted
+        err = self._session.send_fragment(self._opcode, fragment, begin, final, self._compress)
         if err is None:
             return OK
         if not self._session.writable:
@@ -305,6 +308,10 @@ class MessageWriter:
                 if self.err is None:
                     self._send(bytes(self._gathered), True)
                 whole = True
+        except scheduler.Cancelled:
+            whole = True  # see ``send_fragment``
+            raise
         finally:
             self._gathered.clear()
-            self._session.end_message(whole)
+            cancelled = kind is not None and issubclass(kind, scheduler.Cancelled)
+            self._session.end_message(whole, GOING_AWAY if cancelled else INTERNAL)

@@ -207,24 +207,35 @@ class Sending:
 
     def send_fragment(self, opcode: int, payload: bytes, begin: bool, final: bool, compress: bool) -> str | None:
         """Sends a fragment of the message that this task has begun. Returns None or the
-        error.
+        error. A fragment goes out even if an exception interrupts the call.
         """
         if self.state is not OPEN:
             return self.told()
         if compress:
             assert self.deflater is not None
             if self.deflater.rest_due():
-                scheduler.pause()
+                try:
+                    scheduler.pause()
+                except BaseException:
+                    self._queue(self._fragment(opcode, payload, begin, final, compress))
+                    raise
                 if self.state is not OPEN:
                     return self.told()
-            payload = self.deflater.piece(payload, final)
-        first = (opcode | (RSV1 if compress else 0)) if begin else CONTINUATION
-        frames = iter([self._parts(first | (FIN if final else 0), payload)])
         # ``begun`` True: a fragment that was accepted goes out, even after a deadline.
-        err = self._send_frames(frames, "message.write", True)
+        err = self._send_frames(self._fragment(opcode, payload, begin, final, compress), "message.write", True)
         if final and err is None:
             self.sent += 1
         return err
+
+    def _fragment(
+        self, opcode: int, payload: bytes, begin: bool, final: bool, compress: bool
+    ) -> Iterator[list[bytes | memoryview]]:
+        """Yields the frame of a fragment."""
+        if compress:
+            assert self.deflater is not None
+            payload = self.deflater.piece(payload, final)
+        first = (opcode | (RSV1 if compress else 0)) if begin else CONTINUATION
+        yield self._parts(first | (FIN if final else 0), payload)
 
     def refused(self, what: str) -> str | None:
         """Returns the error if a deadline is over and output would have to wait, or

@@ -44,6 +44,7 @@ from ..._wire.ws import (
     frame,
 )
 from .._stream import Stream
+from ..http._serverresponse import CANCELLED, RAISED, RETURNED
 from ..http.accesslog import Account
 from ..tcp import BURST, forgotten
 from ._closing import finish_handshake
@@ -56,6 +57,8 @@ SHOWN_PINGS = 16
 """A pong that the application writes is not sent, if it answers one of so many pings
 that were shown last: the library has answered them."""
 
+_CODES = {RETURNED: NORMAL, RAISED: INTERNAL, CANCELLED: GOING_AWAY}
+"""The code that a socket is closed with that its handler left open."""
 _GOODBYE = close_payload(GOING_AWAY)
 _SERVER_GOODBYE = frame(FIN | CLOSE, _GOODBYE)
 _NONE_TAKEN: list[Taken] = []
@@ -489,14 +492,14 @@ class Session(Sending):
         if self.closers is not None:
             self.closers.wake_all()
 
-    def end_message(self, whole: bool) -> None:
-        """Ends this task's turn after a message piece by piece; closes with 1011 if the
-        message isn't ``whole``.
+    def end_message(self, whole: bool, code: int = INTERNAL) -> None:
+        """Ends this task's turn after a message piece by piece; closes with ``code`` if
+        the message isn't ``whole``.
         """
         self.writing = None
         if not whole:
             self.cause = self.cause or "a message was left incomplete by an exception"
-            self.close(INTERNAL)
+            self.close(code)
         self.next_turn()
 
     def forget(self) -> None:
@@ -506,10 +509,11 @@ class Session(Sending):
 
     # ---- for the HTTP server (Hijacker) ----------------------------------------------
 
-    def handler_ended(self, failed: bool) -> None:
-        """Closes what the handler left open when it returned or raised."""
+    def handler_ended(self, ended: str) -> None:
+        """Closes what the handler left open when it returned, raised or was cancelled.
+        """
         if scheduler.starts:
-            self.close(INTERNAL if failed else NORMAL)
+            self.close(_CODES[ended])
         else:
             # The handler's task was ended with the process. Our close frame was sent
             # when that began, and the peer has had its time to answer.

@@ -23,6 +23,7 @@ from ..._wire.ws import (
     CLOSE,
     CONTINUATION,
     FIN,
+    GOING_AWAY,
     INTERNAL,
     NORMAL,
     PING,
@@ -49,8 +50,9 @@ _main = scheduler.main
 class Socket:
     """A WebSocket connection, from ``websocket.upgrade`` or ``websocket.connect``.
 
-    A ``with`` block closes it, with 1011 if the block raises. The garbage collector
-    closes it when nothing holds it any more.
+    A ``with`` block closes it: with 1011 if the block raises, with 1001 if its task was
+    cancelled, else with 1000. The garbage collector closes it when nothing holds it any
+    more.
     """
 
     __slots__ = ("__weakref__", "_compression", "_conn", "_session", "_stream", "_subprotocol")
@@ -291,7 +293,8 @@ class Socket:
         broken, or for a control frame of more than 125 bytes. With more than 1 MiB
         unsent (limit ``unsent``) the call blocks until the peer has taken most of it.
         If a ``time.deadline`` runs out, it returns an error, but the message is still
-        sent.
+        sent. Where a cancel (``Task.cancel``) strikes, the message is sent whole, or
+        not at all if it waited behind another task's message or was being compressed.
 
         ``compress`` says whether to compress the message, if compression was agreed on;
         None means from ``Deflate.threshold`` bytes on. Writing ``"close"`` starts the
@@ -398,7 +401,8 @@ class Socket:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        self.close(NORMAL if kind is None or issubclass(kind, ENDS) else INTERNAL)
+        code = NORMAL if kind is None or issubclass(kind, ENDS) else INTERNAL
+        self.close(GOING_AWAY if kind is not None and issubclass(kind, scheduler.Cancelled) else code)
 
     def __del__(self, post: Callable[..., object] = _loop.post, closed: object = CLOSED) -> None:  # as in ``tcp.Conn``
         # A finalizer may run anywhere, in another thread or within the loop's own code,
