@@ -15,13 +15,14 @@ from silly._core.scheduler import Cancelled
 from silly.net import _output, _stream, http, tcp, websocket
 from silly.sync import channel
 
-from ..blows import at_function
+from ..blows import again, at_function
 from ..conftest import Logs
 from ..helpers import (
     WITHIN,
     Raw,
     asking,
     both_sides,
+    raw_server,
     serving,
     turn,
 )
@@ -432,3 +433,35 @@ def test_a_cancelled_connect_leaves_no_connection(scheme: str) -> None:
         with pytest.raises(Cancelled):
             job.result()
         assert ends.pop() == (errno.EOF, None)
+
+
+def test_a_blow_while_a_request_waits_for_the_100() -> None:
+    """Its body goes out, and so the request is not repeated when the connection breaks: only its head was kept for that."""
+    seen: list[bytes] = []
+
+    def script(conn: Any) -> None:
+        blows.spared.add(task.running())
+        peer = Raw(conn)
+        with peer:
+            seen.append(peer.read("\r\n\r\n"))
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            seen.append(peer.read("\r\n\r\n"))
+            seen.append(peer.read("piece"))
+
+    def ask() -> Any:
+        with http.newclient() as client:
+            url = f"http://127.0.0.1:{listener.port}/"
+            silly.check(client.get(url))
+            with silly.check(client.request("PUT", url, {"expect": "100-continue"})) as stream:
+                again(stream.write, "piece")
+                again(stream.closewrite)
+                return again(stream.waitresponse)
+
+    blows = at_function("Stream.fill", 1)
+    with raw_server(script) as listener:
+        with blows.armed():
+            ok, err = Job(ask).result()
+        assert (ok, err.phase) == (False, "head")
+        assert blows.count == 1
+    assert [line.split(b" ")[0] for line in seen[:2]] == [b"GET", b"PUT"]
+    assert seen[2] == b"5\r\npiece"

@@ -352,7 +352,8 @@ class ClientStream(Incoming[RequestError]):
         takes nothing and the limit ``unsent`` (1 MiB) is reached. If the header has no
         Content-Length, the body is chunked (RFC 9112, section 7.1). Returns
         ``(False, err)`` if the connection is broken, or the server has answered
-        already: then ``waitresponse`` may still succeed.
+        already: then ``waitresponse`` may still succeed. Where a cancel
+        (``Task.cancel``) strikes, ``data`` is still sent, and the request may go on.
         """
         piece = to_bytes(data)
         why = self._refusal()
@@ -378,8 +379,15 @@ class ClientStream(Incoming[RequestError]):
             self._expect = False
             if self._reused and self.method in _IDEMPOTENT:
                 self._replay = head
-            waited = self._read_head(min(monotonic() + EXPECT, self._last), True)
-            self._replay = None
+            try:
+                waited = self._read_head(min(monotonic() + EXPECT, self._last), True)
+            except scheduler.Cancelled:
+                # What the call was given goes out, as after the time-out, or it would
+                # be lost. The blow strikes where the task waits next.
+                scheduler.current().cancel()
+                return self._err
+            finally:
+                self._replay = None
             if waited is errno.TIMEDOUT:
                 return None  # RFC 9110, section 10.1.1: a server may not know ``expect``
             if waited is not None:
@@ -449,7 +457,11 @@ class ClientStream(Incoming[RequestError]):
         for at in range(0, len(data), PIECE):
             err = self._answer() if at else None
             if err is None:
-                err = self._send(data if len(data) <= PIECE else data[at : at + PIECE])
+                try:
+                    err = self._send(data if len(data) <= PIECE else data[at : at + PIECE])
+                except BaseException:
+                    self._send_rest(data, at + PIECE)
+                    raise
             if err is None:
                 continue
             if self._replay is not None and self._source is not None and self._source.werr is not None:
@@ -457,6 +469,12 @@ class ClientStream(Incoming[RequestError]):
             return failure(err)
         self._sent = True
         return OK
+
+    def _send_rest(self, data: bytes, at: int) -> None:
+        """Queues what ``_send_whole`` had still to send when it was interrupted, so
+        that the request is whole. Waits for nothing."""
+        if self._err is None and self._response is None and self._source is not None:
+            self._sent = at >= len(data) or self._source.write_nowait(data[at:]) is None
 
     # ---- the response ----------------------------------------------------------------
 
