@@ -552,5 +552,11 @@ class Stream(Output):
         else:
             self._released = call
 
+    def released_later(self) -> Callable[[], object] | None:
+        """Returns what ``when_released`` was given, which is not called any more; None
+        if it was called already, or nothing was given."""
+        call, self._released = self._released, None
+        return call
+
     def __repr__(self) -> str:
         return f"the connection with {self.remoteaddr}"

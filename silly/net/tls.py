@@ -151,20 +151,23 @@ class Acceptor:
             if self._admission is not None:
                 self._admission.leave(host_of(remoteaddr))
             raise
+        if self._admission is not None:
+            stream.when_released(partial(self._admission.leave, host_of(remoteaddr)))
         # Already a ``Conn``: its finalizer closes what an exception leaves, and a task
-        # that never starts.
+        # that never starts, so that its place is given back too.
         scheduler.fork(self._serve, (Conn(stream), configuration, verification), None, self._code, 0, serves=True)
 
     def _serve(self, conn: Conn, configuration: ServerConfiguration, verification: Verification) -> None:
         stream = conn._stream
+        leave = stream.released_later()  # not before this task has ended
         try:
             if self._shake_hands(stream, configuration, verification):
                 value = self._accept(conn)
                 if value is not None:
                     scheduler.returned(name_of(self._accept), value, True)
         finally:
-            if self._admission is not None:
-                stream.when_released(partial(self._admission.leave, host_of(stream.remoteaddr)))
+            if leave is not None:
+                stream.when_released(leave)
 
     def _shake_hands(self, stream: TlsStream, configuration: ServerConfiguration, verification: Verification) -> bool:
         deadline = monotonic() + self._limits.handshake_timeout / 1000

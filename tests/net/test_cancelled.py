@@ -26,6 +26,7 @@ from ..helpers import (
     serving,
     turn,
 )
+from . import authorities
 from .http_support import small
 from .support import Job, until
 
@@ -414,6 +415,35 @@ def test_a_cancelled_tcp_handler_closes_by_reference_count() -> None:
             client.eof()
     finally:
         gc.enable()
+
+
+def test_a_cancelled_handshake_gives_its_place_back(logs: Logs) -> None:
+    """Whether its task has begun or not; the next one is let in."""
+    forked: list[Any] = []
+    limits = silly.Limits(connections=1)
+    entry, root = authorities.server().entry, authorities.root().pem
+
+    def created(new: Any) -> None:
+        forked.append(new)
+        if early:
+            new.cancel()
+
+    for early in (True, False):
+        forked.clear()
+        with serving(lambda stream: stream.answer(200, "in"), certs=[entry], limits=limits) as server:
+            task.hook(create=created)
+            try:
+                with Raw.connect(server) as client:
+                    until(lambda: forked)
+                    if not early:
+                        until(lambda: task.status(forked[0]) == "WAIT")
+                        forked[0].cancel()
+                    client.eof()
+            finally:
+                task.hook()
+            turn(3)
+            with http.newclient(ca=root) as asker:
+                assert silly.check(asker.get(f"https://localhost:{server.port}/")).status == 200
 
 
 @pytest.mark.parametrize("scheme", ["wss", "ws"])
