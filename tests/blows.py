@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -47,30 +48,75 @@ class Site(NamedTuple):
         return f"{self.file}:{self.line} ({self.name})"
 
 
-class _Queues(ast.NodeVisitor):
-    """Collects the names of variables and attributes that hold a ``Waiters``."""
+class _Names(ast.NodeVisitor):
+    """Collects what holds a ``Waiters`` or something derived from it: attributes by their names, in all files; variables by the
+    file and the function; and the names of functions that return one.
+    """
 
     def __init__(self) -> None:
-        self.names: set[str] = set()
+        self.kinds = {"Waiters"}
+        """The class and those derived from it."""
+        self.returning: set[str] = set()
+        self.attributes: set[str] = set()
+        self.variables: set[tuple[str, str, str]] = set()
+        self.file = ""
+        self._inside: list[str] = []
+
+    def _is_kind(self, annotation: ast.AST | None) -> bool:
+        words = set() if annotation is None else set(re.findall(r"\w+", ast.unparse(annotation)))
+        return bool(words & self.kinds)
+
+    def _holds(self, target: ast.AST) -> None:
+        if isinstance(target, ast.Attribute):
+            self.attributes.add(target.attr)
+        elif isinstance(target, ast.Name):
+            self.variables.add((self.file, ".".join(self._inside), target.id))
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        if any(self._is_kind(base) for base in node.bases):
+            self.kinds.add(node.name)
+        self._inside.append(node.name)
+        self.generic_visit(node)
+        self._inside.pop()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        if self._is_kind(node.returns):
+            self.returning.add(node.name)
+        self._inside.append(node.name)
+        self.generic_visit(node)
+        self._inside.pop()
+
+    def visit_arg(self, node: ast.arg) -> None:
+        if self._is_kind(node.annotation):
+            self._holds(ast.Name(node.arg))
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        if "Waiters" in ast.unparse(node.annotation):
-            self.names.add(_last(node.target))
+        if self._is_kind(node.annotation):
+            self._holds(node.target)
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        if isinstance(node.value, ast.Call) and _last(node.value.func) == "Waiters":
-            self.names.update(map(_last, node.targets))
+        if isinstance(node.value, ast.Call) and _last(node.value.func) in self.kinds | self.returning:
+            for target in node.targets:
+                self._holds(target)
         self.generic_visit(node)
+
+    def has(self, file: str, inside: str, value: ast.AST) -> bool:
+        """Whether the expression is one of these."""
+        if isinstance(value, ast.Name):
+            return (file, inside, value.id) in self.variables
+        if isinstance(value, ast.Call):
+            return _last(value.func) in self.kinds | self.returning
+        return isinstance(value, ast.Attribute) and value.attr in self.attributes
 
 
 class _Calls(ast.NodeVisitor):
     """Collects the calls that wait."""
 
-    def __init__(self, file: str, queues: set[str]) -> None:
+    def __init__(self, file: str, names: _Names) -> None:
         self.found: list[Site] = []
         self._file = file
-        self._queues = queues
+        self._names = names
         self._inside: list[str] = []
 
     def _visit_scope(self, node: ast.FunctionDef | ast.ClassDef) -> None:
@@ -82,9 +128,12 @@ class _Calls(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         name = _last(node.func)
-        of_a_queue = name == "wait" and isinstance(node.func, ast.Attribute) and _last(node.func.value) in self._queues
+        inside = ".".join(self._inside)
+        of_a_queue = (
+            name == "wait" and isinstance(node.func, ast.Attribute) and self._names.has(self._file, inside, node.func.value)
+        )
         if name in _CALLS or of_a_queue:
-            self.found.append(Site(self._file, node.lineno, node.end_lineno or node.lineno, ".".join(self._inside)))
+            self.found.append(Site(self._file, node.lineno, node.end_lineno or node.lineno, inside))
         self.generic_visit(node)
 
 
@@ -96,12 +145,13 @@ def _last(node: ast.AST) -> str:
 def find_sites(root: Path = ROOT) -> list[Site]:
     """Every call of the package that waits."""
     trees = {path.relative_to(root).as_posix(): ast.parse(path.read_text()) for path in sorted(root.rglob("*.py"))}
-    queues = _Queues()
-    for tree in trees.values():
-        queues.visit(tree)
+    names = _Names()
+    for _ in range(4):  # what derives from a class may stand before it
+        for names.file, tree in trees.items():
+            names.visit(tree)
     found: list[Site] = []
     for file, tree in trees.items():
-        calls = _Calls(file, queues.names)
+        calls = _Calls(file, names)
         calls.visit(tree)
         found += calls.found
     return found
@@ -112,16 +162,21 @@ class _Lines:
 
     def __init__(self) -> None:
         self._at = {(str(ROOT / site.file), line): site for site in find_sites() for line in range(site.line, site.last + 1)}
+        self.unknown: set[str] = set()
+        """Where the library waited, and the search of its code has found nothing."""
 
     def of(self, frame: FrameType | None) -> list[Site]:
         """The site that waits in ``frame``; behind one of ``Waiters.wait``, the caller's too."""
         found: list[Site] = []
         while frame is not None:
-            site = self._at.get((frame.f_code.co_filename, frame.f_lineno))
+            file = frame.f_code.co_filename
+            site = self._at.get((file, frame.f_lineno))
             if site is None:
+                if file.startswith(str(ROOT)):
+                    self.unknown.add(f"{file}:{frame.f_lineno}")
                 break
             found.append(site)
-            if frame.f_code.co_filename != _WAITING:
+            if file != _WAITING:
                 break
             frame = frame.f_back
         return found
