@@ -60,7 +60,7 @@ from typing import Any, Generic, TypeVar
 from . import scheduler
 from .deadline import Timeout
 from .scheduler import park
-from .tasks import READY, DeadlineOver, Leaving, Task
+from .tasks import READY, RUN, DeadlineOver, Leaving, Task
 
 __all__ = ["DeadlineOver", "Leaving", "Waiters"]
 
@@ -129,6 +129,10 @@ class Waiters(Generic[V]):
                     value = park(what)
         except BaseException:
             if not self.remove(task):
+                if task._status == READY:
+                    # ``missed`` has woken it, and then it did not wait at all.
+                    _ready.remove(task)
+                    task._status = RUN
                 given, task._value = task._value, None
                 if give_back is not None:
                     give_back(given)

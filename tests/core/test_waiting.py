@@ -434,6 +434,34 @@ def example() -> Any:
     return space["Semaphore"]
 
 
+@pytest.mark.parametrize("over", [False, True], ids=["blow", "deadline"])
+def test_one_that_is_woken_before_it_waits_and_then_may_not_wait(over: bool) -> None:
+    """A signal handler wakes it between its look and its wait, and a blow or a deadline strikes there. It must not stay in the
+    queue of tasks that are ready: that would end its next wait."""
+    queue: Waiters[str] = Waiters()
+    back: list[str] = []
+
+    def body() -> Any:
+        limit = time.deadline(0) if over else time.deadline(60_000)
+        with limit, pytest.raises(TimeoutError if over else task.Cancelled):
+            if not over:
+                task.running().cancel()
+            while over and not scheduler.expired():
+                time.sleep(0)
+            queue.wait("a test", back.append, lambda: queue.wake_one("an item"))
+        assert back == ["an item"]
+        assert task.status(task.running()) == "RUN"
+        return task.wait()
+
+    waiting = task.fork(body)
+    for _ in range(3):
+        settle()
+        time.sleep(1)
+    assert task.status(waiting) == "WAIT"
+    task.wakeup(waiting, "done")
+    assert waiting.join() == ("done", None)
+
+
 def test_the_header_s_example() -> None:
     semaphore = example()(2)
     running: list[int] = []
