@@ -10,7 +10,6 @@ from silly.sync import channel, event, mutex, pool, semaphore, singleflight, wai
 from .blow_scenarios import check, must, scenario
 from .blows import WITHIN, Blows, Cancelled, Job, again
 from .helpers import turn
-from .net.support import until
 
 
 def _all(*jobs: Job) -> list[Any]:
@@ -230,7 +229,7 @@ def maps(blows: Blows) -> None:
 
     for ordered in (True, False):
         Job(lambda ordered=ordered: work(ordered)).result()
-        until(lambda: not running.now)
+        check(not running.now, "a task goes on")
 
 
 @scenario

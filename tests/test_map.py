@@ -387,8 +387,33 @@ def test_the_block_waits_after_an_exception() -> None:
             list(results)
         finally:
             assert work.struck == []
-    assert work.struck == []  # the exception has cancelled them, and left them to themselves
-    until(lambda: work.struck == [2, 3])
+    assert work.struck == [2, 3]
+
+
+def test_the_block_waits_after_a_cancel_of_the_consumer() -> None:
+    """The blow strikes in ``next``; the tasks get one blow, and may take their time."""
+
+    def wait(n: int) -> None:
+        try:
+            forever(n)
+        finally:
+            time.sleep(1)
+            time.sleep(1)
+
+    def consumer() -> None:
+        try:
+            with task.map(work, itertools.count(), 3) as results:
+                next(results)
+        finally:
+            ended.extend(work.ended)
+
+    work = Work(wait=wait)
+    ended: list[int] = []
+    t = task.fork(consumer)
+    time.sleep(1)
+    t.cancel()
+    assert t.join() == (None, "cancelled")
+    assert sorted(ended) == [0, 1, 2]
 
 
 def test_exceptions_in_the_block_pass() -> None:

@@ -40,6 +40,7 @@ class Run(Children):
         "_ordered",
         "_stopped",
         "_window",
+        "awaited",
         "over",
         "taking",
     )
@@ -50,6 +51,8 @@ class Run(Children):
         self._items: Iterator[Any] | None = items
         self._stopped: Failure | None = None
         """The exception of the items' iterator: its place is behind all results."""
+        self.awaited = False
+        """Whether a ``with`` block waits for the tasks at its end."""
         self._drawing = True
         """Whether items are drawn: not behind the last one or a failure."""
         self._limit = limit
@@ -134,11 +137,21 @@ class Run(Children):
         self._waiters.wake_all()
         self._log()
 
+    def fail(self) -> None:
+        """An exception ends the results: cancels the tasks. A block that waits still
+        does so."""
+        if self.awaited:
+            self.finish()
+            self._cancel()
+        else:
+            self.stop()
+
     def wait(self, exc: BaseException | None) -> None:
         """Cancels the tasks, and waits for them. ``exc`` is the exception of the block;
         raises one that matters more."""
         self.finish()
-        self._cancel()
+        if not self._cancelled:
+            self._cancel()  # a second blow would strike in their ``finally`` blocks
         thrown = None
         try:
             thrown = self._await(_WAIT, exc)
@@ -202,7 +215,7 @@ class Results(Iterator[T], Generic[T]):
         except StopIteration:
             raise
         except BaseException:
-            run.stop()
+            run.fail()
             raise
         finally:
             run.taking = False
@@ -225,6 +238,7 @@ class Results(Iterator[T], Generic[T]):
         if loop.no_switch:
             scheduler.refuse(_WAIT)
         scheduler.current()
+        self._run.awaited = True
         return self
 
     def __exit__(self, kind: object, exc: BaseException | None, tb: object) -> None:
