@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from silly import task, time
+import pytest
+
+from silly import errno, task, time
+from silly._core import scheduler
 from silly.sync import channel, event, mutex, pool, semaphore, singleflight, waitgroup
 
 from .blow_scenarios import check, must, scenario
@@ -260,3 +263,19 @@ def selects(blows: Blows) -> None:
     one.close()
     two.close()
     check(sorted(job.result()) == [*range(1, 6)])
+
+
+@scenario
+def threads(blows: Blows) -> None:
+    """A cancelled caller leaves; the pool's threads serve the next one."""
+
+    def work() -> None:
+        for number in range(4):
+            check(again(task.thread, divmod, 7 * number, 7) == ((number, 0), None))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(scheduler, "exiting", True)
+            check(again(task.thread, int) == (None, errno.CLOSED))
+
+    Job(work).result()
+    for job in [Job(lambda: again(task.thread, int)) for _ in range(2)]:
+        check(job.result() == (0, None))
