@@ -232,3 +232,34 @@ def test_a_thread_that_waits_when_the_process_ends(then: str) -> None:
         [sys.executable, "-c", SCRIPT.format(then=then)], capture_output=True, text=True, timeout=50, check=False
     )
     assert (done.stdout, done.stderr, done.returncode) == (f"False {errno.CLOSED}\n", "", 0)
+
+
+WAITS = """
+import threading, time as clock
+from silly.sync import channel, event
+
+chan, ready = channel.new({size}), event.new()
+
+def work():
+    clock.sleep(0.3)
+    chan.push("an item")
+    clock.sleep(0.3)
+    chan.close()
+    clock.sleep(0.3)
+    ready.set()
+
+threading.Thread(target=work).start()
+print(chan.pop(), chan.pop(), ready.wait())
+"""
+
+
+@pytest.mark.parametrize("size", ["", "5"])
+def test_a_program_that_waits_for_a_thread_is_no_deadlock(size: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS.format(size=size)], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (
+        "('an item', None) (None, 'channel closed') Result(True, None)\n",
+        "",
+        0,
+    )
