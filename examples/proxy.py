@@ -86,9 +86,9 @@ def proxy_websocket(stream):
         if sock is None:
             return
         # Two tasks, since a peer that does not read must not hold up the other direction.
-        with sock, task.group() as both:
-            both.fork(pump, upstream, sock)
-            both.fork(pump, sock, upstream)
+        with sock, task.group() as g:
+            g.fork(pump, upstream, sock)
+            g.fork(pump, sock, upstream)
 
 
 def pump(source, sink):

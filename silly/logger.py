@@ -97,7 +97,10 @@ def info(*values: Any) -> None:
 
 
 def warn(*values: Any) -> None:
-    """Writes the values, separated by spaces, at level WARN."""
+    """Writes the values, separated by spaces, at level WARN.
+
+        logger.warn("no answer from", "127.0.0.1:8080")
+    """
     if _log.level <= logging.WARNING:
         write(_log, logging.WARNING, " ".join(map(plain, values)))
 

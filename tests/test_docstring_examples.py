@@ -123,15 +123,19 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "sf": (singleflight.SingleFlight,),
     "shelf": (channel.Channel,),
     "shelves": (mutex.Mutex,),
+    "sink": (websocket.Socket,),
     "sky": (singleflight.SingleFlight,),
     "sock": (websocket.Socket,),
+    "source": (websocket.Socket,),
     "stopping": (event.Event,),
     "stream": (http.ServerStream, http.ClientStream),
     "t": (Task,),
+    "target": (tls.Conn,),
     "teller": (singleflight.SingleFlight,),
     "tills": (mutex.Mutex,),
     "todo": (channel.Channel,),
     "tube": (channel.Channel,),
+    "upstream": (http.ClientStream, websocket.Socket),
     "visitor": (http.ServerStream,),
     "wall": (waitgroup.WaitGroup,),
     "wg": (waitgroup.WaitGroup,),
@@ -145,7 +149,7 @@ RETURNED = (task.Group, task.Results)
 ADDRESS = r"[\w.]*:(8080|8443)\b"
 
 NOT_OURS = {"cache", "file", "greetings", "inbox", "latest", "msg", "reading", "sqlite3", "stories", "turns"}
-NOT_OURS |= {"unicodedata", "visits"}
+NOT_OURS |= {"header", "tokens", "unicodedata", "visits"}
 """Variables that hold something else, though it has a method of a name that ours have
 too."""
 

@@ -32,7 +32,7 @@ T = TypeVar("T")
 _WAIT = "task.group"
 
 
-class State(Enum):
+class Stage(Enum):
     """How far a group has come."""
 
     NEW = "the group's block has not begun"
@@ -49,7 +49,7 @@ class Group(Children):
     def __init__(self, limit: int | None, frame: FrameType) -> None:
         super().__init__(_WAIT, frame)
         self._limit = limit or 0
-        self._state = State.NEW
+        self._state = Stage.NEW
         self._owner: Task[Any] | None = None
         """The task whose block it is, while the group is open or ending."""
         self._running: set[Task[Any]] = set()
@@ -130,7 +130,7 @@ class Group(Children):
         if self._cancelled:
             return
         self._cancel()
-        if self._state is State.OPEN:
+        if self._state is Stage.OPEN:
             owner = self._owner
             assert owner is not None
             self.strikes = True
@@ -143,11 +143,11 @@ class Group(Children):
     def __enter__(self) -> Group:
         if loop.no_switch:
             scheduler.refuse(_WAIT)
-        if self._state is not State.NEW:
+        if self._state is not Stage.NEW:
             raise RuntimeError("task.group: each with block needs a group of its own")
         owner = scheduler.current()
         self._owner = owner
-        self._state = State.OPEN
+        self._state = Stage.OPEN
         self.shields = owner._shields
         if owner._groups is None:
             owner._groups = []
@@ -162,7 +162,7 @@ class Group(Children):
         if loop.current is not owner or loop.no_switch:
             self._give_up(owner)
             return False
-        self._state = State.ENDING
+        self._state = Stage.ENDING
         self.strikes = False
         try:
             if exc is not None and not (isinstance(exc, GroupBlow) and exc.group is self):
@@ -192,7 +192,7 @@ class Group(Children):
 
     def _close(self, owner: Task[Any]) -> None:
         """Ends the group."""
-        self._state = State.ENDED
+        self._state = Stage.ENDED
         self._owner = None  # an exception that ends the owner may hold the group
         if self._held is not None:
             self._held.clear()
@@ -225,7 +225,7 @@ class Group(Children):
     def _hand_on(self, end: BaseException) -> None:
         """The owner's ``end`` is raised, and not what has failed the group: that goes
         to the group around this one, if it is the reason, or else to the log."""
-        if self._errors and isinstance(end, GroupBlow) and end.group._state is State.OPEN:
+        if self._errors and isinstance(end, GroupBlow) and end.group._state is Stage.OPEN:
             end.group._fail(Failure(self._gathered(None), None, None))
         errors, self._errors = self._errors, {}
         for exc, _, _ in errors.values():
@@ -253,6 +253,6 @@ class Group(Children):
     def _survivors(self) -> list[str]:
         lines = super()._survivors()
         owner = self._owner
-        if self._state is State.OPEN and owner is not None:
+        if self._state is Stage.OPEN and owner is not None:
             lines.insert(0, f"the block, in {owner.name()}, which waits on {cut(owner.waiting())}")
         return lines

@@ -16,12 +16,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from time import monotonic
 from typing import Any, NoReturn
 
 from .._log import task as logger
 from .._shown import name_of, traceback_of
-from .loop import Loop
+from .loop import Loop, monotonic
 from .timers import Timer
 
 IDLE = 10.0
