@@ -100,6 +100,8 @@ def warn(*values: Any) -> None:
     """Writes the values, separated by spaces, at level WARN.
 
         logger.warn("no answer from", "127.0.0.1:8080")
+
+    Text from a peer is escaped.
     """
     if _log.level <= logging.WARNING:
         write(_log, logging.WARNING, " ".join(map(plain, values)))
