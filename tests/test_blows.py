@@ -11,11 +11,12 @@ import pytest
 
 from silly import time
 from silly._core import scheduler
+from silly.testing import _left
 
 from . import blow_scenarios_tasks
 from .blow_scenarios import SCENARIOS, run
 from .blows import AT_ONCE, LINES, WAITING, Blows, Job, Site, at, drawn, find_sites, nowhere
-from .conftest import Logs, counts, settle
+from .conftest import Logs
 
 assert blow_scenarios_tasks  # it adds scenarios
 
@@ -38,15 +39,15 @@ def quiet(logs: Logs) -> None:
 
 def struck(name: str, blows: Blows) -> Blows:
     """Runs a scenario, which must leave nothing behind."""
-    before = counts()
+    before = _left.found()
     try:
         run(name, blows)
     except BaseException as exc:
         blows.ended = True
         exc.add_note(f"{name}, struck at {[str(site) for site in blows.struck]}")
         raise
-    left = settle(before)
-    if left:
+    left = _left.left(before)
+    if left is not None:
         pytest.fail(f"{name}, struck at {[str(site) for site in blows.struck]}, leaves {left}", pytrace=False)
     return blows
 
