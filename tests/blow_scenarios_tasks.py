@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from silly import errno, task, time
+from silly import errno, task, testing, time
 from silly._core import scheduler
 from silly.sync import channel, event, mutex, pool, semaphore, singleflight, waitgroup
 
@@ -279,3 +279,15 @@ def threads(blows: Blows) -> None:
     Job(work).result()
     for job in [Job(lambda: again(task.thread, int)) for _ in range(2)]:
         check(job.result() == (0, None))
+
+
+@scenario
+def shuffled_blocks(blows: Blows) -> None:
+    """A task that is struck where a block begins leaves the order as it was."""
+
+    def block() -> None:
+        with testing.shuffled(1):
+            pass
+
+    Job(lambda: again(block)).result()
+    check(scheduler.SLICE == 256)

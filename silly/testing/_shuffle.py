@@ -40,7 +40,11 @@ class Shuffled:
         scheduler.SLICE = 1
         _loop.left = 0  # of the slice that runs now
         # To the beginning of a turn: the order must not depend on where this one is.
-        scheduler.pause()
+        try:
+            scheduler.pause()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         _clock.count_anew()
         self._random.seed(self.seed)
         return self
