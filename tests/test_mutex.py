@@ -327,6 +327,30 @@ def test_a_signal_handler_that_unlocks_between_the_look_and_the_wait(monkeypatch
     assert free(m)
 
 
+def test_two_tasks_that_find_a_key_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may wait wherever memory is taken, so that another task locks the key."""
+
+    class Slow(mutex._HeldKey):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            time.sleep(0)
+
+    monkeypatch.setattr(mutex, "_HeldKey", Slow)
+    m = mutex.new()
+    inside: list[int] = []
+
+    def locks() -> None:
+        with m.lock("key"):
+            inside.append(len(m._keys))
+            time.sleep(1)
+            inside.append(-1)
+
+    for each in [task.fork(locks) for _ in range(2)]:
+        each.join()
+    assert inside == [1, -1, 1, -1]
+    assert free(m)
+
+
 def test_random_blows() -> None:
     """Whatever strikes whom: never two in, everybody who waits gets it, nothing is left."""
     m = mutex.new()

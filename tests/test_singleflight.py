@@ -365,6 +365,40 @@ silly.run()
         assert (child.wait(), child.errors()) == (3, "")
 
 
+def test_two_callers_that_find_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may wait wherever memory is taken, so that another caller begins the call."""
+
+    class Slow(singleflight._Flight):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            time.sleep(0)
+
+    monkeypatch.setattr(singleflight, "_Flight", Slow)
+    asked: list[str] = []
+
+    def load(key: str) -> str:
+        asked.append(key)
+        time.sleep(1)
+        return key
+
+    sf = singleflight.new(load)
+    callers = [task.fork(sf.call, "key") for _ in range(3)]
+    assert [each.join(5_000) for each in callers] == [("key", None)] * 3
+    assert asked == ["key"]
+
+
+def test_a_call_that_ends_between_the_look_and_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = singleflight._Flight.wait
+
+    def slow(flight: singleflight._Flight) -> Any:
+        settle()
+        return wait(flight)
+
+    monkeypatch.setattr(singleflight._Flight, "wait", slow)
+    sf = singleflight.new(lambda key: key)
+    assert task.fork(sf.call, "key").join(5_000) == ("key", None)
+
+
 def test_wrong_arguments(calls: Calls) -> None:
     with pytest.raises(TypeError, match=r"singleflight\.new needs a function, not str"):
         singleflight.new("load")  # type: ignore[arg-type]

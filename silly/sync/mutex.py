@@ -160,7 +160,10 @@ class Mutex:
         while True:
             held = self._keys.get(name)
             if held is None:
-                held = self._keys[name] = _HeldKey(self._keys, name, key, me)
+                mine = _HeldKey(self._keys, name, key, me)
+                held = self._keys.setdefault(name, mine)
+                if held is not mine:
+                    continue  # a finalizer has waited here, and another task came
             elif held.owner is me:
                 held.depth += 1
             elif not held.wait():

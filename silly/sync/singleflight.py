@@ -42,7 +42,7 @@ _loop = scheduler.loop
 class _Flight:
     """A call that runs, and the tasks that wait for its result."""
 
-    __slots__ = ("_flights", "_name", "_waiters", "shows", "task")
+    __slots__ = ("_ended", "_flights", "_name", "_waiters", "shows", "task")
 
     def __init__(self, flights: dict[Any, _Flight], name: Any, shows: Any) -> None:
         self._flights = flights
@@ -53,6 +53,8 @@ class _Flight:
         """The key."""
         self.task: Task[Any] | None = None
         """The task that calls the function; None after its end."""
+        self._ended: Task[Any] | None = None
+        """That task after its end."""
 
     def __str__(self) -> str:
         """Returns what a task that waits for it waits on."""
@@ -60,7 +62,13 @@ class _Flight:
 
     def wait(self) -> Task[Any]:
         """Waits for the end of the call, and returns its task."""
-        return self._waiters.wait(self)
+        return self._waiters.wait(self, None, self._missed)
+
+    def _missed(self) -> None:
+        """Wakes the callers if the call has ended since they looked: a finalizer may
+        run, and wait, between any two steps."""
+        if self._ended is not None:
+            self._waiters.wake_all(self._ended)
 
     @property
     def awaits(self) -> bool:
@@ -69,7 +77,7 @@ class _Flight:
 
     def ended(self, task: Task[Any]) -> None:
         """The task of the call has ended."""
-        self.task = None
+        self.task, self._ended = None, task
         del self._flights[self._name]
         self._waiters.wake_all(task)
 
@@ -114,8 +122,11 @@ class SingleFlight(Generic[K, V]):
         ended = flight.wait()
         try:
             value, err = ended._outcome()
+        except BaseException:
+            del flight  # else the exception would hold this frame, and this frame the exception
+            raise
         finally:
-            del ended  # else its exception would hold this frame, and this frame the exception
+            del ended  # likewise
         if err is not None:
             raise Error(f"{flight}: {err}")
         return cast(V, value)
@@ -123,10 +134,17 @@ class SingleFlight(Generic[K, V]):
     def _begin(self, name: Any, key: K, frame: FrameType) -> _Flight:
         """Starts the call, for the caller whose frame is ``frame``."""
         flight = _Flight(self._flights, name, key)
-        # The library's own: it starts also in a ``finally`` block at the process's end.
-        flight.task = scheduler.fork(self._func, (key,), None, frame.f_code, frame.f_lasti, ours=True)
+        begun = self._flights.setdefault(name, flight)
+        if begun is not flight:
+            return begun  # a finalizer has waited here, and another caller came
+        try:
+            # The library's own: it starts also in a ``finally`` block at the process's
+            # end.
+            flight.task = scheduler.fork(self._func, (key,), None, frame.f_code, frame.f_lasti, ours=True)
+        except BaseException:
+            del self._flights[name]
+            raise
         flight.task._keeper = flight
-        self._flights[name] = flight
         return flight
 
 
