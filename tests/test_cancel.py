@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from silly._core import scheduler
 from silly.net import tcp
 from silly.sync import channel
 
+from .children import Child
 from .conftest import Logs
 from .leaks import leaks_nothing
 from .test_task import in_thread, settle
@@ -276,6 +278,28 @@ def test_a_shield_is_for_one_block() -> None:
     assert task.running()._shields == 0
 
 
+def test_a_shield_that_another_task_ends() -> None:
+    """It closes a generator that is in the block, while the task waits elsewhere."""
+
+    def shielded() -> Iterator[None]:
+        with task.shield():
+            yield
+
+    kept: list[Any] = []
+
+    def body() -> None:
+        kept.append(shielded())
+        next(kept[0])
+        task.wait()
+
+    t = task.fork(body)
+    settle()
+    t.cancel()
+    settle()
+    kept[0].close()
+    assert t.join(5_000) == (None, "cancelled")
+
+
 # ---- no_switch --------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +329,102 @@ def test_no_switch_ends_with_its_block() -> None:
         raise KeyError
     time.sleep(0)
     assert scheduler.loop.no_switch is False
+
+
+def no_switch_in_a_generator() -> Iterator[None]:
+    with task.no_switch():
+        yield
+
+
+def test_blocks_of_no_switch_end_in_any_order() -> None:
+    first = no_switch_in_a_generator()
+    next(first)
+    with task.no_switch():
+        first.close()  # type: ignore[attr-defined]
+        with pytest.raises(RuntimeError, match="may wait"):
+            time.sleep(0)
+    time.sleep(0)
+    assert scheduler.loop.no_switch is False
+
+
+def test_no_switch_ends_with_its_task() -> None:
+    kept: list[Any] = []
+
+    def body() -> None:
+        kept.append(no_switch_in_a_generator())
+        next(kept[0])
+
+    task.fork(body)
+    settle()
+    with task.no_switch():
+        kept[0].close()
+        assert scheduler.loop.no_switch is True
+    time.sleep(0)
+
+
+def test_no_switch_is_for_one_block() -> None:
+    block = task.no_switch()
+    with block, pytest.raises(RuntimeError, match="of its own"), block:
+        pass
+    assert scheduler.loop.no_switch is False
+
+
+# ---- the end of the process -------------------------------------------------------------------------------------
+
+
+def test_a_cancel_strikes_in_no_finally_block_of_the_end() -> None:
+    """A task that the end of the process ends before a cancel has struck is not struck twice."""
+    script = """
+import silly
+from silly import task, time
+def child(name, wait):
+    try:
+        wait()
+    finally:
+        time.sleep(1)
+        print(name, "has cleaned up")
+def owner():
+    t = task.fork(child, "child", task.wait)
+    try:
+        task.wait()
+    finally:
+        t.cancel()
+        print(t.join())
+def ends():
+    t = task.fork(child, "woken", task.wait)
+    time.sleep(1)
+    task.wakeup(t)
+    t.cancel()
+    silly.exit()
+task.fork(owner)
+task.fork(ends)
+silly.run()
+"""
+    with Child("-c", script) as child:
+        assert child.process.stdout is not None
+        lines = child._bounded(child.process.stdout.read).splitlines()
+        assert (child.wait(), child.errors()) == (0, "")
+    assert sorted(lines) == ["(None, 'cancelled')", "child has cleaned up", "woken has cleaned up"]
+
+
+def test_exit_inside_no_switch() -> None:
+    script = """
+import silly
+from silly import task, time
+def waits():
+    try:
+        task.wait()
+    finally:
+        time.sleep(1)
+        print("cleaned up")
+task.fork(waits)
+time.sleep(0)
+with task.no_switch():
+    silly.exit(3)
+"""
+    with Child("-c", script) as child:
+        assert child.line() == "cleaned up"
+        assert (child.wait(), child.errors()) == (3, "")
 
 
 # ---- at random --------------------------------------------------------------------------------------------------

@@ -249,6 +249,7 @@ def exit(status: int) -> NoReturn:
         # A handler that has dropped its arguments, so ``handled`` can't know it.
         return begin_exit(status)  # type: ignore[misc]
     task = scheduler.current()
+    scheduler.end_no_switch()
     if scheduler.begins:
         _mark(status)
     elif task is not main:
@@ -409,6 +410,7 @@ def _throw_exits() -> None:
             for queue in (loop.ready, loop.deferred):
                 if task in queue:
                     queue.remove(task)
+        task._blow = None  # it ends, once: a cancel must not strike in its finally blocks as well
         scheduler.throw(task, GreenletExit())
 
 

@@ -95,6 +95,8 @@ system_exit: Callable[[SystemExit], object] = loop.interrupted
 leave_child: Callable[..., object] = loop.interrupted
 """Called in a child of ``os.fork`` with what has ended the task that forked it.
 ``child`` sets it."""
+unswitched: set[object] = set()
+"""The blocks of ``task.no_switch`` that the current task is in."""
 interrupt_posted: Callable[[Callable[[], bool]], object] = _nothing
 """Called when Ctrl-C is on its way to the main program; the argument says whether it
 still is. ``ending`` sets it."""
@@ -286,6 +288,13 @@ def refuse(what: object) -> NoReturn:
     raise RuntimeError(f"{call}: may wait, and no other task may run inside task.no_switch(); call it outside the block")
 
 
+def end_no_switch() -> None:
+    """Ends all blocks of ``task.no_switch``: their task is over, or ends the process.
+    """
+    unswitched.clear()
+    loop.no_switch = False
+
+
 def leaving() -> bool:
     """Whether nothing blocks any more, because the time of the process's end is over;
     if so, it lets other tasks run first. Called by whatever is about to block."""
@@ -409,12 +418,18 @@ def drop_deadlines(task: Task) -> None:
         deadline.stop()
 
 
-def finished(task: Task) -> None:
-    """Releases what ``task`` holds: it has ended, or will never start."""
+def finished(task: Task, value: object = None) -> None:
+    """Releases what ``task`` holds: it has ended, with the result ``value``, or will
+    never start."""
     if task._deadlines:
         drop_deadlines(task)  # those of generators that it did not finish
-    task._status = task._func = task._kwargs = task._greenlet = task._what = task._context = task._blow = None
+    if loop.no_switch and task is loop.current:
+        end_no_switch()  # likewise
+    # First: a finalizer may run here, and wait, so the task must still be whole.
+    task._func = task._kwargs = task._context = None
     task._args = ()
+    task._value = value
+    task._status = task._greenlet = task._what = task._blow = None
     if task._keeper is not None:
         keeper, task._keeper = task._keeper, None
         keeper.ended(task)
@@ -436,9 +451,8 @@ def _worker() -> None:
             value = func(*task._args) if task._kwargs is None else func(*task._args, **task._kwargs)
             if value is not None and value is not OK and not _awaited(task):
                 returned(task, value, tasks.get(task, False))
-            task._value = value
-            value = None
         except BaseException as exc:
+            value = None
             _failed(task, exc)
         func = None
         if _on_term is not None:
@@ -448,7 +462,8 @@ def _worker() -> None:
                 _raised("the term hook of ", task, exc)
         if in_child:
             leave_child(None)
-        finished(task)
+        finished(task, value)
+        value = None
         if len(_pool) >= POOL:
             return
         me.gr_context = None

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from . import scheduler
-from .scheduler import loop
+from .scheduler import loop, unswitched
 
 
 class NoSwitch:
     """See ``task.no_switch``."""
 
-    __slots__ = ("_before",)
-
-    def __init__(self) -> None:
-        self._before = False
+    __slots__ = ()
 
     def __enter__(self) -> None:
         scheduler.current()
-        self._before, loop.no_switch = loop.no_switch, True
+        if self in unswitched:
+            raise RuntimeError("task.no_switch: each with block needs one of its own")
+        unswitched.add(self)
+        loop.no_switch = True
 
     def __exit__(self, *exc: object) -> None:
-        loop.no_switch = self._before
+        # Not always the last that was entered: blocks in generators end in any order.
+        unswitched.discard(self)
+        loop.no_switch = bool(unswitched)
