@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import traceback
 import weakref
@@ -12,7 +13,8 @@ import pytest
 from greenlet import GreenletExit
 
 from silly import errno, task, time
-from silly._core import scheduler
+from silly._core import deadline, joining, scheduler, waiting
+from silly._core.waiting import Waiters
 from silly.net import tcp
 
 from .conftest import Logs
@@ -33,6 +35,20 @@ def outcome(func: Callable[[], Any]) -> Any:
         return func()
     except BaseException as exc:
         return type(exc)
+
+
+class Waits:
+    """Its finalizer waits."""
+
+    def __init__(self) -> None:
+        self.waited: list[bool] = []
+
+    def __call__(self, *args: object) -> int:
+        return 42
+
+    def __del__(self) -> None:
+        time.sleep(0)
+        self.waited.append(True)
 
 
 # ---- results ----------------------------------------------------------------------------------------------------
@@ -81,6 +97,43 @@ def test_a_value_that_an_interrupted_wait_left_is_no_result() -> None:
     scheduler._ready.remove(t)
     scheduler.loop.post(scheduler.throw, t, GreenletExit())
     assert t.join() == (None, None)
+
+
+def test_finalizers_of_what_the_task_held_may_wait() -> None:
+    func, arg = Waits(), Waits()
+    waited = func.waited, arg.waited
+    t = task.fork(func, arg)
+    del func, arg
+    assert t.join() == (42, None)
+    assert t.done
+    assert waited == ([True], [True])
+
+
+def test_a_task_that_ends_between_the_look_and_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finalizer may wait wherever memory is taken."""
+
+    def slow() -> Waiters[None]:
+        settle()
+        return Waiters()
+
+    monkeypatch.setattr(joining, "Waiters", slow)
+    assert task.fork(lambda: 42).join(5_000) == (42, None)
+
+
+def test_a_task_that_ends_before_the_time_out_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(deadline.Timeout):
+        def __enter__(self) -> deadline.Deadline:
+            task.fork(lambda: None)
+            settle()
+            return super().__enter__()
+
+    monkeypatch.setattr(waiting, "Timeout", Slow)
+
+    def body() -> int:
+        time.sleep(0)
+        return 42
+
+    assert task.fork(body).join(5_000) == (42, None)
 
 
 def test_every_joiner_gets_the_result_in_its_order() -> None:
@@ -162,6 +215,52 @@ def test_the_context_of_a_joiner_is_no_part_of_the_exception(logs: Logs) -> None
     assert isinstance(caught.value.__context__, KeyError)
     time.sleep(1)
     assert caught.value.__context__ is None
+
+
+def test_an_exception_that_lets_nothing_be_set(logs: Logs) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Frozen(Exception):
+        number: int
+
+    t = task.fork(boom, Frozen(1))
+    for _ in range(2):
+        with pytest.raises(Frozen):
+            t.join()
+        time.sleep(1)
+    assert logs.lines == []
+
+
+def test_a_failed_task_that_its_own_code_holds_is_in_no_cycle(logs: Logs) -> None:
+    class Session:
+        def __init__(self) -> None:
+            self.task = task.fork(self.run)
+
+        def run(self) -> None:
+            raise Bad
+
+    gc.collect()
+    gc.disable()
+    try:
+        session = Session()
+        gone = weakref.ref(session)
+        with pytest.raises(Bad):
+            session.task.join()
+        time.sleep(1)  # the cycle is cut in the next turn
+        del session
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_joins_of_failed_tasks_hold_no_timer_up() -> None:
+    fired: list[bool] = []
+    time.after(1, fired.append, True)
+    for _ in range(5_000):
+        if fired:
+            break
+        with pytest.raises(Bad):
+            task.fork(boom).join()
+    assert fired
 
 
 def test_a_failed_task_is_in_no_cycle(logs: Logs) -> None:

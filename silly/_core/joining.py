@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import errno
+from .. import _log, errno
 from .._wire.numbers import check_ms
 from . import scheduler, tasks
 from .scheduler import loop, main
-from .tasks import DeadlineOver, Failure, Leaving, Task
+from .tasks import DeadlineOver, Failure, Leaving, Task, set_context
 from .waiting import Waiters
 
 _WAIT = "task.join"
+_raised: list[Failure] = []
+"""What ``join`` has raised since ``_cut`` ran. One call of it is posted for all: the
+loop runs a slice of tasks after each, and these may fail and join as well."""
 
 
 def _join(task: Task[Any], timeout: float | None) -> tuple[Any, str | None]:
@@ -22,7 +25,7 @@ def _join(task: Task[Any], timeout: float | None) -> tuple[Any, str | None]:
         check_ms("task.join: the time-out", timeout)
     if task._status is not None:
         try:
-            _joiners_of(task).wait(_WAIT, timeout=timeout)
+            _joiners_of(task).wait(_WAIT, None, task._missed, timeout)
         except Leaving:
             return None, errno.CLOSED
         except DeadlineOver as over:
@@ -31,7 +34,9 @@ def _join(task: Task[Any], timeout: float | None) -> tuple[Any, str | None]:
     if failure is not None:
         # The traceback will hold the frames that the exception now passes through, and
         # these may hold the task: a cycle. It is cut when they have got it.
-        loop.post(_cut, failure)
+        if not _raised:
+            loop.post(_cut)
+        _raised.append(failure)
     try:
         return task._outcome()
     finally:
@@ -50,10 +55,15 @@ def _joiners_of(task: Task[Any]) -> Waiters[None]:
     return task._joiners
 
 
-def _cut(failure: Failure) -> None:
-    """Removes from the exception what raising it in a task that joins has added."""
-    BaseException.with_traceback(failure.exc, failure.traceback)
-    failure.exc.__context__ = failure.context
+def _cut() -> None:
+    """Removes from the exceptions what raising them in a task that joins has added, and
+    the variables of the code that has failed: these may hold the task as well."""
+    failures = _raised.copy()
+    _raised.clear()
+    for failure in failures:
+        BaseException.with_traceback(failure.exc, failure.traceback)
+        set_context(failure.exc, failure.context)
+        _log.release(failure.exc)
 
 
 tasks.join_task = _join

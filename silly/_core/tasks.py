@@ -68,6 +68,11 @@ class GroupBlow(Cancelled):
         self.group = group
 
 
+set_context: Callable[[BaseException, BaseException | None], None] = BaseException.__dict__["__context__"].__set__
+"""Sets the context of an exception, whatever its class makes of that word. (A frozen
+dataclass lets nothing be set.)"""
+
+
 class Failure(NamedTuple):
     """The exception that has ended a task, and what it was then. Each task that joins
     raises it, and so adds its own frames and context."""
@@ -217,6 +222,12 @@ class Task(TaskFields, Generic[T]):
         if self._joiners is not None:
             self._joiners.remove(watch)
 
+    def _missed(self) -> None:
+        """Wakes the tasks that join it if it has ended since they looked: a finalizer
+        may run, and wait, between any two steps."""
+        if self._status is None and self._joiners is not None:
+            self._joiners.wake_all()
+
     def _outcome(self) -> tuple[T, None] | tuple[None, str]:
         """Returns the result of a finished task as ``join`` does, or raises the
         exception that has ended it, as it was then."""
@@ -224,7 +235,7 @@ class Task(TaskFields, Generic[T]):
         if failure is None:
             return (None, "cancelled") if self._cancelled else (self._value, None)
         exc = failure.exc
-        exc.__context__ = failure.context
+        set_context(exc, failure.context)
         try:
             raise BaseException.with_traceback(exc, failure.traceback)
         finally:

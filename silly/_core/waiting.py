@@ -108,6 +108,11 @@ class Waiters(Generic[V]):
         Raises ``Leaving`` and ``DeadlineOver`` (see the module's header), any exception
         thrown where the task waits, and RuntimeError where no task runs.
         """
+        if timeout is not None:
+            # Around it all: between the queue and ``park`` nothing may run that waits,
+            # and a finalizer may run wherever memory is taken.
+            with Timeout(timeout):
+                return self.wait(what, give_back, missed)
         if scheduler.exiting:
             scheduler.pause()
             raise Leaving
@@ -122,11 +127,7 @@ class Waiters(Generic[V]):
         try:
             if missed is not None:
                 missed()
-            if timeout is None:
-                value = park(what)
-            else:
-                with Timeout(timeout):
-                    value = park(what)
+            value = park(what)
         except BaseException:
             if not self.remove(task):
                 if task._status == READY:
