@@ -217,17 +217,26 @@ def test_the_context_of_a_joiner_is_no_part_of_the_exception(logs: Logs) -> None
     assert caught.value.__context__ is None
 
 
-def test_an_exception_that_lets_nothing_be_set(logs: Logs) -> None:
-    @dataclasses.dataclass(frozen=True)
-    class Frozen(Exception):
-        number: int
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Lets nothing be set."""
 
+    number: int
+
+
+def test_an_exception_that_lets_nothing_be_set(logs: Logs) -> None:
     t = task.fork(boom, Frozen(1))
     for _ in range(2):
         with pytest.raises(Frozen):
             t.join()
         time.sleep(1)
+    with pytest.raises(ExceptionGroup) as caught, task.group() as g:
+        g.fork(boom, Frozen(1))
+    assert caught.value.exceptions == (Frozen(1),)
+    with pytest.raises(Frozen):
+        list(task.map(boom, [Frozen(1)], 1))
     assert logs.lines == []
+
 
 
 def test_a_failed_task_that_its_own_code_holds_is_in_no_cycle(logs: Logs) -> None:

@@ -68,8 +68,8 @@ class Shield:
         task._shields -= 1
         if not task._shields and task._blow is Blow.PUT_OFF:
             task._blow = Blow.STRIKES
-            if task._status in (WAIT, SLEEP):  # another task has ended a generator of its
-                loop.post(_strike, task)
+        if task._blow is not None and task._status in (WAIT, SLEEP):
+            loop.post(_strike, task)  # another task has ended a generator of its
 
 
 tasks.cancel_task = cancel

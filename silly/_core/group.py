@@ -24,7 +24,7 @@ from . import scheduler
 from .cancelling import strike_soon
 from .children import Children
 from .scheduler import loop, wake
-from .tasks import WAIT, Blow, DeadlineOver, Failure, GroupBlow, Task, context_of
+from .tasks import WAIT, Blow, DeadlineOver, Failure, GroupBlow, Task, context_of, set_context
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -217,7 +217,7 @@ class Group(Children):
     def _gathered(self, over: BaseException | None) -> BaseExceptionGroup[BaseException]:
         found = [] if over is None else [over]
         for exc, trace, context in self._errors.values():
-            exc.__context__ = context
+            set_context(exc, context)
             found.append(BaseException.with_traceback(exc, trace))
         self._errors.clear()
         return BaseExceptionGroup(self._place, found)

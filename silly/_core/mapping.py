@@ -19,7 +19,7 @@ from .._shown import traceback_of
 from . import scheduler
 from .children import Children
 from .scheduler import loop
-from .tasks import Failure, Task, context_of
+from .tasks import Failure, Task, context_of, set_context
 
 T = TypeVar("T")
 
@@ -278,7 +278,7 @@ def _raise(failure: Failure | None) -> NoReturn:
     if failure is None:
         raise StopIteration
     exc = failure.exc
-    exc.__context__ = failure.context
+    set_context(exc, failure.context)
     try:
         raise BaseException.with_traceback(exc, failure.traceback)
     finally:
