@@ -74,6 +74,12 @@ class Children:
             # Internal: it must not keep silly.run waiting.
             self._timer = loop.timers.add(monotonic() + PATIENCE, Children._name, self, internal=True)
 
+    def _missed_end(self) -> None:
+        """Wakes the task that awaits the others if the last has ended since it looked:
+        a finalizer may run, and wait, between any two steps."""
+        if not self._left:
+            self._waiters.wake_all()
+
     def _await(self, what: str, thrown: BaseException | None = None) -> BaseException | None:
         """Waits until each task has ended. Returns what was thrown at the current task
         meanwhile, or ``thrown``: the one that matters most. See the module."""
@@ -84,7 +90,7 @@ class Children:
                 if deaf:
                     me._over = None
                 try:
-                    self._waiters.wait(what)
+                    self._waiters.wait(what, None, self._missed_end)
                 except DeadlineOver as over:
                     deaf = True
                     if not self._cancelled:

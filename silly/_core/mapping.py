@@ -114,8 +114,15 @@ class Run(Children):
                     return window.popleft()
             elif not self._left:
                 return None
-            self._waiters.wait(_WAIT)
+            self._waiters.wait(_WAIT, None, self._missed)
         return None
+
+    def _missed(self) -> None:
+        """Wakes the task that takes if a result has come since it looked: a finalizer
+        may run, and wait, between any two steps."""
+        window = self._window
+        if self.over or (window[0]._status is None if window else not self._left):
+            self._waiters.wake_all()
 
     def finish(self) -> Failure | None:
         """No more results are taken. Returns the exception of the items' iterator, if

@@ -69,13 +69,26 @@ class Selecting:
     """A task that waits in ``select``; to the scheduler, the greenlet of its
     watches."""
 
-    __slots__ = ("waiters",)
+    __slots__ = ("_waiters", "_woken")
 
     dead = False
     gr_frame = _NoFrame
 
     def __init__(self) -> None:
-        self.waiters: Waiters[None] = Waiters()
+        self._waiters: Waiters[None] = Waiters()
+        self._woken = False
+        """Whether a watch had its turn since ``wait`` began last."""
+
+    def wait(self) -> None:
+        """Waits for the turn of a watch."""
+        self._waiters.wait(_WAIT, None, self._missed)
+        self._woken = False
+
+    def _missed(self) -> None:
+        """Wakes the task if a watch had its turn before the task waits: a finalizer may
+        run, and wait, between any two steps."""
+        if self._woken:
+            self._waiters.wake_one()
 
     def new_watch(self) -> Task[Any]:
         """Makes a watch that wakes this task."""
@@ -88,7 +101,8 @@ class Selecting:
     def switch(self) -> Any:
         """The turn of a watch. If a task that blocks has switched here, the hub goes
         on."""
-        self.waiters.wake_one()
+        self._woken = True
+        self._waiters.wake_one()
         return None if getcurrent() is scheduler.hub else _loop.to_hub()
 
 
@@ -144,7 +158,7 @@ def _wait(things: tuple[S, ...]) -> S:
         for thing, watch in watched:
             thing._watch(watch)
         while True:
-            selecting.waiters.wait(_WAIT)
+            selecting.wait()
             for thing, watch in watched:
                 status = watch._status
                 if status != WAIT:
