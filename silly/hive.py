@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from ._core import scheduler
 from ._core import threads as _threads
 from ._core.scheduler import loop as _loop
 from ._core.worker import Workers as _Workers
@@ -115,6 +116,8 @@ def invoke(worker: Worker[T], /, *args: Any, **kwargs: Any) -> T:
 
     Raises TypeError for anything but a worker, and RuntimeError where no task runs.
     """
+    if _loop.no_switch:
+        scheduler.refuse("hive.invoke")
     if not isinstance(worker, Worker):
         raise TypeError(f"hive.invoke needs a worker of hive.spawn, not {type(worker).__name__}")
     pool, cell = worker._thread.pool, worker._cell

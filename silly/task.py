@@ -8,13 +8,9 @@
     silly.run()
 
 ``fork`` queues a function, and the caller goes on. Tasks run one at a time, each until
-it blocks. Between two blocking calls no other task runs, so plain data needs no locks.
-
-* These block: ``task.wait``, ``time.sleep``, ``channel.pop`` of an empty channel,
-  ``read`` on any connection, ``connect``, and ``write`` when more than 1 MiB is unsent.
-  ``time.deadline`` bounds them. A ``write`` also lets others run now and then, where
-  the peer takes everything at once: 1 MiB after the last time.
-* These never block: ``fork``, ``wakeup``, ``time.after``, ``listen``, ``channel.push``.
+it waits. Between two calls that wait no other task runs, so plain data needs no locks.
+``docs/tasks.md`` says of each call whether it may wait, and shows what tasks are good
+for.
 
 ``fork`` and ``wakeup`` append to one queue, first in, first out. An exception ends only
 its own task, and is logged with its traceback (see also ``onerror``). Each task starts
@@ -74,6 +70,7 @@ S = TypeVar("S", bound="Selectable")
 T = TypeVar("T")
 
 _WAIT = "task.wait"
+_loop = scheduler.loop
 
 
 class Inspection(TypedDict):
@@ -331,6 +328,8 @@ def wait() -> Any:
         task.fork(lambda: task.wakeup(me, "done"))
         task.wait()                         # -> "done"
     """
+    if _loop.no_switch:
+        scheduler.refuse("task.wait")
     if scheduler.leaving():
         raise GreenletExit
     return scheduler.park(_WAIT)
@@ -410,7 +409,13 @@ def select(*things: S, timeout: float | None = None) -> tuple[S, None] | tuple[N
 
 
 def running() -> Task:
-    """Returns the task that runs now: the caller. The main program counts as one."""
+    """Returns the task that runs now: the caller. The main program counts as one.
+
+        me = task.running()
+        task.status(me)                     # -> "RUN"
+
+    Raises RuntimeError where no task runs.
+    """
     return scheduler.current()
 
 
@@ -431,6 +436,9 @@ def readycount() -> int:
 def inspect() -> dict[Task, Inspection]:
     """Returns every task that hasn't finished, each with its name, its status, what it
     waits for, where it was forked, and its stack.
+
+        for each, about in task.inspect().items():
+            print(each.name(), "waits on", about["waits"])
     """
     everyone = [*scheduler.tasks]
     if scheduler.main._status != scheduler.RUN or scheduler.loop.current is scheduler.main:

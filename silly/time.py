@@ -73,6 +73,8 @@ def sleep(ms: float) -> None:
     time that is negative or longer than 100 years, and TimeoutError when a ``deadline``
     runs out.
     """
+    if _loop.no_switch:
+        scheduler.refuse("time.sleep")
     if type(ms) is int and not ms:
         scheduler.pause()  # by far the most frequent sleep
         return

@@ -222,6 +222,8 @@ _held: Any = _Held()
 def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
     """See ``silly.run``."""
     scheduler.check_thread()
+    if loop.no_switch:
+        scheduler.refuse("silly.run")
     if main_func is not None:
         scheduler.fork(main_func, (), None, frame.f_code, frame.f_lasti)
     if getcurrent() is not scheduler.main_greenlet:

@@ -152,6 +152,7 @@ class Loop(LoopFields):
         "interrupted",
         "lagged",
         "listeners",
+        "may_queue",
         "on_busy",
         "ready",
         "run_ready",
@@ -174,6 +175,10 @@ class Loop(LoopFields):
         self.current = None
         self.left = 0
         self.no_switch = False
+        self.may_queue = False
+        """Whether a write may just queue its data, which is what nearly every one does:
+        a task runs, or the loop, and not the main program, which may be a REPL; and
+        no block of ``task.no_switch`` is open. So a write need not look at both."""
         self.to_hub = _unset
         self.dirty: list[Dirty] = []
         self.handlers: set[Handler] = set()

@@ -234,8 +234,12 @@ def _main_to_hub() -> None:
     """Blocks the main program. Signals wake the loop until it goes on."""
     if loop.on_busy is not None:
         loop.on_busy()  # the loop begins to run, or a REPL at its prompt held nobody up until now
-    with _wakeup:
-        loop.to_hub()
+    try:
+        loop.may_queue = True
+        with _wakeup:
+            loop.to_hub()
+    finally:
+        loop.may_queue = False
 
 
 def _put_back(task: Task) -> None:
@@ -282,8 +286,11 @@ def _strike(task: Task) -> None:
         del blow  # the traceback holds this frame
 
 
-def refuse(what: object) -> NoReturn:
-    """Raises RuntimeError for the call ``what``, in a block of ``task.no_switch``."""
+def refuse(what: object) -> None:
+    """Raises RuntimeError for the call ``what``, in a block of ``task.no_switch``. Does
+    nothing in another thread, which the block does not concern."""
+    if get_ident() != loop.thread:
+        return
     call = called(sys._getframe(1)) or what
     raise RuntimeError(f"{call}: may wait, and no other task may run inside task.no_switch(); call it outside the block")
 
@@ -292,7 +299,7 @@ def end_no_switch() -> None:
     """Ends all blocks of ``task.no_switch``: their task is over, or ends the process.
     """
     unswitched.clear()
-    loop.no_switch = False
+    loop.no_switch, loop.may_queue = False, loop.current is not main
 
 
 def leaving() -> bool:

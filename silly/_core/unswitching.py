@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import scheduler
-from .scheduler import loop, unswitched
+from .scheduler import loop, main, unswitched
 
 
 class NoSwitch:
@@ -16,9 +16,10 @@ class NoSwitch:
         if self in unswitched:
             raise RuntimeError("task.no_switch: each with block needs one of its own")
         unswitched.add(self)
-        loop.no_switch = True
+        loop.no_switch, loop.may_queue = True, False
 
     def __exit__(self, *exc: object) -> None:
         # Not always the last that was entered: blocks in generators end in any order.
         unswitched.discard(self)
-        loop.no_switch = bool(unswitched)
+        if not unswitched:
+            loop.no_switch, loop.may_queue = False, loop.current is not main

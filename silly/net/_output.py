@@ -170,7 +170,7 @@ class Output(Gathered):
         Waits while more than ``limits.unsent`` bytes are unsent. Raises RuntimeError in
         another thread, and while another task sends a file.
         """
-        if _loop.current is not scheduler.main and self.try_queue(data):
+        if _loop.may_queue and self.try_queue(data):
             return None  # nearly always
         return self.writev([data])
 

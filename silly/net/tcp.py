@@ -52,7 +52,6 @@ Data = str | bytes | bytearray | memoryview
 """What every call that sends accepts; ``str`` goes out as UTF-8."""
 
 _loop = scheduler.loop
-_main = scheduler.main
 
 
 def to_bytes(data: object) -> bytes:
@@ -138,6 +137,8 @@ class Conn:
         than 2**63 - 1 bytes, more than 100 years) and for an empty delimiter, TypeError
         for an ``n`` of any other type, and RuntimeError if another task is reading.
         """
+        if _loop.no_switch:
+            scheduler.refuse("conn.read")
         if self._burst >= BURST:
             # The buffer holds thousands of small pieces, or much data.
             self._burst = 0
@@ -211,8 +212,10 @@ class Conn:
         Raises TypeError for data of any other type.
         """
         stream = self._stream
-        if type(data) is bytes and _loop.current is not _main and stream.try_queue(data):
+        if type(data) is bytes and _loop.may_queue and stream.try_queue(data):
             return OK  # nearly always
+        if _loop.no_switch:
+            scheduler.refuse("conn.write")
         if isinstance(data, (str, bytes, bytearray, memoryview)):
             err = stream.write(to_bytes(data))
         elif isinstance(data, Iterable) and not isinstance(data, Mapping):
@@ -388,6 +391,8 @@ def listen(
     Raises TypeError or ValueError for invalid arguments, so also for ``mode`` and
     ``owner`` at another address, and RuntimeError for a name where no task runs.
     """
+    if _loop.no_switch:
+        scheduler.refuse("tcp.listen")
     assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart
     if not callable(accept):
         raise TypeError("tcp.listen needs accept, a function that gets the connection")
@@ -433,6 +438,8 @@ def connect(
     ``tcp.connect(addr, {"timeout": 1000})``. The limits are those of ``listen``. Raises
     TypeError or ValueError for invalid arguments.
     """
+    if _loop.no_switch:
+        scheduler.refuse("tcp.connect")
     assert not isinstance(bind, Mapping)
     check_limits(limits)
     sock, err = dial(addr, bind, timeout, "tcp.connect")

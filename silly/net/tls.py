@@ -42,6 +42,8 @@ from ._tls_words import Verification
 
 __all__ = ["Certificate", "Conn", "Listener", "connect", "listen"]
 
+_loop = scheduler.loop
+
 
 class Conn(tcp.Conn):
     """A TLS connection: a ``silly.net.tcp.Conn``, and what TLS adds."""
@@ -232,6 +234,8 @@ def listen(
     and those of ``tcp.listen``. Raises TypeError or ValueError for invalid arguments,
     so also for a certificate or key that can't be used.
     """
+    if _loop.no_switch:
+        scheduler.refuse("tls.listen")
     assert not isinstance(addr, Mapping)  # ``settings`` has taken it apart
     if not callable(accept):
         raise TypeError("tls.listen needs accept, a function that gets the connection")
@@ -298,6 +302,8 @@ def connect(
     ``errno.TLS``, and the log says why. A dict of the options may be given in place of
     ``hostname``. Raises TypeError or ValueError for invalid arguments.
     """
+    if _loop.no_switch:
+        scheduler.refuse("tls.connect")
     assert not isinstance(hostname, Mapping)
     progress = Progress()
     conn, err = connect_explained(addr, hostname, alpnprotos, ca, verify, timeout, bind, limits, cert, progress)

@@ -43,7 +43,7 @@ class Logger:
 def log(monkeypatch: pytest.MonkeyPatch) -> Logger:
     logger = Logger()
     monkeypatch.setattr("silly.net.http._serverresponse.logger", logger)
-    monkeypatch.setattr(_serverresponse._loop, "current", object())  # a task, not the main program
+    monkeypatch.setattr(_serverresponse._loop, "may_queue", True)  # as in a task
     return logger
 
 
@@ -214,7 +214,7 @@ def test_a_hello_takes_the_short_ways() -> None:
 
 def test_the_main_program_sends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """``write`` does, as nobody flushes behind it; ``try_queue`` wouldn't."""
-    monkeypatch.setattr(_serverresponse._loop, "current", _serverresponse._main)
+    monkeypatch.setattr(_serverresponse._loop, "may_queue", False)
     stream, output = served(Case(GET, 200, None, False, False, None))
     assert stream.answer(200, "hello")
     assert output.calls == ["write"]

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..._core import scheduler
 from ..._core.result import returns_pair
 from ..._shown import shown
 from ..._wire.header import TOKEN, Header
@@ -43,6 +44,7 @@ __all__ = [
     "ServerStream", "closeidle", "fetch", "get", "listen", "newclient", "post", "request", "router", "sendfile",
 ]  # fmt: skip
 
+_loop = scheduler.loop
 _client = newclient()
 fetch = _client.fetch
 get = _client.get
@@ -99,6 +101,8 @@ def listen(
     A dict with these keys may be given instead. Raises TypeError or ValueError for bad
     arguments.
     """
+    if _loop.no_switch:
+        scheduler.refuse("http.listen")
     assert not isinstance(addr, Mapping)  # ``settings`` has replaced a dict by its items
     if not callable(handler):
         raise TypeError("http.listen needs a handler: a function that gets the stream")

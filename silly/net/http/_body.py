@@ -42,6 +42,7 @@ READS = 1024
 """Other tasks run after this many calls of ``read``, even if none had to wait."""
 
 
+_loop = scheduler.loop
 E = TypeVar("E", bound=str)
 """The type of errors that the reader of a body gets: ``str`` in a server,
 ``RequestError`` in a client."""
@@ -62,6 +63,8 @@ class BodyPieces(Generic[E]):
         return self
 
     def __next__(self) -> bytes:
+        if _loop.no_switch:
+            scheduler.refuse("next(pieces)")
         body = self._body
         if self.err is None:
             err = body._wait_for(1, self._timeout, DECODE_AHEAD)
@@ -158,6 +161,8 @@ class Incoming(Generic[E]):
         (default: the limit ``body_timeout``), breaks the framing, or is gone. Raises
         TypeError or ValueError for a bad ``n`` or ``timeout``.
         """
+        if _loop.no_switch:
+            scheduler.refuse("stream.read")
         if not isinstance(n, int):
             raise TypeError(f"stream.read needs a length, not {type(n).__name__}")
         if not 0 <= n <= MOST:
@@ -186,6 +191,8 @@ class Incoming(Generic[E]):
         which a server answers 413, or as ``read`` does. Raises TypeError or ValueError
         for a bad ``limit`` or ``timeout``.
         """
+        if _loop.no_switch:
+            scheduler.refuse("stream.readall")
         name = "the limit 'body' of " if limit is None else ""
         if limit is None:
             limit = self.limits.body

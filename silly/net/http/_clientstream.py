@@ -39,6 +39,7 @@ sends its body (RFC 9110, section 10.1.1)."""
 PIECE = 256 * 1024
 """After each so many bytes of a body, check whether the server has answered already."""
 
+_loop = scheduler.loop
 _ANSWERED = "the server has answered before the request was sent"
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
 _WITH_CONTENT = frozenset(("POST", "PUT", "PATCH"))
@@ -355,6 +356,8 @@ class ClientStream(Incoming[RequestError]):
         already: then ``waitresponse`` may still succeed. Where a cancel
         (``Task.cancel``) strikes, ``data`` is still sent, and the request may go on.
         """
+        if _loop.no_switch:
+            scheduler.refuse("stream.write")
         piece = to_bytes(data)
         why = self._refusal()
         if why is not None:
@@ -400,6 +403,8 @@ class ClientStream(Incoming[RequestError]):
     def flush(self) -> Result[RequestError]:
         """Sends everything written so far now, the head included, instead of at the end
         of the loop's turn. Returns ``(False, err)`` as ``write`` does."""
+        if _loop.no_switch:
+            scheduler.refuse("stream.flush")
         why = self._refusal()
         if why is None and not self._head_sent:
             why = self._start_body()
@@ -421,6 +426,8 @@ class ClientStream(Incoming[RequestError]):
         body is not as long as the Content-Length. Raises ValueError for fields that may
         not be trailers.
         """
+        if _loop.no_switch:
+            scheduler.refuse("stream.closewrite")
         piece = b"" if body is None else to_bytes(body)
         last = LAST_CHUNK if trailer is None else last_chunk(trailer)
         why = self._refusal()
@@ -490,6 +497,8 @@ class ClientStream(Incoming[RequestError]):
         ``(False, err)`` if the response does not come. If only the caller's ``timeout``
         has passed, nothing is lost, and another call may wait on.
         """
+        if _loop.no_switch:
+            scheduler.refuse("stream.waitresponse")
         if self._response is not None:
             return OK
         if self._err is not None:
@@ -659,6 +668,8 @@ class ClientStream(Incoming[RequestError]):
         holds too, over twice that time. Returns ``(body, None)``; ``(None, err)`` if
         the body is longer or slower, or as ``read`` does.
         """
+        if _loop.no_switch:
+            scheduler.refuse("stream.readall")
         if self._response is None:
             _, err = self.waitresponse(timeout)
             if err is not None:

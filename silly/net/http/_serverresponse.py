@@ -27,7 +27,6 @@ COPIED = 64 * 1024
 _NO_BODY = frozenset((204, 205, 304))
 
 _loop = scheduler.loop
-_main = scheduler.main
 
 # How a handler has ended.
 RETURNED = "returned"
@@ -112,6 +111,8 @@ class ServerResponse(Incoming[str]):
         ``(False, err)`` if the request was answered before, or the peer is gone. Raises
         ValueError or TypeError for a bad status or header.
         """
+        if close and _loop.no_switch:
+            scheduler.refuse("stream.respond")
         ends = False
         ordinary = answer_lines(status, header, FINAL_LINES)
         if ordinary is not None:
@@ -187,6 +188,8 @@ class ServerResponse(Incoming[str]):
         incomplete. Where a cancel (``Task.cancel``) strikes, ``data`` is still sent,
         and the response may go on.
         """
+        if _loop.no_switch:
+            scheduler.refuse("stream.write")
         piece = to_bytes(data)
         if self._state is STREAMING:
             head = b""
@@ -230,6 +233,8 @@ class ServerResponse(Incoming[str]):
     def flush(self) -> Result:
         """Sends everything written so far now, the head included, instead of at the end
         of the loop's turn. Returns ``(False, err)`` as ``write`` does."""
+        if _loop.no_switch:
+            scheduler.refuse("stream.flush")
         if self._state is UNANSWERED:
             return self._refused("flush")
         result = OK
@@ -252,6 +257,8 @@ class ServerResponse(Incoming[str]):
         Raises ValueError for fields that may not be trailers. ``close`` is its older
         name.
         """
+        if _loop.no_switch:
+            scheduler.refuse("stream.closewrite")
         piece = b"" if body is None else body.encode() if type(body) is str else to_bytes(body)
         size = len(piece)
         if (
@@ -268,7 +275,7 @@ class ServerResponse(Incoming[str]):
             self._expected = self._written = size
             data = b"%bcontent-length: %d\r\n\r\n%b" % (self._lines, size, piece)
             stream = self.conn._stream
-            if _loop.current is not _main and stream.try_queue(data):
+            if _loop.may_queue and stream.try_queue(data):
                 return OK
             err = stream.write(data)
             return OK if err is None else self._sending_failed(err)
@@ -309,6 +316,8 @@ class ServerResponse(Incoming[str]):
         has another; without ``text`` there is no body. Returns ``(False, err)`` and
         raises as those two do.
         """
+        if _loop.no_switch:
+            scheduler.refuse("stream.answer")
         if text:
             try:
                 header = {"content-type": "text/plain", **(header or {})}
@@ -332,6 +341,8 @@ class ServerResponse(Incoming[str]):
         shorter; then the connection ends, since the body is incomplete. Raises
         ValueError for an ``offset`` or ``size`` that is no int of 0 or more.
         """
+        if _loop.no_switch:
+            scheduler.refuse("stream.sendfile")
         if isinstance(fd, bool) or not isinstance(fd, int):
             raise TypeError(f"stream.sendfile needs a file descriptor, such as file.fileno(), not {type(fd).__name__}")
         check_int("stream.sendfile: the offset", offset)

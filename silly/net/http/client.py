@@ -41,6 +41,7 @@ from ._error import RequestError
 from ._pool import ConnPool
 from .response import Response
 
+_loop = scheduler.loop
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _CREDENTIALS = frozenset(("authorization", "cookie", "cookie2", "host", "proxy-authorization"))
 """Fields that are meant for one origin and not sent to another."""
@@ -155,6 +156,8 @@ class Client:
 
         Raises TypeError or ValueError for arguments that cannot be sent.
         """
+        if _loop.no_switch:
+            scheduler.refuse("http.request")
         _check_protocols("http.request", alpnprotos)
         parsed = self._parsed("http.request", method, url)
         if isinstance(parsed, RequestError):
@@ -233,6 +236,8 @@ class Client:
         A response whose body, decoded, is longer than the limit ``body`` is an error.
         Raises TypeError or ValueError for arguments that cannot be sent.
         """
+        if _loop.no_switch:
+            scheduler.refuse("http.fetch")
         parsed = self._parsed("http.fetch", method, url)
         if isinstance(parsed, RequestError):
             return None, parsed

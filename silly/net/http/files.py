@@ -20,6 +20,7 @@ from stat import S_ISDIR, S_ISREG
 from time import time
 from typing import NamedTuple
 
+from ..._core import scheduler
 from ..._core.result import Result
 from ..._log import http as logger
 from ..._shown import shown
@@ -31,6 +32,7 @@ from ..._wire.negotiate import content_coding
 from ..._wire.path import file_segments
 from .h1 import ServerStream
 
+_loop = scheduler.loop
 _PREPARED = {"br": b".br", "gzip": b".gz"}
 """Content codings, the preferred one first, and the endings of their files' names."""
 
@@ -143,6 +145,8 @@ def sendfile(
     A file that is often requested is in the system's cache and takes some microseconds,
     less than handing it to a thread would.
     """
+    if _loop.no_switch:
+        scheduler.refuse("http.sendfile")
     fields = _check(path, root, header, index)
     if stream.method not in ("GET", "HEAD"):
         return stream.answer(405, "Method Not Allowed", {"allow": "GET, HEAD"})

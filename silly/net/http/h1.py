@@ -37,6 +37,7 @@ from ._serverresponse import (
 )
 from .accesslog import Account
 
+_loop = scheduler.loop
 _ANSWER = "call stream.answer, or stream.respond and stream.closewrite"
 _JSON = 'call stream.answer(200, json.dumps(value), {"content-type": "application/json"})'
 _INSTEAD: dict[type, str] = {
@@ -196,6 +197,8 @@ class ServerStream(ServerResponse):
         The connection is closed when the handler returns. Raises ValueError for another
         method.
         """
+        if _loop.no_switch:
+            scheduler.refuse("stream.detach")
         if self.method != "CONNECT":
             raise ValueError(f"stream.detach is for CONNECT, not {cut(self.method, 40)}")
         if self._state is not UNANSWERED:

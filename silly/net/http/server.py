@@ -24,7 +24,8 @@ REFUSED = 100
 """Connections past the limits that may stay until their peers have read the answer;
 further ones are cut off."""
 
-_handlers = scheduler.loop.handlers
+_loop = scheduler.loop
+_handlers = _loop.handlers
 
 
 class Places:
@@ -215,6 +216,8 @@ class Server:
         its calls return errors. Raises RuntimeError in a handler of this server, which
         would wait for itself.
         """
+        if _loop.no_switch:
+            scheduler.refuse("server.drain")
         scheduler.check_thread()
         if ms is not None:
             tcp.deadline_after(ms)  # raises if ``ms`` is not a time, before anything is closed

@@ -32,6 +32,8 @@ from ..tcp import connect as tcp_connect
 from ._session import Session
 from ._socket import Socket
 
+_loop = scheduler.loop
+
 BODY = 4096
 """The most bytes of a refusal's body that ``HandshakeError`` carries."""
 BODY_WAIT = 1.0
@@ -126,6 +128,8 @@ def connect(
     TypeError or ValueError for invalid arguments, such as header fields that may not be
     sent.
     """
+    if _loop.no_switch:
+        scheduler.refuse("websocket.connect")
     options = deflate.deflate_options(compression)
     offered = handshake.check_subprotocols(subprotocols)
     check_limits(limits)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._session import Session
     from ._socket import Socket
 
+_loop = scheduler.loop
 _DROPPED = "the rest of the message was dropped, because another was asked for"
 
 
@@ -54,6 +55,8 @@ class Pieces:
         return self
 
     def __next__(self) -> Any:
+        if _loop.no_switch:
+            scheduler.refuse("next(pieces)")
         if self._done:
             raise StopIteration
         self.err = None
@@ -217,6 +220,8 @@ class MessageWriter:
         """Why the message could not be sent; None if there was no error."""
 
     def __enter__(self) -> MessageWriter:
+        if _loop.no_switch:
+            scheduler.refuse("sock.message")
         if self._state != "not entered":
             raise RuntimeError("a message can be written only once")
         self.err = self._session.begin_message("message.write")
@@ -241,6 +246,8 @@ class MessageWriter:
         Raises ValueError for text that isn't UTF-8 (two pieces may share a character),
         and TypeError for data of any other type.
         """
+        if _loop.no_switch:
+            scheduler.refuse("message.write")
         data = to_bytes(piece)
         if self._state == "not entered":
             raise RuntimeError("a message is written within its 'with' block")
@@ -267,6 +274,8 @@ class MessageWriter:
                 message.flush()
                 message.write("world")
         """
+        if _loop.no_switch:
+            scheduler.refuse("message.flush")
         if self._state == "not entered":
             raise RuntimeError("a message is written within its 'with' block")
         if self.err is not None or self._state != "open":
@@ -297,6 +306,8 @@ class MessageWriter:
             raise ValueError(f"text must be UTF-8: {exc.reason}") from None
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if _loop.no_switch:
+            scheduler.refuse("sock.message")
         if self._state != "open":
             return
         self._state = "over"

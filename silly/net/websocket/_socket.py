@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 _OPCODES = {"text": TEXT, "binary": BINARY, "ping": PING, "pong": PONG, "close": CLOSE}
 _NORMAL_CLOSE = close_payload(NORMAL)
 _loop = scheduler.loop
-_main = scheduler.main
 
 
 class Socket:
@@ -148,6 +147,8 @@ class Socket:
         Raises ValueError for a negative time-out, and RuntimeError if another task is
         reading.
         """
+        if _loop.no_switch:
+            scheduler.refuse("sock.read")
         session = self._session
         taken = session.taken
         if taken:
@@ -304,14 +305,16 @@ class Socket:
         invalid close frame, TypeError for data of any other type.
         """
         session = self._session
-        if session.deflater is None and session.writing is None and session.state is OPEN:
+        if _loop.may_queue and session.deflater is None and session.writing is None and session.state is OPEN:
             # Nearly every message takes this path.
             piece = message_frame(data, typ, None if session.server else keys.next())
             if piece is not None:
-                if _loop.current is not _main and session.stream.try_queue(piece):
+                if session.stream.try_queue(piece):
                     return OK
                 err = session.send_frame(piece)
                 return OK if err is None else failure(err)
+        if _loop.no_switch:
+            scheduler.refuse("sock.write")
         opcode = _OPCODES.get(typ or "binary")
         if opcode is None:
             raise ValueError(f"unknown frame type {shown(typ)}: it must be one of {', '.join(map(repr, _OPCODES))}")
@@ -372,6 +375,8 @@ class Socket:
         123 bytes. Raises ValueError for a code that may not be sent, and for a reason
         that isn't UTF-8.
         """
+        if _loop.no_switch:
+            scheduler.refuse("sock.close")
         payload = _NORMAL_CLOSE
         if code not in (None, NORMAL) or reason:
             text = to_bytes(reason or b"")

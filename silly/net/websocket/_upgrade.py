@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..._core import scheduler
 from ..._core.result import returns_pair
 from ..._log import websocket as logger
 from ..._wire import deflate, handshake
@@ -39,6 +40,7 @@ _SHARED = 256
 """The most values that are kept for them, and the longest one, in characters."""
 
 _shared: dict[str, str] = {}
+_loop = scheduler.loop
 
 
 @returns_pair("websocket.upgrade", "sock")
@@ -74,6 +76,8 @@ def upgrade(
     socket is closed with 1000, or with 1011 if the handler raised. Raises TypeError or
     ValueError for invalid arguments.
     """
+    if _loop.no_switch:
+        scheduler.refuse("websocket.upgrade")
     if not isinstance(stream, ServerStream):
         raise TypeError(f"websocket.upgrade needs the stream of an HTTP handler, not {type(stream).__name__}")
     fields = handshake.extra_fields(header or ())
