@@ -10,6 +10,7 @@ import logging
 import re
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -131,3 +132,22 @@ def debugged(logs: Logs) -> Iterator[list[str]]:
 @pytest.fixture(autouse=True)
 def silly_nothing_left(logs: Logs, silly_nothing_left: None) -> None:
     """That of the plugin. It ends before ``logs``: what is left may log while it closes."""
+
+
+@pytest.fixture(scope="session")
+def watch() -> Iterator[Any]:
+    """Looks at each switch of each test."""
+    from .switches import CALLS, TABLE, Watch, never_codes  # here: it imports the plugin, and pytest must be the first
+
+    with Watch(never_codes(CALLS, TABLE)) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def switches_as_told(watch: Any) -> Iterator[None]:
+    """Fails a test in which a call waited of which docs/tasks.md says that it never does."""
+    yield
+    if watch.wrong:
+        names = ", ".join(sorted(watch.wrong))
+        watch.wrong.clear()
+        pytest.fail(f"switched to another task, which docs/tasks.md says it never does: {names}", pytrace=False)

@@ -142,6 +142,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
 }
 """Variables of the documents and examples, and what they hold: one name may be used for
 two things."""
+CLASSES |= dict.fromkeys(("each", "mails", "name", "one", "two", "which"), (task.Task,))
+CLASSES |= {"lines": (channel.Channel,), "source": (tls.Conn,), "target": (tls.Conn,)}
 
 RETURNED = (task.Group, task.Results)
 """Classes of what public functions return, which no public module lists."""
@@ -152,6 +154,7 @@ NOT_OURS = {"cache", "file", "greetings", "inbox", "latest", "msg", "reading", "
 NOT_OURS |= {"header", "tokens", "unicodedata", "visits"}
 """Variables that hold something else, though it has a method of a name that ours have
 too."""
+NOT_OURS |= {"db", "sqlite3"}
 
 
 # ---- what the documents call ---------------------------------------------------------
