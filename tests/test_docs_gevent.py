@@ -1,0 +1,116 @@
+"""The code of docs/from-gevent.md runs, and the names that its tables give exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from silly import check, task, time
+from silly.net import http, tcp
+
+from .helpers import raw_server, serving
+from .net.support import until
+from .test_api import PUBLIC
+from .test_docs import DOCS
+from .test_docs_tasks import code, echo
+
+PAGE = "from-gevent.md"
+MODULES = {name.rpartition(".")[2]: name for name in PUBLIC if name.count(".") < 3}
+
+
+def rows() -> list[list[str]]:
+    """The cells of each row of the tables."""
+    lines = re.findall(r"^\|(.*)\|$", (DOCS / PAGE).read_text(), re.MULTILINE)
+    return [[cell.strip() for cell in line.split(" | ")] for line in lines if "---" not in line]
+
+
+def test_each_name_of_ours_exists() -> None:
+    """``task.fork`` and so on, in the second column."""
+    named = {name for row in rows() for name in re.findall(r"\b(\w+\.\w+)\(?", " ".join(re.findall("`(.*?)`", row[1])))}
+    ours = {name for name in named if name.partition(".")[0] in MODULES}
+    assert len(ours) > 25
+    missing = [
+        name for name in ours if not hasattr(importlib.import_module(MODULES[name.partition(".")[0]]), name.partition(".")[2])
+    ]
+    assert missing == []
+
+
+def test_each_name_of_gevent_exists() -> None:
+    """The calls of ``gevent`` itself; where it is installed."""
+    gevent = pytest.importorskip("gevent")
+    named = {name for row in rows() for name in re.findall(r"`gevent\.(\w+)", row[0])}
+    assert len(named) > 8
+    assert [name for name in named if not hasattr(gevent, name) and not _module(f"gevent.{name}")] == []
+
+
+def _module(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+# ---- libraries that block ------------------------------------------------------------
+
+
+def database(tmp_path: Path) -> str:
+    path = str(tmp_path / "shop.db")
+    db = sqlite3.connect(path)
+    with db:
+        db.execute("create table fruit (name)")
+        db.execute("insert into fruit values ('apple'), ('pear')")
+    db.close()
+    return path
+
+
+def test_a_query_in_a_thread(tmp_path: Path) -> None:
+    guide = code(PAGE, "In place of monkey.patch_all")
+    assert guide["query"](database(tmp_path), "select name from fruit order by name") == [("apple",), ("pear",)]
+    with pytest.raises(sqlite3.OperationalError):
+        guide["query"](database(tmp_path / "no" / "such"), "select 1")
+
+
+def test_a_database_with_a_thread_of_its_own(tmp_path: Path) -> None:
+    guide = code(PAGE, "In place of monkey.patch_all", 1)
+    hive = guide["hive"]
+    worker = guide["database"](database(tmp_path))
+    for _ in range(3):  # a connection of sqlite3 raises in another thread than its own
+        assert hive.invoke(worker, "select name from fruit order by name") == [("apple",), ("pear",)]
+
+
+def test_lines_of_a_thread() -> None:
+    guide = code(PAGE, "In place of monkey.patch_all", 2)
+    lines = guide["lines_of"](io.StringIO("".join(f"{number}\n" for number in range(1000))))
+    assert list(lines) == [f"{number}\n" for number in range(1000)]
+    until(lambda: not any("(read)" in thread.name for thread in threading.enumerate()))
+
+
+# ---- habits --------------------------------------------------------------------------
+
+
+def test_a_crawl() -> None:
+    guide = code(PAGE, "Three habits, translated")
+    with serving(lambda stream: stream.answer(200)) as server:
+        good, bad = f"http://{server.addr}/", "http://127.0.0.1:1/"
+        found = guide["crawl"]([good, bad])
+    http.closeidle()
+    assert (found[good], found[bad].phase) == (200, "connect")
+
+
+def test_a_time_out_around_several_calls() -> None:
+    guide = code(PAGE, "Three habits, translated", 1)
+    with raw_server(echo) as server, check(tcp.connect(server.addr)) as conn:
+        assert guide["greet"](conn) == b"hello\n"
+    with raw_server(lambda conn: conn.read(100)) as server, check(tcp.connect(server.addr)) as conn, time.deadline(5):
+        assert guide["greet"](conn) != "hello\n"
+
+
+def test_killing_what_still_runs() -> None:
+    stop = code(PAGE, "Three habits, translated", 2)["stop"]
+    assert stop([task.fork(time.sleep, 60_000), task.fork(int, "1")]) == [(None, "cancelled"), (None, "cancelled")]
+    done = task.fork(int, "1")
+    time.sleep(0)
+    assert stop([done]) == [(1, None)]
