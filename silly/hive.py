@@ -31,6 +31,7 @@ from typing import Any, Generic, TypeVar
 from ._core import scheduler
 from ._core import threads as _threads
 from ._core.scheduler import loop as _loop
+from ._core.worker import NoThread as _NoThread
 from ._core.worker import Workers as _Workers
 
 __all__ = ["Worker", "invoke", "limit", "prune", "spawn", "threads"]
@@ -198,5 +199,8 @@ def _forget(thread: _Thread, cell: list[Any]) -> None:
         if not thread.workers and threads() > _least:
             thread.pool.keep(False)
 
-    # Even if the cell is empty: ``make`` may still run.
-    thread.pool.submit(_loop, cell.clear, (), forgotten).let_go()
+    try:
+        # Even if the cell is empty: ``make`` may still run.
+        thread.pool.submit(_loop, cell.clear, (), forgotten).let_go()
+    except _NoThread:
+        forgotten(None, None)  # the thread was never there, nor was the function

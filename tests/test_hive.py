@@ -142,6 +142,19 @@ def test_what_make_raises_is_raised_by_spawn() -> None:
         hive.spawn(lambda: 7)  # type: ignore[arg-type,return-value]
 
 
+def test_the_system_s_refusal_of_a_thread_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker.WorkerThread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            hive.spawn(lambda: divmod)
+        gc.collect()
+        until(lambda: not any(thread.workers for thread in _all))
+    assert hive.invoke(hive.spawn(lambda: divmod), 17, 5) == (3, 2)
+
+
 def test_wrong_arguments() -> None:
     with pytest.raises(TypeError, match=r"hive\.spawn needs a function that returns the worker's function, not str"):
         hive.spawn("return 1")  # type: ignore[arg-type]
