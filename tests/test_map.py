@@ -728,3 +728,19 @@ def test_random_maps(batch: int, logs: Logs) -> None:
         kind = "failed" if heard else outcome or "cancelled"
         ends[kind] = ends.get(kind, 0) + 1
     assert min(ends[kind] for kind in ("done", "failed", "cancelled", "end of the tape")) > 2, ends
+
+
+def test_items_of_a_generator_that_waits_at_its_end_when_the_loop_is_left() -> None:
+    ended = []
+
+    def items() -> Iterator[int]:
+        try:
+            yield from range(10)
+        finally:
+            time.sleep(1)
+            ended.append(task.running())
+
+    for _ in task.map(lambda n: time.sleep(LONG) if n else None, items(), 3):
+        break
+    until(lambda: ended)
+    assert ended == [task.running()]

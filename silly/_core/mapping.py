@@ -264,6 +264,7 @@ class Results(Iterator[T], Generic[T]):
         run: Run | None = getattr(self, "_run", None)
         if run is not None and not run.over and (run._left or run._window):
             post(run.stop)
+            run._items = None  # a generator ends here, as any that is dropped: it can't wait in the loop's code
 
 
 def _value(task: Task[T]) -> T:
