@@ -190,6 +190,22 @@ def test_a_cancel_before_it_starts_nothing() -> None:
     assert ran == []
 
 
+def test_in_a_group_that_has_failed_nothing_starts() -> None:
+    ran: list[int] = []
+    chan = channel.new()
+
+    def child() -> None:
+        chan.push(1)
+        raise ValueError("no")
+
+    with pytest.raises(ExceptionGroup), task.group() as g:
+        g.fork(child)
+        chan.pop()
+        task.thread(ran.append, 1)
+    assert task.thread(int) == (0, None)
+    assert ran == []
+
+
 def test_a_result_that_is_there_wins_over_a_cancel(held: Held) -> None:
     """The task was woken first."""
     t = task.fork(task.thread, held)

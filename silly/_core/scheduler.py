@@ -194,7 +194,7 @@ def plain_park(what: object, status: str = WAIT) -> Any:
     if loop.no_switch:
         refuse(what)
     if task._blow is not None:
-        _strike(task)
+        strike(task)
     if task._over is not None:
         raise DeadlineOver(ran_out(what))
     task._what = what
@@ -262,7 +262,7 @@ def plain_pause() -> None:
     if loop.no_switch:
         refuse("this call")
     if task._blow is not None:
-        _strike(task)
+        strike(task)
     loop.deferred.append(task)
     task._what = "its turn"
     task._status = READY
@@ -276,7 +276,7 @@ def plain_pause() -> None:
     task._value = None
 
 
-def _strike(task: Task) -> None:
+def strike(task: Task) -> None:
     """Raises the blow that strikes ``task`` where it is about to wait, if one does."""
     blow = take_blow(task)
     try:

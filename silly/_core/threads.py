@@ -27,7 +27,7 @@ from .._shown import name_of
 from . import scheduler, worker
 from .result import Error
 from .scheduler import loop
-from .tasks import Blow, Cancelled, DeadlineOver, Leaving, Task
+from .tasks import DeadlineOver, Leaving, Task
 from .waiting import Waiters
 
 LOOK = 0.25
@@ -83,9 +83,8 @@ def _check(what: str) -> None:
     if scheduler.exiting:
         scheduler.pause()
         raise Leaving
-    if task._blow is Blow.STRIKES:
-        task._blow = None
-        raise Cancelled
+    if task._blow is not None:
+        scheduler.strike(task)
     if task._over is not None:
         raise DeadlineOver(scheduler.ran_out(what))
 
