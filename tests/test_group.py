@@ -1185,8 +1185,108 @@ def test_a_group_that_goes_on_for_ever_forgets_its_tasks() -> None:
                 tracemalloc.stop()
 
 
+def test_tasks_that_were_cancelled_before_they_got_a_place_are_forgotten() -> None:
+    done = channel.new()
+    with task.group(1) as g:
+        g.fork(done.pop)
+        gone = []
+        for _ in range(100):
+            t = g.fork(task.running)
+            gone.append(weakref.ref(t))
+            t.cancel()
+            assert t.join() == (None, "cancelled")
+        del t
+        gc.collect()
+        assert sum(each() is not None for each in gone) <= 1  # a frame may hold the last one
+        last = g.fork(done.pop)
+        done.push(1)
+        done.push(2)
+    assert last.join() == ((2, None), None)
+
+
 def test_a_cancel_of_very_many_tasks_that_wait_for_a_place() -> None:
     with pytest.raises(ExceptionGroup), task.group(1) as g:
         for _ in range(20_000):
             g.fork(time.sleep, LONG)
         fail()
+
+
+# ---- a cancel and a failure, one after the other --------------------------------------------------------------
+
+
+def test_a_failure_while_the_block_cleans_up_after_a_cancel_does_not_take_its_place(logs: Logs) -> None:
+    went_on = []
+
+    def owner() -> None:
+        failing = channel.new()
+
+        def child() -> None:
+            failing.pop()
+            fail("later")
+
+        try:
+            with task.group() as g:
+                g.fork(child)
+                cleans_up(lambda: (failing.push(1), time.sleep(1000)))
+        except* ValueError:
+            went_on.append("caught")
+        went_on.append("on")
+
+    t = task.fork(owner)
+    settle()
+    t.cancel()
+    assert t.join(5000) == (None, "cancelled")
+    assert went_on == []
+    logs.expect("which was ended meanwhile:\n(.*\n)*.*ValueError: later")
+
+
+def test_a_failure_after_a_cancel_that_the_block_has_swallowed_is_raised() -> None:
+    def owner() -> None:
+        failing = channel.new()
+
+        def child() -> None:
+            failing.pop()
+            fail("later")
+
+        with task.group() as g:
+            g.fork(child)
+            try:
+                time.sleep(LONG)
+            except task.Cancelled:
+                pass
+            time.sleep(0)
+            failing.push(1)
+            time.sleep(LONG)
+
+    t = task.fork(owner)
+    settle()
+    t.cancel()
+    with pytest.raises(ExceptionGroup) as caught:
+        t.join(5000)
+    assert texts(caught.value) == ["later"]
+
+
+def test_a_failure_and_a_cancel_at_once_strike_one_after_the_other(logs: Logs) -> None:
+    logs.allow("which was ended meanwhile:\n(.*\n)*.*ValueError: no")
+    struck = []
+
+    def owner() -> None:
+        def child() -> None:
+            time.sleep(1)
+            t.cancel()
+            fail()
+
+        with task.group() as g:
+            g.fork(child)
+            for _ in range(2):
+                try:
+                    time.sleep(2000)
+                except task.Cancelled as exc:
+                    struck.append(type(exc).__name__)
+
+    t = task.fork(owner)
+    try:
+        t.join(10_000)
+    except ExceptionGroup:
+        pass
+    assert struck == ["Cancelled", "GroupBlow"]

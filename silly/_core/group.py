@@ -10,11 +10,12 @@ on.
 from __future__ import annotations
 
 import sys
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
 from types import FrameType
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
+from weakref import ref
 
 from .._ends import ENDS
 from .._log import release
@@ -24,7 +25,7 @@ from . import scheduler
 from .cancelling import strike_soon
 from .children import Children
 from .scheduler import loop, wake
-from .tasks import WAIT, Blow, DeadlineOver, Failure, GroupBlow, Task, context_of, set_context
+from .tasks import WAIT, Blow, Cancelled, DeadlineOver, Failure, GroupBlow, Task, context_of, set_context
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,7 +45,7 @@ class Stage(Enum):
 class Group(Children):
     """The tasks of a block. See ``task.group``."""
 
-    __slots__ = ("_errors", "_held", "_limit", "_owner", "_running", "_state", "shields", "strikes")
+    __slots__ = ("_errors", "_held", "_limit", "_owner", "_running", "_state", "shields", "strikes", "struck")
 
     def __init__(self, limit: int | None, frame: FrameType) -> None:
         super().__init__(_WAIT, frame)
@@ -54,14 +55,16 @@ class Group(Children):
         """The task whose block it is, while the group is open or ending."""
         self._running: set[Task[Any]] = set()
         """The tasks that count for the limit: those that have started, or are ready."""
-        self._held: deque[Task[Any]] | None = None if limit is None else deque()
+        self._held: OrderedDict[Task[Any], None] | None = None if limit is None else OrderedDict()
         """With a limit: the tasks that wait until fewer run. One that was cancelled
-        meanwhile is still here, but does not wait any more."""
+        meanwhile is still here until it ends, but does not wait any more."""
         self._errors: dict[int, Failure] = {}
         """What has failed it, by the ``id`` of the exception: one that a task has got
         from another, by joining it, counts once."""
         self.strikes = False
         """Whether its blow to the block has yet to strike."""
+        self.struck: ref[Cancelled] | None = None
+        """The last cancel that has struck in its block."""
         self.shields = 0
         """How many blocks of ``task.shield`` it is in. These don't put off its blow."""
 
@@ -98,7 +101,7 @@ class Group(Children):
         elif waiting is not None:
             if held:
                 task._what = "a place in task.group"
-                waiting.append(task)
+                waiting[task] = None
             else:
                 self._running.add(task)
         return task
@@ -109,15 +112,16 @@ class Group(Children):
         if task._failure is not None:
             self._fail(task._failure)
         if self._held is not None:
+            self._held.pop(task, None)  # it was cancelled before it could start
             self._running.discard(task)
             self._start(self._held)
         if not self._left:
             self._waiters.wake_one()
 
-    def _start(self, held: deque[Task[Any]]) -> None:
+    def _start(self, held: OrderedDict[Task[Any], None]) -> None:
         """Starts tasks that were held back, as many as the limit allows."""
         while held and len(self._running) < self._limit and scheduler.starts:
-            task = held.popleft()
+            task, _ = held.popitem(last=False)
             if task._status == WAIT:
                 task._what = None
                 self._running.add(task)
@@ -155,7 +159,8 @@ class Group(Children):
         return self
 
     def __exit__(self, kind: object, exc: BaseException | None, tb: object) -> Literal[False]:
-        owner, thrown = self._owner, None
+        owner = self._owner
+        thrown: BaseException | None = None
         assert owner is not None
         if scheduler.in_child or scheduler.closed:
             return False  # its tasks are the parent's, or gone
@@ -165,7 +170,9 @@ class Group(Children):
         self._state = Stage.ENDING
         self.strikes = False
         try:
-            if exc is not None and not (isinstance(exc, GroupBlow) and exc.group is self):
+            if isinstance(exc, GroupBlow) and exc.group is self:
+                thrown = exc.replaces
+            elif exc is not None:
                 thrown = self._thrown(exc, owner)
             thrown = self._await(_WAIT, thrown)
             if thrown is not None and not isinstance(thrown, (*ENDS, GeneratorExit, DeadlineOver)):

@@ -9,6 +9,7 @@ from contextvars import Context
 from enum import Enum
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from weakref import ref
 
 from greenlet import GreenletExit
 
@@ -61,11 +62,16 @@ class Blow(Enum):
 
 class GroupBlow(Cancelled):
     """The blow of a group that has failed, to the task that is in its block. The group
-    knows it by ``group``, and replaces it by the exceptions."""
+    knows it by ``group``, and replaces it by the exceptions.
+
+    If it strikes where the block cleans up after a cancel, it takes the place of that
+    one, which must not be lost: ``replaces``."""
 
     def __init__(self, group: Group) -> None:
         super().__init__()
         self.group = group
+        # A cancel that the block has swallowed is gone.
+        self.replaces: Cancelled | None = None if group.struck is None else group.struck()
 
 
 set_context: Callable[[BaseException, BaseException | None], None] = BaseException.__dict__["__context__"].__set__
@@ -274,8 +280,13 @@ def take_blow(task: Task[Any]) -> Cancelled | None:
     """Removes the blow that strikes ``task`` if it waits now, and returns it. Returns
     None if each is put off."""
     if task._blow is Blow.STRIKES:
+        cancelled = Cancelled()
         task._blow = None
-        return Cancelled()
+        for group in task._groups or ():
+            group.struck = ref(cancelled)
+            if group.strikes:
+                task._blow = Blow.GROUP
+        return cancelled
     # A shield that is around the block of the group does not put off the group's blow.
     for group in task._groups or ():
         if group.strikes and task._shields <= group.shields:
