@@ -337,3 +337,14 @@ def test_nothing_is_left() -> None:
         wg.wait()
 
     leaks_nothing(run)
+
+
+def test_its_tasks_are_whole_in_a_program_that_never_imports_task() -> None:
+    script = """
+from silly.sync import waitgroup
+wg = waitgroup.new()
+print(wg.fork(lambda: 42).join(), wg.fork(print).cancel(), wg.wait()[0])
+"""
+    with Child("-c", script) as child:
+        assert child.line() == "(42, None) True True"
+        assert child.wait() == 0

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from .. import errno
-from .._core import scheduler
+from .._core import cancelling, joining, scheduler  # noqa: F401 - Task.cancel and Task.join need these two
 from .._core.result import OK, Result, failure
 from .._core.tasks import Task
 from .._core.waiting import DeadlineOver, Leaving, Waiters
-from .._wire.numbers import check_ms
+from ._timeouts import check_timeout
 
 __all__ = ["WaitGroup", "new"]
 
@@ -122,7 +122,7 @@ class WaitGroup:
         if _loop.no_switch:
             scheduler.refuse(_WAIT)
         if timeout is not None:
-            check_ms("waitgroup.wait: the time-out", timeout)
+            check_timeout(_WAIT, timeout)
         members = self._members
         if scheduler.current()._keeper is members:
             raise RuntimeError("waitgroup.wait: a task of the group would wait for its own end")

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from .._core import scheduler
+from .._core import cancelling, joining, scheduler  # noqa: F401 - Task.cancel and Task.join need these two
 from .._core.callers import outside
 from .._wire.numbers import check_ms
 from . import _left
