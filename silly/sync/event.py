@@ -29,13 +29,12 @@ _loop = scheduler.loop
 class Event:
     """See the module."""
 
-    __slots__ = ("__weakref__", "_set", "_waiters", "_watchers")
+    __slots__ = ("__weakref__", "_set", "_waiters")
 
     def __init__(self) -> None:
         self._set = False
         self._waiters: Waiters[None] = Waiters()
-        self._watchers: Waiters[None] | None = None
-        """Those that wait in ``task.select``."""
+        """The tasks that wait in ``wait``, and the watches of ``task.select``."""
 
     def set(self) -> None:
         """Sets the event, and wakes every task that waits. Never waits.
@@ -52,8 +51,6 @@ class Event:
             return
         self._set = True
         self._waiters.wake_all()
-        if self._watchers is not None:
-            self._watchers.wake_all()
 
     def clear(self) -> None:
         """Makes the event unset: the next ``wait`` waits. A task that ``set`` has woken
@@ -102,7 +99,7 @@ class Event:
         return OK
 
     def _missed(self) -> None:
-        """Wakes ``wait`` if a signal handler has set the event since it looked."""
+        """Wakes all that wait, if a signal handler has set the event meanwhile."""
         if self._set:
             self._waiters.wake_all()
 
@@ -114,15 +111,11 @@ class Event:
 
     def _watch(self, watch: Task) -> None:
         """Wakes ``watch`` once the event is set: at once if it is."""
-        if self._watchers is None:
-            self._watchers = Waiters()
-        self._watchers.add(watch)
-        if self._set:
-            self._watchers.wake_all()  # a signal handler has done it since ``_ready``
+        self._waiters.add(watch)
+        self._missed()
 
     def _unwatch(self, watch: Task) -> None:
-        if self._watchers is not None:
-            self._watchers.remove(watch)
+        self._waiters.remove(watch)
 
 
 def new() -> Event:
