@@ -617,7 +617,7 @@ def test_a_thread_that_waits_no_longer(logs: Logs, monkeypatch: pytest.MonkeyPat
         raise Interrupted
 
     monkeypatch.setattr(threads, "LOOK", 0.01)
-    monkeypatch.setattr(threads, "_over", interrupt)
+    monkeypatch.setattr(threads, "over", interrupt)
     waiting = threads.Call(main)
     scheduler.loop.post(waiting.begin, (), contextvars.copy_context(), main.__code__, 0)
     with pytest.raises(Interrupted):

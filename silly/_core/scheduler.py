@@ -181,6 +181,12 @@ def close_loop() -> None:
     loop.close()
 
 
+def over() -> bool:
+    """Whether no task will ever run again: the interpreter is ending, the loop's thread
+    has ended, or this is a child of ``os.fork``."""
+    return loop.thread < 0 or not home.is_alive()
+
+
 def no_loop() -> NoReturn:
     """Replaces the switch to the loop when the loop no longer runs."""
     raise RuntimeError(not_here(""))

@@ -26,7 +26,7 @@ from .._log import task as logger
 from .._shown import name_of
 from . import scheduler, worker
 from .result import Error
-from .scheduler import loop
+from .scheduler import loop, over
 from .tasks import DeadlineOver, Leaving, Task
 from .waiting import Waiters
 
@@ -131,14 +131,9 @@ def threads(most: int | None) -> int:
 # ---- from a thread to a task ---------------------------------------------------------
 
 
-def _over() -> bool:
-    """Whether no task will ever start again."""
-    return scheduler.closed or scheduler.in_child or not scheduler.home.is_alive()
-
-
 def post(func: Callable[..., object], args: tuple[Any, ...], code: CodeType, lasti: int) -> bool:
     """See ``task.post``."""
-    if not scheduler.starts or _over():
+    if not scheduler.starts or over():
         return False
     loop.post(scheduler.fork, func, args, None, code, lasti, copy_context())
     return True
@@ -187,7 +182,7 @@ class Call:
         """Waits in the thread for the task's end, and returns its result."""
         try:
             while not self._ended.acquire(timeout=LOOK):
-                if _over():
+                if over():
                     raise self.failed("silly has ended")
         except BaseException:
             self._alone = True
@@ -212,7 +207,7 @@ def call(func: Callable[..., Any], args: tuple[Any, ...], code: CodeType, lasti:
     if scheduler.in_child:
         raise RuntimeError(scheduler.not_here(""))
     waiting = Call(func)
-    if not scheduler.starts or _over():
+    if not scheduler.starts or over():
         raise waiting.failed("the process is ending")
     loop.post(waiting.begin, args, copy_context(), code, lasti)
     return waiting.wait()

@@ -11,7 +11,7 @@ from .._core import scheduler
 from .._core.result import OK, Result, failure
 from .._core.waiting import DeadlineOver, Leaving
 from ._channel import POP, PUSH, Channel, T, check_other_thread
-from ._offers import Offer, Offers, State, ThreadOffer, loop_ended
+from ._offers import Offer, Offers, State, ThreadOffer, unanswered
 from ._timeouts import check_timeout
 
 _loop = scheduler.loop
@@ -78,7 +78,7 @@ class BoundedChannel(Channel[T]):
         if state is State.REFUSED:
             return Result((False, self.reason))
         _loop.post(self._forget, offer)
-        if timeout is None or loop_ended():
+        if timeout is None or unanswered():
             return failure(errno.CLOSED)
         return failure(f"{PUSH}: the time-out of {timeout:.15g} ms ran out")
 

@@ -12,7 +12,7 @@ from .._core import scheduler
 from .._core.result import OK, Result, failure
 from .._core.tasks import Task
 from .._core.waiting import DeadlineOver, Leaving, Waiters
-from ._offers import Offers, guard
+from ._offers import Offers, lock
 from ._timeouts import check_timeout
 
 CLOSED = object()
@@ -115,7 +115,7 @@ class Channel(Generic[T]):
         check_other_thread(timeout)
         if item is None:
             return failure("Nil data")
-        with guard:
+        with lock:
             if self.reason is not None:
                 return Result((False, self.reason))
             self._items.append(item)
@@ -194,7 +194,7 @@ class Channel(Generic[T]):
         """
         if _loop.thread < 0:
             return  # the end of the interpreter, or a child of os.fork: nothing waits
-        with guard:
+        with lock:
             if self.reason is None:
                 self.reason = "channel closed" if reason is None else reason
         if get_ident() == _loop.thread:

@@ -12,12 +12,10 @@ from .._core import scheduler
 from .._core.loop import monotonic
 from .._core.waiting import Waiters
 
-_loop = scheduler.loop
-
 LOOK = 0.2
 """Seconds after which a thread that waits looks whether the loop can still answer."""
 
-guard = threading.RLock()
+lock = threading.RLock()
 """Held where a thread and the loop change the same thing. It can be taken again by its
 holder, because a signal handler or a finalizer may interrupt that."""
 
@@ -69,7 +67,7 @@ class ThreadOffer:
 
     def answer(self, state: State) -> bool:
         """Ends the wait. Returns False if the offer was withdrawn."""
-        with guard:
+        with lock:
             if self.state is not State.OFFERED:
                 return False
             self.state = state
@@ -82,10 +80,10 @@ class ThreadOffer:
         end = None if timeout is None else monotonic() + timeout / 1000
         try:
             while not self._answered.acquire(timeout=LOOK if end is None else min(LOOK, max(0.0, end - monotonic()))):
-                if (end is not None and monotonic() >= end) or loop_ended():
+                if (end is not None and monotonic() >= end) or unanswered():
                     break
         finally:
-            with guard:
+            with lock:
                 if self.state is State.OFFERED:
                     self.state = State.WITHDRAWN
         return self.state
@@ -95,9 +93,6 @@ Offers = OrderedDict[Offer | ThreadOffer, None]
 """The items whose ``push`` waits, in their order."""
 
 
-def loop_ended() -> bool:
-    """Whether the loop answers no thread any more: nothing waits in it, or its thread
-    has ended."""
-    if scheduler.exiting or _loop.thread < 0:
-        return True
-    return not any(thread.ident == _loop.thread and thread.is_alive() for thread in threading.enumerate())
+def unanswered() -> bool:
+    """Whether the loop answers no thread any more."""
+    return scheduler.exiting or scheduler.over()
