@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from functools import partial
 from threading import get_ident
 from types import CodeType
 from typing import Any
@@ -66,7 +67,7 @@ def run(
             logger.error(f"{what}: exception in {name_of(who or func)}, whose result nobody awaits any more:", exc)
             release(exc)
 
-    job = pool.submit(loop, copy_context().run, (func, *args), done, kwargs, who or func)
+    job = pool.submit(loop, partial(copy_context().run, func, *args, **kwargs), (), done, who or func)
     worker.waited_for.add(job)
     try:
         return waiting.wait(what, dropped)

@@ -48,7 +48,7 @@ class WorkerThread(threading.Thread):
 class Job:
     """A submitted call. While its result is awaited it keeps the process alive."""
 
-    __slots__ = ("_args", "_failed", "_func", "_kwargs", "_loop", "_pool", "_result", "awaited", "done", "since", "who")
+    __slots__ = ("_args", "_failed", "_func", "_loop", "_pool", "_result", "awaited", "done", "since", "who")
 
     def __init__(
         self,
@@ -57,14 +57,12 @@ class Job:
         func: Callable[..., Any],
         args: tuple[Any, ...],
         done: Callable[[Any, BaseException | None], None],
-        kwargs: dict[str, Any] | None = None,
         who: object = None,
     ) -> None:
         self._pool = pool
         self._loop = loop
         self._func: Callable[..., Any] | None = func
         self._args = args
-        self._kwargs = kwargs or {}
         self.done = done
         self.who = func if who is None else who
         """The function that the log names."""
@@ -94,11 +92,11 @@ class Job:
         """Calls the function, in a worker's thread, which keeps nothing of it."""
         assert self._func is not None
         try:
-            self._result = self._func(*self._args, **self._kwargs)
+            self._result = self._func(*self._args)
         except BaseException as exc:
             # Without this frame, of the library's own thread.
             self._failed = BaseException.with_traceback(exc, getattr(traceback_of(exc), "tb_next", None))
-        self._func, self._args, self._kwargs = None, (), {}
+        self._func, self._args = None, ()
         if leave_child is not None:
             leave_child(self._failed)
 
@@ -147,16 +145,15 @@ class Workers:
         func: Callable[..., Any],
         args: tuple[Any, ...],
         done: Callable[[Any, BaseException | None], None],
-        kwargs: dict[str, Any] | None = None,
         who: object = None,
     ) -> Job:
-        """Runs ``func(*args, **kwargs)`` in a thread, then ``done(result, exception)``
-        in the loop's thread. With fewer threads than jobs the jobs wait. ``who`` is the
+        """Runs ``func(*args)`` in a thread, then ``done(result, exception)`` in the
+        loop's thread. With fewer threads than jobs the jobs wait. ``who`` is the
         function that the log names, if it isn't ``func``.
 
         Raises ``NoThread`` if the system refuses even one thread.
         """
-        job = Job(self, loop, func, args, done, kwargs, who)
+        job = Job(self, loop, func, args, done, who)
         with self._guard:
             if not self._jobs:
                 self._told = False
@@ -176,7 +173,7 @@ class Workers:
                     raise
                 # one of the other threads takes it
         if waits and self._timer is None and not self._told:
-            self._watch(loop, job)
+            self._look_later(loop, job)
         return job
 
     def resize(self, most: int) -> None:
@@ -286,7 +283,7 @@ class Workers:
             job._loop.post(job.finished)
             del job
 
-    def _watch(self, loop: Loop, job: Job) -> None:
+    def _look_later(self, loop: Loop, job: Job) -> None:
         """Makes ``_look`` look at ``job`` when that has waited too long."""
         self._timer = loop.timers.add(job.since + CROWDED, self._look, loop, internal=True)
 
@@ -299,7 +296,7 @@ class Workers:
             return
         now = monotonic()
         if now - oldest.since < CROWDED:
-            self._watch(loop, oldest)
+            self._look_later(loop, oldest)
             return
         self._told = True
         longest = next((job for job, pool in list(running.items()) if pool is self), None)
