@@ -24,12 +24,15 @@ from .._log import task as logger
 from .._shown import cut
 from . import scheduler
 from .cancelling import cancel
+from .deadline import earliest_over
 from .loop import monotonic
 from .scheduler import loop, tasks
-from .tasks import Cancelled, DeadlineOver, GroupBlow, Task, when_of
+from .tasks import Cancelled, DeadlineOver, GroupBlow, Task
 from .timers import Timer
 from .waiting import Waiters
 
+OUTER = (*ENDS, GeneratorExit)
+"""What comes to a block from outside: no errors of its code."""
 PATIENCE = 3.0
 """Seconds after which tasks are named in the log that a cancel has not ended."""
 _NAMED = 5
@@ -102,7 +105,7 @@ class Children:
             return thrown
         finally:
             if deaf:
-                me._over = min((each for each in me._deadlines or () if each._over), key=when_of, default=None)
+                me._over = earliest_over(me)
             self._stop_timer()
             del thrown, me  # the traceback holds this frame
 
@@ -134,7 +137,7 @@ def _rank(exc: BaseException, task: Task[Any]) -> tuple[int, int]:
         return 2, groups.index(exc.group) if exc.group in groups else len(groups)
     if isinstance(exc, Cancelled):
         return 1, 0
-    if isinstance(exc, (*ENDS, GeneratorExit)):
+    if isinstance(exc, OUTER):
         return 0, 0
     return (4 if isinstance(exc, DeadlineOver) else 3), 0
 
@@ -146,7 +149,7 @@ def _stronger(old: BaseException | None, new: BaseException, task: Task[Any]) ->
     try:
         if _rank(new, task) > _rank(old, task):
             old, new = new, old
-        if not isinstance(old, (*ENDS, GeneratorExit, DeadlineOver)):
+        if not isinstance(old, (*OUTER, DeadlineOver)):
             # An error of the block, or of a signal handler in the main program. It will
             # not be raised.
             logger.error(f"exception in {task}:", old)

@@ -83,7 +83,7 @@ class Deadline:
         # Not always the last of the list: blocks in generators end in any order.
         task._deadlines.remove(self)
         if task._over is self:
-            task._over = min((each for each in task._deadlines if each._over), key=when_of, default=None)
+            task._over = earliest_over(task)
 
 
 class Timeout(Deadline):
@@ -91,6 +91,11 @@ class Timeout(Deadline):
 
     __slots__ = ()
     word = "time-out"
+
+
+def earliest_over(task: Task) -> Deadline | None:
+    """Returns the earliest of the task's deadlines that have struck."""
+    return min((each for each in task._deadlines or () if each._over), key=when_of, default=None)
 
 
 def _strike(deadline: Deadline) -> None:

@@ -17,15 +17,14 @@ from types import FrameType
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 from weakref import ref
 
-from .._ends import ENDS
 from .._log import release
 from .._log import task as logger
-from .._shown import cut, traceback_of
+from .._shown import cut
 from . import scheduler
 from .cancelling import strike_soon
-from .children import Children
+from .children import OUTER, Children
 from .scheduler import loop, wake
-from .tasks import WAIT, Blow, Cancelled, DeadlineOver, Failure, GroupBlow, Task, context_of, set_context
+from .tasks import WAIT, Blow, Cancelled, DeadlineOver, Failure, GroupBlow, Task, failure_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -175,10 +174,10 @@ class Group(Children):
             elif exc is not None:
                 thrown = self._thrown(exc, owner)
             thrown = self._await(_WAIT, thrown)
-            if thrown is not None and not isinstance(thrown, (*ENDS, GeneratorExit, DeadlineOver)):
+            if thrown is not None and not isinstance(thrown, (*OUTER, DeadlineOver)):
                 thrown = self._thrown(thrown, owner)  # by a signal handler, in the main program
             self._close(owner)
-            if isinstance(thrown, (*ENDS, GeneratorExit)):
+            if isinstance(thrown, OUTER):
                 self._hand_on(thrown)
             elif self._errors:
                 self._raise(thrown, exc)
@@ -191,10 +190,10 @@ class Group(Children):
     def _thrown(self, exc: BaseException, owner: Task[Any]) -> BaseException | None:
         """Acts on an exception of the block. Returns it if it comes from outside: an
         end of the owner, or a deadline around the block. Another fails the group."""
-        if isinstance(exc, (*ENDS, GeneratorExit)) or (isinstance(exc, DeadlineOver) and owner._over is not None):
+        if isinstance(exc, OUTER) or (isinstance(exc, DeadlineOver) and owner._over is not None):
             self._cancel()
             return exc
-        self._fail(Failure(exc, traceback_of(exc), context_of(exc)))
+        self._fail(failure_of(exc))
         return None
 
     def _close(self, owner: Task[Any]) -> None:
@@ -223,9 +222,7 @@ class Group(Children):
 
     def _gathered(self, over: BaseException | None) -> BaseExceptionGroup[BaseException]:
         found = [] if over is None else [over]
-        for exc, trace, context in self._errors.values():
-            set_context(exc, context)
-            found.append(BaseException.with_traceback(exc, trace))
+        found += [failure.restored() for failure in self._errors.values()]
         self._errors.clear()
         return BaseExceptionGroup(self._place, found)
 

@@ -8,7 +8,7 @@ from .. import _log, errno
 from .._wire.numbers import check_ms
 from . import scheduler, tasks
 from .scheduler import loop, main
-from .tasks import DeadlineOver, Failure, Leaving, Task, set_context
+from .tasks import DeadlineOver, Failure, Leaving, Task
 from .waiting import Waiters
 
 _WAIT = "task.join"
@@ -61,9 +61,7 @@ def _cut() -> None:
     failures = _raised.copy()
     _raised.clear()
     for failure in failures:
-        BaseException.with_traceback(failure.exc, failure.traceback)
-        set_context(failure.exc, failure.context)
-        _log.release(failure.exc)
+        _log.release(failure.restored())
 
 
 tasks.join_task = _join

@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
-from .._ends import ENDS
 from .._log import release
 from .._log import task as logger
-from .._shown import traceback_of
 from . import scheduler
-from .children import Children
+from .children import OUTER, Children
 from .scheduler import loop
-from .tasks import Failure, Task, context_of, set_context
+from .tasks import Failure, Task, failure_of
 
 T = TypeVar("T")
 
@@ -83,14 +81,10 @@ class Run(Children):
             assert self._items is not None
             try:
                 item = next(self._items, _END)
-            except (*ENDS, GeneratorExit):
+            except OUTER:
                 raise
             except BaseException as exc:
-                trace = traceback_of(exc)
-                # Without this frame, which holds the run.
-                self._stopped = Failure(exc, trace and trace.tb_next, context_of(exc))
-                BaseException.with_traceback(exc, self._stopped.traceback)
-                del trace
+                self._stopped = failure_of(exc, inner=True)  # this frame holds the run
                 item = _END
             if item is _END or self.over:
                 self._drawing = False
@@ -285,9 +279,7 @@ def _raise(failure: Failure | None) -> NoReturn:
     """Raises the exception of the items' iterator, or ends the iteration."""
     if failure is None:
         raise StopIteration
-    exc = failure.exc
-    set_context(exc, failure.context)
     try:
-        raise BaseException.with_traceback(exc, failure.traceback)
+        raise failure.restored()
     finally:
-        del exc, failure  # the traceback holds this frame
+        del failure  # the traceback holds this frame

@@ -43,7 +43,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from .. import _log
 from .._ends import ENDS
 from .._log import task as logger
-from .._shown import name_of, shown, traceback_of
+from .._shown import name_of, shown
 from ._accelerated import switching
 from .callers import called
 from .loop import Loop, monotonic
@@ -55,9 +55,9 @@ from .tasks import SLEEP as SLEEP
 from .tasks import WAIT as WAIT
 from .tasks import Cancelled as Cancelled
 from .tasks import DeadlineOver as DeadlineOver
-from .tasks import Failure, context_of, take_blow
 from .tasks import Leaving as Leaving
 from .tasks import Task as Task
+from .tasks import failure_of, take_blow
 
 SLICE = 256
 """The most tasks that run before the loop does I/O again."""
@@ -509,10 +509,7 @@ def _failed(task: Task, exc: BaseException) -> None:
         task._cancelled = True
         _raised("", task, exc)
         return
-    # Without the frame of the worker, which goes on and holds other tasks.
-    tb = traceback_of(exc)
-    failure = Failure(exc, tb and tb.tb_next, context_of(exc))
-    BaseException.with_traceback(exc, failure.traceback)
+    failure = failure_of(exc, inner=True)  # the frame of the worker holds other tasks
     if not _awaited(task):
         _raised("", task, exc)
     task._failure = failure

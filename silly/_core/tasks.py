@@ -13,7 +13,7 @@ from weakref import ref
 
 from greenlet import GreenletExit
 
-from .._shown import name_of
+from .._shown import name_of, traceback_of
 from ._accelerated import TaskFields
 from .result import returns_pair
 
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 else:
     T = TypeVar("T")
 
-context_of: Callable[[BaseException], BaseException | None] = BaseException.__dict__["__context__"].__get__
-"""The context of an exception, whatever its class makes of that word."""
+_context = BaseException.__dict__["__context__"]
+"""The context of an exception, whatever its class makes of that word. (A frozen
+dataclass lets nothing be set.)"""
 
 RUN = "RUN"
 WAIT = "WAIT"
@@ -74,11 +75,6 @@ class GroupBlow(Cancelled):
         self.replaces: Cancelled | None = None if group.struck is None else group.struck()
 
 
-set_context: Callable[[BaseException, BaseException | None], None] = BaseException.__dict__["__context__"].__set__
-"""Sets the context of an exception, whatever its class makes of that word. (A frozen
-dataclass lets nothing be set.)"""
-
-
 class Failure(NamedTuple):
     """The exception that has ended a task, and what it was then. Each task that joins
     raises it, and so adds its own frames and context."""
@@ -86,6 +82,21 @@ class Failure(NamedTuple):
     exc: BaseException
     traceback: TracebackType | None
     context: BaseException | None
+
+    def restored(self) -> BaseException:
+        """Returns the exception as it was then."""
+        _context.__set__(self.exc, self.context)
+        return BaseException.with_traceback(self.exc, self.traceback)
+
+
+def failure_of(exc: BaseException, inner: bool = False) -> Failure:
+    """Returns the failure of code that has raised ``exc``. ``inner``: without the frame
+    that has caught it, which goes on, and must not be held."""
+    trace = traceback_of(exc)
+    if inner and trace is not None:
+        trace = trace.tb_next
+        BaseException.with_traceback(exc, trace)
+    return Failure(exc, trace, _context.__get__(exc))
 
 
 class Keeper(Protocol):
@@ -240,12 +251,10 @@ class Task(TaskFields, Generic[T]):
         failure = self._failure
         if failure is None:
             return (None, "cancelled") if self._cancelled else (self._value, None)
-        exc = failure.exc
-        set_context(exc, failure.context)
         try:
-            raise BaseException.with_traceback(exc, failure.traceback)
+            raise failure.restored()
         finally:
-            del self, exc, failure  # the traceback holds this frame
+            del self, failure  # the traceback holds this frame
 
     def name(self) -> str:
         """Returns the name of its function (see ``name_of``), or ``main``."""
