@@ -29,12 +29,12 @@ from greenlet import GreenletExit
 
 from ._core import joining as _joining  # noqa: F401 - Task.join needs it
 from ._core import scheduler
-from ._core.callers import seconds_meant
+from ._core.callers import check_timeout
 from ._core.cancelling import Shield
 from ._core.result import returns_pair
 from ._core.tasks import Cancelled, Task
 from ._core.unswitching import NoSwitch
-from ._wire.numbers import check_int, check_ms
+from ._wire.numbers import check_int
 
 if TYPE_CHECKING:
     from ._core.group import Group as Group
@@ -208,6 +208,7 @@ def call(func: Callable[..., T], /, *args: Any) -> T:
 
     frame = sys._getframe(1)
     return threads.call(func, args, frame.f_code, frame.f_lasti)  # type: ignore[no-any-return]
+
 
 def shield() -> Shield:
     """Puts off a cancel of the current task in a ``with`` block.
@@ -402,9 +403,7 @@ def select(*things: S, timeout: float | None = None) -> tuple[S, None] | tuple[N
     from ._core.select import select
 
     if timeout is not None:
-        check_ms("task.select: the time-out", timeout)
-        if 0 < timeout < 1:
-            seconds_meant(timeout)
+        check_timeout("task.select", timeout)
     return select(things, timeout)
 
 

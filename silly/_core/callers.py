@@ -1,5 +1,6 @@
 """Finds the program's frames among the library's, and the name of the call that the
-program made. Only errors, reports and warnings use it, so it may be slow."""
+program made. Only errors, reports and warnings use it, so it may be slow. The check of
+a time-out is here because it may warn."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import sys
 from types import FrameType
 
 from .._log import task as logger
+from .._wire.numbers import check_ms
 
 PACKAGE = (lambda: 0).__code__.co_filename.rpartition("_core")[0]
 """What the file names of all code of the library begin with. Not ``__file__``: in a zip
@@ -94,3 +96,11 @@ def seconds_meant(ms: float) -> None:
     _short[place] = None
     at = f"{place[0]}:{place[1]}"
     logger.warn(f"{called(here)}: {ms:g} at {at} is {ms:g} ms: every time is in milliseconds, and {ms:g} s is {ms * 1000:g}")
+
+
+def check_timeout(call: str, timeout: float) -> None:
+    """Raises TypeError or ValueError if the time-out of ``call`` is no time in
+    milliseconds."""
+    check_ms(f"{call}: the time-out", timeout)
+    if 0 < timeout < 1:
+        seconds_meant(timeout)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _log, errno
-from .._wire.numbers import check_ms
 from . import scheduler, tasks
+from .callers import check_timeout
 from .scheduler import loop, main
 from .tasks import DeadlineOver, Failure, Leaving, Task
 from .waiting import Waiters
@@ -22,7 +22,7 @@ def _join(task: Task[Any], timeout: float | None) -> tuple[Any, str | None]:
     if loop.no_switch:
         scheduler.refuse(_WAIT)
     if timeout is not None:
-        check_ms("task.join: the time-out", timeout)
+        check_timeout(_WAIT, timeout)
     if task._status is not None:
         try:
             _joiners_of(task).wait(_WAIT, None, task._missed, timeout)

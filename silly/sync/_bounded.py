@@ -8,11 +8,11 @@ from typing import Any
 
 from .. import errno
 from .._core import scheduler
+from .._core.callers import check_timeout
 from .._core.result import OK, Result, failure
 from .._core.waiting import DeadlineOver, Leaving
 from ._channel import POP, PUSH, Channel, T, check_other_thread
 from ._offers import Offer, Offers, State, ThreadOffer, unanswered
-from ._timeouts import check_timeout
 
 _loop = scheduler.loop
 

@@ -9,11 +9,11 @@ from typing import Any, Generic, TypeVar
 
 from .. import errno
 from .._core import scheduler
+from .._core.callers import check_timeout
 from .._core.result import OK, Result, failure
 from .._core.tasks import Task
 from .._core.waiting import DeadlineOver, Leaving, Waiters
 from ._offers import Offers, lock
-from ._timeouts import check_timeout
 
 CLOSED = object()
 """What a task that waits in ``pop`` is woken with at the end."""

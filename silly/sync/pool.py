@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from .. import errno
 from .._core import scheduler
+from .._core.callers import check_timeout
 from .._core.deadline import Timeout
 from .._core.loop import monotonic
 from .._core.result import Error
@@ -31,7 +32,6 @@ from .._log import task as logger
 from .._shown import name_of, shown
 from .._wire.numbers import check_int, check_ms
 from ._pooled import Closing, Pooled
-from ._timeouts import check_timeout
 
 __all__ = ["Pool", "Take", "new"]
 

@@ -19,10 +19,10 @@ from threading import get_ident
 
 from .. import errno
 from .._core import scheduler
+from .._core.callers import check_timeout
 from .._core.result import OK, Result, failure
 from .._core.waiting import DeadlineOver, Leaving, Waiters
 from .._wire.numbers import check_int
-from ._timeouts import check_timeout
 
 __all__ = ["Semaphore", "new"]
 

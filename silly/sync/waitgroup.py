@@ -20,10 +20,10 @@ from typing import ParamSpec, TypeVar
 
 from .. import errno
 from .._core import cancelling, joining, scheduler  # noqa: F401 - Task.cancel and Task.join need these two
+from .._core.callers import check_timeout
 from .._core.result import OK, Result, failure
 from .._core.tasks import Task
 from .._core.waiting import DeadlineOver, Leaving, Waiters
-from ._timeouts import check_timeout
 
 __all__ = ["WaitGroup", "new"]
 
