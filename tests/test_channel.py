@@ -13,10 +13,7 @@ from silly import task, time
 from silly._core import scheduler
 from silly.sync import channel
 
-
-def settle() -> None:
-    while task.readycount():
-        time.sleep(0)
+from .test_task import settle
 
 
 def popper(chan: channel.Channel) -> list[Any]:

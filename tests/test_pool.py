@@ -16,18 +16,7 @@ from silly.sync import event, pool
 
 from .leaks import leaks_nothing
 from .net.support import until
-
-
-def settle() -> None:
-    while task.readycount():
-        time.sleep(0)
-
-
-def started(func: Any, *args: Any) -> task.Task[Any]:
-    """A task that has run until it waits, or ends."""
-    t = task.fork(func, *args)
-    settle()
-    return t
+from .test_task import settle, started
 
 
 class Item:

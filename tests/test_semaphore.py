@@ -14,18 +14,7 @@ from silly._core import scheduler
 from silly.sync import semaphore
 
 from .leaks import leaks_nothing
-
-
-def settle() -> None:
-    while task.readycount():
-        time.sleep(0)
-
-
-def started(func: Any, *args: Any) -> task.Task[Any]:
-    """A task that has run until it waits, or ends."""
-    t = task.fork(func, *args)
-    settle()
-    return t
+from .test_task import settle, started
 
 
 def test_permits() -> None:

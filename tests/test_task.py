@@ -33,6 +33,13 @@ def settle() -> None:
         time.sleep(0)
 
 
+def started(func: Any, *args: Any) -> task.Task[Any]:
+    """A task that has run until it waits, or ends."""
+    t = task.fork(func, *args)
+    settle()
+    return t
+
+
 def in_loop(func: Callable[[], object]) -> Any:
     """What ``func()`` returns or raises in a callback of the loop."""
     chan = channel.new()

@@ -19,11 +19,7 @@ from silly.sync import channel
 
 from .conftest import Logs
 from .net.support import monotonic
-
-
-def settle() -> None:
-    while task.readycount():
-        time.sleep(0)
+from .test_task import settle
 
 
 def pop(chan: channel.Channel) -> Any:

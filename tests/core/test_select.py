@@ -20,7 +20,7 @@ from silly.sync import channel, event
 from ..children import Child
 from ..leaks import leaks_nothing
 from ..net.support import Job, until
-from ..test_task import in_loop, in_thread
+from ..test_task import in_loop, in_thread, settle
 
 loop = scheduler.loop
 
@@ -67,11 +67,6 @@ def things(count: int) -> list[Thing]:
 def selecting(*given: Any, **options: Any) -> Job:
     """A task that waits in a select."""
     return Job(lambda: task.select(*given, **options)).blocked()
-
-
-def settle() -> None:
-    while task.readycount():
-        time.sleep(0)
 
 
 # ---- what it returns ----------------------------------------------------------------------------------------------------

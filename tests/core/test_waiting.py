@@ -23,6 +23,7 @@ from silly._core.waiting import DeadlineOver, Leaving, Waiters
 
 from ..children import Child
 from ..net.support import until
+from ..test_task import settle
 
 loop = scheduler.loop
 
@@ -32,11 +33,6 @@ class Odd(BaseException):
 
 
 KINDS: list[type[BaseException]] = [GreenletExit, KeyboardInterrupt, SystemExit, ValueError, Odd]
-
-
-def settle() -> None:
-    while task.readycount():
-        time.sleep(0)
 
 
 class Waiting:
