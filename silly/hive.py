@@ -154,7 +154,7 @@ def threads() -> int:
 
         print("threads:", hive.threads())
 
-    At first there is none.
+    At first it is 0.
     """
     return sum(thread.pool.threads() for thread in _all)
 

@@ -150,7 +150,7 @@ class Call:
         self._task: Task[Any] | None = None
         """The task, when it has ended."""
         self._why = "the process is ending"
-        """Why there is no result, if there is none."""
+        """Why the call has no result, if the task has ended without one."""
         self._alone = False
         """Whether the thread waits no longer."""
         self._ended = threading.Lock()

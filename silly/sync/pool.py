@@ -1,5 +1,5 @@
-"""A pool of anything that is dear to make and serves one task at a time: connections to
-a database, sessions, parsers.
+"""A pool of anything that is expensive to make and serves one task at a time:
+connections to a database, sessions, parsers.
 
     def connect():
         return tcp.connect("127.0.0.1:8080")

@@ -1,4 +1,4 @@
-"""A number of permits: at most so many tasks do something at a time.
+"""Permits: at most ``n`` tasks do something at a time.
 
     few = semaphore.new(2)
 

@@ -36,7 +36,7 @@ class TooLong(Exception):
 
 def pytest_configure(config: pytest.Config) -> None:
     """Explains the mark to pytest."""
-    config.addinivalue_line("markers", f"{MARK}(timeout=5000): runs the test as a task, for so many milliseconds at most")
+    config.addinivalue_line("markers", f"{MARK}(timeout=5000): runs the test as a task, for that many milliseconds at most")
     _left.record()
 
 
