@@ -40,7 +40,9 @@ _NAMED = 5
 
 
 class Children:
-    """See the module. The ``Keeper`` of its tasks."""
+    """See the module. The classes derived from it are the ``Keeper`` of their tasks:
+    ``ended`` takes a task out of ``_left``, and wakes the one that waits when none is
+    left."""
 
     __slots__ = ("_cancelled", "_left", "_place", "_timer", "_waiters")
 
@@ -55,13 +57,6 @@ class Children:
         """The timer of ``_name``. Set when they are cancelled."""
         self._waiters: Waiters[None] = Waiters()
         """The task that waits for them: one at most."""
-
-    def ended(self, task: Task[Any]) -> None:
-        """See ``Keeper``."""
-        # It may have been given up: see _cancel.
-        self._left.pop(task, None)
-        if not self._left:
-            self._waiters.wake_one()
 
     def _cancel(self) -> None:
         """Cancels the tasks that are left."""

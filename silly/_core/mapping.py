@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
-from .._log import release
 from .._log import task as logger
 from . import scheduler
 from .children import OUTER, Children
@@ -168,11 +167,7 @@ class Run(Children):
             failure = self._window.popleft()._failure
             if failure is not None:
                 text = f"exception in a task of {self._place}, whose result was not taken:"
-                if loop.current is not None:
-                    scheduler.report(logger, text, failure.exc)
-                else:
-                    logger.error(text, failure.exc)
-                    release(failure.exc)
+                scheduler.report(logger, text, failure.exc)
 
 
 class Results(Iterator[T], Generic[T]):

@@ -406,10 +406,11 @@ def uncaught(log: _log.Log, text: str, exc: BaseException) -> None:
 
 
 def report(log: _log.Log, text: str, exc: BaseException) -> None:
-    """Logs an exception that nobody will catch, and calls the hook for errors."""
+    """Logs an exception that nobody will catch, and calls the hook for errors, if a
+    task runs."""
     try:
         log.error(text, exc)
-        if _on_error is not None:
+        if _on_error is not None and loop.current is not None:
             _tell(_on_error, log, exc)
     finally:
         _log.release(exc)
