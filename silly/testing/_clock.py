@@ -25,7 +25,7 @@ from .._core.poller import Poller
 from .._core.signals import awaited_handlers
 from .._log import task as logger
 from .._wire.numbers import check_int, check_ms
-from ._pairs import InMemory
+from ._pairs import PairStream
 
 JUMPS = 100_000
 """The most jumps of one clock by default."""
@@ -108,7 +108,7 @@ class Clock:
         outside = set(_loop._callbacks)
         outside.discard(_loop._waker.fileno())
         for handler in _loop.handlers:
-            if isinstance(handler, InMemory):
+            if isinstance(handler, PairStream):
                 outside.discard(handler.fd)
                 if handler.closed and handler.sock is not None:
                     work -= 1  # it delivers what was written

@@ -12,20 +12,10 @@ from ..net.tcp import Conn
 _numbers = itertools.count(1)
 
 
-class InMemory:
-    """What both ends of a pair have in common. Nothing outside the program can make one
-    of them ready, and what one end has sent is at the other end at once. So the virtual
-    clock may jump while a task reads from it."""
-
-    __slots__ = ()
-
-    fd: int
-    closed: bool
-    sock: socket.socket | None
-
-
-class PairStream(InMemory, Stream):
-    """One end of a pair."""
+class PairStream(Stream):
+    """One end of a pair. Nothing outside the program can make it ready, and what it has
+    sent is at the other end at once. So the virtual clock may jump while a task reads
+    from it."""
 
     __slots__ = ()
 
