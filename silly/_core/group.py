@@ -44,12 +44,12 @@ class Stage(Enum):
 class Group(Children):
     """The tasks of a block. See ``task.group``."""
 
-    __slots__ = ("_errors", "_held", "_limit", "_owner", "_running", "_state", "shields", "strikes", "struck")
+    __slots__ = ("_errors", "_held", "_limit", "_owner", "_running", "_stage", "shields", "strikes", "struck")
 
     def __init__(self, limit: int | None, frame: FrameType) -> None:
         super().__init__(_WAIT, frame)
         self._limit = limit or 0
-        self._state = Stage.NEW
+        self._stage = Stage.NEW
         self._owner: Task[Any] | None = None
         """The task whose block it is, while the group is open or ending."""
         self._running: set[Task[Any]] = set()
@@ -86,7 +86,7 @@ class Group(Children):
         if not callable(func):
             raise TypeError(f"group.fork needs a function, not {type(func).__name__}")
         if self._owner is None:
-            raise RuntimeError(f"group.fork: {self._state.value}; fork inside: with task.group() as g:")
+            raise RuntimeError(f"group.fork: {self._stage.value}; fork inside: with task.group() as g:")
         frame = sys._getframe(1)
         waiting = self._held
         held = self._cancelled or (waiting is not None and len(self._running) >= self._limit)
@@ -133,7 +133,7 @@ class Group(Children):
         if self._cancelled:
             return
         self._cancel()
-        if self._state is Stage.OPEN:
+        if self._stage is Stage.OPEN:
             owner = self._owner
             assert owner is not None
             self.strikes = True
@@ -146,11 +146,11 @@ class Group(Children):
     def __enter__(self) -> Group:
         if loop.no_switch:
             scheduler.refuse(_WAIT)
-        if self._state is not Stage.NEW:
+        if self._stage is not Stage.NEW:
             raise RuntimeError("task.group: each with block needs a group of its own")
         owner = scheduler.current()
         self._owner = owner
-        self._state = Stage.OPEN
+        self._stage = Stage.OPEN
         self.shields = owner._shields
         if owner._groups is None:
             owner._groups = []
@@ -166,7 +166,7 @@ class Group(Children):
         if loop.current is not owner or loop.no_switch:
             self._give_up(owner)
             return False
-        self._state = Stage.ENDING
+        self._stage = Stage.ENDING
         self.strikes = False
         try:
             if isinstance(exc, GroupBlow) and exc.group is self:
@@ -198,7 +198,7 @@ class Group(Children):
 
     def _close(self, owner: Task[Any]) -> None:
         """Ends the group."""
-        self._state = Stage.ENDED
+        self._stage = Stage.ENDED
         self._owner = None  # an exception that ends the owner may hold the group
         if self._held is not None:
             self._held.clear()
@@ -229,7 +229,7 @@ class Group(Children):
     def _hand_on(self, end: BaseException) -> None:
         """The owner's ``end`` is raised, and not what has failed the group: that goes
         to the group around this one, if it is the reason, or else to the log."""
-        if self._errors and isinstance(end, GroupBlow) and end.group._state is Stage.OPEN:
+        if self._errors and isinstance(end, GroupBlow) and end.group._stage is Stage.OPEN:
             end.group._fail(Failure(self._gathered(None), None, None))
         errors, self._errors = self._errors, {}
         for exc, _, _ in errors.values():
@@ -257,6 +257,6 @@ class Group(Children):
     def _survivors(self) -> list[str]:
         lines = super()._survivors()
         owner = self._owner
-        if self._state is Stage.OPEN and owner is not None:
+        if self._stage is Stage.OPEN and owner is not None:
             lines.insert(0, f"the block, in {owner.name()}, which waits on {cut(owner.waiting())}")
         return lines

@@ -37,7 +37,7 @@ class Run(Children):
         "_ordered",
         "_stopped",
         "_window",
-        "awaited",
+        "in_block",
         "over",
         "taking",
     )
@@ -48,8 +48,8 @@ class Run(Children):
         self._items: Iterator[Any] | None = items
         self._stopped: Failure | None = None
         """The exception of the items' iterator: its place is behind all results."""
-        self.awaited = False
-        """Whether a ``with`` block waits for the tasks at its end."""
+        self.in_block = False
+        """Whether it is in a ``with`` block, whose end waits for the tasks."""
         self._drawing = True
         """Whether items are drawn: not behind the last one or a failure."""
         self._limit = limit
@@ -140,7 +140,7 @@ class Run(Children):
     def fail(self) -> None:
         """An exception ends the results: cancels the tasks. A block that waits still
         does so."""
-        if self.awaited:
+        if self.in_block:
             self.finish()
             self._cancel()
         else:
@@ -234,7 +234,7 @@ class Results(Iterator[T], Generic[T]):
         if loop.no_switch:
             scheduler.refuse(_WAIT)
         scheduler.current()
-        self._run.awaited = True
+        self._run.in_block = True
         return self
 
     def __exit__(self, kind: object, exc: BaseException | None, tb: object) -> None:
