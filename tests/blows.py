@@ -104,7 +104,8 @@ class _Names(ast.NodeVisitor):
     def has(self, file: str, inside: str, value: ast.AST) -> bool:
         """Whether the expression is one of these."""
         if isinstance(value, ast.Name):
-            return (file, inside, value.id) in self.variables
+            own = value.id == "self" and inside.partition(".")[0] in self.kinds
+            return own or (file, inside, value.id) in self.variables
         if isinstance(value, ast.Call):
             return _last(value.func) in self.kinds | self.returning
         return isinstance(value, ast.Attribute) and value.attr in self.attributes
