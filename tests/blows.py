@@ -131,7 +131,9 @@ class _Calls(ast.NodeVisitor):
         name = _last(node.func)
         inside = ".".join(self._inside)
         of_a_queue = (
-            name == "wait" and isinstance(node.func, ast.Attribute) and self._names.has(self._file, inside, node.func.value)
+            name in ("wait", "wait_result")
+            and isinstance(node.func, ast.Attribute)
+            and self._names.has(self._file, inside, node.func.value)
         )
         if name in _CALLS or of_a_queue:
             self.found.append(Site(self._file, node.lineno, node.end_lineno or node.lineno, inside))

@@ -36,12 +36,7 @@ It returns no errors, so ``acquire`` catches nothing. A deadline raises TimeoutE
 and ``Leaving``, which is a GreenletExit, ends the task quietly. A primitive that
 returns errors has:
 
-    try:
-        self._waiters.wait("semaphore.acquire", self.release)
-    except Leaving:
-        return failure(errno.CLOSED)
-    except DeadlineOver as over:
-        return failure(str(over))
+    return self._waiters.wait_result("semaphore.acquire", self.release)
 
 **Memory.** A queue takes 48 bytes, and no container while at most one task waits. An
 object that exists by the thousands and seldom waits, such as a connection, makes its
@@ -57,8 +52,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from .. import errno
 from . import scheduler
 from .deadline import Timeout
+from .result import OK, Result, failure
 from .scheduler import park
 from .tasks import READY, RUN, DeadlineOver, Leaving, Task
 
@@ -139,6 +136,23 @@ class Waiters(Generic[V]):
                     give_back(given)
             raise
         return value
+
+    def wait_result(
+        self,
+        what: object,
+        give_back: Callable[[V], object] | None = None,
+        missed: Callable[[], object] | None = None,
+        timeout: float | None = None,
+    ) -> Result:
+        """As ``wait``. Returns ``(True, None)``, and in place of ``Leaving`` and
+        ``DeadlineOver`` the error, ``(False, err)``."""
+        try:
+            self.wait(what, give_back, missed, timeout)
+        except Leaving:
+            return failure(errno.CLOSED)
+        except DeadlineOver as over:
+            return failure(str(over))
+        return OK
 
     def add(self, task: Task[Any]) -> None:
         """Queues ``task``, which need not be the current one, and does not block it."""

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from threading import get_ident
 
-from .. import errno
 from .._core import scheduler
 from .._core.callers import check_timeout
-from .._core.result import OK, Result, failure
+from .._core.result import OK, Result
 from .._core.tasks import Task
-from .._core.waiting import DeadlineOver, Leaving, Waiters
+from .._core.waiting import Waiters
 
 __all__ = ["Event", "new"]
 
@@ -90,13 +89,7 @@ class Event:
             check_timeout(_WAIT, timeout)
         if self._set:
             return OK
-        try:
-            self._waiters.wait(_WAIT, None, self._missed, timeout)
-        except Leaving:
-            return failure(errno.CLOSED)
-        except DeadlineOver as over:
-            return failure(str(over))
-        return OK
+        return self._waiters.wait_result(_WAIT, None, self._missed, timeout)
 
     def _missed(self) -> None:
         """Wakes all that wait, if a signal handler has set the event meanwhile."""

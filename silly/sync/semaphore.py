@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from threading import get_ident
 
-from .. import errno
 from .._core import scheduler
 from .._core.callers import check_timeout
-from .._core.result import OK, Result, failure
-from .._core.waiting import DeadlineOver, Leaving, Waiters
+from .._core.result import OK, Result
+from .._core.waiting import Waiters
 from .._wire.numbers import check_int
 
 __all__ = ["Semaphore", "new"]
@@ -65,13 +64,7 @@ class Semaphore:
         if self._free:
             self._free -= 1
             return OK
-        try:
-            self._waiters.wait(_ACQUIRE, self._give_back, self._missed, timeout)
-        except Leaving:
-            return failure(errno.CLOSED)
-        except DeadlineOver as over:
-            return failure(str(over))
-        return OK
+        return self._waiters.wait_result(_ACQUIRE, self._give_back, self._missed, timeout)
 
     def release(self) -> None:
         """Gives a permit back: to the task that has waited longest, if one waits. Never

@@ -18,12 +18,11 @@ import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from .. import errno
 from .._core import cancelling, joining, scheduler  # noqa: F401 - Task.cancel and Task.join need these two
 from .._core.callers import check_timeout
-from .._core.result import OK, Result, failure
+from .._core.result import OK, Result
 from .._core.tasks import Task
-from .._core.waiting import DeadlineOver, Leaving, Waiters
+from .._core.waiting import Waiters
 
 __all__ = ["WaitGroup", "new"]
 
@@ -128,13 +127,7 @@ class WaitGroup:
             raise RuntimeError("waitgroup.wait: a task of the group would wait for its own end")
         if not members.count:
             return OK
-        try:
-            members.waiters.wait(_WAIT, None, members.missed, timeout)
-        except Leaving:
-            return failure(errno.CLOSED)
-        except DeadlineOver as over:
-            return failure(str(over))
-        return OK
+        return members.waiters.wait_result(_WAIT, None, members.missed, timeout)
 
 
 def new() -> WaitGroup:

@@ -18,8 +18,8 @@ from greenlet import GreenletExit
 
 from silly import errno, task, time
 from silly._core import deadline, scheduler, waiting
-from silly._core.result import OK, failure
-from silly._core.waiting import DeadlineOver, Leaving, Waiters
+from silly._core.result import OK
+from silly._core.waiting import Leaving, Waiters
 
 from ..children import Child
 from ..net.support import until
@@ -481,8 +481,8 @@ def test_the_header_s_example() -> None:
 def test_the_header_s_example_with_an_error_in_its_result() -> None:
     _, _, rest = inspect.getdoc(waiting).partition("returns errors has:\n")  # type: ignore[union-attr]
     code, _, _ = rest.partition("\n**Memory.**")
-    space: dict[str, Any] = {"Leaving": Leaving, "DeadlineOver": DeadlineOver, "failure": failure, "errno": errno, "OK": OK}
-    exec(f"def acquire(self):\n{code}    return OK\n", space)
+    space: dict[str, Any] = {}
+    exec(f"def acquire(self):\n{code}", space)
     acquire = space["acquire"]
     semaphore = example()(0)
     with time.deadline(1):
