@@ -22,7 +22,7 @@ OLDEST := build/oldest
 OLDEST_TOOLS := pytest pytest-timeout pytest-randomly hypothesis trustme h11 wsproto
 OLDEST_TESTS ?= tests/net/test_tls*.py tests/net/test_pem.py tests/net/test_stream_tls.py tests/net/test_http_client_tls.py \
 	tests/core/test_switching.py tests/core/test_waiting.py tests/core/test_end*.py tests/core/test_watchdog.py \
-	tests/test_task.py tests/test_channel.py tests/test_deadline.py
+	tests/test_task.py tests/test_join.py tests/test_cancel.py tests/test_group.py tests/test_channel.py tests/test_deadline.py
 test-oldest: $(OLDEST)/tested
 	$(OLDEST)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(greenlet|pyopenssl|service-identity|cryptography) '
 	PYTHONPATH=$(CURDIR) $(OLDEST)/bin/python -m pytest -q $(OLDEST_TESTS)
