@@ -297,6 +297,7 @@ def test_all_exceptions_are_gathered_in_the_order_in_which_they_came() -> None:
         finally:
             fail("late")
 
+    time.sleep(1)  # a strike that an earlier test has posted would reach the block before the task
     with pytest.raises(ExceptionGroup) as caught, task.group() as g:
         g.fork(late)
         g.fork(fail, "first")
