@@ -1291,3 +1291,25 @@ def test_a_failure_and_a_cancel_at_once_strike_one_after_the_other(logs: Logs) -
     except ExceptionGroup:
         pass
     assert struck == ["Cancelled", "GroupBlow"]
+
+
+def test_a_deadlock_of_tasks_that_outlive_their_cancel_ends_the_program() -> None:
+    code = """
+from silly import task
+from silly.sync import channel
+
+def deaf():
+    while True:
+        try:
+            channel.new().pop()
+        except task.Cancelled:
+            print("outlived")
+
+with task.{call} as g:
+    {body}
+"""
+    for call, body in (("group()", "g.fork(deaf)"), ("map(lambda _: deaf(), [1], 1)", "next(g)")):
+        done = run_python(code.format(call=call, body=body))
+        assert done.returncode == 1
+        assert done.stdout.count("outlived") <= 2
+        assert 1 <= done.stderr.count("nothing can ever wake the tasks that are left") <= 5

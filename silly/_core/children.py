@@ -9,6 +9,8 @@ process's end) is kept, and raised when the last one has ended:
   cancel gets through to one that has outlived the first.
 * A deadline cancels them once. After that nothing is left for it to do here. It strikes
   again where the task waits next, as ever.
+* The report that nothing can ever wake them (``ending.deadlock``) cancels them too. If
+  it comes once more, they have outlived that, and are left to themselves.
 * When nothing blocks any more, at the process's end, other tasks run turn by turn until
   the last has ended, or until all that is left is cut off.
 """
@@ -83,6 +85,7 @@ class Children:
         meanwhile, or ``thrown``: the one that matters most. See the module."""
         me = scheduler.current()
         deaf = isinstance(thrown, DeadlineOver)
+        deadlocks = scheduler.deadlocks
         try:
             while self._left:
                 if deaf:
@@ -96,6 +99,8 @@ class Children:
                         self._cancel()
                 except BaseException as exc:
                     thrown = _stronger(thrown, exc, me)
+                    if scheduler.deadlocks > deadlocks + 1:
+                        self._leave()  # else that report would come again and again
                     self._cancel()
             return thrown
         finally:
@@ -103,6 +108,12 @@ class Children:
                 me._over = earliest_over(me)
             self._stop_timer()
             del thrown, me  # the traceback holds this frame
+
+    def _leave(self) -> None:
+        """Leaves the tasks to themselves."""
+        for task in self._left:
+            task._keeper = None  # what it raises is logged
+        self._left.clear()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

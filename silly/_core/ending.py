@@ -524,6 +524,7 @@ def deadlock(why: str = "nothing can ever wake the tasks that are left (no timer
         logger.error(text)
         begin_exit(1)
     else:
+        scheduler.deadlocks += 1
         scheduler.throw_main(Error(text))
 
 

@@ -238,9 +238,7 @@ class Group(Children):
     def _give_up(self, owner: Task[Any]) -> None:
         """The block was left where its tasks can't be awaited."""
         self._cancel()
-        for task in self._left:
-            task._keeper = None  # what it raises is logged
-        self._left.clear()
+        self._leave()
         self._stop_timer()
         self._close(owner)
         for failure in self._errors.values():

@@ -86,6 +86,8 @@ begins = True
 """Whether a listener or an end of the process may begin, as ``begins`` there."""
 serving_ended: Callable[[], object] | None = None
 """Called when a task that serves has finished; set in the phase *draining*."""
+deadlocks = 0
+"""How often the main program was told that nothing can wake the tasks that are left."""
 in_child = False
 """Whether this is a child of ``os.fork``, where silly does not work."""
 closed = False
