@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,9 +27,9 @@ from .conftest import Logs
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CLIENTS = 8
-FEW = 400
-MANY = 25_000
-"""Blows at each of the four applications, in `make test-full`."""
+COUNT = int(os.environ.get("SILLY_STRIKES", "400"))
+"""How often tasks of each application are struck: ``SILLY_STRIKES=25000 pytest tests/test_applications.py``."""
+pytestmark = pytest.mark.timeout(60 + COUNT / 20)
 CEILING = 60_000
 """Milliseconds in which a client that nothing strikes must get its answer."""
 
@@ -91,14 +92,15 @@ class Strikes:
             time.sleep(0)
 
 
-@pytest.fixture(params=[FEW, pytest.param(MANY, marks=[pytest.mark.large, pytest.mark.timeout(900)])], ids=["few", "many"])
-def strikes(request: pytest.FixtureRequest, logs: Logs) -> Iterator[Strikes]:
+@pytest.fixture
+def strikes(logs: Logs) -> Iterator[Strikes]:
+    # What the other side of a struck task says:
+    logs.allow("the request's body is incomplete|the handler was cancelled|WARNING http POST")
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")  # of a run that fails
-    logs.allow("the request's body is incomplete|the handler was cancelled|WARNING http POST")  # what the other side of a struck task says
-    dealt = Strikes(seed, request.param)
+    dealt = Strikes(seed, COUNT)
     yield dealt
-    assert dealt.visits > request.param / 100
+    assert dealt.visits > COUNT / 100
 
 
 def echo(stream: http.ServerStream) -> None:
