@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import random
 import signal
+import threading
 import weakref
 from typing import Any
 
@@ -215,6 +216,18 @@ def test_a_task_that_fails_or_is_cancelled_is_ready() -> None:
     waiting.cancel()
     assert task.select(waiting, timeout=60_000) == (waiting, None)
     assert waiting.join() == (None, "cancelled")
+
+
+def test_a_call_in_a_thread_is_selected_as_its_task() -> None:
+    gate = threading.Lock()
+    gate.acquire()
+    waits = task.fork(task.thread, gate.acquire)
+    quick = task.fork(task.thread, pow, 2, 5)
+    assert task.select(waits, quick) == (quick, None)
+    assert quick.join() == ((32, None), None)
+    gate.release()
+    assert task.select(waits) == (waits, None)
+    assert waits.join() == ((True, None), None)
 
 
 def test_events() -> None:
