@@ -82,7 +82,7 @@ sanitize: sanitized-tests
 sanitized-tests: .venv/tested
 	rm -rf $(SANITIZED)
 	mkdir -p $(SANITIZED)
-	cp -R silly tests setup.cfg $(SANITIZED)
+	cp -R silly tests docs setup.cfg $(SANITIZED)
 	include=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	for source in $(EXTENSIONS); do \
 		case $$source in silly/_core/*) stack="--param asan-stack=0";; *) stack=;; esac; \
