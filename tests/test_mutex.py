@@ -352,7 +352,8 @@ def test_two_tasks_that_find_a_key_free(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_random_blows() -> None:
-    """Whatever strikes whom: never two in, everybody who waits gets it, nothing is left."""
+    """Whatever strikes whom: never two in, everybody who waits gets it, nothing is left. One task is spared: it gets in each
+    time."""
     m = mutex.new()
     rng = random.Random(7)
     inside: dict[int, int] = {}
@@ -361,7 +362,7 @@ def test_random_blows() -> None:
     def body(number: int) -> None:
         for _ in range(20):
             key = rng.randrange(3)
-            with time.deadline(rng.choice([0, 1, 60_000])):
+            with time.deadline(rng.choice([0, 1, 60_000]) if number else 60_000):
                 try:
                     with m.lock(key):
                         assert key not in inside, "two hold the key"
@@ -377,11 +378,11 @@ def test_random_blows() -> None:
     tasks = [task.fork(body, number) for number in range(30)]
     while any(not t.done for t in tasks):
         if rng.random() < 0.3:
-            rng.choice(tasks).cancel()
+            rng.choice(tasks[1:]).cancel()
         time.sleep(0)
     for t in tasks:
         t.join()
-    assert len(runs) > 30
+    assert runs.count(0) == 20
     assert free(m)
 
 
