@@ -58,6 +58,12 @@ class Held:
         """Waits until it runs."""
         until(self.began.is_set)
 
+    def gives_up(self, ms: float) -> tuple[object, str | None]:
+        """Waits for its end, for ``ms`` milliseconds; they are not over before it runs."""
+        task.fork(self.began.wait, PATIENCE)  # holds the loop, so that no deadline strikes before
+        with time.deadline(ms):
+            return task.thread(self)
+
 
 @pytest.fixture
 def held() -> Iterator[Held]:
@@ -134,8 +140,7 @@ def test_an_exception_leaves_no_cycle() -> None:
 
 def test_a_deadline_bounds_it_and_the_function_goes_on(held: Held) -> None:
     before = scheduler.loop.work
-    with time.deadline(20):
-        assert task.thread(held) == (None, "task.thread: the deadline of 20 ms ran out")
+    assert held.gives_up(20) == (None, "task.thread: the deadline of 20 ms ran out")
     assert scheduler.loop.work == before, "the end of the process does not wait for it"
     assert not held.ended.is_set()
     held.go()
@@ -226,29 +231,27 @@ def test_a_result_that_is_there_wins_over_a_cancel(held: Held) -> None:
 
 
 def test_the_exception_of_a_dropped_function_is_logged(logs: Logs) -> None:
-    gate = threading.Event()
+    class Late(Held):
+        def __call__(self, value: object = None) -> object:
+            super().__call__()
+            raise ValueError("too late")
 
-    def late() -> None:
-        gate.wait(PATIENCE)
-        raise ValueError("too late")
-
-    with time.deadline(10):
-        assert task.thread(late)[0] is None
-    logs.expect(r"(?s)ERROR task.thread: exception in .*late, whose result nobody awaits any more:.*too late")
-    gate.set()
+    late = Late()
+    assert late.gives_up(10)[0] is None
+    logs.expect(r"(?s)ERROR task.thread: exception in .*Late.*, whose result nobody awaits any more:.*too late")
+    late.go()
     until(lambda: logs.count())
 
 
 def test_the_dropped_end_of_a_function_is_not_logged() -> None:
-    gate = threading.Event()
+    class Late(Held):
+        def __call__(self, value: object = None) -> object:
+            super().__call__()
+            raise SystemExit(3)
 
-    def late() -> None:
-        gate.wait(PATIENCE)
-        raise SystemExit(3)
-
-    with time.deadline(10):
-        assert task.thread(late)[0] is None
-    gate.set()
+    late = Late()
+    assert late.gives_up(10)[0] is None
+    late.go()
     assert_no_threads()
     time.sleep(1)
 
@@ -438,11 +441,9 @@ def test_a_line_names_the_call_that_has_waited_longest(held: Held, logs: Logs, m
 
     def fetch() -> None: ...
 
-    tasks = [task.fork(task.thread, fetch)]
-    time.sleep(0)
-    tasks += [task.fork(task.thread, int) for _ in range(2)]
+    tasks = [task.fork(task.thread, each) for each in (fetch, int, int)]  # in one turn: all of them wait when the line comes
     logs.expect(
-        r"WARNING task\.thread: its thread is busy, and 3 calls wait; the oldest, \S+fetch, has waited for 0\.\d s; "
+        r"WARNING task\.thread: its thread is busy, and 3 calls wait; the oldest, \S+fetch, has waited for \d+\.\d s; "
         r"Held\.__call__ has run for \d+\.\d s$"
     )
     until(lambda: logs.count())
@@ -645,12 +646,17 @@ def test_a_task_that_waits_for_a_thread_s_post_is_no_deadlock() -> None:
     thread.join()
 
 
-def test_nor_is_one_that_a_dropped_function_wakes(held: Held) -> None:
+def test_nor_is_one_that_a_dropped_function_wakes() -> None:
     me = task.running()
-    with time.deadline(5):
-        task.thread(lambda: (held(), task.post(task.wakeup, me, "woken")))
-    held.running()
-    held.go()
+
+    class Waker(Held):
+        def __call__(self, value: object = None) -> object:
+            super().__call__()
+            return task.post(task.wakeup, me, "woken")
+
+    waker = Waker()
+    assert waker.gives_up(5)[0] is None
+    waker.go()
     assert task.wait() == "woken"
 
 

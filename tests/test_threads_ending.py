@@ -35,9 +35,17 @@ def attempt(func, *args):
     except BaseException as exc:
         say(type(exc).__name__ + ":", exc)
 
+stays = threading.Semaphore(0)
+
 def stay():
     say("it stays")
+    stays.release()
     clock.sleep(3600)
+
+def staying(count=1):
+    "Waits until so many stay. It holds the loop."
+    for _ in range(count):
+        stays.acquire()
 
 def thread(func, *args, daemon=False):
     it = threading.Thread(target=func, args=args, daemon=daemon)
@@ -51,7 +59,7 @@ def output(script: str, *options: str, status: int = 0) -> tuple[list[str], str]
     done = subprocess.run(
         [sys.executable, *options, "-c", PRELUDE + script],
         capture_output=True, text=True, timeout=PATIENCE, check=False,
-        env={**os.environ, "PYTHONWARNINGS": "ignore:.*fork:DeprecationWarning"},
+        env={**os.environ, "PYTHONWARNINGS": "ignore:This process:DeprecationWarning"},
     )  # fmt: skip
     assert done.returncode == status, (done.stdout, done.stderr)
     return done.stdout.splitlines(), done.stderr
@@ -59,24 +67,24 @@ def output(script: str, *options: str, status: int = 0) -> tuple[list[str], str]
 
 SCRIPTS: dict[str, tuple[str, list[str]]] = {
     "a task waits when the script ends": (
-        "task.fork(task.thread, stay); time.sleep(100); say('the end')",
+        "task.fork(task.thread, stay); time.sleep(0); staying(); say('the end')",
         ["it stays", "the end"],
     ),
     "a task waits when the process exits": (
-        "task.fork(task.thread, stay); time.after(100, silly.exit); silly.run()",
+        "task.fork(task.thread, stay); time.sleep(0); staying(); time.after(1, silly.exit); silly.run()",
         ["it stays"],
     ),
     "a dropped function runs": (
-        "with time.deadline(100): say(task.thread(stay))\nsilly.run()",
+        "task.fork(staying)\nwith time.deadline(100): say(task.thread(stay))\nsilly.run()",
         ["it stays", "(None, 'task.thread: the deadline of 100 ms ran out')"],
     ),
     "a worker of hive runs": (
-        "w = hive.spawn(lambda: stay)\nwith time.deadline(100): attempt(hive.invoke, w)\nsilly.run()",
+        "w = hive.spawn(lambda: stay)\ntask.fork(staying)\nwith time.deadline(100): attempt(hive.invoke, w)\nsilly.run()",
         ["it stays", "DeadlineOver: hive.invoke: the deadline of 100 ms ran out"],
     ),
     "a worker of hive is left": ("w = hive.spawn(lambda: int)\nsay(hive.invoke(w, '7'))", ["7"]),
     "a task waits for a worker of hive": (
-        "w = hive.spawn(lambda: stay)\ntask.fork(hive.invoke, w); time.sleep(100)",
+        "w = hive.spawn(lambda: stay)\ntask.fork(hive.invoke, w); time.sleep(0); staying()",
         ["it stays"],
     ),
     "silly.run waits for a function that a task awaits": (
@@ -234,7 +242,8 @@ def test_a_child_of_a_function_in_a_thread_ends_where_that_returns(how: str, end
 import atexit
 atexit.register(say, "the parent's")
 others = [task.fork(task.thread, stay) for _ in range(3)]
-time.sleep(100)
+time.sleep(0)
+staying(3)
 def func():
     child = os.fork()
     if child:
