@@ -84,13 +84,14 @@ def test_state_that_belongs_to_a_thread() -> None:
     def make(name: str) -> Any:
         db = sqlite3.connect(name)
         db.execute("CREATE TABLE fish (name TEXT)")
-        return lambda query, *values: db.execute(query, values).fetchall()
+        return lambda query, *values: db.execute(query, values).fetchall() if query != "close" else db.close()
 
     w = hive.spawn(make, ":memory:")
     tasks = [task.fork(hive.invoke, w, "INSERT INTO fish VALUES (?)", str(n)) for n in range(50)]
     for t in tasks:
         assert t.join() == ([], None)
     assert hive.invoke(w, "SELECT COUNT(*) FROM fish") == [(50,)]
+    hive.invoke(w, "close")  # its thread may: where Python 3.13 finds it unclosed it warns, in whatever test that is
 
 
 def test_workers_run_side_by_side() -> None:
@@ -311,8 +312,8 @@ def test_a_line_says_that_calls_wait(held: Held, logs: Logs, monkeypatch: pytest
     w = hive.spawn(lambda: held)
     tasks = [task.fork(hive.invoke, w) for _ in range(2)]
     logs.expect(
-        r"WARNING silly\.hive: its thread is busy, and 1 call waits; the oldest, Held\.__call__, has waited for 0\.\d s; "
-        r"Held\.__call__ has run for \d\.\d s$"
+        r"WARNING silly\.hive: its thread is busy, and 1 call waits; the oldest, Held\.__call__, has waited for \d+\.\d s; "
+        r"Held\.__call__ has run for \d+\.\d s$"
     )
     until(lambda: logs.count())
     held.go()
