@@ -134,6 +134,16 @@ def silly_nothing_left(logs: Logs, silly_nothing_left: None) -> None:
     """That of the plugin. It ends before ``logs``: what is left may log while it closes."""
 
 
+@pytest.fixture
+def virtual() -> Iterator[None]:
+    """A clock that moves only when nothing else can happen. For tests in which some milliseconds put things in order: on a
+    machine that is busy those pass between any two lines."""
+    from silly import testing
+
+    with testing.clock():
+        yield
+
+
 @pytest.fixture(scope="session")
 def watch() -> Iterator[Any]:
     """Looks at each switch of each test."""

@@ -19,6 +19,8 @@ from .conftest import Logs
 from .leaks import leaks_nothing
 from .test_task import in_thread, settle
 
+pytestmark = pytest.mark.usefixtures("virtual")
+
 # ---- one blow ---------------------------------------------------------------------------------------------------
 
 

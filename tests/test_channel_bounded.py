@@ -15,6 +15,8 @@ from silly.sync import channel
 from .leaks import leaks_nothing
 from .test_task import settle, started
 
+pytestmark = pytest.mark.usefixtures("virtual")
+
 
 def end_woken(t: task.Task[Any]) -> None:
     """Ends a task that was woken, before it runs, as Ctrl-C ends a main program."""

@@ -15,6 +15,8 @@ from silly.sync import event
 from .leaks import leaks_nothing
 from .test_task import settle, started
 
+pytestmark = pytest.mark.usefixtures("virtual")
+
 
 def test_set_wakes_all_who_wait() -> None:
     ready = event.new()

@@ -25,6 +25,8 @@ from .conftest import Logs
 from .leaks import leaks_nothing
 from .test_task import in_thread, settle
 
+pytestmark = pytest.mark.usefixtures("virtual")
+
 LONG = 60_000
 """Milliseconds that nothing waits for: it is cancelled before."""
 
@@ -741,10 +743,12 @@ def test_an_exception_of_a_signal_handler_while_the_tasks_are_awaited() -> None:
         fail("of the handler")
 
     before = signal.signal(signal.SIGUSR1, handler)
+    sender = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1))
     try:
-        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1)).start()
         with pytest.raises(ExceptionGroup) as caught, task.group() as g:
             g.fork(time.sleep, LONG)
+            sender.start()  # the block's exceptions are gathered too, should it come so early
+        sender.join()
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert texts(caught.value) == ["of the handler"]

@@ -24,6 +24,8 @@ from .leaks import leaks_nothing
 from .test_group import LONG, run_python, until
 from .test_task import in_thread, settle
 
+pytestmark = pytest.mark.usefixtures("virtual")
+
 ORDERS = pytest.mark.parametrize("ordered", [True, False])
 
 

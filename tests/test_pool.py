@@ -351,6 +351,7 @@ def test_times(maker: Maker) -> None:
     assert (maker.open, counts(items)) == (0, (0, 0, 0))
 
 
+@pytest.mark.usefixtures("virtual")
 def test_lifetime(maker: Maker) -> None:
     items = maker.pool(lifetime=20)
     first = got(items)
@@ -378,6 +379,7 @@ def test_an_item_that_is_due_is_not_taken(maker: Maker) -> None:
     assert first.closed
 
 
+@pytest.mark.usefixtures("virtual")
 def test_idle_time(maker: Maker) -> None:
     items = maker.pool(idle_time=20)
     two = [got(items) for _ in range(2)]

@@ -16,6 +16,8 @@ from silly.sync import semaphore
 from .leaks import leaks_nothing
 from .test_task import settle, started
 
+pytestmark = pytest.mark.usefixtures("virtual")
+
 
 def test_permits() -> None:
     few = semaphore.new(2)
