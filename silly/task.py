@@ -496,15 +496,36 @@ def onerror(func: Callable[[Task, BaseException], object] | None) -> None:
     scheduler.onerror(func)
 
 
-def __getattr__(name: str) -> Any:
-    # The types of what ``group`` and ``map`` return. These modules load when they are
-    # first used.
-    if name == "Group":
-        from ._core.group import Group
+_ELSEWHERE = {
+    "Pool": "task.group(limit) or task.map",
+    "Timeout": "time.deadline",
+    "cancel": "t.cancel()",
+    "getcurrent": "task.running()",
+    "iwait": "task.select",
+    "join": "t.join()",
+    "joinall": "task.group",
+    "kill": "t.cancel()",
+    "killall": "t.cancel() for each",
+    "sleep": "time.sleep, in milliseconds",
+    "spawn": "task.fork",
+    "spawn_later": "time.after, in milliseconds",
+    "spawn_raw": "task.fork",
+    "timeout": "time.deadline",
+}
+"""What stands for functions of gevent, and for what one expects here."""
 
-        return Group
-    if name == "Results":
-        from ._core.mapping import Results
+if not TYPE_CHECKING:  # a type checker knows the names above, and must report all others
 
-        return Results
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # The types of what ``group`` and ``map`` return. These modules load when they
+        # are first used.
+        if name == "Group":
+            from ._core.group import Group
+
+            return Group
+        if name == "Results":
+            from ._core.mapping import Results
+
+            return Results
+        ours = f": use {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{ours}")

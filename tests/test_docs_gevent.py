@@ -53,6 +53,18 @@ def _module(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
+def test_a_name_of_gevent_is_answered_with_ours() -> None:
+    """Where one looks for it first: in ``silly.task``."""
+    for name in ("spawn", "spawn_later", "spawn_raw", "joinall", "killall", "iwait", "getcurrent", "sleep", "Timeout", "Pool"):
+        with pytest.raises(AttributeError, match=rf"'{name}': use ") as info:
+            getattr(task, name)
+        ours = re.findall(r"\b(\w+)\.(\w+)", str(info.value).partition(": use ")[2])
+        for module, attribute in ours:
+            assert hasattr(task.Task if module == "t" else importlib.import_module(MODULES[module]), attribute)
+    with pytest.raises(AttributeError, match=r"attribute 'spwan'$"):
+        getattr(task, "spwan")  # noqa: B009 - mypy knows that there is none
+
+
 # ---- libraries that block ------------------------------------------------------------
 
 

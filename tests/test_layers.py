@@ -111,7 +111,8 @@ def layer(module: str) -> int | None:
 
 
 def _is_type_checking(test: ast.expr) -> bool:
-    return "TYPE_CHECKING" in ast.dump(test)
+    """``if not TYPE_CHECKING`` is none: what is below it runs."""
+    return isinstance(test, ast.Name | ast.Attribute) and "TYPE_CHECKING" in ast.dump(test)
 
 
 def statements(tree: ast.AST) -> Iterator[ast.AST]:

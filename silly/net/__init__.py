@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 _SUBMODULES = frozenset(("addr", "http", "tcp", "tls", "websocket"))
 
+if not TYPE_CHECKING:  # a type checker knows the names above, and must report all others
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _SUBMODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _SUBMODULES = frozenset(("channel", "event", "mutex", "pool", "semaphore", "singleflight", "waitgroup"))
 
+if not TYPE_CHECKING:  # a type checker knows the names above, and must report all others
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _SUBMODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

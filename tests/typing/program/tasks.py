@@ -121,3 +121,7 @@ def wrong(jobs: channel.Channel[Job], numbers: channel.Channel[int]) -> None:
     total(jobs)  # wrong: arg-type, reportArgumentType
     task.fork("main")  # wrong: arg-type, reportArgumentType, reportCallIssue
     time.time()  # wrong: attr-defined, reportAttributeAccessIssue
+    task.spawn(main)  # wrong: attr-defined, reportAttributeAccessIssue
+    silly.sleep(1)  # wrong: attr-defined, reportAttributeAccessIssue
+    silly.sync.queue.Queue()  # wrong: attr-defined, reportAttributeAccessIssue
+    silly.net.socket.socket()  # wrong: attr-defined, reportAttributeAccessIssue
