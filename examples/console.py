@@ -46,17 +46,20 @@ def console(stream):
 def join(sock, target):
     """Moves bytes both ways until one side ends. Returns the close code and the reason."""
     first, second = sock, target
-    while True:
-        which, _err = task.select(first, second, timeout=IDLE)
+    used = time.monotonic()
+    while (left := used + IDLE - time.monotonic()) > 0:
+        which, _err = task.select(first, second, timeout=left)
         if which is None:
-            return 4000, "idle for too long"
+            break
         # The other one is asked first next time, so neither has to wait for long.
         first, second = (target, sock) if which is sock else (sock, target)
         if which is sock:
             data, typ = sock.read()
             if data is None or typ == "close":
                 return 1000, ""
-            if typ in ("text", "binary") and not target.write(data):
+            if typ not in ("text", "binary"):
+                continue  # a ping: the peer is there, but doesn't use the console
+            if not target.write(data):
                 return 1014, "the target does not take data"
         else:
             data, _err = target.read(min(PIECE, max(1, target.unreadbytes())))
@@ -64,6 +67,8 @@ def join(sock, target):
                 return 1000, "the target has ended"
             if not sock.write(data):
                 return 1000, ""
+        used = time.monotonic()
+    return 4000, "idle for too long"
 
 
 router = http.router()

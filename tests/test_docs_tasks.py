@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from silly import check, errno, task, time
-from silly.net import http, tcp
+from silly import check, errno, task, testing, time
+from silly.net import http, tcp, websocket
 from silly.sync import channel
 
 from .helpers import both_sides, raw_server, serving
@@ -235,6 +235,26 @@ def test_one_task_for_both_directions() -> None:
         idle = task.fork(serve, here, channel.new(), 5)
         assert peer.read(5000)[1] == "close"
         assert idle.join(5000) == (None, None)
+
+
+def test_pings_do_not_put_off_the_end_of_an_idle_peer() -> None:
+    serve = code(PAGE, "Select")["serve"]
+
+    def handler(stream: Any) -> None:
+        serve(check(websocket.upgrade(stream)), channel.new(), 45_000)
+
+    with testing.clock() as clock:
+        sock = check(testing.websocket(handler))
+        time.sleep(10_000)
+        sock.write("hello", "text")
+        while (read := sock.read())[1] == "ping":
+            pass
+        assert read == ("hello", "text")
+        while (read := sock.read())[1] == "ping":
+            pass
+        assert read[1] == "close"
+        assert clock.elapsed == 55_000
+        sock.close()
 
 
 def test_a_thread_that_takes_too_long() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from silly import check
+from silly import check, task, time
 from silly.net import http, tcp, websocket
 from silly.sync import channel
 from tests.children import Child
@@ -172,6 +172,10 @@ def test_poll(tmp_path: Path, logs: Logs) -> None:
 
 
 def test_console() -> None:
+    def ping(sock: websocket.Socket) -> None:
+        while sock.write("", "ping"):
+            time.sleep(50)
+
     def service(conn: tcp.Conn) -> None:
         with conn:
             conn.write("welcome")
@@ -197,7 +201,9 @@ def test_console() -> None:
             assert sock.read()[1] == "close"
             assert (sock.closecode, sock.closereason) == (1000, "the target has ended")
         with join() as sock:
-            assert sock.read()[1] == "close"
+            task.fork(ping, sock)  # that is no use of the console
+            while sock.read()[1] == "pong":
+                pass
             assert (sock.closecode, sock.closereason) == (4000, "idle for too long")
         client.close()
         assert server.stop() == 0

@@ -138,7 +138,8 @@ class Socket:
             err == errno.TIMEDOUT                # -> True
 
         Returns ``(data, typ)``: ``typ`` is ``"text"`` with ``str``, or ``"binary"``,
-        ``"ping"``, ``"pong"`` or ``"close"`` with ``bytes``. On failure returns
+        ``"ping"``, ``"pong"`` or ``"close"`` with ``bytes``. A ping has been answered;
+        the pongs of the keepalive are not shown. On failure returns
         ``(None, err)``: ``errno.TIMEDOUT`` when ``timeout`` is over, ``"closed"`` after
         a close frame or ``close``, or in words why the connection broke or which
         ``time.deadline`` ran out. After a time-out nothing is lost, and the next read
