@@ -463,6 +463,13 @@ def hook(create: Callable[[Task], object] | None = None, term: Callable[[Task], 
     """Calls ``create(task)`` whenever a task is forked, and ``term(task)`` when one
     ends. None removes a hook. ``term`` runs in the task that ends, and must not block.
 
+        ended = []
+        task.hook(term=ended.append)
+        t = task.fork(lambda: None)
+        t.join()
+        task.hook()
+        ended == [t]                        # -> True
+
     Raises TypeError if a hook can't be called.
     """
     for name, func in (("create", create), ("term", term)):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from silly import check, task, time
+from silly import check, task, testing, time
 from silly.net import http, tcp
 
 from .helpers import raw_server, serving
@@ -104,7 +104,7 @@ def test_lines_of_a_thread() -> None:
 
 
 def test_a_crawl() -> None:
-    guide = code(PAGE, "Three habits, translated")
+    guide = code(PAGE, "Habits, translated")
     with serving(lambda stream: stream.answer(200)) as server:
         good, bad = f"http://{server.addr}/", "http://127.0.0.1:1/"
         found = guide["crawl"]([good, bad])
@@ -113,15 +113,31 @@ def test_a_crawl() -> None:
 
 
 def test_a_time_out_around_several_calls() -> None:
-    guide = code(PAGE, "Three habits, translated", 1)
+    guide = code(PAGE, "Habits, translated", 1)
     with raw_server(echo) as server, check(tcp.connect(server.addr)) as conn:
         assert guide["greet"](conn) == b"hello\n"
     with raw_server(lambda conn: conn.read(100)) as server, check(tcp.connect(server.addr)) as conn, time.deadline(5):
         assert guide["greet"](conn) != "hello\n"
 
 
+def test_the_ends_of_tasks_as_they_come() -> None:
+    as_they_end = code(PAGE, "Habits, translated", 2)["as_they_end"]
+
+    def sleep(ms: int) -> int:
+        time.sleep(ms)
+        return ms
+
+    with testing.clock() as clock:
+        tasks = [task.fork(sleep, ms) for ms in (300, 60_000, 100, 200)]
+        assert list(as_they_end(tasks, 1000)) == [(100, None), (200, None), (300, None)]
+        assert clock.elapsed == 1000
+        assert list(as_they_end(tasks, 1000)) == [(300, None), (100, None), (200, None)]  # all of them had ended
+        tasks[1].cancel()
+        tasks[1].join()
+
+
 def test_killing_what_still_runs() -> None:
-    stop = code(PAGE, "Three habits, translated", 2)["stop"]
+    stop = code(PAGE, "Habits, translated", 3)["stop"]
     assert stop([task.fork(time.sleep, 60_000), task.fork(int, "1")]) == [(None, "cancelled"), (None, "cancelled")]
     done = task.fork(int, "1")
     time.sleep(0)
