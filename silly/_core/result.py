@@ -119,7 +119,8 @@ def mistake(value: object, instead: str | None, any_type: bool = False) -> str |
         value.close()  # else Python warns that it was never awaited
         return "returned a coroutine, which never runs: write def instead of async def, and calls without await"
     if isinstance(value, (GeneratorType, AsyncGeneratorType)):
-        return "returned a generator, which never runs: it contains yield; send each piece instead"
+        what = "call a function for each piece" if instead is None else "send each piece"
+        return f"returned a generator, which never runs: it contains yield; {what} instead"
     if instead is None or isinstance(value, (Result, Pair)) or not (any_type or isinstance(value, _DATA)):
         return None
     return f"returned {_article(type(value).__name__)}, which is not sent: {instead}"

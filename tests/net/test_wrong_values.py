@@ -344,3 +344,12 @@ def test_a_body_in_the_place_of_the_status_is_not_quoted_in_full() -> None:
     with pytest.raises(ValueError, match="an HTTP status is an int from 100 to 999, not ") as raised:
         status_line({"a": "x" * 100_000})  # type: ignore[arg-type]
     assert len(str(raised.value)) < 300
+
+
+def test_a_task_that_is_a_generator(logs: Any) -> None:
+    def numbers() -> Any:
+        yield 1
+
+    logs.expect(r"^ERROR .*numbers.* it contains yield; call a function for each piece instead$")
+    task.fork(numbers)
+    turns(3)
