@@ -21,7 +21,7 @@ from .support import until
 
 pytestmark = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no os.fork here")
 
-QUIET = {"PYTHONWARNINGS": "ignore:.*fork:DeprecationWarning"}
+QUIET = {"PYTHONWARNINGS": "ignore:This process:DeprecationWarning"}
 """Python 3.12 warns of a fork beside threads."""
 
 SERVER = """
