@@ -33,6 +33,7 @@ from ._core import threads as _threads
 from ._core.scheduler import loop as _loop
 from ._core.worker import NoThread as _NoThread
 from ._core.worker import Workers as _Workers
+from ._shown import name_of as _name_of
 
 __all__ = ["Worker", "invoke", "limit", "prune", "spawn", "threads"]
 
@@ -99,7 +100,7 @@ def spawn(make: Callable[..., Callable[..., T]], /, *args: Any, **kwargs: Any) -
 def _make(cell: list[Any], make: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     func = make(*args, **kwargs)
     if not callable(func):
-        raise TypeError(f"hive.spawn: {make!r} must return the worker's function, and has returned {type(func).__name__}")
+        raise TypeError(f"hive.spawn: {_name_of(make)} must return the worker's function, not {type(func).__name__}")
     cell.append(func)
 
 

@@ -139,7 +139,7 @@ def test_an_exception_is_raised_in_the_invoker_and_the_worker_lives() -> None:
 def test_what_make_raises_is_raised_by_spawn() -> None:
     with pytest.raises(ZeroDivisionError):
         hive.spawn(lambda: 1 // 0)
-    with pytest.raises(TypeError, match=r"make.* must return the worker's function, and has returned int"):
+    with pytest.raises(TypeError, match=r"hive\.spawn: .* must return the worker's function, not int"):
         hive.spawn(lambda: 7)  # type: ignore[arg-type,return-value]
 
 

@@ -24,6 +24,7 @@ from .._core import loop as _home
 from .._core.poller import Poller
 from .._core.signals import awaited_handlers
 from .._log import task as logger
+from .._shown import shown
 from .._wire.numbers import check_int, check_ms
 from ._pairs import PairStream
 
@@ -120,7 +121,7 @@ class Clock:
             return "a job of a thread"
         for thread in threading.enumerate():
             if thread not in self._threads and not thread.name.startswith("silly-"):
-                return f"the thread {thread.name!r}, which was started since the clock"
+                return f"the thread {shown(thread.name)}, which was started since the clock"
         return None
 
     def advance(self, ms: float) -> None:

@@ -19,7 +19,7 @@ from .._core.callers import outside
 from .._core.loop import Loop, Watched
 from .._core.tasks import Task
 from .._core.timers import Timer
-from .._shown import name_of
+from .._shown import name_of, shown
 
 PATIENCE = 2000
 """Milliseconds in which what a test has closed must be gone."""
@@ -132,7 +132,7 @@ def _named(now: Found, before: Found) -> Iterable[str]:
             yield f"  {task}: waits on {task.waiting()}"
     for handler in _loop.handlers:
         if handler not in before.things:
-            yield f"  {handler!r}{_place(getattr(handler, 'fd', -1))}"
+            yield f"  {shown(handler)}{_place(getattr(handler, 'fd', -1))}"
     for timer in _timers():
         if timer not in before.things:
             yield f"  a timer of {_of_timer(timer)}"
@@ -155,4 +155,4 @@ def _of_timer(timer: Timer) -> str:
     if isinstance(timer.arg, Task):
         return f"{timer.arg}"
     owner = getattr(timer.callback, "__self__", timer.arg)
-    return f"the library: {owner!r}"
+    return f"the library: {shown(owner)}"
