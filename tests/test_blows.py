@@ -108,13 +108,19 @@ def test_many_drawn_blows(name: str) -> None:
     strike_drawn(name, range(COUNT, 100))
 
 
+@pytest.mark.timeout(300)
 def test_every_site_is_struck() -> None:
     """A new wait needs a scenario that a blow strikes there: add one to ``blow_scenarios``."""
+    due = {site for site in find_sites() if not (site.file == "_core/ending.py" and site.name in EXEMPT)}
     for name in SCENARIOS:
         if name not in _reached:  # the tests above did not run, or in another process
             strike(name, False)
-    found = {site for site in find_sites() if not (site.file == "_core/ending.py" and site.name in EXEMPT)}
-    assert sorted(map(str, found - set().union(*_reached.values()))) == []
+    for name in SCENARIOS:
+        # Whether a call has to wait depends on how far the kernel and the threads have come.
+        if due <= set().union(*_reached.values()):
+            break
+        strike(name, False)
+    assert sorted(map(str, due - set().union(*_reached.values()))) == []
     assert LINES.unknown == set()
 
 
