@@ -70,6 +70,7 @@ async def permit(count: int) -> None:
         for _ in range(count // 4 + 1):
             async with one:
                 await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     await asyncio.gather(*[work() for _ in range(4)])
 

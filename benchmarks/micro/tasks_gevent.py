@@ -64,6 +64,7 @@ def permit(count: int) -> None:
         for _ in range(count // 4 + 1):
             with one:
                 gevent.sleep(0)
+            gevent.sleep(0)
 
     gevent.joinall([gevent.spawn(work) for _ in range(4)])
 

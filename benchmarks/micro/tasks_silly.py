@@ -67,13 +67,14 @@ def group(count: int) -> None:
 
 
 def permit(count: int) -> None:
-    """Four tasks want the one permit, and yield with it: each takes it from another."""
+    """Four tasks want the one permit, yield with it and after it: each takes it from another."""
     one = semaphore.new(1)
 
     def work() -> None:
         for _ in range(count // 4 + 1):
             with one:
                 time.sleep(0)
+            time.sleep(0)
 
     for t in [task.fork(work) for _ in range(4)]:
         t.join()
