@@ -222,6 +222,13 @@ class Log:
         """Writes a line at level ERROR, with the exception that it is about."""
         write(self._log, logging.ERROR, plain(text), exc)
 
+    def dropped(self, text: str, exc: BaseException) -> None:
+        """Writes a line about an exception that goes no further, and releases it."""
+        try:
+            self.error(text, exc)
+        finally:
+            release(exc)
+
     def limited(
         self, kind: str, text: str, level: int = INFO, burst: int | None = None, rate: float | None = None
     ) -> None:

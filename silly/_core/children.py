@@ -21,7 +21,6 @@ from types import FrameType
 from typing import Any
 
 from .._ends import ENDS
-from .._log import release
 from .._log import task as logger
 from .._shown import cut
 from . import scheduler
@@ -158,8 +157,7 @@ def _stronger(old: BaseException | None, new: BaseException, task: Task[Any]) ->
         if not isinstance(old, (*OUTER, DeadlineOver)):
             # An error of the block, or of a signal handler in the main program. It will
             # not be raised.
-            logger.error(f"exception in {task}:", old)
-            release(old)
+            logger.dropped(f"exception in {task}:", old)
         return new
     finally:
         del old, new

@@ -282,8 +282,7 @@ def _interrupted(exc: BaseException) -> None:
     else:
         # In a script that blocks by itself the main program gets it, as always in
         # Python. Here nothing could catch it.
-        logger.error("exception in a signal handler:", exc)
-        _log.release(exc)
+        logger.dropped("exception in a signal handler:", exc)
 
 
 def _of_the_loop(exc: BaseException) -> bool:

@@ -17,7 +17,6 @@ from types import FrameType
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 from weakref import ref
 
-from .._log import release
 from .._log import task as logger
 from .._shown import cut
 from . import scheduler
@@ -242,8 +241,7 @@ class Group(Children):
         self._stop_timer()
         self._close(owner)
         for failure in self._errors.values():
-            logger.error(f"exception in {self._place}:", failure.exc)
-            release(failure.exc)
+            logger.dropped(f"exception in {self._place}:", failure.exc)
         self._errors.clear()
         if owner._status is None or owner is scheduler.main or owner in scheduler.tasks:
             raise RuntimeError(

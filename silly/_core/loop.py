@@ -61,7 +61,6 @@ from threading import get_ident
 from time import monotonic
 from typing import Any, Protocol
 
-from .. import _log
 from .._ends import ENDS
 from .._log import task as logger
 from .._shown import name_of
@@ -471,5 +470,4 @@ def _reraise(exc: BaseException) -> None:
 
 
 def _report(callback: Callable[..., object], exc: BaseException) -> None:
-    logger.error(f"exception in {name_of(callback)}:", exc)
-    _log.release(exc)
+    logger.dropped(f"exception in {name_of(callback)}:", exc)

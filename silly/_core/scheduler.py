@@ -199,12 +199,7 @@ def plain_park(what: object, status: str = WAIT) -> Any:
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(not_here("cannot block", what))
-    if loop.no_switch:
-        refuse(what)
-    if task._blow is not None:
-        strike(task)
-    if task._over is not None:
-        raise DeadlineOver(ran_out(what))
+    check_wait(task, what)
     task._what = what
     task._status = status
     try:
@@ -284,6 +279,17 @@ def plain_pause() -> None:
     task._value = None
 
 
+def check_wait(task: Task, what: object) -> None:
+    """Raises what a wait of ``task``, which runs, raises at once: in a block of
+    ``task.no_switch``, after a cancel, or after the end of a deadline."""
+    if loop.no_switch:
+        refuse(what)
+    if task._blow is not None:
+        strike(task)
+    if task._over is not None:
+        raise DeadlineOver(ran_out(what))
+
+
 def strike(task: Task) -> None:
     """Raises the blow that strikes ``task`` where it is about to wait, if one does."""
     blow = take_blow(task)
@@ -355,8 +361,7 @@ def fork(
             finished(task)
             raise
         except BaseException as exc:
-            logger.error(f"exception in the create hook of {task}:", exc)
-            _log.release(exc)
+            logger.dropped(f"exception in the create hook of {task}:", exc)
     if held:
         task._status = WAIT
     else:
@@ -424,8 +429,7 @@ def _tell(func: Callable[[Task, BaseException], object], log: _log.Log, exc: Bas
     except ENDS:
         raise
     except BaseException as again:
-        log.error(f"exception in the hook for errors {name_of(func)}:", again)
-        _log.release(again)
+        log.dropped(f"exception in the hook for errors {name_of(func)}:", again)
 
 
 def drop_deadlines(task: Task) -> None:

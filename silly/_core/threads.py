@@ -22,7 +22,6 @@ from typing import Any
 
 from .. import errno
 from .._ends import ENDS
-from .._log import release
 from .._log import task as logger
 from .._shown import name_of
 from . import scheduler, worker
@@ -64,8 +63,7 @@ def run(
     def dropped(outcome: Outcome) -> None:
         exc = outcome[1]
         if exc is not None and not isinstance(exc, ENDS):
-            logger.error(f"{what}: exception in {name_of(who or func)}, whose result nobody awaits any more:", exc)
-            release(exc)
+            logger.dropped(f"{what}: exception in {name_of(who or func)}, whose result nobody awaits any more:", exc)
 
     job = pool.submit(loop, partial(copy_context().run, func, *args, **kwargs), (), done, who or func)
     worker.waited_for.add(job)
@@ -79,15 +77,9 @@ def run(
 def _check(what: str) -> None:
     """Raises what a wait would raise at once, so that nothing has begun then."""
     task = scheduler.current()
-    if loop.no_switch:
-        scheduler.refuse(what)
-    if scheduler.exiting:
-        scheduler.pause()
+    if scheduler.leaving():
         raise Leaving
-    if task._blow is not None:
-        scheduler.strike(task)
-    if task._over is not None:
-        raise DeadlineOver(scheduler.ran_out(what))
+    scheduler.check_wait(task, what)
 
 
 def result(outcome: Outcome) -> Any:
@@ -175,9 +167,8 @@ class Call:
             self._why = "it was cancelled"
         self._ended.release()
         if self._alone and task._failure is not None:
-            exc = task._failure.exc
-            logger.error(f"task.call: exception in {name_of(self._func)}, for which no thread waits any more:", exc)
-            release(exc)
+            text = f"task.call: exception in {name_of(self._func)}, for which no thread waits any more:"
+            logger.dropped(text, task._failure.exc)
 
     def wait(self) -> Any:
         """Waits in the thread for the task's end, and returns its result."""
