@@ -1,11 +1,17 @@
-"""Whether calls leak memory or references, for the tests of the code in C."""
+"""Whether calls leak memory or references: of the code in C above all, and by way of exceptions."""
 
 from __future__ import annotations
 
 import gc
 import sys
 import tracemalloc
+import weakref
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from .net.support import until
 
 
 def leaks_nothing(run: Callable[[], object], held: Sequence[object] = (), warm: int = 100) -> None:
@@ -31,3 +37,31 @@ def leaks_nothing(run: Callable[[], object], held: Sequence[object] = (), warm: 
     finally:
         tracemalloc.stop()
     raise AssertionError(f"10,000 calls leave so many bytes behind: {grown}")
+
+
+class Thing:
+    """What ``raises`` is called with."""
+
+
+def raises(thing: Thing) -> None:
+    raise ValueError
+
+
+def leaves_no_cycle(call: Callable[[Thing], Any]) -> None:
+    """``call(thing)`` calls ``raises(thing)``, most likely in a thread, and raises its exception. Nothing keeps ``thing``,
+    though the collector doesn't run."""
+    gc.collect()
+    gc.disable()
+    try:
+        thing = Thing()
+        ref = weakref.ref(thing)
+        try:
+            call(thing)
+        except ValueError:
+            pass
+        else:
+            pytest.fail("nothing was raised")
+        del thing
+        until(lambda: ref() is None)  # the thread may be at the end of its work
+    finally:
+        gc.enable()

@@ -7,7 +7,6 @@ import gc
 import random
 import sqlite3
 import threading
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ from silly._core import scheduler, worker
 from silly.hive import _all
 
 from .conftest import Logs
-from .leaks import leaks_nothing
+from .leaks import leaks_nothing, leaves_no_cycle, raises
 from .net.support import until
 from .test_threads import PATIENCE, Held, held
 
@@ -283,28 +282,8 @@ def test_the_function_is_released_in_its_thread() -> None:
 
 
 def test_an_exception_leaves_no_cycle() -> None:
-    class Thing:
-        pass
-
-    def raises(thing: Thing) -> None:
-        raise ValueError
-
     w = hive.spawn(lambda: raises)
-    gc.collect()
-    gc.disable()
-    try:
-        thing = Thing()
-        ref = weakref.ref(thing)
-        try:
-            hive.invoke(w, thing)
-        except ValueError:
-            pass
-        else:
-            pytest.fail("nothing was raised")
-        del thing
-        until(lambda: ref() is None)  # the thread may be at the end of its work
-    finally:
-        gc.enable()
+    leaves_no_cycle(lambda thing: hive.invoke(w, thing))
 
 
 def test_a_line_says_that_calls_wait(held: Held, logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextvars
-import gc
 import random
 import signal
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +19,7 @@ from silly.sync import channel
 
 from .conftest import Logs
 from .core.test_worker import assert_no_threads
+from .leaks import leaves_no_cycle, raises
 from .net.support import until
 
 PATIENCE = 20.0
@@ -115,27 +114,7 @@ def test_what_is_no_error_is_raised_here_too(kind: type[BaseException]) -> None:
 
 
 def test_an_exception_leaves_no_cycle() -> None:
-    class Thing:
-        pass
-
-    def raises(thing: Thing) -> None:
-        raise ValueError
-
-    gc.collect()
-    gc.disable()
-    try:
-        thing = Thing()
-        ref = weakref.ref(thing)
-        try:
-            task.thread(raises, thing)
-        except ValueError:
-            pass
-        else:
-            pytest.fail("nothing was raised")
-        del thing
-        until(lambda: ref() is None)  # the thread may be at the end of its work
-    finally:
-        gc.enable()
+    leaves_no_cycle(lambda thing: task.thread(raises, thing))
 
 
 def test_a_deadline_bounds_it_and_the_function_goes_on(held: Held) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import select
 import socket
 import struct
@@ -37,6 +38,16 @@ def turns(count: int = 10) -> None:
     """Lets the loop turn a few times: whatever was under way in the kernel arrives."""
     for _ in range(count):
         time.sleep(0)
+
+
+def interrupted(func: Callable[[], object], rng: random.Random) -> None:
+    """Calls ``func()`` in tasks that are cancelled, 20 times, and then to its end."""
+    for _ in range(20):
+        job = task.fork(func)
+        time.sleep(rng.choice([0, 0, 1, 2]))
+        job.cancel()
+        job.join()
+    func()
 
 
 class Job:

@@ -94,13 +94,14 @@ def test_503_arrives_while_the_body_still_comes(logs: Logs) -> None:
         client.eof()
 
 
+def begin(stream: Any) -> None:
+    stream.respond(200)
+    stream.write("begun")
+    stream.flush()
+
+
 def test_a_response_that_has_begun_is_cut(logs: Logs) -> None:
     logs.expect(CANCELLED + "the response was cut$")
-
-    def begin(stream: Any) -> None:
-        stream.respond(200)
-        stream.write("begun")
-        stream.flush()
 
     victim = Victim(begin)
     with asking(victim) as client:
@@ -113,11 +114,6 @@ def test_a_response_that_has_begun_is_cut(logs: Logs) -> None:
 def test_a_body_up_to_the_end_is_reset(logs: Logs) -> None:
     """Without a reset the part would look like the whole."""
     logs.expect(CANCELLED + "the response was cut$")
-
-    def begin(stream: Any) -> None:
-        stream.respond(200)
-        stream.write("begun")
-        stream.flush()
 
     victim = Victim(begin)
     with asking(victim) as client:

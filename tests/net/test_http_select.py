@@ -24,7 +24,7 @@ from ..conftest import Logs
 from ..helpers import WITHIN, Raw, chunks, raw_server, serving, turn
 from .http_client_support import ok, origin, taken, using
 from .http_support import Held, certs, connected
-from .support import Job, until
+from .support import Job, interrupted, until
 
 loop = scheduler.loop
 
@@ -591,12 +591,7 @@ def test_nothing_is_lost_or_doubled(seed: int) -> None:
                     got[number] += piece or b""
 
         sending = [task.fork(send, number) for number in range(3)]
-        for _ in range(20):
-            reading = task.fork(reads)
-            time.sleep(rng.choice([0, 0, 1, 2]))
-            reading.cancel()
-            reading.join()
-        reads()
+        interrupted(reads, rng)
         for each in sending:
             each.join()
         assert got == bodies

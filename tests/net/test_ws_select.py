@@ -18,7 +18,7 @@ from silly.sync import channel
 
 from ..conftest import Logs
 from ..helpers import BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, WITHIN, both_sides, client_side, server_side, turn
-from .support import Job, until
+from .support import Job, interrupted, until
 from .ws_support import PLAIN, SIDES, one
 
 loop = scheduler.loop
@@ -538,12 +538,7 @@ def test_nothing_is_lost_or_doubled(seed: int) -> None:
 
         streams = [messages(number) for number in range(3)]
         sending = [task.fork(send, number, data) for number, data in enumerate(streams)]
-        for _ in range(20):
-            reading = task.fork(reads)
-            time.sleep(rng.choice([0, 0, 1, 2]))
-            reading.cancel()
-            reading.join()
-        reads()
+        interrupted(reads, rng)
         for each in sending:
             each.join()
         assert got == expected
