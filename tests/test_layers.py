@@ -30,6 +30,8 @@ LAYERS: list[list[str]] = [
     ["silly.net.*"],
     ["silly.net.http.*"],
     ["silly.net.websocket.*"],
+    # Other people's code on the loop.
+    ["silly.bridge.*"],
     # It replaces the clock of all of them, and tests them.
     ["silly.testing.*"],
     ["silly", "silly.__main__"],
@@ -43,7 +45,7 @@ WITHIN_CORE = [
     "scheduler",
     "deadline cancelling unswitching watchdog child",
     "waiting guard",
-    "joining children select threads",
+    "joining children select threads descriptor",
     "group mapping",
     "ending",
 ]
@@ -89,7 +91,7 @@ CLOCKS = {
     "silly._stderr": "a thread waits for a pipe, in real time",
 }
 """Modules that may take the monotonic clock from ``time``."""
-LAZY = {"silly", "silly.net", "silly.sync"}
+LAZY = {"silly", "silly.bridge", "silly.net", "silly.sync"}
 """Packages whose children load on first use."""
 
 
