@@ -27,7 +27,8 @@ LAYERS: list[list[str]] = [
     ["silly.*", "silly.sync.*"],
     ["silly.net", "silly.net._*", "silly.net.addr"],
     # tcp, tls, and whatever transports come.
-    ["silly.net.*"],
+    # And processes, whose pipes are streams.
+    ["silly.net.*", "silly.process"],
     ["silly.net.http.*"],
     ["silly.net.websocket.*"],
     # Other people's code on the loop.
@@ -170,10 +171,11 @@ def test_the_table_knows_some_places() -> None:
         "silly.net.http": 6,
         "silly.net.http.h1": 6,
         "silly.net.websocket": 7,
-        "silly.testing": 8,
-        "silly.testing._clock": 8,
-        "silly.__main__": 9,
-        "silly": 9,
+        "silly.bridge.descriptor": 8,
+        "silly.testing": 9,
+        "silly.testing._clock": 9,
+        "silly.__main__": 10,
+        "silly": 10,
     }
     assert {name: layer(name) for name in expected} == expected
 
