@@ -30,6 +30,7 @@ from ._version import version
 from ._wire.limits import Limits
 
 if TYPE_CHECKING:
+    from . import bridge as bridge
     from . import env as env
     from . import errno as errno
     from . import hive as hive
@@ -46,7 +47,7 @@ __all__ = ["Error", "Limits", "Result", "check", "exit", "genid", "pcall", "pid"
 pid = os.getpid()
 """This process's number."""
 
-_SUBMODULES = frozenset(("env", "errno", "hive", "logger", "net", "signal", "sync", "task", "testing", "time"))
+_SUBMODULES = frozenset(("bridge", "env", "errno", "hive", "logger", "net", "signal", "sync", "task", "testing", "time"))
 _ids = itertools.count(1)
 
 

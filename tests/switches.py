@@ -70,7 +70,7 @@ def _modules() -> Iterator[tuple[str, Any]]:
         inside = name.split(".")
         # Not the files of http, which it offers itself, nor pytest's plugin.
         if (hasattr(module, "__all__") or name.count(".") == 1) and name != "silly.testing.plugin":
-            yield inside[-1], module
+            yield callers.short_name(inside), module
 
 
 class Call(NamedTuple):

@@ -35,6 +35,7 @@ import ast
 import importlib
 import inspect
 import io
+import os
 import re
 import signal as std_signal
 import textwrap
@@ -51,6 +52,7 @@ from greenlet import GreenletExit
 import silly
 from silly import check, env, logger, task, testing, time
 from silly._core import scheduler, signals
+from silly._core.callers import short_name
 from silly.net import http, tcp, tls, websocket
 from silly.net.http._body import Incoming
 from silly.sync import channel, event, mutex, pool, semaphore, singleflight, waitgroup
@@ -65,7 +67,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WITHIN = 10_000
 """Milliseconds that an example may take; only one that hangs takes so long."""
 
-MODULES = {name.rpartition(".")[2]: importlib.import_module(name) for name in PUBLIC if name.count(".") < 3}
+MODULES = {short_name(name.split(".")): importlib.import_module(name) for name in PUBLIC if name.count(".") < 3}
 
 CLASSES: dict[str, tuple[type, ...]] = {
     "accounts": (mutex.Mutex,),
@@ -183,7 +185,7 @@ def calls() -> Iterator[tuple[str, str, list[Any], bool]]:
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
-            receiver = re.search(r"\w*$", ast.unparse(node.func.value))[0]
+            receiver = re.search(r"(bridge\.)?\w*$", ast.unparse(node.func.value))[0]
             owners = [MODULES[receiver]] if receiver in MODULES else CLASSES.get(receiver, ())
             functions = [getattr(owner, node.func.attr) for owner in owners if hasattr(owner, node.func.attr)]
             yield file, f"{receiver}.{node.func.attr}", functions, runs
@@ -280,7 +282,7 @@ class Stage:
     def __init__(self, name: str, stack: ExitStack) -> None:
         self.name = name
         """The public name of what the example is about."""
-        self.names: dict[str, Any] = {**MODULES, "print": self._print}
+        self.names: dict[str, Any] = {**MODULES, "os": os, "print": self._print}
         self.expected: dict[str, Any] = {}
         """The results that lines must have; None of a function, which must return."""
         self.pending: set[str] = set()
@@ -529,6 +531,16 @@ def made_file(stage: Stage) -> Iterator[Any]:
         file.write(b"some text")
         file.seek(0)
         yield file
+
+
+@contextmanager
+def made_reader(stage: Stage) -> Iterator[Any]:
+    reader, writer = os.pipe()
+    os.write(writer, b"hello")
+    yield reader
+    os.close(writer)
+    if "os.close(" not in EXAMPLES[stage.name]:
+        os.close(reader)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ CALLS: dict[str, tuple[str, Callable[[], Any]]] = {
 }
 
 PLAIN = {"Conn.read", "ServerStream.read", "ServerStream.readall", "ClientStream.read"}
-PLAIN |= {"ClientStream.readall", "ClientStream.readheader"}
+PLAIN |= {"ClientStream.readall", "ClientStream.readheader", "wait"}
 """They are called too often, or their result is never mistaken for an object."""
 
 

@@ -61,8 +61,14 @@ def _public(frame: FrameType) -> str | None:
         home = sys.modules.get(".".join(places[:count]))  # at the end of the interpreter None is left
         shown = getattr(home, name, None)
         if shown is not None and getattr(shown, "__self__", None) is owner:
-            return f"{places[count - 1]}.{name}"
-    return f"{places[-1] if owner is None else _variable(owner)}.{name}"
+            return f"{short_name(places[:count])}.{name}"
+    return f"{short_name(places) if owner is None else _variable(owner)}.{name}"
+
+
+def short_name(places: list[str]) -> str:
+    """Returns the name that programs have for the module of a dotted name. Those of
+    ``silly.bridge`` have names of other libraries, so they keep that word."""
+    return ".".join(places[-2:] if places[-2:-1] == ["bridge"] else places[-1:])
 
 
 def _variable(owner: object) -> str:

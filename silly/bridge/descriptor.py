@@ -1,12 +1,17 @@
 """Waiting for a descriptor: what a library of C, or one with an event loop of its own,
 needs to run here.
 
-    import os
-    from silly.bridge import descriptor
-
     def read(fd):
-        events, err = descriptor.wait(fd, descriptor.READ, 1000)
+        events, err = bridge.descriptor.wait(fd, bridge.descriptor.READ, 1000)
         return (None, err) if events is None else (os.read(fd, 4096), None)
+
+    reader, writer = os.pipe()
+    os.write(writer, b"hello")
+    data, err = read(reader)                # -> (b"hello", None)
+    os.close(reader)
+    os.close(writer)
+
+A ``read`` without the wait would hold up every task.
 """
 
 from __future__ import annotations
@@ -36,7 +41,7 @@ def wait(fd: int | HasFileno, events: int, timeout: float | None = None) -> tupl
     """Waits until a descriptor is ready. Only the calling task waits, at most
     ``timeout`` ms.
 
-        ready, err = descriptor.wait(sock, descriptor.READ | descriptor.WRITE, 1000)
+        bridge.descriptor.wait(reader, bridge.descriptor.READ, 1000)    # -> (1, None)
 
     * ``fd``: a number, or an object with ``fileno()``. It should be non-blocking, since
       another process may have taken the data by the time that the task runs.
@@ -53,13 +58,13 @@ def wait(fd: int | HasFileno, events: int, timeout: float | None = None) -> tupl
     library's own, ValueError or TypeError for other invalid arguments.
     """
     if _loop.no_switch:
-        scheduler.refuse("descriptor.wait")
-    number = _number("descriptor.wait", fd)
+        scheduler.refuse("bridge.descriptor.wait")
+    number = _number("bridge.descriptor.wait", fd)
     if events not in (READ, WRITE, READ | WRITE):
-        raise ValueError("descriptor.wait: the events are descriptor.READ, descriptor.WRITE or READ | WRITE")
+        raise ValueError("bridge.descriptor.wait: the events are READ, WRITE or READ | WRITE")
     deadline = None
     if timeout is not None:
-        check_timeout("descriptor.wait", timeout)
+        check_timeout("bridge.descriptor.wait", timeout)
         deadline = monotonic() + timeout / 1000
     try:
         got = find(number).wait(events, f"descriptor {number}", deadline, untried=True)
@@ -71,9 +76,10 @@ def wait(fd: int | HasFileno, events: int, timeout: float | None = None) -> tupl
         if exc.errno == EPERM:
             return events, None  # a file or a folder
         if exc.errno == EBADF:
-            raise ValueError(f"descriptor.wait: {number} is not an open descriptor") from None
+            raise ValueError(f"bridge.descriptor.wait: {number} is not an open descriptor") from None
         if exc.errno == EEXIST:
-            raise ValueError(f"descriptor.wait: silly itself waits for descriptor {number}: use its connection") from None
+            text = f"bridge.descriptor.wait: silly itself waits for descriptor {number}: use its connection"
+            raise ValueError(text) from None
         raise
     if got == TIMED_OUT:
         return None, errno.TIMEDOUT
@@ -87,13 +93,13 @@ def forget(fd: int | HasFileno) -> None:
     before the descriptor is closed, if a task may wait for it: the system says nothing
     of a close, and the task would wait for ever.
 
-        descriptor.forget(sock)
-        sock.close()
+        bridge.descriptor.forget(reader)
+        os.close(reader)
 
     Never waits. Does nothing if no task waits for it, or if it is closed already.
     """
     scheduler.check_thread(closes=True)
-    number = _number("descriptor.forget", fd, closed=True)
+    number = _number("bridge.descriptor.forget", fd, closed=True)
     if number >= 0:
         find(number).forget()
 
