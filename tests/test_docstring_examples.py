@@ -156,7 +156,7 @@ NOT_OURS = {"cache", "file", "greetings", "inbox", "latest", "msg", "reading", "
 NOT_OURS |= {"header", "tokens", "unicodedata", "visits"}
 """Variables that hold something else, though it has a method of a name that ours have
 too."""
-NOT_OURS |= {"db", "sqlite3"}
+NOT_OURS |= {"db", "os", "sqlite3"}
 
 
 # ---- what the documents call ---------------------------------------------------------
