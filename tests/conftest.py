@@ -28,7 +28,7 @@ pytest.register_assert_rewrite("tests.fuzz.source", "tests.fuzz.messages", *[f"t
 from silly import _log  # noqa: E402
 from silly._core import deadline, ending, scheduler  # noqa: E402
 
-pytest_plugins = ["silly.testing.plugin"]
+pytest_plugins = ["silly.testing.plugin", "tests.servers.fixtures"]
 ending.strict = True
 
 
