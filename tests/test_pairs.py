@@ -36,7 +36,7 @@ CALLS: dict[str, tuple[str, Callable[[], Any]]] = {
     "websocket.connect": ("sock", lambda: websocket.connect(f"ws://{NOWHERE}/")),
 }
 
-PLAIN = {"Conn.read", "ServerStream.read", "ServerStream.readall", "ClientStream.read"}
+PLAIN = {"Conn.read", "Conn.readsome", "ServerStream.read", "ServerStream.readall", "ClientStream.read"}
 PLAIN |= {"ClientStream.readall", "ClientStream.readheader", "wait"}
 """They are called too often, or their result is never mistaken for an object."""
 

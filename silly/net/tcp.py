@@ -38,7 +38,7 @@ from ._dial import dial
 from ._handler import check_handler
 from ._listener import Listener, listen_as
 from ._settings import settings
-from ._stream import Stream
+from ._stream import RECV, RECV_BODY, Stream
 
 __all__ = ["Conn", "Listener", "connect", "listen"]
 
@@ -190,6 +190,54 @@ class Conn:
             line = take_until(stream.buf, delimiter, start, most)
             if line is not None:
                 return line, None
+
+    def readsome(self, max: int | None = None, timeout: float | None = None) -> tuple[bytes, None] | tuple[None, str]:
+        """Reads what is there: at least one byte, and at most ``max``, without it all.
+        Waits only if nothing is there, at most ``timeout`` ms, without one as long as
+        it takes.
+
+            conn.write("hello\\n")
+            data, err = conn.readsome()         # -> (b"hello\\n", None)
+
+        For data whose length nobody knows before: to relay it, or to parse it. Without
+        ``max`` one call returns about 64 KiB at most (limit ``receive_mark``), and more
+        only if a read has failed that waited for more.
+
+        Returns ``(bytes, None)``, or ``(None, err)`` if nothing is there, as ``read``:
+        ``errno.EOF``, ``errno.TIMEDOUT``, ``errno.CLOSED``, or why the connection
+        broke.
+
+        Raises ValueError for a ``max`` below 1 or above 2**63 - 1 and for an invalid
+        time-out, TypeError for any other type, and RuntimeError if another task is
+        reading.
+        """
+        if _loop.no_switch:
+            scheduler.refuse("conn.readsome")
+        if self._burst >= BURST:
+            self._burst = 0
+            scheduler.pause()
+        stream = self._stream
+        if stream.closed:
+            return None, errno.CLOSED
+        deadline = None if timeout is None else deadline_after(timeout)
+        if max is not None:
+            check_int("conn.readsome: max, in bytes,", max, 1)
+        have = len(stream.buf)
+        if stream._reader is not None:
+            stream.fill(have + 1)  # raises: another task reads
+        if not have:
+            self._burst = 0
+            err = stream.fill(1, deadline, RECV_BODY if max is None or max > RECV else RECV)
+            if err is not None:
+                return None, err
+            have = len(stream.buf)
+            if not have:
+                raise RuntimeError(f"{self}: another task has read what this one waited for")
+            n = have if max is None or max > have else max
+        else:
+            n = have if max is None or max > have else max
+            self._burst += 1 if n < STEP else 1 + n // STEP
+        return take(stream.buf, n), None
 
     def write(self, data: Data | Iterable[Data]) -> Result:
         """Sends ``data``, or every piece of a list; ``str`` is sent as UTF-8. Returns

@@ -23,6 +23,8 @@ def narrowed() -> str | None:
         if data is None:
             return err
         print(data.decode())
+        data, err = conn.readsome(1024, timeout=100)
+        assert_type(data, bytes | None)
     secure, err = tls.connect("127.0.0.1:8443")
     if secure is not None:
         print(secure.alpnproto())
