@@ -99,6 +99,7 @@ class Output(Gathered):
         "_wtimer",
         "closed",
         "filed",
+        "half_closed",
         "limits",
         "owner",
         "sock",
@@ -113,6 +114,9 @@ class Output(Gathered):
         self.fd = sock.fileno()
         self.limits = limits
         self.closed = False
+        self.half_closed = False
+        """Whether ``closewrite`` was called, and the connection is neither closed nor
+        broken since. ``werr`` is then ``errno.CLOSED``."""
         self.why = ""
         """Why the connection broke, in words; empty if it did not."""
         self.owner: Owner | None = None
@@ -153,6 +157,17 @@ class Output(Gathered):
         """Over TLS: seals some of ``_gathered`` into ``_out``. Returns whether there is
         something to send now."""
         raise NotImplementedError
+
+    def _last_sent(self) -> None:
+        """Called when the stream is half-closed and the kernel has taken all output:
+        ends our direction."""
+        raise NotImplementedError
+
+    @property
+    def broke(self) -> str | None:
+        """The error that ended our direction; None while it goes on, and after
+        ``closewrite``."""
+        return None if self.half_closed else self.werr
 
     def written(self) -> int:
         """Returns how many bytes were written, as they are on the connection. After its
@@ -409,6 +424,7 @@ class Output(Gathered):
             self.fail(err)
             return
         self._explain(err)
+        self.half_closed = False
         self.werr = err
         self._drop_output()
         self._unblock()
@@ -465,7 +481,9 @@ class Output(Gathered):
             if self.wants_drained:
                 self._tell_drained()
         self._wake_writers(None)
-        if self.closed and self.sock is not None:
+        if self.half_closed:
+            self._last_sent()
+        elif self.closed and self.sock is not None:
             self._delivered()
 
     def _look_later(self) -> None:

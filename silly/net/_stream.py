@@ -12,7 +12,8 @@ Reading: ``fill(need, deadline)`` waits until ``buf`` holds ``need`` bytes. Writ
 in ``_output``.
 
 Errors: ``err`` is the error of a read that the buffer can't satisfy, ``werr`` that of a
-write. The end of the peer's data (EOF) sets only ``err``. A local ``close`` sets both,
+write. The end of the peer's data (EOF) sets only ``err``, and ``closewrite`` only
+``werr``, with ``half_closed``. A local ``close`` sets both,
 wakes all waiting tasks, and still delivers what was written, within the limit
 ``linger``. If the peer's data is unread, ``close`` awaits its end too: closing a socket
 with unread data sends a reset, which can destroy what was written. If nothing was
@@ -176,7 +177,7 @@ class Stream(Output):
                 self._release()
                 return
         elif self.err is None:
-            self.err = self.werr or errno.EOF  # after a failed write this is its reset
+            self.err = self.broke or errno.EOF  # after a failed write this is its reset
         self._interest()
         self._wake_reader(self.err)
 
@@ -184,6 +185,9 @@ class Stream(Output):
         """The connection is broken: frees the descriptor, and wakes all waiting tasks
         with ``err``."""
         self._explain(err)
+        if self.half_closed:
+            self.half_closed = False
+            self.werr = None
         if self.err is None or self.err == errno.EOF:
             self.err = self.werr or err
         if self.werr is None:
@@ -390,6 +394,31 @@ class Stream(Output):
 
     # ---- closing ---------------------------------------------------------------------
 
+    def closewrite(self) -> str | None:
+        """Ends our direction, once what was written is delivered. Returns None or the
+        error. Reading goes on. Raises as ``_admit`` does."""
+        err = self._admit(waits=False) or self._last_words()
+        if err is not None:
+            return err
+        self.half_closed = True
+        self.werr = errno.CLOSED
+        if not self._blocked:
+            self._transmit()
+            if self.half_closed and not self._blocked:
+                self._last_sent()
+        return self.broke
+
+    def _last_words(self) -> str | None:
+        """Over TLS: queues what ends our data. Returns None or the error."""
+        return None
+
+    def _last_sent(self) -> None:
+        if self.plain:
+            sock = self.sock
+            assert sock is not None
+            if not self._shut_down(sock):
+                self._write_failed(errno.CONNRESET)
+
     def close(self, await_end: bool = False) -> str | None:
         """Closes in the background, once what was written is delivered. Returns
         ``errno.CLOSED`` if it was closed before.
@@ -404,6 +433,7 @@ class Stream(Output):
         if self.closed:
             return errno.CLOSED
         self.closed = True
+        self.half_closed = False
         self.err = self.werr = errno.CLOSED
         self._payload = None
         self._wake_all()

@@ -286,7 +286,7 @@ class TlsStream(Stream):
 
     def _ended(self) -> None:
         if self.err is None and not self._peer_closed:
-            self.err = self.werr or errno.TLS  # after a failed write this is its reset
+            self.err = self.broke or errno.TLS  # after a failed write this is its reset
         super()._ended()
 
     def _pass_session(self) -> None:
@@ -357,19 +357,33 @@ class TlsStream(Stream):
         no data; a caller that sent an alert asks to ``await_end``."""
         return self.pipe.sealed > 0
 
+    def _last_words(self) -> str | None:
+        self._seal_all()  # nothing may follow the close_notify
+        if self.werr is not None:
+            return self.werr
+        try:
+            self.ssl.shutdown()
+        except SSL.Error as exc:
+            logger.limited("tls closewrite", f"tls: {self.remoteaddr}: close_notify: {reason(exc)}")
+            self.fail(errno.TLS)
+            return errno.TLS
+        self._send_pending()
+        return None
+
     def close(self, await_end: bool = False) -> str | None:
         if self._open:
             self._seal_all()  # nothing may follow the close_notify
-        if self._open and self.werr is None:
+        if self._open and self.broke is None:
             if self.keep_session is not None:
                 # This is a client. Tickets that arrive at a closed socket are answered
                 # with a reset, which may destroy what was written.
                 await_end = await_end or (self._written() and self._tickets_due)
                 self._pass_session()
-            try:
-                self.ssl.shutdown()
-            except SSL.Error as exc:
-                logger.limited("tls close", f"tls: {self.remoteaddr}: close_notify: {reason(exc)}", logger.DEBUG)
-            self._send_pending()
+            if not self.half_closed:
+                try:
+                    self.ssl.shutdown()
+                except SSL.Error as exc:
+                    logger.limited("tls close", f"tls: {self.remoteaddr}: close_notify: {reason(exc)}", logger.DEBUG)
+                self._send_pending()
         self._open = False
         return super().close(await_end)

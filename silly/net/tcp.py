@@ -272,6 +272,26 @@ class Conn:
             raise _unsendable(data)
         return OK if err is None else failure(err)
 
+    def closewrite(self) -> Result:
+        """Ends what this side sends, once all that was written is sent. Never waits.
+        The peer reads ``errno.EOF`` after it, and may go on sending.
+
+            conn.write("the question\\n")
+            conn.closewrite()                   # -> (True, None)
+            answer, err = conn.read("\\n")
+
+        A write after it gets ``errno.CLOSED``, and so does a second ``closewrite``;
+        ``isalive`` stays True until the peer ends too. ``close`` is still needed, in
+        the end. Returns ``(False, err)`` if the connection is broken or closed. Raises
+        RuntimeError while another task sends a file.
+
+        Over TLS it sends the close_notify and leaves TCP open. In TLS 1.3 the peer may
+        go on sending (RFC 8446, section 6.1). In TLS 1.2 it should end at once, and
+        drop what it has not sent (RFC 5246, section 7.2.1); OpenSSL doesn't, some do.
+        """
+        err = self._stream.closewrite()
+        return OK if err is None else failure(err)
+
     def close(self) -> Result:
         """Closes the connection. Returns ``(False, errno.CLOSED)`` if it was closed
         before.
@@ -334,7 +354,7 @@ class Conn:
             conn.close()
             conn.isalive()                      # -> False
         """
-        return self._stream.err is None and self._stream.werr is None
+        return self._stream.err is None and self._stream.broke is None
 
     # For ``task.select``: see ``_core/select.py``.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
 
@@ -17,43 +15,15 @@ from silly.net import tcp
 from silly.sync import channel
 
 from ..children import in_thread
-from .check_stream import KIB, Transport, UnixTransport
+from .check_stream import KIB, Pair
 from .support import Job, until
-from .test_stream_tls import TlsTransport
 from .tls_support import listening, python_context
 
 WITHIN = 10_000
 
-Pair = Callable[[], tuple[Any, Any]]
 
-
-@pytest.fixture(params=["tcp", "unix", "tls"])
-def transport(request: pytest.FixtureRequest, tmp_path: Any) -> Transport:
-    """The kinds of stream."""
-    if request.param == "unix":
-        unix = UnixTransport()
-        unix.addr = f"unix:{tmp_path}/s"
-        return unix
-    return (TlsTransport if request.param == "tls" else Transport)("127.0.0.1:0")
-
-
-@pytest.fixture
-def pair(transport: Transport) -> Iterator[Pair]:
-    """Makes two connected connections."""
-    accepted = channel.new()
-    with ExitStack() as stack:
-        listener = stack.enter_context(transport.listen(accepted.push))
-
-        def make() -> tuple[Any, Any]:
-            conn = stack.enter_context(transport.connect(listener.addr))
-            peer, _ = accepted.pop()
-            return conn, stack.enter_context(peer)
-
-        yield make
-
-
-def test_what_is_there(pair: Pair) -> None:
-    conn, peer = pair()
+def test_what_is_there(any_pair: Pair) -> None:
+    conn, peer = any_pair()
     peer.write("hello world")
     until(lambda: conn.unreadbytes() == 11)
     turned = scheduler.loop.turns
@@ -66,8 +36,8 @@ def test_what_is_there(pair: Pair) -> None:
     assert conn.readsome(timeout=1) == (None, errno.TIMEDOUT)
 
 
-def test_it_waits_for_one_byte(pair: Pair) -> None:
-    conn, peer = pair()
+def test_it_waits_for_one_byte(any_pair: Pair) -> None:
+    conn, peer = any_pair()
     for most, first, rest in ((None, b"ab", b""), (2, b"ab", b""), (1, b"a", b"b")):
         job = Job(lambda most=most: conn.readsome(most)).blocked()  # type: ignore[misc]
         peer.write("ab")
@@ -76,9 +46,9 @@ def test_it_waits_for_one_byte(pair: Pair) -> None:
         assert not rest or conn.readsome() == (rest, None)
 
 
-def test_every_byte_by_itself(pair: Pair) -> None:
+def test_every_byte_by_itself(any_pair: Pair) -> None:
     """Whatever the pieces are, nothing is lost, and nothing is empty."""
-    conn, peer = pair()
+    conn, peer = any_pair()
     sent = bytes(range(256))
 
     def send() -> None:
@@ -96,8 +66,8 @@ def test_every_byte_by_itself(pair: Pair) -> None:
     sending.result()
 
 
-def test_with_the_other_reads(pair: Pair) -> None:
-    conn, peer = pair()
+def test_with_the_other_reads(any_pair: Pair) -> None:
+    conn, peer = any_pair()
     peer.write("a line\nrest")
     assert conn.read("\n") == (b"a line\n", None)
     assert conn.readsome(2) == (b"re", None)
@@ -110,8 +80,8 @@ def test_with_the_other_reads(pair: Pair) -> None:
     assert conn.readsome() == (b"z", None)
 
 
-def test_the_end(pair: Pair) -> None:
-    conn, peer = pair()
+def test_the_end(any_pair: Pair) -> None:
+    conn, peer = any_pair()
     peer.write("last")
     peer.close()
     until(lambda: not conn.isalive())
@@ -122,16 +92,16 @@ def test_the_end(pair: Pair) -> None:
     assert conn.readsome() == (None, errno.CLOSED)
 
 
-def test_the_end_while_it_waits(pair: Pair) -> None:
+def test_the_end_while_it_waits(any_pair: Pair) -> None:
     for end in ("peer", "here"):
-        conn, peer = pair()
+        conn, peer = any_pair()
         job = Job(conn.readsome).blocked()
         (peer if end == "peer" else conn).close()
         assert job.result() == (None, errno.EOF if end == "peer" else errno.CLOSED)
 
 
-def test_deadlines_and_cancels(pair: Pair) -> None:
-    conn, peer = pair()
+def test_deadlines_and_cancels(any_pair: Pair) -> None:
+    conn, peer = any_pair()
     with time.deadline(1):
         assert conn.readsome() == (None, errno.TIMEDOUT)
     job = task.fork(conn.readsome)
@@ -144,8 +114,8 @@ def test_deadlines_and_cancels(pair: Pair) -> None:
     assert conn.readsome(timeout=WITHIN) == (b"x", None)
 
 
-def test_a_second_reader(pair: Pair) -> None:
-    conn, peer = pair()
+def test_a_second_reader(any_pair: Pair) -> None:
+    conn, peer = any_pair()
     reading = Job(conn.readsome).blocked()
     for call in (conn.readsome, lambda: conn.read(1)):
         with pytest.raises(RuntimeError, match="another task is already reading"):
@@ -161,8 +131,8 @@ def test_a_second_reader(pair: Pair) -> None:
     assert reading.result() == (b"abcd", None)
 
 
-def test_many_calls_let_others_run(pair: Pair) -> None:
-    conn, peer = pair()
+def test_many_calls_let_others_run(any_pair: Pair) -> None:
+    conn, peer = any_pair()
     conn.limit(64 * KIB)
     peer.write(b"x" * 3000)
     until(lambda: conn.unreadbytes() == 3000)
@@ -182,9 +152,9 @@ def test_many_calls_let_others_run(pair: Pair) -> None:
     assert max(after - before for before, after in pairwise(steps)) <= 64
 
 
-def test_much_data(pair: Pair) -> None:
+def test_much_data(any_pair: Pair) -> None:
     """More than any buffer: it comes whole, and each piece is bounded."""
-    conn, peer = pair()
+    conn, peer = any_pair()
     sent = bytes(range(256)) * 4 * KIB
     job = Job(lambda: (peer.write(sent), peer.close()))
     got = []

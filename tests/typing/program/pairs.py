@@ -25,6 +25,7 @@ def narrowed() -> str | None:
         print(data.decode())
         data, err = conn.readsome(1024, timeout=100)
         assert_type(data, bytes | None)
+        ok, err = conn.closewrite()
     secure, err = tls.connect("127.0.0.1:8443")
     if secure is not None:
         print(secure.alpnproto())
