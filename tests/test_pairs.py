@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import silly
+from silly._core import scheduler
 from silly._core.result import Pair
 from silly.net import http, tcp, tls, websocket
 
@@ -26,6 +27,7 @@ CALLS: dict[str, tuple[str, Callable[[], Any]]] = {
     # name: the name of the value, a call that fails
     "tcp.listen": ("listener", lambda: tcp.listen(UNBINDABLE, print)),
     "tcp.connect": ("conn", lambda: tcp.connect(NOWHERE)),
+    "tcp.adopt": ("conn", lambda: tcp.adopt(scheduler.loop.wakeup_fd.fileno())),
     "tls.listen": ("listener", lambda: tls.listen(UNBINDABLE, [authorities.server().entry], print)),
     "tls.connect": ("conn", lambda: tls.connect(NOWHERE)),
     "http.listen": ("server", lambda: http.listen(UNBINDABLE, print)),

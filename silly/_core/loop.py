@@ -274,6 +274,10 @@ class Loop(LoopFields):
         del self._callbacks[fd]
         self._poller.unregister(fd)
 
+    def watches(self, fd: int) -> bool:
+        """Whether a descriptor is registered, or is one of the loop's own."""
+        return fd in self._callbacks or fd == self.wakeup_fd.fileno()
+
     def registered(self) -> int:
         """How many descriptors are registered, without the loop's own."""
         return len(self._callbacks) - 1

@@ -24,6 +24,7 @@ from .. import errno
 from .._log import tcp as logger
 from .._shown import shown
 from . import addr as address
+from ._inherited import make_ours, take_over
 from ._names import Address, lookup, owner_ids
 
 TRIES = 3
@@ -46,10 +47,13 @@ ANYBODY = Rights(None, None)
 """The umask decides."""
 
 
-def check_rights(what: str, addr: str, rights: Rights) -> None:
+def check_rights(what: str, addr: str, rights: Rights, backlog: int | None) -> None:
     """Raises TypeError or ValueError for an invalid mode or owner, and for either at an
-    address without a file. ``what`` names the caller."""
+    address without a file, and for these and a backlog of an inherited socket. ``what``
+    names the caller."""
     mode, owner = rights
+    if address.inherited(addr, what) is not None and (rights != ANYBODY or backlog is not None):
+        raise ValueError(f"{what}: who made {addr} has set its backlog, mode and owner, and they can't be given here")
     if rights == ANYBODY:
         return
     if address.socketpath(addr, what) is None:
@@ -71,13 +75,15 @@ def check_rights(what: str, addr: str, rights: Rights) -> None:
 
 
 class Place(NamedTuple):
-    """Where to listen: the path of a Unix domain socket, and the numbers of its owner;
-    or the addresses of a host; or, with neither, every address at ``port``."""
+    """Where to listen: an inherited descriptor; or the path of a Unix domain socket,
+    and the numbers of its owner; or the addresses of a host; or, with none of these,
+    every address at ``port``."""
 
     port: int
     path: str | None = None
     ids: tuple[int, int] | None = None
     found: list[Address] | None = None
+    fd: int | None = None
 
 
 def find_place(what: str, addr: str, rights: Rights) -> Place:
@@ -87,6 +93,9 @@ def find_place(what: str, addr: str, rights: Rights) -> Place:
     Raises ValueError or TypeError for an invalid address; OSError, UnicodeError or
     NoSuchOwner for an unknown name; and what ``_names.ask`` raises.
     """
+    fd = address.inherited(addr, what)
+    if fd is not None:
+        return Place(0, fd=fd)
     path = address.socketpath(addr, what)
     if path is not None:
         owner = rights.owner
@@ -99,16 +108,19 @@ def find_place(what: str, addr: str, rights: Rights) -> Place:
 
 class Bound:
     """Listening sockets, and the file of a Unix domain socket. ``addrs`` are their
-    addresses as text, ``port`` is their port, 0 for a Unix domain socket."""
+    addresses as text, ``port`` is their port, 0 for a Unix domain socket. ``path`` is
+    None without a file of our own, as of an ``inherited`` socket."""
 
-    __slots__ = ("_file", "_path", "addrs", "path", "port", "socks")
+    __slots__ = ("_file", "_inherited", "_path", "addrs", "path", "port", "socks", "unix")
 
-    def __init__(self, socks: list[socket.socket], path: str | None = None) -> None:
+    def __init__(self, socks: list[socket.socket], path: str | None = None, *, inherited: bool = False) -> None:
         self.socks = socks
         self.path = path
+        self.unix = socks[0].family == socket.AF_UNIX
+        self._inherited = inherited
         names = [sock.getsockname() for sock in socks]
         self.addrs = tuple(address.sockaddr_text(sock.family, name) for sock, name in zip(socks, names, strict=True))
-        self.port: int = names[0][1] if path is None else 0
+        self.port: int = 0 if self.unix else names[0][1]
         if path is not None:
             self._path = os.path.abspath(path)  # the program may change its directory
             self._file = _identity(path)
@@ -127,6 +139,15 @@ class Bound:
                     os.unlink(self._path)
         self.disown()
 
+    def give_up(self) -> None:
+        """Nothing will listen: as ``close``, but an inherited socket stays open, and
+        the caller's."""
+        if self._inherited:
+            for sock in self.socks:
+                sock.detach()
+        else:
+            self.close()
+
     def disown(self) -> None:
         """Closes the sockets and leaves the file, in a child of ``os.fork``."""
         for sock in self.socks:
@@ -140,7 +161,12 @@ def _identity(path: str) -> tuple[int, int]:
 
 def bind(what: str, addr: str, place: Place, mode: int | None, backlog: int) -> Bound:
     """Binds and listens, at every address of a place or at none. ``what`` and ``addr``
-    are for the log. Raises OSError; its notes name the address or owner."""
+    are for the log. Raises OSError, whose notes name the address or owner, and
+    ``Unusable`` for an inherited descriptor."""
+    if place.fd is not None:
+        bound = Bound([take_over(place.fd, listens=True)], inherited=True)
+        make_ours(bound.socks[0])
+        return bound
     if place.path is not None:
         return _bind_unix(place.path, mode, place.ids, backlog)
     if place.found is None:

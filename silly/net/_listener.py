@@ -18,6 +18,7 @@ from .._shown import cut
 from .._wire.numbers import check_int
 from . import addr as address
 from ._binding import Bound, Rights, bind, check_rights, find_place
+from ._inherited import Unusable
 from ._names import NoSuchOwner
 
 BACKLOG = 1024
@@ -59,6 +60,12 @@ class _Ending:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
 
+    @property
+    def fds(self) -> list[int]:
+        """Its descriptors."""
+        bound = self._listener._bound
+        return [] if bound is None else [sock.fileno() for sock in bound.socks]
+
     def wakes(self) -> bool:
         """A listener can always wake a task."""
         return True
@@ -95,7 +102,7 @@ class Listener:
         self._accepted = accepted
         self._exhausted = False
         self._paused = False
-        self._unix = bound.path is not None
+        self._unix = bound.unix
         self.addrs = bound.addrs
         self.addr = bound.addrs[0]
         self.port = bound.port
@@ -227,7 +234,7 @@ def listen_as(
     ``scheme``. A failure is logged as well as returned, since most programs ignore the
     result. ``what`` names the caller in errors."""
     scheduler.check_thread()
-    check_rights(what, addr, rights)
+    check_rights(what, addr, rights, backlog)
     if backlog is not None:
         check_int(f"{what}: the backlog", backlog, 0, MOST_BACKLOG)
     if _ending():
@@ -240,9 +247,9 @@ def listen_as(
         try:
             listener = kind(bound, accepted)
         except BaseException:
-            bound.close()
+            bound.give_up()
             raise
-        where = [f"{scheme}://{each}" for each in bound.addrs] if bound.path is None else [f"{bound.addrs[0]} ({scheme})"]
+        where = [f"{scheme}://{each}" for each in bound.addrs] if not bound.unix else [f"{bound.addrs[0]} ({scheme})"]
         try:
             logger.info(f"listening on {', '.join(where)}")
         except BaseException:  # a handler of the application has raised an end
@@ -252,7 +259,7 @@ def listen_as(
         return None, errno.CLOSED
     except (socket.gaierror, UnicodeError) as exc:  # UnicodeError: not a valid name
         err, why = errno.RESOLVE, f"{errno.RESOLVE}: {getattr(exc, 'strerror', exc)}"
-    except NoSuchOwner as exc:
+    except (NoSuchOwner, Unusable) as exc:
         err = why = str(exc)
     except OSError as exc:
         err = errno.from_oserror(exc)

@@ -6,7 +6,8 @@
     addr.join("::1", 80)                # -> "[::1]:80"
 
 An address without a host, such as ``:80``, means every address of the machine, IPv4 and
-IPv6. The transports also accept ``unix:/path`` for a Unix domain socket.
+IPv6. The transports also accept ``unix:/path`` for a Unix domain socket, and those that
+listen ``fd:3`` for a listening socket that the process has inherited.
 """
 
 from __future__ import annotations
@@ -88,6 +89,17 @@ def socketpath(addr: str, what: str) -> str | None:
     return path
 
 
+def inherited(addr: str, what: str) -> int | None:
+    """Returns the number of ``fd:3`` for a transport that listens, or None for any
+    other address. Raises ValueError if it isn't a number."""
+    if not isinstance(addr, str) or not addr.startswith("fd:"):
+        return None
+    number = addr[3:]
+    if not number.isascii() or not number.isdigit() or len(number) > 9:
+        raise ValueError(f"{what}: {shown(addr)} has no descriptor's number (an address is 'fd:3')")
+    return int(number)
+
+
 def endpoint(addr: str, what: str) -> tuple[str | None, int]:
     """Returns host and port number for a transport. Raises TypeError or ValueError,
     naming ``what``, if ``addr`` is not an address.
@@ -110,7 +122,7 @@ def sockaddr_text(family: int, sockaddr: object) -> str:
     """
     if family == socket.AF_UNIX:
         path = sockaddr.decode("utf-8", "replace") if isinstance(sockaddr, bytes) else str(sockaddr)
-        return f"unix:{path}"
+        return f"unix:@{path[1:]}" if path.startswith("\0") else f"unix:{path}"  # without a file: unix(7), "abstract"
     assert isinstance(sockaddr, tuple)
     host = str(sockaddr[0]).removeprefix("::ffff:") if "." in str(sockaddr[0]) else str(sockaddr[0])
     if len(sockaddr) == 4 and sockaddr[3] and "%" not in host:

@@ -11,15 +11,17 @@
     conn, err = tcp.connect("127.0.0.1:8080", timeout=1000)
 
 Addresses are ``127.0.0.1:80``, ``[::1]:80``, ``name:80``, ``unix:/path``, and for
-listening ``:80``: every address of this machine, IPv4 and IPv6. A name means all of its
-addresses. Errors are the constants of ``silly.errno``. Nothing that the network or the
-peer does raises an exception.
+listening ``:80``: every address of this machine, IPv4 and IPv6, and ``fd:3``: a socket
+that the process has inherited. A name means all of its addresses. Errors are the
+constants of ``silly.errno``. Nothing that the network or the peer does raises an
+exception.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from .. import errno
@@ -36,11 +38,12 @@ from .._wire.numbers import MOST, MOST_MS, bad_ms, check_int
 from ._binding import Rights
 from ._dial import dial
 from ._handler import check_handler
+from ._inherited import Unusable, make_ours, number_of, peer_of, take_over
 from ._listener import Listener, listen_as
 from ._settings import settings
 from ._stream import RECV, RECV_BODY, Stream
 
-__all__ = ["Conn", "Listener", "connect", "listen"]
+__all__ = ["Conn", "Listener", "adopt", "connect", "listen"]
 
 BURST = 64
 """After this many reads in a row that didn't wait, the task lets others run."""
@@ -454,6 +457,11 @@ def listen(
     Nobody can connect before the file has both. If the system refuses to set them,
     ``err`` says so, and no file is left.
 
+    ``fd:3`` is a listening socket that the process has inherited as descriptor 3, as
+    from systemd: docs/tcp.md. The listener's ``close`` closes it. ``backlog``, ``mode``
+    and ``owner`` can't be given then. If it is anything else, ``err`` says what it is,
+    and it stays as it was.
+
     Uses the limits ``receive_mark``, ``delimited``, ``unsent``, ``write_timeout``,
     ``write_rate`` and ``linger``.
     Raises TypeError or ValueError for invalid arguments, so also for ``mode`` and
@@ -515,3 +523,60 @@ def connect(
         assert err is not None
         return None, err
     return Conn(Stream(sock, addr, limits)), None
+
+
+@returns_pair("tcp.adopt", "conn")
+def adopt(
+    sock: socket.socket | int, remoteaddr: str | None = None, *, limits: Limits = DEFAULT
+) -> tuple[Conn, None] | tuple[None, str]:
+    """Makes a connection of a stream socket that is connected already. Never waits.
+
+        import socket
+
+        ours, theirs = socket.socketpair()
+        conn, err = tcp.adopt(ours)
+        if conn is not None:
+            theirs.sendall(b"hello\\n")
+            conn.read("\\n")                 # -> (b"hello\\n", None)
+        theirs.close()
+
+    ``sock`` is a ``socket.socket`` or the number of a descriptor, IPv4, IPv6 or Unix.
+    The connection owns it from now on: a socket object is detached, and can't be used
+    any more. ``remoteaddr`` is what ``conn.remoteaddr`` says; None asks the system.
+    The limits are those of ``listen``.
+
+    Returns ``(conn, None)`` or ``(None, err)``: ``errno.NOTCONN``, ``errno.CLOSED`` at
+    the end of the process, or in words what the descriptor is: a datagram socket, a
+    pipe, one that this process uses already. Then it is still the caller's. What was
+    read into a buffer, such as that of ``sock.makefile``, is not taken over.
+
+    Raises TypeError and ValueError for invalid arguments, so also for an
+    ``ssl.SSLSocket``, whose TLS state would be lost.
+    """
+    scheduler.check_thread()
+    check_limits(limits)
+    if remoteaddr is not None and not isinstance(remoteaddr, str):
+        raise TypeError(f"tcp.adopt: remoteaddr is text, such as '127.0.0.1:8080', not {type(remoteaddr).__name__}")
+    try:
+        fd = number_of("tcp.adopt", sock)
+        if scheduler.exiting:
+            return None, errno.CLOSED
+        ours = take_over(fd, listens=False)
+    except Unusable as exc:
+        return None, str(exc)
+    except OSError as exc:
+        return None, errno.from_oserror(exc)
+    try:
+        stream = Stream(ours, peer_of(ours) if remoteaddr is None else remoteaddr, limits)
+    except BaseException as exc:
+        ours.detach()
+        if isinstance(exc, OSError):
+            return None, errno.from_oserror(exc)
+        raise
+    if not isinstance(sock, int):
+        sock.detach()
+    make_ours(ours)
+    if ours.family != socket.AF_UNIX:
+        with suppress(OSError):  # some systems refuse it after a reset by the peer
+            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Conn(stream), None

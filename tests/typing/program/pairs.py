@@ -26,6 +26,8 @@ def narrowed() -> str | None:
         data, err = conn.readsome(1024, timeout=100)
         assert_type(data, bytes | None)
         ok, err = conn.closewrite()
+    adopted, err = tcp.adopt(3, limits=silly.Limits(linger=1000))
+    assert_type(adopted, tcp.Conn | None)
     secure, err = tls.connect("127.0.0.1:8443")
     if secure is not None:
         print(secure.alpnproto())
