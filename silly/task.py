@@ -379,6 +379,8 @@ def select(*things: S, timeout: float | None = None) -> tuple[S, None] | tuple[N
       and the rest of one that was read in ``pieces`` is dropped.
     * a TCP or TLS connection: a byte has come, or the peer has ended, or it is closed
       or broken. A ``read`` of more than has come waits.
+    * a socket of ``udp``: a datagram has come, or an error, or it is closed. Other
+      tasks may wait in ``recvfrom`` meanwhile, and get it first.
     * an HTTP stream, in a server or a client: a byte of the peer's body has come, or
       its end, or an error. A request without a body is ready at once; a response is not
       before its head has come. While ``select`` waits, the limits ``body_timeout``,

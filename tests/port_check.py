@@ -15,7 +15,7 @@ from pathlib import Path
 OURS = Path(__file__).resolve().parent.parent / "docs/porting"
 THEIRS = "docs/src/en/reference"
 PAGES = [
-    *("net/http.md", "net/tls.md", "net/websocket.md", "signal.md", "hive.md"),
+    *("net/http.md", "net/tls.md", "net/udp.md", "net/websocket.md", "signal.md", "hive.md"),
     *("sync/channel.md", "sync/mutex.md", "sync/singleflight.md", "sync/waitgroup.md"),
 ]
 """The pages of upstream's that have a page of the same name here."""

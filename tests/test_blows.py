@@ -13,7 +13,7 @@ from silly import time
 from silly._core import scheduler
 from silly.testing import _left
 
-from . import blow_scenarios_bridge, blow_scenarios_tasks, blow_scenarios_transport
+from . import blow_scenarios_bridge, blow_scenarios_tasks, blow_scenarios_transport, blow_scenarios_udp
 from .blow_scenarios import SCENARIOS, run
 from .blows import AT_ONCE, LINES, WAITING, Blows, Job, Site, at, drawn, find_sites, nowhere
 from .conftest import Logs
@@ -21,6 +21,7 @@ from .conftest import Logs
 assert blow_scenarios_bridge  # these add scenarios
 assert blow_scenarios_tasks
 assert blow_scenarios_transport
+assert blow_scenarios_udp
 
 COUNT = int(os.environ.get("SILLY_BLOWS", "4"))
 """How many seeds are drawn for each scenario: ``SILLY_BLOWS=10000 pytest tests/test_blows.py -k drawn``."""

@@ -16,8 +16,9 @@ they can stay short:
   ``tcp`` one that echoes bytes, in an URL one that says hello, echoes a body, and
   echoes WebSocket messages. Port 8443 is the same with TLS, for the name ``localhost``
   (and, without HTTP, the protocol ``chat/1``).
-  ``listen`` takes a free port in place of these, and then an address below it in the
-  example means that listener.
+  ``listen`` and ``bind`` take a free port in place of these, and then an address below
+  it in the example means what listens there. Otherwise it is for ``udp`` a socket that
+  echoes.
 * The working directory has ``cert.pem`` and ``key.pem`` of a server, and ``ca.pem`` of
   its authority. ``/srv/www`` has an ``index.html``; ``/var/log`` is empty.
 
@@ -53,7 +54,7 @@ import silly
 from silly import check, env, logger, task, testing, time
 from silly._core import scheduler, signals
 from silly._core.callers import short_name
-from silly.net import http, tcp, tls, websocket
+from silly.net import http, tcp, tls, udp, websocket
 from silly.net.http._body import Incoming
 from silly.sync import channel, event, mutex, pool, semaphore, singleflight, waitgroup
 from silly.task import Task
@@ -79,7 +80,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "chan": (channel.Channel,),
     "client": (testing.HandlerClient, tls.Conn),
     "clock": (testing.Clock,),
-    "conn": (tls.Conn,),
+    "cloud": (udp.Conn,),
+    "conn": (tls.Conn, udp.Conn),
     "conns": (pool.Pool,),
     "crates": (mutex.Mutex,),
     "day": (waitgroup.WaitGroup,),
@@ -91,7 +93,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "group": (waitgroup.WaitGroup,),
     "guests": (waitgroup.WaitGroup,),
     "hall": (channel.Channel,),
-    "house": (waitgroup.WaitGroup,),
+    "house": (waitgroup.WaitGroup, udp.Conn),
     "kitchen": (mutex.Mutex,),
     "letterbox": (channel.Channel,),
     "lift": (singleflight.SingleFlight,),
@@ -109,9 +111,11 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "other": (channel.Channel, websocket.Socket),
     "outbox": (channel.Channel,),
     "outer": (mutex.Lock,),
+    "parrot": (udp.Conn,),
     "people": (waitgroup.WaitGroup,),
     "ping": (channel.Channel,),
     "plain": (channel.Channel,),
+    "post": (udp.Conn,),
     "press": (mutex.Lock,),
     "pumps": (waitgroup.WaitGroup,),
     "race": (waitgroup.WaitGroup,),
@@ -120,8 +124,11 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "results": (task.Results,),
     "riders": (waitgroup.WaitGroup,),
     "router": (http.Router,),
+    "sailor": (udp.Conn,),
+    "room": (waitgroup.WaitGroup,),
     "search": (waitgroup.WaitGroup,),
-    "server": (http.Server,),
+    "sender": (udp.Conn,),
+    "server": (http.Server, udp.Conn),
     "sf": (singleflight.SingleFlight,),
     "shelf": (channel.Channel,),
     "shelves": (mutex.Mutex,),
@@ -140,12 +147,14 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "upstream": (http.ClientStream, websocket.Socket),
     "visitor": (http.ServerStream,),
     "wall": (waitgroup.WaitGroup,),
+    "well": (udp.Conn,),
     "wg": (waitgroup.WaitGroup,),
 }
 """Variables of the documents and examples, and what they hold: one name may be used for
 two things."""
-CLASSES |= dict.fromkeys(("each", "mails", "name", "one", "two", "which"), (task.Task,))
+CLASSES |= dict.fromkeys(("each", "mails", "name", "one", "two"), (task.Task,))
 CLASSES |= {"lines": (channel.Channel,), "source": (tls.Conn,), "target": (tls.Conn,)}
+CLASSES["which"] = (task.Task, udp.Conn)
 
 RETURNED = (task.Group, task.Results)
 """Classes of what public functions return, which no public module lists."""
@@ -258,6 +267,14 @@ def echo(conn: Any) -> None:
             conn.write(first + rest)
 
 
+def echo_datagrams(server: udp.Conn) -> None:
+    while True:
+        data, addr = server.recvfrom()
+        if data is None:
+            break
+        server.sendto(data, addr)
+
+
 def web(stream: Any) -> None:
     if stream.header["upgrade"] == "websocket":
         sock = check(websocket.upgrade(stream))
@@ -327,13 +344,21 @@ class Stage:
             self._servers[secure, speaks_http] = found
         return f"{'localhost' if secure else '127.0.0.1'}:{found.port}"
 
+    def datagrams(self) -> udp.Conn:
+        """A socket that echoes."""
+        server = self.stack.enter_context(check(udp.bind("127.0.0.1:0")))
+        spawn(lambda: echo_datagrams(server))
+        return server
+
     def _here(self, text: str, listens: bool) -> str:
         """``text`` with the address of a server that is there."""
 
         def replace(match: re.Match[str]) -> str:
             if listens:
                 return "127.0.0.1:0"
-            opened = [each for each in self.names.values() if isinstance(each, (tcp.Listener, http.Server))]
+            opened = [each for each in self.names.values() if isinstance(each, (tcp.Listener, http.Server, udp.Conn))]
+            if not opened and self.name.startswith("silly.net.udp"):
+                opened = [self.datagrams()]
             return opened[-1].addr if opened else self.address(match[1] == "8443", "://" in text)
 
         return re.sub(ADDRESS, replace, text.replace("/srv/www", "www").replace("/var/log/", ""))
@@ -376,7 +401,7 @@ class Stage:
 
     def close(self) -> None:
         """Closes what the example has left open."""
-        kinds = (tcp.Conn, tcp.Listener, http.Server, http.Client, http.ClientStream, http.AccessLog)
+        kinds = (tcp.Conn, tcp.Listener, udp.Conn, http.Server, http.Client, http.ClientStream, http.AccessLog)
         for value in list(self.names.values()):
             if isinstance(value, (*kinds, websocket.Socket, channel.Channel, pool.Pool)):
                 value.close()
@@ -425,7 +450,7 @@ class Preparation(ast.NodeTransformer):
     visit_Expr = visit_Assign
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        before, self._listens = self._listens, isinstance(node.func, ast.Attribute) and node.func.attr == "listen"
+        before, self._listens = self._listens, isinstance(node.func, ast.Attribute) and node.func.attr in ("listen", "bind")
         self.generic_visit(node)
         self._listens = before
         return node
@@ -438,6 +463,10 @@ class Preparation(ast.NodeTransformer):
 
 @contextmanager
 def made_conn(stage: Stage) -> Iterator[Any]:
+    if stage.name.startswith("silly.net.udp"):
+        with check(udp.connect(stage.datagrams().addr)) as datagrams:
+            yield datagrams
+        return
     secure = stage.name.startswith("silly.net.tls")
     address = stage.address(secure, False)
     with check(tls.connect(address, ca="ca.pem", alpnprotos=["chat/1"]) if secure else tcp.connect(address)) as conn:

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from silly import check, task, time
-from silly.net import http, tcp, websocket
+from silly.net import http, tcp, udp, websocket
 from silly.sync import channel
 from tests.children import Child
 from tests.conftest import Logs
@@ -262,6 +262,14 @@ def test_tcp_echo() -> None:
         conn.close()
         assert server.line().startswith("Connected: 127.0.0.1:")
         assert server.line().startswith("Ended: 127.0.0.1:")
+        assert server.stop() == 0
+
+
+def test_udp_echo() -> None:
+    with example("udp_echo.py", "--addr=127.0.0.1:0") as server, check(udp.connect(address(server.line()))) as conn:
+        conn.sendto("hello")
+        assert conn.recvfrom() == (b"hello", conn.remoteaddr)
+        assert server.line() == f"5 bytes from {conn.addr}"
         assert server.stop() == 0
 
 

@@ -14,7 +14,7 @@ import pytest
 import silly
 from silly._core import scheduler
 from silly._core.result import Pair
-from silly.net import http, tcp, tls, websocket
+from silly.net import http, tcp, tls, udp, websocket
 
 from .helpers import Raw, raw_server, serving
 from .net import authorities
@@ -30,6 +30,8 @@ CALLS: dict[str, tuple[str, Callable[[], Any]]] = {
     "tcp.adopt": ("conn", lambda: tcp.adopt(scheduler.loop.wakeup_fd.fileno())),
     "tls.listen": ("listener", lambda: tls.listen(UNBINDABLE, [authorities.server().entry], print)),
     "tls.connect": ("conn", lambda: tls.connect(NOWHERE)),
+    "udp.bind": ("conn", lambda: udp.bind("203.0.113.1:0")),
+    "udp.connect": ("conn", lambda: udp.connect(NOWHERE, "203.0.113.1")),
     "http.listen": ("server", lambda: http.listen(UNBINDABLE, print)),
     "http.request": ("stream", lambda: http.request("GET", f"http://{NOWHERE}/")),
     "http.get": ("response", lambda: http.get(f"http://{NOWHERE}/")),
@@ -39,7 +41,7 @@ CALLS: dict[str, tuple[str, Callable[[], Any]]] = {
 }
 
 PLAIN = {"Conn.read", "Conn.readsome", "ServerStream.read", "ServerStream.readall", "ClientStream.read"}
-PLAIN |= {"ClientStream.readall", "ClientStream.readheader", "wait"}
+PLAIN |= {"ClientStream.readall", "ClientStream.readheader", "wait", "Conn.recvfrom"}
 """They are called too often, or their result is never mistaken for an object."""
 
 

@@ -175,5 +175,5 @@ def _wait(things: tuple[S, ...]) -> S:
 def _wrong(thing: object) -> TypeError:
     """The error for an argument that can't be selected."""
     hint = "; give the things one by one: task.select(*things)" if isinstance(thing, (list, tuple, set, dict)) else ""
-    kinds = "connections, WebSockets, HTTP requests and responses, channels, events and tasks"
+    kinds = "connections, WebSockets, udp sockets, HTTP requests and responses, channels, events and tasks"
     return TypeError(f"task.select takes {kinds}, not {type(thing).__name__}{hint}")

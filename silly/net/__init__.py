@@ -1,5 +1,5 @@
-"""The network: ``silly.net.tcp``, ``tls``, ``http``, ``websocket`` and ``addr``. Each
-loads when it is first used.
+"""The network: ``silly.net.tcp``, ``tls``, ``udp``, ``http``, ``websocket`` and
+``addr``. Each loads when it is first used.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from . import http as http
     from . import tcp as tcp
     from . import tls as tls
+    from . import udp as udp
     from . import websocket as websocket
 
-_SUBMODULES = frozenset(("addr", "http", "tcp", "tls", "websocket"))
+_SUBMODULES = frozenset(("addr", "http", "tcp", "tls", "udp", "websocket"))
 
 if not TYPE_CHECKING:  # a type checker knows the names above, and must report all others
 

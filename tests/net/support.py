@@ -16,6 +16,9 @@ from silly import task, time
 from silly._core import loop, scheduler
 from silly.sync import channel
 
+LOOPBACK = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+"""The name of the loopback's interface."""
+
 
 def monotonic() -> float:
     """The library's clock, in seconds. An earlier test may have set it ahead of the system's (``testing.clock``)."""
