@@ -22,6 +22,7 @@ from silly._core.deadline import Deadline
 from silly._core.group import Group
 from silly._core.mapping import Results
 from silly._core.unswitching import NoSwitch
+from silly.bridge.asyncio import AsyncItems
 from silly.net.http._body import BodyPieces
 from silly.sync._bounded import BoundedChannel
 
@@ -32,6 +33,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "tasks.md"
 NEVER, MAY, ALWAYS, AS_FUNCTION, LAST = "never", "may wait", "always", "as its function", "never returns"
 
 RETURNED: dict[str, tuple[type, str]] = {
+    "bridge.asyncio.iterate()": (AsyncItems, ""),
     "channel.new(size)": (BoundedChannel, "push send pop recv clear"),
     "http.ClientStream.pieces()": (BodyPieces, ""),
     "http.ServerStream.pieces()": (BodyPieces, ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 from collections.abc import Iterator
@@ -13,15 +14,12 @@ from silly import time
 from silly._core import scheduler
 from silly.testing import _left
 
-from . import blow_scenarios_bridge, blow_scenarios_tasks, blow_scenarios_transport, blow_scenarios_udp
 from .blow_scenarios import SCENARIOS, run
 from .blows import AT_ONCE, LINES, WAITING, Blows, Job, Site, at, drawn, find_sites, nowhere
 from .conftest import Logs
 
-assert blow_scenarios_bridge  # these add scenarios
-assert blow_scenarios_tasks
-assert blow_scenarios_transport
-assert blow_scenarios_udp
+for path in Path(__file__).parent.glob("blow_scenarios_*.py"):
+    importlib.import_module(f"{__package__}.{path.stem}")  # it adds scenarios
 
 COUNT = int(os.environ.get("SILLY_BLOWS", "4"))
 """How many seeds are drawn for each scenario: ``SILLY_BLOWS=10000 pytest tests/test_blows.py -k drawn``."""

@@ -33,6 +33,7 @@ handles.
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import inspect
 import io
@@ -299,7 +300,7 @@ class Stage:
     def __init__(self, name: str, stack: ExitStack) -> None:
         self.name = name
         """The public name of what the example is about."""
-        self.names: dict[str, Any] = {**MODULES, "os": os, "print": self._print}
+        self.names: dict[str, Any] = {**MODULES, "asyncio": asyncio, "os": os, "print": self._print}
         self.expected: dict[str, Any] = {}
         """The results that lines must have; None of a function, which must return."""
         self.pending: set[str] = set()

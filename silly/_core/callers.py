@@ -4,9 +4,10 @@ a time-out is here because it may warn."""
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 
 from .._log import task as logger
 from .._wire.numbers import check_ms
@@ -60,9 +61,16 @@ def _public(frame: FrameType) -> str | None:
     for count in range(1, len(places) + 1):
         home = sys.modules.get(".".join(places[:count]))  # at the end of the interpreter None is left
         shown = getattr(home, name, None)
-        if shown is not None and getattr(shown, "__self__", None) is owner:
+        of_owner = shown is not None and getattr(shown, "__self__", None) is owner
+        if of_owner and (owner is not None or _is_of(shown, frame.f_code)):
             return f"{short_name(places[:count])}.{name}"
     return f"{short_name(places) if owner is None else _variable(owner)}.{name}"
+
+
+def _is_of(function: object, code: CodeType) -> bool:
+    """Whether ``code`` is that of a function, or of the one that it wraps. Functions of
+    two modules may have one name."""
+    return getattr(inspect.unwrap(function), "__code__", None) is code  # type: ignore[arg-type]
 
 
 def short_name(places: list[str]) -> str:

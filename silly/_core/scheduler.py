@@ -97,6 +97,12 @@ system_exit: Callable[[SystemExit], object] = loop.interrupted
 leave_child: Callable[..., object] = loop.interrupted
 """Called in a child of ``os.fork`` with what has ended the task that forked it.
 ``child`` sets it."""
+elsewhere: dict[greenlet, str] = {}
+"""Greenlets in which a bridge runs code that is no task's, each with where that is and
+what to do there, in words."""
+others: list[Callable[[], bool]] = []
+"""What a bridge runs may wake a task, though nobody waits for it: each of these says
+whether it could. It doesn't hold up the end of the process."""
 unswitched: set[object] = set()
 """The blocks of ``task.no_switch`` that the current task is in."""
 interrupt_posted: Callable[[Callable[[], bool]], object] = _nothing
@@ -149,7 +155,10 @@ def not_here(verb: str, what: object = "this call") -> str:
         return f"{call}: silly has ended, because the interpreter is ending; call atexit.register after importing silly"
     if get_ident() != loop.thread:
         return f"{call}: called from another thread, {shown(threading.current_thread().name)}; {_home()}"
-    if getcurrent() is hub:
+    me = getcurrent()
+    if me in elsewhere:
+        return f"{call}: {verb} {elsewhere[me]}"
+    if me is hub:
         return f"{call}: {verb} in a callback of the loop (a signal handler, a finalizer or a hook); fork a task instead"
     return f"{call}: {verb} in a greenlet that silly did not start (another library's, or your own); fork a task instead"
 

@@ -12,9 +12,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import asyncio as asyncio
     from . import descriptor as descriptor
 
-_SUBMODULES = frozenset(("descriptor",))
+_SUBMODULES = frozenset(("asyncio", "descriptor"))
 
 if not TYPE_CHECKING:  # a type checker knows the names above, and must report all others
 

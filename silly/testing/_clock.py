@@ -113,6 +113,12 @@ class Clock:
                 outside.discard(handler.fd)
                 if handler.closed and handler.sock is not None:
                     work -= 1  # it delivers what was written
+        bridge = sys.modules.get("silly.bridge._asyncio_loop")
+        host = bridge.present() if bridge is not None else None
+        if host is not None:
+            work -= host.given_up  # asyncio's timers are silly's
+            if not host.outside():
+                outside.discard(host.fd)
         for fd in outside:
             callback = _loop._callbacks[fd]
             callback = getattr(callback, "func", callback)  # that of a listener is a partial

@@ -60,25 +60,33 @@ def _register(loop: Loop, fd: int, events: int, callback: Callable[[int], None])
 
 def found() -> Found:
     """Returns what there is now. Idle connections of ``http.get`` and so on are closed
-    first: they are nobody's."""
+    first: they are nobody's. Nor is asyncio's loop (``bridge.asyncio``) anybody's: what
+    counts is what runs on it."""
     http = sys.modules.get("silly.net.http")
     if http is not None:
         http.closeidle()
     timers = _timers()
     files = _files()
+    handlers: set[Any] = {*_loop.handlers}
+    bridge = sys.modules.get("silly.bridge._asyncio_loop")
+    host = bridge.present() if bridge is not None else None
+    if host is not None:
+        handlers.discard(host)
+        timers = {timer for timer in timers if getattr(timer.callback, "__self__", None) is not host}
     counts = {
         "tasks": len(scheduler.tasks),
         "timers": len(timers),
-        "registered descriptors": _loop.registered(),
-        "handlers": len(_loop.handlers),
+        "registered descriptors": _loop.registered() - (host is not None),
+        "handlers": len(handlers),
         "listeners": _loop.listeners,
         "work": _loop.work,
         "watched, though closed": len({*_loop.waking} - cast(set[Watched], _loop.handlers)),
         "deadlines": deadline.active,
         "ready": len(_loop.ready),
-        "open files": len(files),
+        "coroutines of asyncio": 0 if host is None else host.coroutines(),
+        "open files": len(files) - (0 if host is None else host.FILES),
     }
-    return Found(counts, {*scheduler.tasks, *timers, *_loop.handlers}, files)
+    return Found(counts, {*scheduler.tasks, *timers, *handlers}, files)
 
 
 def left(before: Found) -> str | None:

@@ -1,0 +1,345 @@
+"""The loop of asyncio that ``bridge.asyncio`` runs coroutines on, and what runs it.
+
+It runs in a greenlet that is no task. Its selector asks without waiting. Where it would
+wait, the greenlet switches back to silly's loop, which resumes it when the selector's
+own descriptor is ready (epoll nests), at its next timer, or in the next turn. So each
+round of asyncio's callbacks is one callback of silly's loop.
+
+No task runs in a coroutine, so a call of silly that waits raises RuntimeError there.
+While silly's loop or a task runs, asyncio's *running loop* is what it was before, and
+so are the thread's hooks for asynchronous generators: ``asyncio.run`` works in a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import selectors
+import sys
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, TypeVarTuple
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from .._core import scheduler
+from .._core.loop import READ, monotonic
+from .._core.tasks import READY, RUN, WAIT
+from .._core.timers import Timer
+from .._log import task as logger
+from .._shown import name_of
+
+__all__ = ["Host", "begin", "end_all", "present"]
+
+_Ts = TypeVarTuple("_Ts")
+
+_NEAR = 1e-5
+"""Seconds by which a timer of silly's may differ from asyncio's: that one is computed
+some instructions earlier, each time."""
+_loop = scheduler.loop
+
+
+class _Selector(selectors.DefaultSelector):
+    """The selector of asyncio's loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wait: Callable[[float | None], bool] = lambda timeout: True
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return super().select(0) if self.wait(timeout) else []
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Asyncio's loop. What a task does to it, such as setting the result of a future,
+    resumes it."""
+
+    left_to_parent = False
+    """Whether this is its copy in a child of ``os.fork``. It is never closed there,
+    which would change the set of the selector: the parent shares that."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        super().__init__(selector)
+        self.resume: Callable[[], None] = lambda: None
+
+    def time(self) -> float:
+        return monotonic()
+
+    def call_soon(self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None) -> asyncio.Handle:
+        handle = super().call_soon(callback, *args, context=context)
+        self.resume()
+        return handle
+
+    def call_at(
+        self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = super().call_at(when, callback, *args, context=context)
+        self.resume()
+        return handle
+
+    def close(self) -> None:
+        if not self.left_to_parent:
+            super().close()
+
+    def __del__(self, *args: Any) -> None:
+        if not self.left_to_parent:
+            super().__del__(*args)
+
+
+class Host:
+    """Runs asyncio's loop. A handler of silly's loop: see ``Handler`` there. It counts
+    as something that can wake a task while one waits in ``run``."""
+
+    FILES = 3
+    """How many descriptors it has: the selector's, and two by which a thread wakes it.
+    """
+
+    def __init__(self) -> None:
+        selector = _Selector()
+        self.asyncio = _Loop(selector)
+        self.calls = 0
+        """How many tasks wait in ``run``."""
+        self.given_up = 0
+        """How many coroutines were cancelled because their task waits no more, and have
+        not ended. ``loop.work`` counts them too."""
+        self.watched: int | None = None
+        """For the loop: see ``Watched`` there."""
+        self.fd = selector.fileno()
+        """The selector's own descriptor."""
+        self._selector = selector
+        self._green = greenlet(self._run_forever, scheduler.hub)
+        self._status = WAIT
+        """``RUN``: asyncio's code runs. ``READY``: it will, in silly's next turn.
+        ``WAIT``: its selector waits."""
+        self._came = True
+        """Whether the selector's descriptor was ready since the selector looked."""
+        self._timer: Timer | None = None
+        self._running: asyncio.AbstractEventLoop | None = None
+        """What asyncio's running loop is in the greenlet. This and the next are state
+        of the thread: set when it is resumed, and taken back when it waits."""
+        self._hooks: tuple[Any, Any] = (None, None)
+        """The hooks for asynchronous generators there."""
+        self._end: asyncio.Task[None] | None = None
+        """What ends the coroutines, once the process is ending."""
+        selector.wait = self._wait
+        self.asyncio.resume = self.resume
+        _loop.register(self.fd, READ, self._on_event)
+        _loop.handlers.add(self)
+        scheduler.elsewhere[self._green] = (
+            "in a coroutine of asyncio; await asyncio's own calls there, or start a task with task.fork"
+        )
+        scheduler.others.append(self.may_wake)
+
+    def __repr__(self) -> str:
+        return f"asyncio's loop, with {self.coroutines()} coroutines"
+
+    def coroutines(self) -> int:
+        """How many coroutines have not ended."""
+        return len(asyncio.all_tasks(self.asyncio))
+
+    def runs(self) -> bool:
+        """Whether the current code is asyncio's, such as a coroutine."""
+        return getcurrent() is self._green
+
+    def ends(self) -> bool:
+        """Whether it cancels its coroutines, since the process is ending."""
+        return self._end is not None
+
+    def give_up(self) -> None:
+        """The end of the process waits for one coroutine more."""
+        self.given_up += 1
+        _loop.work += 1
+
+    def ended(self) -> None:
+        """A coroutine that was given up has ended."""
+        if self in _loop.handlers:
+            self.given_up -= 1
+            _loop.work -= 1
+
+    # ---- its greenlet ----------------------------------------------------------------
+
+    def _run_forever(self) -> None:
+        """What the greenlet runs, until ``_gone``."""
+        while self in _loop.handlers:
+            try:
+                self.asyncio.run_forever()
+            except GreenletExit:
+                return
+            except (SystemExit, KeyboardInterrupt) as exc:
+                end_all(exc)  # asyncio lets these through; its loop goes on
+            except BaseException as exc:
+                logger.dropped("exception in asyncio's loop:", exc)
+                self._wait(0)
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Switches to silly's loop until the selector should look, or ``timeout``
+        seconds are over. Returns whether the selector's descriptor is ready."""
+        if scheduler.in_child:
+            pass  # forked by a coroutine: silly's loop ends the process
+        elif timeout is not None and timeout <= 0:
+            self._status = READY
+            _loop._posted.append((self._switch, ()))  # silly's loop runs, so it needs no wake-up
+        else:
+            self._status = WAIT
+            self._set_timer(timeout)
+        parent = self._green.parent
+        assert parent is not None
+        parent.switch()
+        came, self._came = self._came, False
+        return came
+
+    def _set_timer(self, timeout: float | None) -> None:
+        timer = self._timer
+        when = None if timeout is None else monotonic() + timeout
+        if timer is not None:
+            if when is not None and abs(timer.when - when) < _NEAR:
+                return
+            _loop.timers.cancel(timer)
+            self._timer = None
+        if when is not None:
+            self._timer = _loop.timers.add(when, self._on_timer, internal=True)
+
+    def resume(self) -> None:
+        """Makes the selector look in silly's next turn, if it waits."""
+        if self._status is WAIT:
+            self._status = READY
+            if _loop.current is None:
+                _loop.post(self._switch)
+            else:
+                _loop._posted.append((self._switch, ()))  # as a task runs, silly's loop looks before it waits
+
+    def _on_event(self, mask: int) -> None:
+        self._came = True
+        if self._status is WAIT:
+            self._switch()
+
+    def _on_timer(self, _: None) -> None:
+        self._timer = None
+        if self._status is WAIT:
+            self._switch()
+
+    def _switch(self) -> None:
+        """Runs a round of asyncio. Called by silly's loop, in whatever greenlet that
+        runs."""
+        if not self._green.dead:
+            self._status = RUN
+            self._enter(self._green.switch)
+
+    def _enter(self, switch: Callable[[], object]) -> None:
+        """Switches to the greenlet, until it waits or is over."""
+        running, hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
+        asyncio._set_running_loop(self._running)
+        sys.set_asyncgen_hooks(*self._hooks)
+        self._green.parent = getcurrent()
+        try:
+            switch()
+        finally:
+            self._running, self._hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
+            asyncio._set_running_loop(running)
+            sys.set_asyncgen_hooks(*hooks)
+
+    # ---- what silly's loop asks ------------------------------------------------------
+
+    def outside(self) -> bool:
+        """Whether it waits for a descriptor other than the one that wakes it."""
+        return len(self._selector.get_map()) > 1
+
+    def may_wake(self) -> bool:
+        """Whether something could happen that makes a coroutine go on, and that may
+        wake a task then. (Threads are looked for elsewhere.)"""
+        return self._timer is not None or self.outside()
+
+    def wakes(self) -> bool:
+        """See ``Handler``."""
+        return self.calls > 0
+
+    def shutdown(self) -> None:
+        """See ``Handler``. The tasks that wait in ``run`` end as all tasks do."""
+
+    def close(self) -> None:
+        """Cancels the coroutines that are left, and ends the loop after them."""
+        if self._end is None and self in _loop.handlers:
+            _loop.work += 1
+            self._end = self.asyncio.create_task(self._end_all())
+
+    async def _end_all(self) -> None:
+        while left := asyncio.all_tasks(self.asyncio) - {self._end}:
+            for each in left:
+                if not each.cancelling():  # a second time would strike in its ``finally`` blocks
+                    each.cancel()
+            for exc in await asyncio.gather(*left, return_exceptions=True):
+                if isinstance(exc, BaseException) and not isinstance(exc, asyncio.CancelledError):
+                    logger.dropped("exception in a coroutine that the end of silly has cancelled:", exc)
+        await self.asyncio.shutdown_asyncgens()
+        _loop.post(self.abort)
+
+    def hurry(self, last: bool) -> None:
+        """See ``Handler``. Nothing is on its way."""
+
+    def abort(self) -> None:
+        """Ends the loop at once."""
+        if self not in _loop.handlers:
+            return
+        for each in asyncio.all_tasks(self.asyncio):
+            if each is not self._end:
+                logger.warn(f"the coroutine {name_of(each.get_coro())} did not end before silly did")
+            each._log_destroy_pending = False  # type: ignore[attr-defined]
+        self._gone()
+        self._enter(lambda: self._green.throw(GreenletExit))
+        self.asyncio.close()
+
+    def disown(self) -> None:
+        """See ``Handler``."""
+        self.asyncio.left_to_parent = True
+        self._selector.close()
+        _forget(self)
+
+    def _gone(self) -> None:
+        """Takes everything of it out of silly's loop."""
+        _loop.unregister(self.fd)
+        _loop.handlers.discard(self)
+        if self.watched is not None:
+            _loop.unwatch(self)
+        if self._timer is not None:
+            _loop.timers.cancel(self._timer)
+        _loop.work -= self.given_up + (self._end is not None)
+        scheduler.elsewhere.pop(self._green, None)
+        scheduler.others.remove(self.may_wake)
+        _forget(self)
+
+
+_host: Host | None = None
+
+
+def present() -> Host | None:
+    """Returns the host of asyncio's loop, if there is one."""
+    return _host
+
+
+def begin() -> Host:
+    """Returns the host of asyncio's loop, and starts it if there is none."""
+    global _host
+    if _host is None or _host.ends():
+        _host = Host()
+    return _host
+
+
+def _forget(host: Host) -> None:
+    global _host
+    if _host is host:
+        _host = None
+
+
+def _at_exit() -> None:
+    """At the end of a plain script: coroutines end while silly's loop still turns.
+    ``ending`` turns it after this."""
+    if _host is not None and not scheduler.in_child:
+        _host.close()
+
+
+atexit.register(_at_exit)
+
+
+def end_all(exc: BaseException) -> None:
+    """Gives silly's loop a SystemExit or KeyboardInterrupt that no task waits for."""
+    _loop.post(_loop.interrupted, exc)
