@@ -49,6 +49,7 @@ def _after_fork() -> None:
     scheduler.hook(None, None)  # the parent calls them for its tasks
     scheduler.onerror(None)
     loop.interrupted = _back_in_the_loop
+    loop.starved = _not_starved
     loop.disown()
 
 
@@ -56,6 +57,12 @@ def _back_in_the_loop(exc: BaseException) -> NoReturn:
     """The child was forked by a callback of the loop, such as a signal handler, and has
     come back there: by the exception ``exc``, or because the selector is closed."""
     leave(None if isinstance(exc, OSError) and exc.errno == EBADF else exc)
+
+
+def _not_starved() -> bool:
+    """Makes a loop that the child has come back to ask its selector, which is closed.
+    """
+    return False
 
 
 def leave(exc: BaseException | None) -> NoReturn:

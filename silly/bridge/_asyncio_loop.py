@@ -27,7 +27,7 @@ from .._core.loop import READ, monotonic
 from .._core.tasks import READY, RUN, WAIT
 from .._core.timers import Timer
 from .._log import task as logger
-from .._shown import name_of
+from .._shown import cut, name_of
 
 __all__ = ["Host", "begin", "end_all", "present"]
 
@@ -282,7 +282,9 @@ class Host:
             return
         for each in asyncio.all_tasks(self.asyncio):
             if each is not self._end:
-                logger.warn(f"the coroutine {name_of(each.get_coro())} did not end before silly did")
+                name = each.get_name()  # asyncio's own say nothing
+                name = name_of(each.get_coro()) if name.startswith("Task-") else name
+                logger.warn(f"the coroutine {cut(name)} did not end before silly did")
             each._log_destroy_pending = False  # type: ignore[attr-defined]
         self._gone()
         self._enter(lambda: self._green.throw(GreenletExit))
@@ -292,6 +294,7 @@ class Host:
         """See ``Handler``."""
         self.asyncio.left_to_parent = True
         self._selector.close()
+        scheduler.others.clear()
         _forget(self)
 
     def _gone(self) -> None:
