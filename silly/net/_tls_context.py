@@ -11,8 +11,8 @@ from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from .._shown import shown
-from ._certificates import KeyPair, load_certificates, pem_of
-from ._pem import EXHAUSTED, read_pem
+from ._certificates import KeyPair, pem_of
+from ._pem import EXHAUSTED
 from ._tls_words import reason
 
 _NO_AUTO_CHAIN = 0x8
@@ -116,12 +116,6 @@ def _leads_to(path: str, descriptor: int) -> bool:
         if exc.errno in EXHAUSTED:
             raise
         return False
-
-
-def authorities(value: object) -> list[x509.Certificate]:
-    """Loads the certificates of ``ca``, PEM text or a path. Raises as
-    ``read_pem`` does."""
-    return load_certificates(read_pem(value, "ca"))
 
 
 def trust(context: SSL.Context, certificates: Iterable[x509.Certificate]) -> None:

@@ -12,8 +12,9 @@ from OpenSSL import SSL
 
 from .._log import tls as logger
 from .._shown import shown
-from ._certificates import KeyPair, dns_names, in_force, load_pair, names_in_words, read_pair
-from ._tls_context import authorities, new_context, protocols, trust, use_pairs
+from ._certificates import KeyPair, dns_names, in_force, load_certificates, load_pair, names_in_words, read_pair
+from ._pem import Pem, read_pem
+from ._tls_context import new_context, protocols, trust, use_pairs
 from ._tls_direct import connection
 from ._tls_words import NoProtocol, Verification
 
@@ -32,6 +33,27 @@ class Settings(NamedTuple):
     verify: str | None
     ciphers: str | None
 
+    def read(self) -> Files:
+        """Reads the files. Raises as ``ServerConfiguration`` does."""
+        if self.verify not in (None, "request", "require"):
+            raise ValueError(f"verify is None, 'request' or 'require', not {shown(self.verify)}")
+        if self.verify is not None and self.ca is None:
+            raise ValueError("verify needs ca, the authorities of client certificates")
+        if self.verify is None and self.ca is not None:
+            raise ValueError("ca is for verify='request' or verify='require': without that no client would be verified")
+        if isinstance(self.certs, Mapping):
+            raise TypeError("certs is a list of dicts, not a dict")
+        if not self.certs:
+            raise ValueError("certs needs at least one {'cert': PEM, 'key': PEM}")
+        return Files([read_pair(entry) for entry in self.certs], None if self.ca is None else read_pem(self.ca, "ca"))
+
+
+class Files(NamedTuple):
+    """What the files of ``Settings`` hold."""
+
+    pairs: list[tuple[Pem, Pem]]
+    ca: Pem | None
+
 
 class ServerConfiguration:
     """The contexts of a listener, made from its settings. Raises TypeError or
@@ -45,26 +67,17 @@ class ServerConfiguration:
     an old one.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        if settings.verify not in (None, "request", "require"):
-            raise ValueError(f"verify is None, 'request' or 'require', not {shown(settings.verify)}")
-        if settings.verify is not None and settings.ca is None:
-            raise ValueError("verify needs ca, the authorities of client certificates")
-        if settings.verify is None and settings.ca is not None:
-            raise ValueError("ca is for verify='request' or verify='require': without that no client would be verified")
-        if isinstance(settings.certs, Mapping):
-            raise TypeError("certs is a list of dicts, not a dict")
-        if not settings.certs:
-            raise ValueError("certs needs at least one {'cert': PEM, 'key': PEM}")
+    def __init__(self, settings: Settings, files: Files | None = None) -> None:
+        files = files or settings.read()
         self._settings = settings
-        self._ca = [] if settings.ca is None else authorities(settings.ca)
+        self._ca = [] if files.ca is None else load_certificates(files.ca)
         self._protocols = protocols(settings.alpnprotos)
         self._mode = SSL.VERIFY_NONE
         if settings.verify is not None:
             self._mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if settings.verify == "require" else 0)
         self._session_id = os.urandom(16)
         self._contexts: dict[tuple[int, ...], SSL.Context] = {}
-        pairs = [load_pair(*read_pair(entry)) for entry in settings.certs]
+        pairs = [load_pair(*pair) for pair in files.pairs]
         self._names = [frozenset(dns_names(pair.chain[0])) for pair in pairs]
         for number in range(len(pairs)):
             self._context_of(pairs, (number,))  # checks each, even one that is never chosen

@@ -28,7 +28,7 @@ from .._core.result import OK, Result, failure, returns_pair
 from .._log import tls as logger
 from .._shown import cut, name_of
 from .._wire.limits import DEFAULT, Limits, check_limits
-from . import _listener, _tls_client, tcp
+from . import _listener, tcp
 from . import addr as address
 from ._binding import Rights
 from ._certificates import Certificate
@@ -36,6 +36,7 @@ from ._dial import Progress, dial
 from ._handler import check_handler
 from ._listener import Admission, host_of
 from ._settings import settings
+from ._tls_handshake import code, greet_client, greet_server, new_attempt
 from ._tls_server import ServerConfiguration, Settings, peer_certificate
 from ._tls_stream import TlsStream
 from ._tls_words import Verification
@@ -177,19 +178,7 @@ class Acceptor:
             logger.limited("tls plain", f"tls: {stream.remoteaddr}: plain HTTP on a port that speaks TLS: answered 400")
             stream.refuse_http()
             return False
-        err = stream.handshake(deadline)
-        if stream.closed:
-            return False  # the process is ending
-        err = verification.why or err if err is not None else configuration.client_refused(stream.ssl)
-        if err is not None:
-            text = f"tls: {stream.remoteaddr}: handshake failed: {err}"
-            if stream.probed:
-                logger.limited("tls probe", text, logger.DEBUG)
-            else:
-                logger.limited("tls handshake", text)
-            # The client may still be sending. It must get the alert, not a reset.
-            stream.close(await_end=err.startswith("TLS: "))
-        return err is None
+        return greet_client(stream, configuration, verification, deadline) is None
 
 
 @returns_pair("tls.listen", "listener")
@@ -316,14 +305,11 @@ def connect(
     return None, code
 
 
-_ERRNOS = frozenset(value for name, value in vars(errno).items() if name.isupper())
-
-
 def code_of(err: str, progress: Progress) -> str:
     """Returns what an error of ``connect_explained`` is in ``silly.errno``, where it
     got as far as ``progress``. Before the handshake it is the system's, whether that
     has a name there or not."""
-    return err if progress.phase != "tls" or err in _ERRNOS else errno.TLS
+    return err if progress.phase != "tls" else code(err)
 
 
 def connect_explained(
@@ -341,14 +327,9 @@ def connect_explained(
     """``connect`` for the protocols above: its error says why the handshake failed, and
     ``progress`` how far it got."""
     check_limits(limits)
-    try:
-        configuration = _tls_client.configuration(ca, cert, verify, alpnprotos)
-    except OSError as exc:  # nothing is wrong with the arguments
-        return None, errno.from_oserror(exc)
-    try:
-        attempt = _tls_client.Attempt(configuration, addr, hostname or address.parse(addr)[0] or "localhost", verify)
-    except UnicodeError:
-        return None, errno.RESOLVE  # no host can have such a name
+    attempt = new_attempt(addr, hostname or address.parse(addr)[0] or "localhost", alpnprotos, ca, cert, verify)
+    if isinstance(attempt, str):
+        return None, attempt
     begin = monotonic()
     sock, err = dial(addr, bind, timeout, "tls.connect", progress)
     if sock is None:
@@ -358,15 +339,5 @@ def connect_explained(
         progress.phase = "tls"
     deadline = monotonic() + limits.handshake_timeout / 1000 if timeout is None else begin + timeout / 1000
     stream = TlsStream(sock, addr, limits, attempt.ssl)
-    conn = Conn(stream)
-    try:
-        err = stream.handshake(deadline)
-        err = attempt.wrong_name() if err is None else attempt.why(err)
-    except BaseException:
-        conn.close()
-        raise
-    if err is not None:
-        conn.close()
-        return None, err
-    stream.keep_session = attempt.keep
-    return conn, None
+    err = greet_server(stream, attempt, deadline)
+    return (Conn(stream), None) if err is None else (None, err)
