@@ -158,6 +158,39 @@ def tls_echo(blows: Blows) -> None:
         Job(lambda: _talk(connect)).result()
 
 
+@scenario
+def tls_upgrade(blows: Blows) -> None:
+    """A blow at either end's handshake ends the connection, and so does one before it, where what was written is sent."""
+    entry, root = authorities.server().entry, authorities.root().pem
+
+    def serve(conn: Any) -> None:
+        narrow(conn)
+        if again(conn.read, "\n")[0] == b"STARTTLS\n":
+            done(conn.write, BLOB)
+            secure, err = tls.upgrade(conn, certs=[entry])
+            check(conn.close() == (False, errno.CLOSED))
+            check(secure is not None or blows.count, err)
+            if secure is not None:
+                _echo(secure)
+
+    def connect() -> Any:
+        while True:
+            conn = must(again(tcp.connect, f"127.0.0.1:{listener.port}", limits=LIMITS))
+            conn.write(b"STARTTLS\n")
+            if again(conn.read, len(BLOB))[0] == BLOB:
+                secure, err = again(tls.upgrade, conn, "localhost", ca=root)
+                check(conn.close() == (False, errno.CLOSED))
+                if secure is not None and secure.write(b"hello\n") and again(secure.read, "\n")[0] == b"hello\n":
+                    return secure, err
+                if secure is not None:
+                    secure.close()
+                check(blows.count, err)
+            conn.close()
+
+    with must(tcp.listen("127.0.0.1:0", serve, limits=LIMITS)) as listener:
+        Job(lambda: _talk(connect)).result()
+
+
 # ---- look-ups and connects -----------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from silly import check, errno
 from silly import signal as silly_signal
 from silly._wire.deflate import Deflate
 from silly._wire.limits import DEFAULT
-from silly.net import websocket
+from silly.net import tcp, websocket
 
 from .children import Child
 from .helpers import serving, spawn
@@ -111,7 +111,7 @@ def test_the_tables_name_the_defaults() -> None:
 
 
 def test_tls(capsys: pytest.CaptureFixture[str]) -> None:
-    guide = defined("tls.md", 4)
+    guide = defined("tls.md", 5)
     listener = check(guide["listen"]([authorities.server().entry], authorities.root().pem))
     with listener:
         addr = f"127.0.0.1:{listener.port}"
@@ -128,9 +128,24 @@ def test_tls(capsys: pytest.CaptureFixture[str]) -> None:
         assert guide["talk"](addr, authorities.root().pem) == b"somebody says hello\n"
 
 
+def test_starttls(logs: Any) -> None:
+    guide = defined("tls.md", 5)
+    entry, ca = authorities.server().entry, authorities.root().pem
+    with check(tcp.listen("127.0.0.1:0", lambda conn: guide["serve"](conn, [entry]))) as listener:
+        assert guide["ask"](listener.addr, "hello\n", ca) == b"you said hello\n"
+        with check(tcp.connect(listener.addr)) as conn:
+            conn.write("hello\n")
+            assert conn.read("\n") == (b"first STARTTLS\n", None)
+        logs.expect("INFO tls.upgrade .*: TLS: the certificate's issuer is not trusted")
+        logs.expect("INFO tls: .*handshake failed")
+        assert guide["ask"](listener.addr, "hello\n", authorities.stranger().pem) == errno.TLS
+    with check(tcp.listen("127.0.0.1:0", lambda conn: conn.write("what?\n"))) as listener:
+        assert guide["ask"](listener.addr, "hello\n", ca) == "the server offers no TLS"
+
+
 def test_a_tls_connection_that_is_refused(logs: Any) -> None:
     logs.expect("INFO tls.connect .*: TLS: the certificate's issuer is not trusted")
     logs.expect("INFO tls: .*handshake failed")
-    guide = defined("tls.md", 4)
+    guide = defined("tls.md", 5)
     with check(guide["listen"]([authorities.server().entry], authorities.root().pem)) as listener:
         assert guide["talk"](f"127.0.0.1:{listener.port}", authorities.stranger().pem) == errno.TLS

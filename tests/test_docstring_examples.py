@@ -130,6 +130,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "search": (waitgroup.WaitGroup,),
     "sender": (udp.Conn,),
     "server": (http.Server, udp.Conn),
+    "secure": (tls.Conn,),
     "sf": (singleflight.SingleFlight,),
     "shelf": (channel.Channel,),
     "shelves": (mutex.Mutex,),

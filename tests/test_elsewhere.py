@@ -129,6 +129,7 @@ BLOCK: dict[str, Callable[[Any], object]] = {
 CALLS: dict[str, Callable[[Any], object]] = {
     **BLOCK,
     "tls.connect": lambda one: tls.connect(one.secure.addr),
+    "tls.upgrade": lambda one: tls.upgrade(one.conn, "localhost"),
     "task.fork": lambda one: task.fork(task.wait),
     "task.wakeup": lambda one: task.wakeup(one.me),
     "time.after": lambda one: time.after(1, task.wait),

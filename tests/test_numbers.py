@@ -48,6 +48,7 @@ CONN_MS: dict[str, Callable[[Any, Any], Any]] = {
     "read, without a wait": lambda conn, ms: conn.read(1, ms),
     "read, with a wait": lambda conn, ms: conn.read(100, ms),
     "read up to a delimiter": lambda conn, ms: conn.read("\n", ms),
+    "tls.upgrade": lambda conn, ms: tls.upgrade(conn, "localhost", timeout=ms),
 }
 
 

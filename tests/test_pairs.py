@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import silly
+from silly import testing
 from silly._core import scheduler
 from silly._core.result import Pair
 from silly.net import http, tcp, tls, udp, websocket
@@ -23,6 +24,14 @@ from .test_api import PUBLIC, documented
 NOWHERE = "127.0.0.1:1"
 UNBINDABLE = "unix:/no/such/folder/socket"
 
+
+def ended() -> tcp.Conn:
+    """A connection that is closed."""
+    for conn in testing.pair():
+        conn.close()
+    return conn
+
+
 CALLS: dict[str, tuple[str, Callable[[], Any]]] = {
     # name: the name of the value, a call that fails
     "tcp.listen": ("listener", lambda: tcp.listen(UNBINDABLE, print)),
@@ -32,6 +41,7 @@ CALLS: dict[str, tuple[str, Callable[[], Any]]] = {
     "tls.connect": ("conn", lambda: tls.connect(NOWHERE)),
     "udp.bind": ("conn", lambda: udp.bind("203.0.113.1:0")),
     "udp.connect": ("conn", lambda: udp.connect(NOWHERE, "203.0.113.1")),
+    "tls.upgrade": ("conn", lambda: tls.upgrade(ended(), "localhost")),
     "http.listen": ("server", lambda: http.listen(UNBINDABLE, print)),
     "http.request": ("stream", lambda: http.request("GET", f"http://{NOWHERE}/")),
     "http.get": ("response", lambda: http.get(f"http://{NOWHERE}/")),

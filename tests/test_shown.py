@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 import silly
-from silly import _ends, errno, logger, task, time
+from silly import _ends, errno, logger, task, testing, time
 from silly._shown import MOST, name_of, said, shown
 from silly._wire import header
 from silly.net import http, tcp, tls, websocket
 
+from .net import authorities
 from .net.support import until
 
 BIG = 2_000_000
@@ -238,6 +239,9 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "tls.connect, verify": lambda x: tls.connect("127.0.0.1:1", "a", verify=x),
     "tls.connect, ciphers": lambda x: tls.connect("127.0.0.1:1", "a", ciphers=x),
     "tls.connect, alpnprotos": lambda x: tls.connect("127.0.0.1:1", "a", alpnprotos=[x]),
+    "tls.upgrade": lambda x: tls.upgrade(x, x),
+    "tls.upgrade, verify": lambda x: tls.upgrade(testing.pair()[0], "a", verify=x),
+    "tls.upgrade, ciphers": lambda x: tls.upgrade(testing.pair()[0], certs=[authorities.server().entry], ciphers=x),
     "http.get": http.get,
     "http.request, method": lambda x: http.request(x, "http://127.0.0.1:1/"),
     "http.get, name of a field": lambda x: http.get("http://127.0.0.1:1/", {x: "1"}),

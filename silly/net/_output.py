@@ -304,7 +304,7 @@ class Output(Gathered):
     def _send_file(self, fd: int, offset: int, end: int) -> str | None:
         """``sendfile`` by the system call."""
         while True:
-            err = self._emptied()
+            err = self.emptied()
             if err is not None:
                 return err
             try:
@@ -332,7 +332,7 @@ class Output(Gathered):
             if scheduler.expired():
                 return errno.TIMEDOUT
 
-    def _emptied(self) -> str | None:
+    def emptied(self) -> str | None:
         """Waits until the kernel has taken all output and takes more; returns None or
         the error."""
         while self.werr is None:

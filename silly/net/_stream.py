@@ -534,6 +534,20 @@ class Stream(Output):
             end_by_reset(self.sock)
         self.abort()
 
+    def give_up(self) -> socket.socket:
+        """Closes, but returns the socket, still open: for a stream of another kind.
+        Nothing may be unsent, and no task may read."""
+        sock = self.sock
+        assert sock is not None
+        moved = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
+        sock.detach()  # its close does nothing any more
+        moved.setblocking(False)
+        self._release()
+        self.closed = True
+        self.err = self.werr = errno.CLOSED
+        self.buf = bytearray()
+        return moved
+
     def disown(self) -> None:
         """For the loop, in a child of ``os.fork``: the connection is the parent's."""
         sock, self.sock = self.sock, None

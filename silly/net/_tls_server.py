@@ -4,7 +4,9 @@ type, client certificates, ALPN."""
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -21,6 +23,8 @@ from ._tls_words import NoProtocol, Verification
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Forward secrecy and authenticated encryption for TLS 1.2 (RFC 9325, section 4.2);
 every cipher of TLS 1.3 has both."""
+_CONFIGURATIONS = 16
+"""The most configurations that are kept for ``tls.upgrade``."""
 
 
 class Settings(NamedTuple):
@@ -53,6 +57,13 @@ class Files(NamedTuple):
 
     pairs: list[tuple[Pem, Pem]]
     ca: Pem | None
+
+    def digest(self) -> bytes:
+        """Returns a hash of all contents."""
+        pems = [pem for pair in self.pairs for pem in pair]
+        if self.ca is not None:
+            pems.append(self.ca)
+        return sha256(b"".join(sha256(pem.data).digest() for pem in pems)).digest()
 
 
 class ServerConfiguration:
@@ -149,6 +160,23 @@ class ServerConfiguration:
             if proto in theirs:
                 return proto
         raise NoProtocol
+
+
+_configurations: OrderedDict[tuple[object, ...], ServerConfiguration] = OrderedDict()
+
+
+def configuration(settings: Settings) -> ServerConfiguration:
+    """Returns the configuration for one connection with these settings. Files are read
+    at each call. While settings and contents are the same, so is the configuration: it
+    takes milliseconds to make, and its tickets are for later connections. Raises as
+    ``ServerConfiguration`` does."""
+    files = settings.read()
+    key = files.digest(), settings.verify, repr(settings.ciphers), *protocols(settings.alpnprotos)
+    found = _configurations.pop(key, None) or ServerConfiguration(settings, files)
+    _configurations[key] = found
+    if len(_configurations) > _CONFIGURATIONS:
+        _configurations.popitem(last=False)
+    return found
 
 
 def _one_of_each_type(pairs: Sequence[KeyPair], numbers: Sequence[int]) -> tuple[int, ...]:

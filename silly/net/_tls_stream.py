@@ -18,7 +18,7 @@ from .._wire.http1 import error_response
 from .._wire.limits import Limits
 from ._descriptor import NOTHING
 from ._stream import Stream
-from ._tls_pipe import ATTEND, CLOSED, RECORD_TYPES, REFUSED, Pipe, new_pipe
+from ._tls_pipe import ATTEND, CLOSED, PIECE, RECORD_TYPES, REFUSED, Pipe, new_pipe
 from ._tls_words import reason
 
 _OVERHEAD = 1024
@@ -86,6 +86,32 @@ class TlsStream(Stream):
         self._grown = False
         """Whether OpenSSL's buffers may have grown since they were new."""
         super().__init__(sock, remoteaddr, limits, new_pipe(ssl))
+
+    @classmethod
+    def over(cls, plain: Stream, ssl: SSL.Connection) -> TlsStream:
+        """Takes the socket of ``plain``, which is closed from then on, and what waits
+        for its release. Nothing may be unsent there, and no task may read.
+
+        What is unread there becomes the first bytes for ``ssl``. So plaintext that came
+        before the handshake can only make it fail, however early it came: it is never
+        taken for data that came through TLS.
+        """
+        early, leave = bytes(plain.buf), plain.released_later()
+        sock = plain.give_up()
+        try:
+            stream = cls(sock, plain.remoteaddr, plain.limits, ssl)
+        except BaseException:
+            sock.close()
+            if leave is not None:
+                leave()
+            raise
+        if leave is not None:
+            stream.when_released(leave)
+        stream.mark = plain.mark
+        stream._beginning = early[:_BEGINNING]
+        for at in range(0, len(early), PIECE):
+            stream.pipe.put(early[at : at + PIECE])
+        return stream
 
     def shutdown(self) -> None:
         if self._handshaking and self.accepted:

@@ -8,6 +8,8 @@
     listener, err = tls.listen(addr="127.0.0.1:8443", certs=certs, accept=greet)
     conn, err = tls.connect("localhost:8443", ca="ca.pem")
 
+``upgrade`` begins TLS on a connection that was made without it (STARTTLS).
+
 Certificates and host names are verified by default. Only TLS 1.2 and 1.3 are spoken.
 When the peer ends properly (with close_notify), reads return ``errno.EOF``. If TCP ends
 without that, data may be missing, and they return ``errno.TLS``. The guide is
@@ -19,7 +21,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 from .. import errno
 from .._core import scheduler
@@ -39,9 +41,10 @@ from ._settings import settings
 from ._tls_handshake import code, greet_client, greet_server, new_attempt
 from ._tls_server import ServerConfiguration, Settings, peer_certificate
 from ._tls_stream import TlsStream
+from ._tls_upgrade import check_roles, client_end, server_end, upgraded
 from ._tls_words import Verification
 
-__all__ = ["Certificate", "Conn", "Listener", "connect", "listen"]
+__all__ = ["Certificate", "Conn", "Listener", "connect", "listen", "upgrade"]
 
 _loop = scheduler.loop
 
@@ -341,3 +344,111 @@ def connect_explained(
     stream = TlsStream(sock, addr, limits, attempt.ssl)
     err = greet_server(stream, attempt, deadline)
     return (Conn(stream), None) if err is None else (None, err)
+
+
+@overload
+def upgrade(
+    conn: tcp.Conn,
+    hostname: str,
+    alpnprotos: Sequence[str] | None = None,
+    ca: str | bytes | None = None,
+    cert: Mapping[str, Any] | None = None,
+    verify: bool = True,
+    timeout: float | None = None,
+) -> tuple[Conn, None] | tuple[None, str]: ...
+
+
+@overload
+def upgrade(
+    conn: tcp.Conn,
+    *,
+    certs: Sequence[Mapping[str, Any]],
+    alpnprotos: Sequence[str] | None = None,
+    ca: str | bytes | None = None,
+    verify: str | None = None,
+    ciphers: str | None = None,
+    timeout: float | None = None,
+) -> tuple[Conn, None] | tuple[None, str]: ...
+
+
+@returns_pair("tls.upgrade", "conn")
+def upgrade(
+    conn: tcp.Conn,
+    hostname: str | None = None,
+    alpnprotos: Sequence[str] | None = None,
+    ca: str | bytes | None = None,
+    cert: Mapping[str, Any] | None = None,
+    verify: bool | str | None = None,
+    timeout: float | None = None,
+    *,
+    certs: Sequence[Mapping[str, Any]] | None = None,
+    ciphers: str | None = None,
+) -> tuple[Conn, None] | tuple[None, str]:
+    """Begins TLS on a connection of ``silly.net.tcp``, as STARTTLS does. Returns a new
+    connection in place of ``conn``, which is closed from then on.
+
+    With ``certs`` it is the server:
+
+        def serve(conn):
+            conn.read("STARTTLS\\n")
+            conn.write("go ahead\\n")
+            certs = [{"cert": "cert.pem", "key": "key.pem"}]
+            secure, err = tls.upgrade(conn, certs=certs)
+            if secure is not None:
+                secure.write("hello\\n")
+
+        listener, err = tcp.listen(addr="127.0.0.1:8080", accept=serve)
+
+    With ``hostname``, the name to ask for and to verify, it is the client:
+
+        conn, err = tcp.connect("127.0.0.1:8080")
+        conn.write("STARTTLS\\n")
+        conn.read("go ahead\\n")
+        secure, err = tls.upgrade(conn, "localhost", ca="ca.pem", timeout=5000)
+        secure.read("\\n")                   # -> (b"hello\\n", None)
+
+    * ``alpnprotos``, ``ca``, ``cert``, ``verify`` of the client: as for
+      ``tls.connect``.
+    * ``certs``, ``alpnprotos``, ``ca``, ``verify``, ``ciphers`` of the server: as for
+      ``tls.listen``. Files are read at each call. Sessions are resumed while these
+      settings and the files' contents stay the same.
+    * ``timeout``: the most ms for all of it. Without one the handshake alone is
+      bounded, by 10 s (limit ``handshake_timeout`` of ``conn``).
+
+    First sends what was written to ``conn``, and blocks until the kernel has taken it.
+    What the peer has sent and nobody has read becomes its first bytes of TLS. So
+    plaintext that somebody adds behind the command that starts TLS makes the handshake
+    fail. It is never read as if it had come through TLS.
+
+    Returns ``(conn, None)`` or ``(None, err)``. After a failed handshake ``err`` is
+    ``errno.TLS``, and the log says why. An error closes the connection, and so does a
+    cancel, since to go on without TLS is a danger. Until the call returns only these,
+    the time-out and a ``time.deadline`` end it; ``conn.close()`` doesn't.
+
+    Raises TypeError or ValueError for invalid arguments, so also for a connection that
+    speaks TLS already, and RuntimeError if another task reads from ``conn``. Then
+    ``conn`` stays as it was.
+    """
+    if _loop.no_switch:
+        scheduler.refuse("tls.upgrade")
+    if not isinstance(conn, tcp.Conn):
+        raise TypeError(f"tls.upgrade needs a connection of silly.net.tcp, not {type(conn).__name__}")
+    plain = conn._stream
+    if not plain.plain:
+        raise TypeError("tls.upgrade: the connection speaks TLS already, and TLS within TLS is not supported")
+    check_roles(hostname, cert, certs, ciphers)
+    if timeout is not None:
+        tcp.deadline_after(timeout)  # raises if it is none
+    scheduler.check_thread()
+    plain.check_no_reader()
+    given: Any = verify  # each role checks its own
+    if certs is None:
+        assert hostname is not None
+        end = client_end(conn.remoteaddr, hostname, alpnprotos, ca, cert, True if verify is None else given)
+    else:
+        end = server_end(Settings(certs, alpnprotos, ca, given, ciphers))
+    if isinstance(end, str):
+        plain.close()
+        return None, end
+    stream = upgraded(plain, end, timeout)
+    return (None, code(stream)) if isinstance(stream, str) else (Conn(stream), None)

@@ -31,6 +31,9 @@ def narrowed() -> str | None:
     secure, err = tls.connect("127.0.0.1:8443")
     if secure is not None:
         print(secure.alpnproto())
+    upgraded, err = tls.upgrade(silly.check(tcp.connect("127.0.0.1:25")), "localhost", ca="ca.pem")
+    if upgraded is not None:
+        assert_type(upgraded, tls.Conn)
     response, err = http.get("http://127.0.0.1:8080/", {"accept": "text/plain"})
     return None if response is None else response.text
 
@@ -54,6 +57,15 @@ def wrong() -> None:
     print(response.text)  # wrong: union-attr, reportOptionalMemberAccess
     tcp.connect("127.0.0.1:8080", timeout="1 s")  # wrong: arg-type, reportArgumentType
     http.post("http://127.0.0.1:8080/", body={"a": 1})  # wrong: arg-type, reportArgumentType
+
+
+def both_roles(conn: tcp.Conn) -> None:
+    """A server has certificates, a client a name."""
+    certs = [{"cert": "cert.pem", "key": "key.pem"}]
+    assert_type(tls.upgrade(conn, certs=certs, ca="ca.pem", verify="require")[0], tls.Conn | None)
+    tls.upgrade(conn)  # wrong: call-overload, reportCallIssue
+    tls.upgrade(conn, "localhost", verify="require")  # wrong: call-overload, reportArgumentType
+    tls.upgrade(conn, certs=certs, verify=True)  # wrong: call-overload, reportArgumentType
 
 
 def phases() -> http.Phase | None:
