@@ -532,6 +532,13 @@ def test_a_connection_that_is_over() -> None:
         assert tls.upgrade(theirs, certs=ENTRY) == (None, errno.CLOSED)
 
 
+def test_our_data_has_ended() -> None:
+    with connected() as (mine, theirs):
+        mine.closewrite()
+        assert tls.upgrade(mine, "localhost") == (None, errno.CLOSED)
+        assert theirs.read(1, WITHIN) == (None, errno.EOF)
+
+
 def test_a_name_that_no_host_can_have() -> None:
     with connected() as (mine, _):
         assert tls.upgrade(mine, "a" * 64) == (None, errno.RESOLVE)
