@@ -1,7 +1,7 @@
 """The errors of the transports, as constants.
 
-``silly.net.tcp`` and ``silly.net.tls`` return these texts as ``err``. Compare with
-``==``:
+``silly.net.tcp``, ``silly.net.tls`` and ``silly.net.udp`` return these texts as
+``err``. Compare with ``==``:
 
     line, err = conn.read("\\n", 10)
     if err == errno.TIMEDOUT:

@@ -86,7 +86,8 @@ class Limits:
 
     ``receive_mark = 64 * 1024``
         Unread bytes of a connection at which we stop receiving, so that TCP makes the
-        peer wait.
+        peer wait. Of a socket of ``udp``, with 256 for each datagram; the kernel then
+        drops what its own buffer doesn't hold.
     ``delimited = 2**20``
         The longest piece, delimiter included, that ``conn.read`` takes up to a
         delimiter. What comes is kept until the delimiter is found, so this is memory

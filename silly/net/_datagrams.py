@@ -22,7 +22,7 @@ from .. import errno
 from .._core import scheduler
 from .._core.loop import READ
 from .._core.waiting import Waiters
-from ._udp_address import Family, place_of, text_of
+from ._udp_address import Family, place_of, text_of, texts
 
 EVENT = 64
 """The most datagrams received in one event, so that a flood can't starve others."""
@@ -61,6 +61,8 @@ class Datagrams:
         self._dropped = 0
         """What the kernel had dropped when the socket was closed."""
         self._paused = False
+        self._turn = 0
+        """The loop's turn in which something came last."""
         sock.setblocking(False)
         _loop.register(sock.fileno(), READ, self._on_event)
         _loop.handlers.add(self)
@@ -68,7 +70,10 @@ class Datagrams:
     # ---- receiving -------------------------------------------------------------------
 
     def _on_event(self, mask: int) -> None:
-        for _ in range(EVENT):
+        # One datagram and its answer are most frequent, so the second receive would be
+        # in vain. If more are there, the loop says so in its next turn.
+        turns, self._turn = _loop.turns - self._turn, _loop.turns
+        for _ in range(EVENT if turns < 2 else 1):
             if self.sock is None:
                 return
             try:
@@ -78,7 +83,11 @@ class Datagrams:
             except OSError as exc:
                 self._put((None, errno.from_oserror(exc)))
                 return
-            self._put((data, text_of(self._family, sockaddr)))
+            addr = texts.get(sockaddr) or text_of(self._family, sockaddr)
+            if self.waiters.first is not None:
+                self.waiters.wake_one((data, addr))
+                continue
+            self._put((data, addr))
             if self._full():
                 self._pause()
                 return

@@ -16,7 +16,8 @@ from . import addr as address
 KEPT = 4096
 """How many addresses are remembered before all are forgotten."""
 
-_texts: dict[tuple[Any, ...], str] = {}
+texts: dict[tuple[Any, ...], str] = {}
+"""What ``text_of`` remembers."""
 
 
 class Family(NamedTuple):
@@ -36,13 +37,13 @@ BOTH = Family(socket.AF_INET6, True, {})
 
 def text_of(family: Family, sockaddr: tuple[Any, ...]) -> str:
     """Returns the address of a datagram as text. Remembers it."""
-    text = _texts.get(sockaddr)
+    text = texts.get(sockaddr)
     if text is None:
         text = address.sockaddr_text(family.number, sockaddr)
         if len(sockaddr) == 2 or not sockaddr[3]:  # the name of a link may come to mean another
-            if len(_texts) >= KEPT:
-                _texts.clear()
-            _texts[sockaddr] = text
+            if len(texts) >= KEPT:
+                texts.clear()
+            texts[sockaddr] = text
     return text
 
 

@@ -398,7 +398,10 @@ def connect(
     assert not isinstance(bindaddr, Mapping)  # ``settings`` has taken it apart
     check_limits(limits)
     host, port = _endpoint("udp.connect", addr)
-    local = None if bindaddr is None else _local(bindaddr)
+    try:
+        local = None if bindaddr is None else _local(bindaddr)
+    except OSError:  # it names an interface that isn't there
+        return None, errno.ADDRNOTAVAIL
     if scheduler.leaving():
         return None, errno.CLOSED
     found = _lookup(host or "localhost", port, socket.AI_ADDRCONFIG, addr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno as os_errno
 import gc
 import socket
+import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 import silly
 from silly import check, errno, task, time
 from silly._core import scheduler
-from silly.net import _udp_address, udp
+from silly.net import _datagrams, _udp_address, udp
 
 from ..helpers import WITHIN, turn
 from .support import Job, has_ipv6, until
@@ -66,11 +67,12 @@ def test_an_echo(server: udp.Conn, client: udp.Conn) -> None:
         ([], b""),
         (bytearray(b"bytes"), b"bytes"),
         (memoryview(b"a view"), b"a view"),
+        (iter(["a", b"b"]), b"ab"),
         (["Header: ", b"value\n", bytearray(b"body")], b"Header: value\nbody"),
         ((b"one", "two"), b"onetwo"),
         (b"x" * 65_507, b"x" * 65_507),
     ],
-    ids=["empty", "empty-text", "no-pieces", "bytearray", "memoryview", "list", "tuple", "longest"],
+    ids=["empty", "empty-text", "no-pieces", "bytearray", "memoryview", "pieces", "list", "tuple", "longest"],
 )
 def test_what_is_sent_arrives_as_one(server: udp.Conn, client: udp.Conn, data: Any, arrives: bytes) -> None:
     assert client.sendto(data) == (True, None)
@@ -151,6 +153,7 @@ def test_options_in_a_dict_and_a_local_address(server: udp.Conn) -> None:
             client.sendto("x")
             assert server.recvfrom(WITHIN) == (b"x", client.addr)
     assert udp.connect(server.addr, "::1") == (None, errno.AFNOSUPPORT)
+    assert udp.connect("[::1]:9", "fe80::1%nonet") == (None, errno.ADDRNOTAVAIL)
 
 
 # ---- families ------------------------------------------------------------------------
@@ -248,7 +251,7 @@ def test_no_host_means_this_machine_to_connect(server: udp.Conn) -> None:
 
 def test_addresses_are_remembered_within_bounds(server: udp.Conn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_udp_address, "KEPT", 50)
-    _udp_address._texts.clear()
+    _udp_address.texts.clear()
     _udp_address.V4.places.clear()
     for number in range(1, 201):
         with check(udp.connect(server.addr, f"127.0.1.{number}")) as client:
@@ -257,7 +260,7 @@ def test_addresses_are_remembered_within_bounds(server: udp.Conn, monkeypatch: p
             assert addr == client.addr
             server.sendto("y", addr)
             assert client.recvfrom(WITHIN)[0] == b"y"
-    assert 0 < len(_udp_address._texts) <= 50
+    assert 0 < len(_udp_address.texts) <= 50
     assert 0 < len(_udp_address.V4.places) <= 50
 
 
@@ -383,6 +386,34 @@ def test_an_interrupted_task_gives_back_what_it_was_woken_with(server: udp.Conn,
         assert server.unreadbytes() == 3
         assert server.recvfrom(WITHIN) == (b"one", "127.0.0.1:1")
     assert server.unreadbytes() == 0
+
+
+def test_what_an_interrupted_task_gives_back_wakes_select(server: udp.Conn) -> None:
+    reading = Job(server.recvfrom).blocked()
+    selecting = Job(lambda: task.select(server)).blocked()
+    server._socket._put((b"one", "127.0.0.1:1"))
+    scheduler._ready.remove(reading.task)
+    reading.kill()
+    assert selecting.result() == (server, None)
+    assert server.recvfrom(0) == (b"one", "127.0.0.1:1")
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["comes", "closes"])
+def test_a_signal_handler_as_a_task_begins_to_wait(
+    server: udp.Conn, monkeypatch: pytest.MonkeyPatch, closes: bool
+) -> None:
+    """What it does is not missed."""
+    watch = type(scheduler.loop).watch
+
+    def handler(loop: Any, handler: Any) -> None:
+        watch(loop, handler)
+        if closes:
+            server.close()
+        else:
+            server._socket._put((b"one", "127.0.0.1:1"))
+
+    monkeypatch.setattr(type(scheduler.loop), "watch", handler)
+    assert server.recvfrom(WITHIN) == ((None, errno.CLOSED) if closes else (b"one", "127.0.0.1:1"))
 
 
 @pytest.mark.parametrize("how", ["close", "with"])
@@ -518,6 +549,19 @@ def test_a_flood_is_bounded_and_what_is_dropped_is_counted(size: int) -> None:
         assert server.dropped == dropped, "the number stays"
 
 
+def test_a_system_that_tells_less(server: udp.Conn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as an old Linux, and other systems."""
+    for number in (None, 250):  # no option of a socket has that number
+        monkeypatch.setattr(_datagrams, "_MEMINFO", number)
+        assert server.dropped is None
+
+    def refuses(*args: Any) -> bytes:
+        raise OSError(os_errno.ENOTTY, "not here")
+
+    monkeypatch.setattr(_datagrams.fcntl, "ioctl", refuses)
+    assert server.unsentbytes() == 0
+
+
 def test_limit(server: udp.Conn, client: udp.Conn) -> None:
     """Receiving pauses when so much is queued, and goes on when half of it was taken."""
     server.limit(1)
@@ -565,28 +609,25 @@ def test_a_flood_starves_nobody(server: udp.Conn, client: udp.Conn) -> None:
 
 
 def test_very_many_datagrams_take_no_memory(server: udp.Conn, client: udp.Conn) -> None:
-    def echo() -> None:
-        while (got := server.recvfrom())[0] is not None:
-            server.sendto(*got)
+    def exchange(count: int) -> None:
+        for _ in range(count):
+            for _ in range(50):
+                client.sendto(b"x" * 100)
+            for _ in range(50):
+                assert server.recvfrom(WITHIN) == (b"x" * 100, client.addr)
 
-    job = Job(echo)
+    exchange(20)
     grown = []
     tracemalloc.start()
     try:
-        for number in range(11):
+        for _ in range(3):
             before = tracemalloc.get_traced_memory()[0]
-            for _ in range(1000):
-                client.sendto(b"x" * 100)
-                client.recvfrom()
-            if number:
-                grown.append(tracemalloc.get_traced_memory()[0] - before)
+            exchange(20)
+            grown.append(tracemalloc.get_traced_memory()[0] - before)
     finally:
         tracemalloc.stop()
     assert min(grown) < 2000, grown
-    for _ in range(45):
-        for _ in range(1000):
-            client.sendto(b"x" * 100)
-            client.recvfrom()
-    server.close()
-    job.result()
+    allocated = sys.getallocatedblocks()
+    exchange(1900)
+    assert sys.getallocatedblocks() - allocated < 1000
     assert server.dropped in (0, None)
