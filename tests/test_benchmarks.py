@@ -179,8 +179,8 @@ def test_a_client_s_round_trips_are_measured() -> None:
     assert all(figure > 0 for figure in figures.values())
 
 
-@pytest.mark.parametrize("name", ["parsers_silly", "tasks_silly"])
-def test_scripts_that_use_private_functions_follow_them(name: str) -> None:
+@pytest.mark.parametrize("name", ["datagrams_silly", "parsers_silly", "tasks_silly"])
+def test_scripts_run_as_they_stand(name: str) -> None:
     start = "import runpy, timing; timing.LEAST, timing.REPEATS = 1e-4, 1; runpy.run_module(" + repr(name) + ")"
     command = [sys.executable, "-c", start]
     env = {**os.environ, "PYTHONPATH": str(BENCHMARKS / "micro")}
@@ -420,4 +420,4 @@ def test_an_unknown_suite_is_refused_with_the_names_of_those_there_are() -> None
     command = [sys.executable, str(BENCHMARKS / "run.py"), "nonsense"]
     done = in_thread(lambda: subprocess.run(command, capture_output=True, text=True, check=False))
     assert done.returncode == 2
-    assert "there is no suite nonsense; there are echo, tls, http, transfers, tcp, client, tasks, start, " in done.stderr
+    assert "there is no suite nonsense; there are echo, tls, http, transfers, tcp, udp, client, tasks, start, " in done.stderr

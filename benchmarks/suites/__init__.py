@@ -8,7 +8,7 @@ from typing import Protocol
 from harness.results import Row
 from harness.servers import Settings
 
-from . import client, echo, growth, http, parsers, start, tasks, tcp, tls, transfers
+from . import client, echo, growth, http, parsers, start, tasks, tcp, tls, transfers, udp
 
 
 class Suite(Protocol):
@@ -27,6 +27,7 @@ SUITES: dict[str, Suite] = {
     "http": http,
     "transfers": transfers,
     "tcp": tcp,
+    "udp": udp,
     "client": client,
     "tasks": tasks,
     "start": start,
