@@ -23,7 +23,7 @@ from ..children import Child, in_thread
 from .check_stream import KERNEL, MIB, Pair, Transport, UnixTransport
 from .support import Job, turns, until
 from .test_tls_abuse import ALERT, CLOSE_NOTIFY, HANDSHAKE, KEY_UPDATE_REQUESTED, client_victim, victim
-from .tls_support import listening, python_context
+from .tls_support import connect, listening, python_context
 
 WITHIN = 10_000
 
@@ -88,6 +88,39 @@ def test_much_is_delivered_first(any_pair: Pair) -> None:
     assert peer.read(1, WITHIN) == (None, errno.EOF)
     peer.write("taken")
     assert conn.read(5, WITHIN) == (b"taken", None)
+
+
+def test_what_was_only_gathered_is_delivered_first() -> None:
+    """The kernel refuses a part of it when ``closewrite`` sends it."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with check(tcp.adopt(ours)) as conn, check(tcp.adopt(theirs)) as peer:
+        data = bytes(60_000)
+
+        def write() -> tuple[bool, Any, bool]:
+            conn.write(data)
+            return conn._stream.blocked, conn.closewrite(), conn._stream.blocked
+
+        assert Job(write).result() == (False, (True, None), True)
+        assert peer.read(len(data), WITHIN) == (data, None)
+        assert peer.read(1, WITHIN) == (None, errno.EOF)
+
+
+def test_a_peer_that_stops_reading() -> None:
+    """What is left can't be sent; what it sends can still be read."""
+    ours, theirs = socket.socketpair()
+    with check(tcp.adopt(ours)) as conn, theirs:
+        narrow(conn)
+        Job(lambda: conn.write(bytes(3 * MIB))).blocked()
+        assert conn.closewrite()
+        theirs.shutdown(socket.SHUT_RD)
+        theirs.recv(MIB)  # the kernel takes more again
+        until(lambda: not conn.isalive())
+        assert conn.write("x") == (False, errno.PIPE)
+        theirs.sendall(b"bye")
+        theirs.shutdown(socket.SHUT_WR)
+        assert conn.read(3, WITHIN) == (b"bye", None)
+        assert conn.read(1, WITHIN) == (None, errno.PIPE)
 
 
 def test_close_after_it_still_delivers(any_pair: Pair) -> None:
@@ -310,6 +343,25 @@ def test_a_tls_peer_that_ends_at_once(version: ssl.TLSVersion) -> None:
         assert in_thread(client) == b"answer"
         until(lambda: ends)
     assert ends == [(None, errno.EOF)]
+
+
+def test_close_after_it_awaits_the_tickets(debugged: list[str]) -> None:
+    """The server's tickets (TLS 1.3) come later. At a closed socket they would cause a reset, which may destroy the data. No
+    second close_notify is made."""
+    accepted = channel.new()
+    with listening(accepted.push) as listener:
+        conn = connect(listener)
+        assert conn._stream._tickets_due
+        conn.write("data")
+        assert conn.closewrite()
+        conn.close()
+        turns()
+        assert conn._stream.sock is not None
+        with accepted.pop()[0] as peer:
+            assert peer.read(4, WITHIN) == (b"data", None)
+            assert peer.read(1, WITHIN) == (None, errno.EOF)
+        until(lambda: conn._stream.sock is None)
+    assert [line for line in debugged if "close_notify" in line] == []
 
 
 @pytest.mark.parametrize("make", [victim, client_victim])
