@@ -62,7 +62,7 @@ def join(sock, target):
             if not target.write(data):
                 return 1014, "the target does not take data"
         else:
-            data, _err = target.read(min(PIECE, max(1, target.unreadbytes())))
+            data, _err = target.readsome(PIECE)
             if data is None:
                 return 1000, "the target has ended"
             if not sock.write(data):
