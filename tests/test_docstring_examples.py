@@ -167,7 +167,7 @@ NOT_OURS = {"cache", "file", "greetings", "inbox", "latest", "msg", "reading", "
 NOT_OURS |= {"header", "tokens", "unicodedata", "visits"}
 """Variables that hold something else, though it has a method of a name that ours have
 too."""
-NOT_OURS |= {"db", "os", "sqlite3"}
+NOT_OURS |= {"db", "member", "os", "server", "sqlite3"}
 
 
 # ---- what the documents call ---------------------------------------------------------
@@ -456,6 +456,14 @@ class Preparation(ast.NodeTransformer):
         self.generic_visit(node)
         self._listens = before
         return node
+
+    def visit_Tuple(self, node: ast.Tuple) -> ast.AST:
+        """An address of two parts, as the standard library has it."""
+        text = ast.unparse(node)
+        if not re.fullmatch(r"\('[\w.]+', (8080|8443)\)", text):
+            return self.generic_visit(node)
+        text = ":".join(map(str, ast.literal_eval(text)))
+        return ast.parse(f"(lambda host, port: (host, int(port)))(*_here({text!r}, False).split(':'))", mode="eval").body
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         if not isinstance(node.value, str) or not re.search(f"{ADDRESS}|^/srv/www|^/var/log/", node.value):

@@ -261,8 +261,9 @@ def test_every_module_has_the_clock_of_the_loop(module: str) -> None:
     assert not [each for each in taken if "monotonic" in each], "from …_core.loop import monotonic"
 
 
-SAME_NAME = {"Conn", "Listener"}
-"""Public classes that their module makes clear: ``tcp.Conn``, ``tls.Conn``."""
+SAME_NAME = {"Conn", "Listener", "Socket"}
+"""Public classes that their module makes clear: ``tcp.Conn``, ``tls.Conn``; ``websocket.Socket``,
+``bridge.socket.Socket``."""
 
 
 def test_classes_of_different_subjects_have_different_names() -> None:

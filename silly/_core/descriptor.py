@@ -64,6 +64,11 @@ class Descriptor:
         """Checks the two deadlines when it fires, so that a wait with a time-out seldom
         sets one."""
 
+    @property
+    def registered(self) -> bool:
+        """Whether ``forget`` is due before the descriptor is closed."""
+        return self._events != 0
+
     def wait(self, events: int, what: object, deadline: float | None = None, *, untried: bool = False) -> int:
         """Blocks the current task until one of ``events`` (READ, WRITE or both) is
         there, and returns those that are. Returns ``TIMED_OUT`` at ``deadline``, a time

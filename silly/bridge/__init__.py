@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import asyncio as asyncio
     from . import descriptor as descriptor
+    from . import socket as socket
 
-_SUBMODULES = frozenset(("asyncio", "descriptor"))
+_SUBMODULES = frozenset(("asyncio", "descriptor", "socket"))
 
 if not TYPE_CHECKING:  # a type checker knows the names above, and must report all others
 
