@@ -6,8 +6,11 @@ import gevent
 import gevent.event
 import gevent.lock
 import gevent.pool
+import gevent.socket
 import timing
 from gevent.queue import Queue, SimpleQueue
+
+MESSAGE = b"x" * 64
 
 
 def switch(count: int) -> None:
@@ -111,6 +114,22 @@ def hand_over(count: int) -> None:
     task.join()
 
 
+def ping_pong(count: int) -> None:
+    one, two = gevent.socket.socketpair()
+
+    def echo() -> None:
+        while data := two.recv(64):
+            two.sendall(data)
+        two.close()
+
+    task = gevent.spawn(echo)
+    for _ in range(count):
+        one.sendall(MESSAGE)
+        one.recv(64)
+    one.close()
+    task.join()
+
+
 timing.report({
     "switch to another task and back": switch,
     "fork a task that ends at once": fork,
@@ -122,4 +141,5 @@ timing.report({
     "take a semaphore from another task": permit,
     "an item through a bounded channel": bounded,
     "call a function in a thread": thread,
+    "64 bytes over a pair of sockets, and back": ping_pong,
 })  # fmt: skip

@@ -5,8 +5,10 @@ from __future__ import annotations
 import timing
 
 import silly
-from silly import task, time
+from silly import bridge, task, time
 from silly.sync import channel, semaphore
+
+MESSAGE = b"x" * 64
 
 
 def switch(count: int) -> None:
@@ -125,6 +127,23 @@ def hand_over(count: int) -> None:
     there.close()
 
 
+def ping_pong(count: int) -> None:
+    """64 bytes go to a task that waits in ``recv``, and back: two waits, two sends."""
+    one, two = bridge.socket.socketpair()
+
+    def echo() -> None:
+        while data := two.recv(64):
+            two.sendall(data)
+        two.close()
+
+    t = task.fork(echo)
+    for _ in range(count):
+        one.sendall(MESSAGE)
+        one.recv(64)
+    one.close()
+    t.join()
+
+
 def main() -> None:
     timing.report({
         "switch to another task and back": switch,
@@ -137,6 +156,7 @@ def main() -> None:
         "take a semaphore from another task": permit,
         "an item through a bounded channel": bounded,
         "call a function in a thread": thread,
+        "64 bytes over a pair of sockets, and back": ping_pong,
     })  # fmt: skip
 
 
