@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from . import hive as hive
     from . import logger as logger
     from . import net as net
+    from . import process as process
     from . import sync as sync
     from . import task as task
     from . import testing as testing
@@ -47,7 +48,9 @@ __all__ = ["Error", "Limits", "Result", "check", "exit", "genid", "pcall", "pid"
 pid = os.getpid()
 """This process's number."""
 
-_SUBMODULES = frozenset(("bridge", "env", "errno", "hive", "logger", "net", "signal", "sync", "task", "testing", "time"))
+_SUBMODULES = frozenset(
+    ("bridge", "env", "errno", "hive", "logger", "net", "process", "signal", "sync", "task", "testing", "time")
+)
 _ids = itertools.count(1)
 
 

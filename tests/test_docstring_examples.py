@@ -52,7 +52,7 @@ import pytest
 from greenlet import GreenletExit
 
 import silly
-from silly import check, env, logger, task, testing, time
+from silly import check, env, logger, process, task, testing, time
 from silly._core import scheduler, signals
 from silly._core.callers import short_name
 from silly.net import http, tcp, tls, udp, websocket
@@ -79,6 +79,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "broadcast_chan": (channel.Channel,),
     "canyon": (tls.Listener,),
     "chan": (channel.Channel,),
+    "child": (process.Process,),
     "client": (testing.HandlerClient, tls.Conn),
     "clock": (testing.Clock,),
     "cloud": (udp.Conn,),
@@ -138,6 +139,9 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "sky": (singleflight.SingleFlight,),
     "sock": (websocket.Socket,),
     "source": (websocket.Socket,),
+    "stderr": (process.Conn,),
+    "stdin": (process.Conn,),
+    "stdout": (process.Conn,),
     "stopping": (event.Event,),
     "stream": (http.ServerStream, http.ClientStream),
     "t": (Task,),
@@ -164,7 +168,7 @@ RETURNED = (task.Group, task.Results)
 ADDRESS = r"[\w.]*:(8080|8443)\b"
 
 NOT_OURS = {"cache", "file", "greetings", "inbox", "latest", "msg", "reading", "sqlite3", "stories", "turns"}
-NOT_OURS |= {"header", "tokens", "unicodedata", "visits"}
+NOT_OURS |= {"header", "tokens", "unicodedata", "visits", "writer"}
 """Variables that hold something else, though it has a method of a name that ours have
 too."""
 NOT_OURS |= {"both", "db", "environ", "member", "os", "server", "sqlite3"}
@@ -532,6 +536,12 @@ def made_stream(stage: Stage) -> Iterator[Any]:
 @contextmanager
 def made_response(stage: Stage) -> Iterator[Any]:
     yield check(http.get(f"http://{stage.address(False, True)}/"))
+
+
+@contextmanager
+def made_child(stage: Stage) -> Iterator[Any]:
+    with check(process.start(["cat"], stdin=process.PIPE, stdout=process.PIPE)) as child:
+        yield child
 
 
 @contextmanager

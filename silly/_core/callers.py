@@ -16,7 +16,7 @@ PACKAGE = (lambda: 0).__code__.co_filename.rpartition("_core")[0]
 """What the file names of all code of the library begin with. Not ``__file__``: in a zip
 file of compiled modules, and where a tool has frozen them, code has other names."""
 
-_VARIABLES = {"socket": "sock", "writer": "message"}
+_VARIABLES = {"process": "child", "socket": "sock", "writer": "message"}
 """The documentation's names for objects, where they are not the last word of the name
 of the class."""
 

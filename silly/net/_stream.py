@@ -60,6 +60,8 @@ class Stream(Output):
     """See the module's header. This class is for plain sockets; ``TlsStream`` overrides
     receiving and sending."""
 
+    word = "tcp"
+    """What log lines about it begin with."""
     partial = 0
     """Bytes that have come of a TLS record that is not whole yet, and so not in
     ``buf``."""

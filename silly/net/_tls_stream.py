@@ -43,6 +43,7 @@ class TlsStream(Stream):
     socket."""
 
     plain = False
+    word = "tls"
 
     __slots__ = (
         "_answers",

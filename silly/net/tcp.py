@@ -392,9 +392,9 @@ class Conn:
 
 def _too_long(stream: Stream) -> tuple[None, str]:
     """The answer of a read whose delimiter does not come in time."""
-    what = "tcp" if stream.plain else "tls"
     most = stream.limits.delimited
-    logger.limited("delimited", f"{what}: {stream.remoteaddr}: no delimiter within the limit 'delimited' of {most} bytes")
+    text = f"{stream.word}: {stream.remoteaddr}: no delimiter within the limit 'delimited' of {most} bytes"
+    logger.limited("delimited", text)
     return None, errno.MSGSIZE
 
 

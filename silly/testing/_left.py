@@ -109,12 +109,15 @@ def left(before: Found) -> str | None:
 
 
 def clean_up() -> None:
-    """Ends every task, timer and connection, so that the next test begins without
-    them."""
+    """Ends every task, timer, connection and child, so that the next test begins
+    without them."""
     for handler in list(_loop.handlers):
         handler.abort()
     for task in list(scheduler.tasks):
         task.cancel()
+    process = sys.modules.get("silly.process")
+    if process is not None:
+        process.kill_all()
     _loop.timers.clear_users()
     time.sleep(1)
 

@@ -61,6 +61,7 @@ def test_each_thing_that_is_left_is_named_with_its_place(run: Run) -> None:
     code = """
 from silly.sync import channel
 from silly.net import tcp
+from silly import process
 
 def never():
     channel.new().pop()
@@ -82,11 +83,14 @@ def test_listener():
 def test_file():
     kept.append(open(__file__))
 
+def test_child():
+    kept.append(process.start(["sleep", "100"]))  # the child
+
 def test_clean():
-    pass
+    assert kept[-1][0].wait(5000) == (-9, None)
 """
     said = run(code)
-    assert "6 passed, 5 errors" in said
+    assert "7 passed, 6 errors" in said
 
     def place(text: str) -> str:
         return rf"\S*test_it\.py:{line_of(code, text)}"
@@ -97,6 +101,7 @@ def test_clean():
         rf"the connection with client:1, opened at {place('kept.append(testing')}\n",
         rf"the connection with server:1, opened at {place('kept.append(testing')}\n",
         rf"<listener 127\.0\.0\.1:\d+>.*\n[\s\S]*?open file \d+: socket:\[\d+\], opened at {place('kept.append(tcp')}\n",
+        rf"process sleep \(\d+\), opened at {place('kept.append(process')}\n",
         r"open files: \d+ before, \d+ after\n  open file \d+: \S*/test_it\.py\n",
     ):
         assert re.search(pattern, said), f"{pattern}\n{said}"

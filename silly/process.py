@@ -1,0 +1,638 @@
+"""Other programs, whose pipes read and write like a connection.
+
+    child, err = process.start(["sort"], stdin=process.PIPE, stdout=process.PIPE)
+    with child:
+        child.stdin.write("b\\na\\n")
+        child.stdin.close()
+        line, err = child.stdout.read("\\n")  # -> (b"a\\n", None)
+        status, err = child.wait(1000)       # -> (0, None)
+
+``run`` does all of that for a program that is to be called like a function. The
+program is started by Python's ``subprocess.Popen``; no shell is used.
+
+**Ends.** Only the loop's thread reaps a child, when its pidfd says that it has ended
+(or, where there is none, a thread). So a signal never strikes another process that has
+got its number. No handler of SIGCHLD is set, and other people's children are left
+alone. Leaving ``with child`` kills it. A child outside such a block goes on, whatever
+happens to its ``Process``, and is reaped when it ends; if silly's own process ends
+first, a line in the log says so.
+"""
+
+from __future__ import annotations
+
+import errno as numbers
+import os
+import signal as _signal
+import termios
+import threading
+import time as _time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from subprocess import DEVNULL, PIPE, STDOUT, Popen
+from typing import Any, NamedTuple, Protocol
+
+from . import errno
+from ._core import scheduler
+from ._core.callers import check_timeout
+from ._core.deadline import Timeout, earliest_over
+from ._core.loop import READ, WRITE
+from ._core.result import OK, Result, failure, returns_pair
+from ._core.select import select
+from ._core.waiting import DeadlineOver, Leaving, Waiters
+from ._log import task as logger
+from ._shown import cut, shown
+from ._wire.limits import DEFAULT, Limits, check_limits
+from ._wire.numbers import check_int
+from .net import tcp
+from .net._pipe_stream import PipeStream
+
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "Conn", "Finished", "Process", "run", "start"]
+
+Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+"""The types of an argument, and of a path."""
+
+KILLED = 1000
+"""Milliseconds that the end of ``with child`` waits for a killed child: one that hangs
+in the kernel ends later, or never."""
+MOST = 64 * 1024 * 1024
+"""The most bytes that ``run`` gathers of stdout, and of stderr, by default."""
+POLL = 0.05
+"""Seconds between two looks at a child where the system offers nothing better (macOS
+before Python 3.13)."""
+
+_TAKE_TERMINAL = ': <"$0" && exec "$@"'
+"""A terminal that the first process of a session opens becomes the one that controls
+it, and this opens it. Python offers that only by a function that runs between ``fork``
+and ``exec``, which may hang in a process with threads."""
+
+_NAMES = ("stdin", "stdout", "stderr")
+_WAYS = {"stdin": WRITE, "stdout": READ, "stderr": READ, "terminal": READ | WRITE}
+_loop = scheduler.loop
+
+
+class HasDescriptor(Protocol):
+    """An object with a descriptor, such as a file."""
+
+    def fileno(self) -> int: ...
+
+
+File = int | HasDescriptor | None
+"""What is given for stdin, stdout or stderr."""
+
+
+class Conn(tcp.Conn):
+    """The end of a pipe, or a terminal, with a child at the other end. It has all that
+    ``tcp.Conn`` has.
+
+    A pipe has one direction: reading from ``child.stdin`` and writing to
+    ``child.stdout`` raise RuntimeError. A child may take as long as it likes to read:
+    the limits ``write_timeout``, ``write_rate`` and ``linger`` don't count.
+    """
+
+    __slots__ = ()
+
+    _stream: PipeStream
+
+    def write(self, data: tcp.Data | Iterable[tcp.Data]) -> Result:
+        """As ``tcp.Conn.write``. If the child has closed its end, or has ended, this
+        write or the next returns ``errno.PIPE``.
+
+            ok, err = child.stdin.write("hello\\n")  # -> (True, None)
+
+        Raises RuntimeError for a pipe that the child writes to.
+        """
+        if _loop.no_switch:
+            scheduler.refuse("conn.write")
+        self._stream.check_way(WRITE)
+        return super().write(data)
+
+
+class _Child:
+    """The inner half of a ``Process``, which the loop refers to."""
+
+    __slots__ = ("_popen", "_told", "fd", "held", "name", "status", "waiters", "watched")
+
+    def __init__(self, popen: Popen[bytes], name: str) -> None:
+        self._popen = popen
+        self.name = name
+        self.status: int | None = None
+        """The exit status, once it was reaped."""
+        self.waiters: Waiters[None] = Waiters()
+        self.held = False
+        """Whether a ``with`` block will kill it."""
+        self._told = False
+        """Whether the log says that it is left running."""
+        self.watched: int | None = None
+        """For the loop: see ``Watched`` there."""
+        self.fd = -1
+        """The pidfd, or -1: then a thread waits."""
+
+    def watch_end(self) -> None:
+        """Makes the loop reap it when it has ended. Raises OSError or RuntimeError if
+        the system refuses what that needs."""
+        try:
+            self.fd = os.pidfd_open(self._popen.pid)
+        except (AttributeError, OSError):  # another system, or a sandbox
+            threading.Thread(target=self._await, name=f"silly-process-{self._popen.pid}", daemon=True).start()
+        else:
+            try:
+                _loop.register(self.fd, READ, self._on_event)
+            except OSError:
+                os.close(self.fd)
+                raise
+        _loop.handlers.add(self)
+
+    def _await(self) -> None:
+        """The thread. It doesn't reap the child: until that is done, no other can have
+        its number."""
+        while not hasattr(os, "waitid") and self.status is None and not scheduler.over():
+            _time.sleep(POLL)
+            _loop.post(self.look)
+        try:
+            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+        except (AttributeError, ChildProcessError):
+            pass  # there was no need to, or somebody else has reaped it
+        _loop.post(self.look)
+
+    def _on_event(self, mask: int) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Reaps the child if it has ended, and wakes the tasks that wait for that."""
+        if self.status is None:
+            self.status = self._popen.poll()
+            if self.status is not None:
+                self._forget()
+                self.waiters.wake_all()
+
+    def _forget(self) -> None:
+        """The loop has no more to do with it."""
+        _loop.handlers.discard(self)
+        if self.watched is not None:
+            _loop.unwatch(self)
+        if self.fd >= 0:
+            _loop.unregister(self.fd)
+            os.close(self.fd)
+            self.fd = -1
+
+    def send_signal(self, number: int) -> None:
+        """Sends it a signal, unless it has ended. Raises OSError."""
+        self.look()
+        if self.status is None:
+            self._popen.send_signal(number)
+
+    def await_killed(self) -> None:
+        """Waits until the killed child is reaped, but not for long. A deadline that is
+        over doesn't matter: it strikes again where the task waits next."""
+        try:
+            task = scheduler.current()
+        except RuntimeError:
+            return  # in a finalizer, or a callback of the loop, which reaps it later
+        task._over = None
+        try:
+            self._watch()
+            self.waiters.wait("the end of with child", None, None, KILLED)
+        except DeadlineOver:
+            if task._over is None:
+                logger.warn(f"process: {self.name} has not ended {KILLED} ms after SIGKILL")
+        except Leaving:
+            pass
+        finally:
+            task._over = earliest_over(task)
+
+    def wait(self, timeout: float | None) -> Result:
+        """Waits until it is reaped."""
+        self._watch()
+        return self.waiters.wait_result("child.wait", None, None, timeout)
+
+    def _watch(self) -> None:
+        if self.watched is None:
+            _loop.watch(self)
+
+    # For the loop: see ``Handler``.
+
+    def wakes(self) -> bool:
+        return self.waiters.first is not None
+
+    def shutdown(self) -> None:
+        """The end of the process begins: ``with`` blocks will end their children."""
+
+    def abort(self) -> None:
+        """No task is left. The main program may still be in a ``with`` block."""
+        self.look()
+        if self.status is None and not self.held and not self._told:
+            self._told = True
+            logger.warn(f"process: {self.name} is left running; a with block would end it")
+
+    close = abort
+
+    def hurry(self, last: bool) -> None:
+        """Nothing is on its way."""
+
+    def disown(self) -> None:
+        """In a child of ``os.fork``: it is the parent's."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self._popen.returncode = 0  # else its finalizer would look for it, and warn
+
+    def __repr__(self) -> str:
+        return f"process {self.name}"
+
+
+class Process:
+    """A program that was started. ``pid`` is its number.
+
+    ``with child`` kills it (SIGKILL) at its end, however the block is left, waits until
+    it is reaped, 1 s at most, and closes its pipes. What it started itself goes on.
+    """
+
+    __slots__ = ("__weakref__", "_child", "_pipes", "_terminal", "pid")
+
+    def __init__(self, child: _Child, pid: int, pipes: dict[str, Conn], terminal: Conn | None) -> None:
+        self._child = child
+        self._pipes = pipes
+        self._terminal = terminal
+        """Both stdin and stdout in ``_pipes``, or None."""
+        self.pid = pid
+
+    @property
+    def stdin(self) -> Conn:
+        """What the child reads, if it was started with ``stdin=PIPE`` or ``pty=True``;
+        else RuntimeError is raised. ``close()`` tells the child that this was all."""
+        return self._pipe("stdin")
+
+    @property
+    def stdout(self) -> Conn:
+        """What the child writes, if it was started with ``stdout=PIPE`` or
+        ``pty=True``: then it is the same connection as ``stdin``. Else RuntimeError is
+        raised."""
+        return self._pipe("stdout")
+
+    @property
+    def stderr(self) -> Conn:
+        """What the child writes as errors, if it was started with ``stderr=PIPE``; else
+        RuntimeError is raised."""
+        return self._pipe("stderr")
+
+    def _pipe(self, name: str) -> Conn:
+        try:
+            return self._pipes[name]
+        except KeyError:
+            hint = f"start it with {name}=process.PIPE" if self._terminal is None else "what comes there is in child.stdout"
+            raise RuntimeError(f"child.{name}: there is no such pipe; {hint}") from None
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, as ``wait`` returns it, or None: the child runs, or the loop
+        has not seen its end yet."""
+        return self._child.status
+
+    @returns_pair("child.wait", "status")
+    def wait(self, timeout: float | None = None) -> tuple[int, None] | tuple[None, str]:
+        """Waits until the child has ended, at most ``timeout`` ms, without one as long
+        as it takes.
+
+            child.stdin.close()
+            status, err = child.wait(1000)      # -> (0, None)
+
+        Returns ``(status, None)``: the exit status, or minus the number of the signal
+        that has ended it. Or ``(None, err)``: a text, after the time-out or a
+        ``time.deadline``. That, a cancel and ``task.select`` on its pipes leave the
+        child as it is. Several tasks may wait.
+
+        A child that writes to a pipe which nobody reads doesn't end: read its output
+        first, to ``errno.EOF``. The output may come from what it has started, and go on
+        after its end.
+
+        Raises TypeError or ValueError for an invalid time-out.
+        """
+        if _loop.no_switch:
+            scheduler.refuse("child.wait")
+        if timeout is not None:
+            check_timeout("child.wait", timeout)
+        scheduler.check_thread()
+        child = self._child
+        if child.status is None:
+            _, err = child.wait(timeout)
+            if err is not None:
+                return None, err
+        assert child.status is not None
+        return child.status, None
+
+    def kill(self, signal: int | str = _signal.SIGKILL) -> Result:
+        """Sends the child a signal: SIGKILL, or the one with this number or name.
+
+            child.kill("SIGTERM")               # -> (True, None)
+
+        Returns ``(True, None)``, also if it has ended, or ``(False, err)`` if the
+        system refuses that, as for a child that has become another user. Doesn't wait
+        for the end. Raises TypeError or ValueError for anything but a signal.
+        """
+        number = _number(signal)
+        scheduler.check_thread()
+        try:
+            self._child.send_signal(number)
+        except OSError as exc:
+            return failure(f"child.kill: {errno.from_oserror(exc)}")
+        return OK
+
+    def resize(self, rows: int, columns: int) -> Result:
+        """Sets the size of the child's terminal, in characters. It gets SIGWINCH.
+
+            child, err = process.start(["sh"], pty=True, size=(25, 80))
+            with child:
+                child.resize(50, 132)           # -> (True, None)
+
+        Returns ``(True, None)``, or ``(False, errno.CLOSED)`` if the terminal is
+        closed. Raises RuntimeError if the child was not started with ``pty=True``, and
+        ValueError for anything but two ints from 1 to 65,535.
+        """
+        size = _size("child.resize", rows, columns)
+        terminal = self._terminal
+        if terminal is None:
+            raise RuntimeError("child.resize: the child has no terminal; start it with pty=True")
+        scheduler.check_thread()
+        if terminal._stream.sock is None:
+            return failure(errno.CLOSED)
+        termios.tcsetwinsize(terminal._stream.fd, size)
+        return OK
+
+    def __enter__(self) -> Process:
+        self._child.held = True
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if _loop.no_switch:
+            scheduler.refuse("with child")
+        scheduler.check_thread(closes=True)
+        if scheduler.over():
+            return  # in a child of ``os.fork`` it is the parent's
+        child = self._child
+        self.kill()
+        for pipe in self._pipes.values():
+            pipe._stream.abort()
+        if child.status is None:
+            child.await_killed()
+
+    def __repr__(self) -> str:
+        status = self._child.status
+        return f"<process {self._child.name}, {'running' if status is None else f'ended: {status}'}>"
+
+
+@returns_pair("process.start", "child")
+def start(
+    args: Sequence[Word],
+    stdin: File = None,
+    stdout: File = None,
+    stderr: File = None,
+    cwd: Word | None = None,
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
+    pty: bool = False,
+    *,
+    size: tuple[int, int] = (24, 80),
+    limits: Limits = DEFAULT,
+) -> tuple[Process, None] | tuple[None, str]:
+    """Starts a program.
+
+        child, err = process.start(["cat"], stdin=process.PIPE, stdout=process.PIPE)
+        with child:
+            child.stdin.write("hello\\n")
+            line, err = child.stdout.read("\\n")  # -> (b"hello\\n", None)
+
+    * ``args``: the program, which is looked for in ``PATH`` if its name has no slash,
+      and its arguments. No shell looks at them.
+    * ``stdin``, ``stdout``, ``stderr``: None for what this process has, ``PIPE`` for a
+      pipe (``child.stdin``, …), ``DEVNULL``, or a descriptor or an open file.
+      ``stderr`` may be ``STDOUT``: where stdout goes.
+    * ``cwd``: the child's working directory.
+    * ``env``: its whole environment; None for that of this process.
+    * ``pty``: whether the three are one new pseudo-terminal, which controls the child's
+      new session. ``child.stdin`` and ``child.stdout`` are then one connection.
+      ``size`` is its rows and columns.
+    * ``limits``: ``receive_mark``, ``delimited`` and ``unsent`` count.
+
+    Returns ``(child, None)``, or ``(None, err)`` with why it can't be started: a text.
+    Other descriptors are not passed on. Never waits for a task, but the loop stands
+    still until the system has loaded the program, for a millisecond or so.
+
+    Raises TypeError or ValueError for invalid arguments.
+    """
+    scheduler.check_thread()
+    check_limits(limits)
+    command = _command(args)
+    folder = None if cwd is None else _word("cwd", cwd)
+    variables = _environment(env)
+    files = [_file(name, given) for name, given in zip(_NAMES, (stdin, stdout, stderr), strict=True)]
+    rows, columns = _size("process.start: size", *_two(size))
+    if pty and files != [None, None, None]:
+        raise ValueError("process.start: with pty=True the terminal is stdin, stdout and stderr: leave them out")
+    program = cut(os.fsdecode(command[0]))
+    with ExitStack() as theirs, ExitStack() as undo:
+        ours: dict[str, int] = {}
+        try:
+            if pty:
+                _look_for(command[0], folder, variables)
+                ours["terminal"], slave = os.openpty()
+                undo.callback(os.close, ours["terminal"])
+                theirs.callback(os.close, slave)
+                termios.tcsetwinsize(slave, (rows, columns))
+                command = [b"/bin/sh", b"-c", _TAKE_TERMINAL.encode(), os.fsencode(os.ttyname(slave)), *command]
+                files = [slave, slave, slave]
+            for at, name in enumerate(_NAMES):
+                if files[at] == PIPE:
+                    reader, writer = os.pipe()
+                    ours[name], other = (writer, reader) if name == "stdin" else (reader, writer)
+                    undo.callback(os.close, ours[name])
+                    theirs.callback(os.close, other)
+                    files[at] = other
+            popen = Popen(command, 0, None, files[0], files[1], files[2], cwd=folder, env=variables, start_new_session=pty)
+        except OSError as exc:
+            return None, f"process.start: {_why(exc, program, folder)}"
+        child = _Child(popen, f"{os.path.basename(program)} ({popen.pid})")
+        try:
+            child.watch_end()
+        except BaseException as exc:
+            popen.kill()
+            popen.wait()
+            if isinstance(exc, (OSError, RuntimeError)):
+                return None, f"process.start: {program}: the system refuses what waits for its end: {exc}"
+            raise
+        undo.pop_all()
+    pipes = {name: Conn(PipeStream(fd, _WAYS[name], f"{name} of {child.name}", limits)) for name, fd in ours.items()}
+    terminal = pipes.pop("terminal", None)
+    if terminal is not None:
+        pipes["stdin"] = pipes["stdout"] = terminal
+    return Process(child, popen.pid, pipes, terminal), None
+
+
+def kill_all() -> None:
+    """Kills every child that runs, for ``silly.testing``."""
+    for handler in list(_loop.handlers):
+        if isinstance(handler, _Child):
+            handler.send_signal(_signal.SIGKILL)
+
+
+class Finished(NamedTuple):
+    """What ``run`` returns of a program that has ended."""
+
+    status: int
+    """The exit status, or minus the number of the signal that has ended it."""
+    stdout: bytes
+    stderr: bytes
+
+
+@returns_pair("process.run", "finished")
+def run(
+    args: Sequence[Word],
+    input: tcp.Data | None = None,
+    timeout: float | None = None,
+    cwd: Word | None = None,
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
+    *,
+    most: int = MOST,
+) -> tuple[Finished, None] | tuple[None, str]:
+    """Runs a program to its end, and returns all of its output.
+
+        done, err = process.run(["sort"], "b\\na\\n", 5000)
+        done.status, done.stdout            # -> (0, b"a\\nb\\n")
+
+    ``args``, ``cwd`` and ``env`` are those of ``start``. ``input`` is what the program
+    reads; without it stdin is empty. Returns ``(Finished, None)``, whatever the status
+    is, or ``(None, err)``, a text: it can't be started, has not ended within
+    ``timeout`` ms (or a ``time.deadline``), or has written more than ``most`` bytes (64
+    MiB) to stdout or stderr. It is killed then, and also where a cancel strikes.
+
+    Raises TypeError or ValueError for invalid arguments.
+    """
+    if _loop.no_switch:
+        scheduler.refuse("process.run")
+    if timeout is not None:
+        check_timeout("process.run", timeout)
+    check_int("process.run: most, in bytes,", most)
+    data = b"" if input is None else tcp.to_bytes(input)
+    limits = Limits(unsent=max(len(data), 1))  # so the write doesn't wait
+    child, err = start(args, PIPE if data else DEVNULL, PIPE, PIPE, cwd, env, limits=limits)
+    if child is None:
+        return None, f"{err}".replace("process.start", "process.run", 1)
+    with child, nullcontext() if timeout is None else Timeout(timeout):
+        if data:
+            child.stdin.write(data)
+            child.stdin.close()
+        output = {child.stdout: bytearray(), child.stderr: bytearray()}
+        reading = [*output]
+        while reading:
+            conn, err = select(tuple(reading), None)
+            if conn is None:
+                return None, f"{err}".replace("task.select", "process.run", 1)
+            buf = conn._stream.buf
+            output[conn] += buf
+            if not buf:
+                reading.remove(conn)
+            elif len(output[conn]) > most:
+                return None, f"process.run: {conn.remoteaddr}: more than {most} bytes"
+            buf.clear()
+        status, err = child.wait()
+        if status is None:
+            return None, f"{err}".replace("child.wait", "process.run", 1)
+        return Finished(status, bytes(output[child.stdout]), bytes(output[child.stderr])), None
+
+
+# ---- arguments, and why a start has failed -------------------------------------------
+
+
+def _command(args: object) -> list[bytes]:
+    if isinstance(args, (str, bytes, os.PathLike)):
+        raise TypeError('process.start needs a list, such as ["ls", "-l"]: no shell is used that would split a text')
+    if not isinstance(args, Sequence):
+        raise TypeError(f"process.start needs a list of the program and its arguments, not {type(args).__name__}")
+    if not args:
+        raise ValueError("process.start needs a list with a program, and this one is empty")
+    return [_word("an argument", each) for each in args]
+
+
+def _word(what: str, value: object) -> bytes:
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise TypeError(f"process.start: {what} is str, bytes or a path, not {type(value).__name__}")
+    word = os.fsencode(value)
+    if b"\0" in word:
+        raise ValueError(f"process.start: {what} can't hold a zero byte")
+    return word
+
+
+def _environment(env: Mapping[Any, Any] | None) -> dict[bytes, bytes] | None:
+    if env is None:
+        return None
+    if not isinstance(env, Mapping):
+        raise TypeError(f"process.start: env is a dict, not {type(env).__name__}")
+    variables = {_word("a name in env", name): _word(f"env[{shown(name)}]", value) for name, value in env.items()}
+    for name in variables:
+        if not name or b"=" in name:
+            raise ValueError(f"process.start: env: no variable can be named {shown(os.fsdecode(name))}")
+    return variables
+
+
+def _file(name: str, given: Any) -> int | None:
+    if given is None or (given in (PIPE, DEVNULL) and isinstance(given, int)) or (given == STDOUT and name == "stderr"):
+        return given  # type: ignore[no-any-return]
+    number = given.fileno() if hasattr(given, "fileno") else given
+    if isinstance(number, bool) or not isinstance(number, int):
+        kinds = "None, PIPE, DEVNULL, a descriptor or an open file"
+        raise TypeError(f"process.start: {name} is {kinds}, not {type(given).__name__}")
+    if number < 0:
+        raise ValueError(
+            f"process.start: {name}: {number} is no descriptor" + ("; STDOUT is for stderr" if number == STDOUT else "")
+        )
+    return number
+
+
+def _two(size: object) -> tuple[Any, Any]:
+    if not isinstance(size, tuple) or len(size) != 2:
+        raise ValueError(f"process.start: size is a pair, (rows, columns), not {shown(size)}")
+    return size
+
+
+def _size(what: str, rows: int, columns: int) -> tuple[int, int]:
+    check_int(f"{what}: rows", rows, 1, 65535)
+    check_int(f"{what}: columns", columns, 1, 65535)
+    return rows, columns
+
+
+def _number(signal: object) -> int:
+    """Returns the number of a signal."""
+    try:
+        if isinstance(signal, str):
+            return _signal.Signals[signal]
+        if isinstance(signal, int):
+            return _signal.Signals(signal)
+    except (KeyError, ValueError):
+        raise ValueError(f"child.kill: there is no signal {shown(signal)} here; an example of a name is 'SIGTERM'") from None
+    raise TypeError(f"child.kill needs a signal's name or number, not {type(signal).__name__}")
+
+
+def _look_for(program: bytes, cwd: bytes | None, env: dict[bytes, bytes] | None) -> None:
+    """Raises the OSError that ``Popen`` would, where a shell starts the program in its
+    place."""
+    if cwd is not None:
+        os.close(os.open(cwd, os.O_RDONLY | os.O_DIRECTORY))
+    known: Any = env  # it takes bytes too
+    paths = [b""] if os.path.dirname(program) else [os.fsencode(path) for path in os.get_exec_path(known)]
+    found = [path for each in paths if os.path.exists(path := os.path.join(cwd or b"", each, program))]
+    if not found:
+        raise FileNotFoundError(numbers.ENOENT, os.strerror(numbers.ENOENT), program)
+    if not any(os.path.isfile(path) and os.access(path, os.X_OK) for path in found):
+        raise PermissionError(numbers.EACCES, os.strerror(numbers.EACCES), program)
+
+
+def _why(exc: OSError, program: str, cwd: bytes | None) -> str:
+    """Says why a program can't be started."""
+    err = errno.from_oserror(exc)
+    if cwd is not None and exc.filename == cwd:
+        return f"cwd {shown(os.fsdecode(cwd))}: {err}"
+    if exc.errno == numbers.ENOENT:
+        if os.path.isfile(program):
+            return f"{program}: {err}: the program that its first line names"
+        return f"{program}: {err}" + ("" if "/" in program else ": there is no such program in PATH")
+    if exc.errno == numbers.ENOEXEC:
+        return f"{program}: {err}: a script needs a first line such as #!/bin/sh"
+    return f"{program}: {err}"
