@@ -171,7 +171,7 @@ NOT_OURS = {"cache", "file", "greetings", "inbox", "latest", "msg", "reading", "
 NOT_OURS |= {"header", "tokens", "unicodedata", "visits", "writer"}
 """Variables that hold something else, though it has a method of a name that ours have
 too."""
-NOT_OURS |= {"both", "db", "environ", "member", "os", "server", "sqlite3"}
+NOT_OURS |= {"both", "db", "environ", "member", "os", "page", "server", "session", "sqlite3"}
 
 
 # ---- what the documents call ---------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -95,6 +96,16 @@ async def thread(count: int) -> None:
         await asyncio.to_thread(int)
 
 
+def coroutine(count: int) -> None:
+    """From a thread, on a loop that runs in another: what code that blocks has without a bridge."""
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    for _ in range(count):
+        asyncio.run_coroutine_threadsafe(nothing(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
 async def timer(count: int) -> None:
     loop = asyncio.get_running_loop()
     for _ in range(count):
@@ -140,5 +151,6 @@ timing.report({
     "take a semaphore from another task": run(permit),
     "an item through a bounded channel": run(bounded),
     "call a function in a thread": run(thread),
+    "run a coroutine of asyncio, from code that isn't": coroutine,
 })  # fmt: skip
 loop.close()

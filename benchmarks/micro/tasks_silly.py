@@ -104,6 +104,16 @@ def thread(count: int) -> None:
         task.thread(int)
 
 
+async def nothing() -> None:
+    pass
+
+
+def coroutine(count: int) -> None:
+    """A coroutine of asyncio that ends at once, in this thread."""
+    for _ in range(count):
+        bridge.asyncio.run(nothing())
+
+
 def timer(count: int) -> None:
     for _ in range(count):
         time.cancel(time.after(10_000, print))
@@ -145,6 +155,7 @@ def ping_pong(count: int) -> None:
 
 
 def main() -> None:
+    bridge.asyncio.run(nothing())  # the first one imports asyncio
     timing.report({
         "switch to another task and back": switch,
         "fork a task that ends at once": fork,
@@ -157,6 +168,7 @@ def main() -> None:
         "an item through a bounded channel": bounded,
         "call a function in a thread": thread,
         "64 bytes over a pair of sockets, and back": ping_pong,
+        "run a coroutine of asyncio, from code that isn't": coroutine,
     })  # fmt: skip
 
 
