@@ -117,7 +117,8 @@ def mistake(value: object, instead: str | None, any_type: bool = False) -> str |
     ``any_type``: whether a value of any type is a mistake, not only data."""
     if isinstance(value, CoroutineType):
         value.close()  # else Python warns that it was never awaited
-        return "returned a coroutine, which never runs: write def instead of async def, and calls without await"
+        instead = "write def instead of async def, and calls without await, or run it with bridge.asyncio.run"
+        return f"returned a coroutine, which never runs: {instead}"
     if isinstance(value, (GeneratorType, AsyncGeneratorType)):
         what = "call a function for each piece" if instead is None else "send each piece"
         return f"returned a generator, which never runs: it contains yield; {what} instead"

@@ -99,9 +99,9 @@ class Host:
         self.asyncio = _Loop(selector)
         self.calls = 0
         """How many tasks wait in ``run``."""
-        self.given_up = 0
-        """How many coroutines were cancelled because their task waits no more, and have
-        not ended. ``loop.work`` counts them too."""
+        self.given_up: set[asyncio.Task[None]] = set()
+        """Those that were cancelled because their task waits no more, and have not
+        ended. ``loop.work`` counts them too."""
         self.watched: int | None = None
         """For the loop: see ``Watched`` there."""
         self.fd = selector.fileno()
@@ -131,11 +131,17 @@ class Host:
         scheduler.others.append(self.may_wake)
 
     def __repr__(self) -> str:
-        return f"asyncio's loop, with {self.coroutines()} coroutines"
+        return f"asyncio's loop, with {len(self.coroutines())} coroutines"
 
-    def coroutines(self) -> int:
-        """How many coroutines have not ended."""
-        return len(asyncio.all_tasks(self.asyncio))
+    def coroutines(self) -> set[asyncio.Task[Any]]:
+        """Returns those that have not ended."""
+        return asyncio.all_tasks(self.asyncio)
+
+    @staticmethod
+    def name(coroutine: asyncio.Task[Any]) -> str:
+        """Returns what the log calls a coroutine."""
+        name = coroutine.get_name()
+        return name_of(coroutine.get_coro()) if name.startswith("Task-") else cut(name)  # asyncio's own names say nothing
 
     def runs(self) -> bool:
         """Whether the current code is asyncio's, such as a coroutine."""
@@ -145,15 +151,15 @@ class Host:
         """Whether it cancels its coroutines, since the process is ending."""
         return self._end is not None
 
-    def give_up(self) -> None:
-        """The end of the process waits for one coroutine more."""
-        self.given_up += 1
+    def give_up(self, left: asyncio.Task[None]) -> None:
+        """No task waits for a coroutine any more. The end of the process does."""
+        self.given_up.add(left)
         _loop.work += 1
 
-    def ended(self) -> None:
+    def ended(self, left: asyncio.Task[None]) -> None:
         """A coroutine that was given up has ended."""
-        if self in _loop.handlers:
-            self.given_up -= 1
+        if left in self.given_up:
+            self.given_up.discard(left)
             _loop.work -= 1
 
     # ---- its greenlet ----------------------------------------------------------------
@@ -260,10 +266,10 @@ class Host:
         """Cancels the coroutines that are left, and ends the loop after them."""
         if self._end is None and self in _loop.handlers:
             _loop.work += 1
-            self._end = self.asyncio.create_task(self._end_all())
+            self._end = asyncio.Task(self._end_all(), loop=self.asyncio)  # not by the application's factory
 
     async def _end_all(self) -> None:
-        while left := asyncio.all_tasks(self.asyncio) - {self._end}:
+        while left := self.coroutines() - {self._end}:
             for each in left:
                 if not each.cancelling():  # a second time would strike in its ``finally`` blocks
                     each.cancel()
@@ -280,11 +286,9 @@ class Host:
         """Ends the loop at once."""
         if self not in _loop.handlers:
             return
-        for each in asyncio.all_tasks(self.asyncio):
+        for each in self.coroutines():
             if each is not self._end:
-                name = each.get_name()  # asyncio's own say nothing
-                name = name_of(each.get_coro()) if name.startswith("Task-") else name
-                logger.warn(f"the coroutine {cut(name)} did not end before silly did")
+                logger.warn(f"the coroutine {self.name(each)} did not end before silly did")
             each._log_destroy_pending = False  # type: ignore[attr-defined]
         self._gone()
         self._enter(lambda: self._green.throw(GreenletExit))
@@ -305,7 +309,8 @@ class Host:
             _loop.unwatch(self)
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
-        _loop.work -= self.given_up + (self._end is not None)
+        _loop.work -= len(self.given_up) + (self._end is not None)
+        self.given_up.clear()
         scheduler.elsewhere.pop(self._green, None)
         scheduler.others.remove(self.may_wake)
         _forget(self)

@@ -72,7 +72,8 @@ class Running:
             raise Leaving
         scheduler.check_wait(me, self._what)
         self._host = host = begin()
-        self._task = host.asyncio.create_task(self._run(), name=self._name)
+        # Not by the application's factory: an eager one would begin it in this task.
+        self._task = asyncio.Task(self._run(), loop=host.asyncio, name=self._name)
         self._task.add_done_callback(self._not_begun)
         host.calls += 1
         if host.watched is None:
@@ -106,7 +107,8 @@ class Running:
     def _ended(self, outcome: Outcome) -> None:
         if self.state is self.GIVEN_UP:
             assert self._host is not None
-            self._host.ended()
+            assert self._task is not None
+            self._host.ended(self._task)
             self._dropped(outcome)
         else:
             self._waiters.wake_one(outcome)
@@ -129,7 +131,8 @@ class Running:
         elif self.state is self.BEGUN:
             self.state = self.GIVEN_UP
             assert self._host is not None
-            self._host.give_up()
+            assert self._task is not None
+            self._host.give_up(self._task)
         if self._task is not None:
             self._task.cancel()  # does nothing if it has ended
 

@@ -116,7 +116,7 @@ class Clock:
         bridge = sys.modules.get("silly.bridge._asyncio_loop")
         host = bridge.present() if bridge is not None else None
         if host is not None:
-            work -= host.given_up  # asyncio's timers are silly's
+            work -= len(host.given_up)  # asyncio's timers are silly's
             if not host.outside():
                 outside.discard(host.fd)
         for fd in outside:

@@ -68,8 +68,8 @@ def found() -> Found:
     timers = _timers()
     files = _files()
     handlers: set[Any] = {*_loop.handlers}
-    bridge = sys.modules.get("silly.bridge._asyncio_loop")
-    host = bridge.present() if bridge is not None else None
+    host = _host()
+    coroutines: set[Any] = set() if host is None else host.coroutines()
     if host is not None:
         handlers.discard(host)
         timers = {timer for timer in timers if getattr(timer.callback, "__self__", None) is not host}
@@ -83,10 +83,10 @@ def found() -> Found:
         "watched, though closed": len({*_loop.waking} - cast(set[Watched], _loop.handlers)),
         "deadlines": deadline.active,
         "ready": len(_loop.ready),
-        "coroutines of asyncio": 0 if host is None else host.coroutines(),
+        "coroutines of asyncio": len(coroutines),
         "open files": len(files) - (0 if host is None else host.FILES),
     }
-    return Found(counts, {*scheduler.tasks, *timers, *handlers}, files)
+    return Found(counts, {*scheduler.tasks, *timers, *handlers, *coroutines}, files)
 
 
 def left(before: Found) -> str | None:
@@ -136,13 +136,23 @@ def _files() -> dict[int, str]:
     return files
 
 
+def _host() -> Any:
+    """Returns what runs asyncio's loop, if anything does."""
+    bridge = sys.modules.get("silly.bridge._asyncio_loop")
+    return bridge.present() if bridge is not None else None
+
+
 def _named(now: Found, before: Found) -> Iterable[str]:
     """Names what is there ``now`` and was not ``before``."""
     for task in scheduler.tasks:
         if task not in before.things:
             yield f"  {task}: waits on {task.waiting()}"
+    host = _host()
+    for coroutine in () if host is None else host.coroutines():
+        if coroutine not in before.things:
+            yield f"  the coroutine {host.name(coroutine)}"
     for handler in _loop.handlers:
-        if handler not in before.things:
+        if handler not in before.things and handler is not host:
             yield f"  {shown(handler)}{_place(getattr(handler, 'fd', -1))}"
     for timer in _timers():
         if timer not in before.things:

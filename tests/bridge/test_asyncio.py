@@ -43,7 +43,7 @@ def quiet() -> Iterator[None]:
     host = _asyncio_loop.present()
     if host is not None:
         until(lambda: not host.coroutines())
-        assert (host.calls, host.given_up, loop.work) == (0, 0, 0)
+        assert (host.calls, host.given_up, loop.work) == (0, set(), 0)
         assert asyncio._get_running_loop() is None
         assert sys.get_asyncgen_hooks() == (None, None)
 
@@ -463,6 +463,43 @@ def test_a_coroutine_that_asyncio_cancels_before_it_begins() -> None:
     assert first.done()
 
 
+def test_a_task_factory_that_is_eager() -> None:
+    """It is for the tasks within asyncio, and doesn't begin a coroutine in silly's task."""
+    if sys.version_info < (3, 12):
+        pytest.skip("Python 3.12 has the first eager tasks")
+    inner = asyncio_loop()
+    inner.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+    try:
+
+        async def look() -> bool:
+            return asyncio.get_running_loop() is inner and await asyncio.create_task(give(True))
+
+        assert run(look()) == (True, None)
+    finally:
+        inner.set_task_factory(None)
+
+
+def test_what_was_given_up_is_not_garbage() -> None:
+    """Nothing but itself holds it while it waits in its ``finally`` block."""
+    ends = None
+
+    async def slow() -> None:
+        nonlocal ends
+        try:
+            await stay()
+        finally:
+            future = asyncio.get_running_loop().create_future()
+            ends = weakref.ref(future)
+            await future
+
+    assert run(slow(), 1)[0] is None
+    until(lambda: ends is not None)
+    gc.collect()
+    assert loop.work == 1
+    assert ends is not None
+    ends().set_result(None)
+
+
 # ---- beside other loops --------------------------------------------------------------
 
 
@@ -798,6 +835,7 @@ def test_the_loop_itself_is_not_something_left() -> None:
         before = _left.found()
     t = Staying().task()
     assert _left.found().counts["coroutines of asyncio"] == 1
+    assert "  the coroutine Staying.run" in [*_left._named(_left.found(), before)]
     t.cancel()
     t.join()
     assert _left.left(before) is None
