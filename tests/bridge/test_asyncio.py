@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from greenlet import getcurrent, greenlet
 
 import silly
 from silly import task, testing, time
@@ -323,6 +324,26 @@ def test_calls_that_do_not_wait_work_in_a_coroutine() -> None:
     assert chan.pop() == ("from the coroutine", None)
     assert chan.pop() == ("from its task", None)
     t.join()
+
+
+def test_greenlets_within_a_coroutine() -> None:
+    """As SQLAlchemy does it: code that blocks runs in a greenlet of its own, which switches to the coroutine to await."""
+
+    def blocking() -> list[int]:
+        parent = getcurrent().parent
+        assert parent is not None
+        with pytest.raises(RuntimeError, match=r"time\.sleep: no task runs"):
+            time.sleep(1)
+        return [parent.switch(give(n)) for n in range(3)]
+
+    async def spawn() -> list[int]:
+        inner = greenlet(blocking, getcurrent())
+        got = inner.switch()
+        while not inner.dead:
+            got = inner.switch(await got)
+        return got
+
+    assert run(spawn()) == ([0, 1, 2], None)
 
 
 # ---- time, and cancelling ------------------------------------------------------------
