@@ -29,7 +29,7 @@ from .._core.timers import Timer
 from .._log import task as logger
 from .._shown import cut, name_of
 
-__all__ = ["Host", "begin", "end_all", "present"]
+__all__ = ["Host", "begin", "end_by", "present"]
 
 _Ts = TypeVarTuple("_Ts")
 
@@ -172,7 +172,7 @@ class Host:
             except GreenletExit:
                 return
             except (SystemExit, KeyboardInterrupt) as exc:
-                end_all(exc)  # asyncio lets these through; its loop goes on
+                end_by(exc)  # asyncio lets these through; its loop goes on
             except BaseException as exc:
                 logger.dropped("exception in asyncio's loop:", exc)
                 self._wait(0)
@@ -350,6 +350,6 @@ def _at_exit() -> None:
 atexit.register(_at_exit)
 
 
-def end_all(exc: BaseException) -> None:
+def end_by(exc: BaseException) -> None:
     """Gives silly's loop a SystemExit or KeyboardInterrupt that no task waits for."""
     _loop.post(_loop.interrupted, exc)

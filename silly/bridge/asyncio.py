@@ -29,7 +29,7 @@ from .._core.waiting import Waiters
 from .._ends import ENDS
 from .._log import task as logger
 from .._shown import name_of
-from ._asyncio_loop import Host, begin, end_all, present
+from ._asyncio_loop import Host, begin, end_by, present
 
 __all__ = ["iterate", "run"]
 
@@ -118,7 +118,7 @@ class Running:
         """Nobody waits for the outcome any more."""
         exc = outcome[1]
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
-            end_all(exc)
+            end_by(exc)
         elif exc is not None and not isinstance(exc, (asyncio.CancelledError, *ENDS)):
             logger.dropped(f"{self._what}: exception in {self._name}, whose result nobody awaits any more:", exc)
 

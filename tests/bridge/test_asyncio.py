@@ -20,7 +20,7 @@ from greenlet import getcurrent, greenlet
 
 import silly
 from silly import task, testing, time
-from silly._core import scheduler
+from silly._core import scheduler, watchdog
 from silly.bridge import _asyncio_loop
 from silly.bridge.asyncio import iterate, run
 from silly.sync import channel, event
@@ -430,18 +430,18 @@ def test_a_value_and_a_cancel_in_one_turn() -> None:
     """It was done before the blow struck: the task gets the value, and the blow at its next wait."""
     got = []
 
-    def work() -> None:
-        got.append(run(give("the value")))
-        time.sleep(LONG * 1000)
-
-    async def strike() -> None:
+    async def strike() -> str:
         await asyncio.sleep(0)
         t.cancel()
+        return "the value"
+
+    def work() -> None:
+        got.append(run(strike()))
+        time.sleep(LONG * 1000)
 
     t = task.fork(work)
-    run(strike())
     assert t.join(5000) == (None, "cancelled")
-    assert got in ([("the value", None)], [])
+    assert got == [("the value", None)]
 
 
 def test_an_exception_is_not_lost_when_its_task_is_struck(logs: Logs) -> None:
@@ -860,6 +860,35 @@ def test_the_loop_itself_is_not_something_left() -> None:
     t.cancel()
     t.join()
     assert _left.left(before) is None
+
+
+def test_an_idle_loop_waits_for_nothing() -> None:
+    """The watchdog says nothing of a program that computes beside it: it holds nobody up."""
+    asyncio_loop()
+    turns()
+    assert watchdog._alone()
+    it = Staying()
+    keeping = asyncio_loop().create_task(it.run())
+    it.begun.wait(5000)
+    turns()
+    assert not watchdog._alone()
+    keeping.cancel()
+    until(lambda: it.ended)
+
+
+def test_a_selector_that_fails_does_not_end_the_loop(logs: Logs) -> None:
+    logs.expect(r"ERROR exception in asyncio's loop:\n[^!]*OSError: no luck")
+    asyncio_loop()
+    host = _asyncio_loop.present()
+    assert host is not None
+    turns()
+
+    def fail(timeout: float | None) -> bool:
+        host._selector.wait = host._wait
+        raise OSError("no luck")
+
+    host._selector.wait = fail
+    assert run(give(1)) == (1, None)
 
 
 def test_an_idle_loop_is_garbage_once_it_has_ended() -> None:
