@@ -34,5 +34,5 @@ def test_the_end(guide: dict[str, Any]) -> None:
 
 
 def test_a_terminal(guide: dict[str, Any]) -> None:
-    assert guide["shell"]() == (b"50 132\r\n", (3, None))
+    assert guide["answer"]() == (b"fish in 50 132\r\n", (0, None))
     assert process.MOST == 64 * 2**20  # the page says so
