@@ -209,6 +209,27 @@ def test_console() -> None:
         assert server.stop() == 0
 
 
+def test_terminal() -> None:
+    with example("terminal.py", "--port=0") as server:
+        url = server.line().removeprefix("open ").rstrip("\n")
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{40,}", url)
+        client = http.newclient()
+        assert "new WebSocket" in check(client.get(url)).text
+        assert check(client.get(url[:-1])).status == 404
+        sock, err = websocket.connect(url[:-1].replace("http", "ws"))
+        assert sock is None
+        assert err.status == 404
+        with check(websocket.connect(url.replace("http", "ws"))) as sock:
+            sock.write("tty; echo $((6 * 7)); exit\n", "text")
+            shown = b""
+            while (got := sock.read(10_000))[1] == "binary":
+                shown += got[0] or b""
+            assert got[1] == "close"
+            assert re.search(rb"/dev/\S+\r\n42\r\n", shown), shown
+        client.close()
+        assert server.stop() == 0
+
+
 def test_proxy() -> None:
     def handler(stream: http.ServerStream) -> None:
         if stream.header["upgrade"] != "websocket":
