@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from silly import check, errno, process, task, time
+from silly import check, errno, process, task, testing, time
 from silly._core import scheduler
 from silly.process import PIPE
 
@@ -181,6 +181,18 @@ def test_leaving_kills_and_reaps(how: Callable[[Any], None]) -> None:
     assert child.stdout.read(1) == (None, errno.CLOSED)
     with child:
         pass
+
+
+def test_a_child_holds_the_virtual_clock(reaping: str) -> None:
+    """It may end at any time, in real time: no time-out of an hour strikes before."""
+    with testing.clock() as clock, check(process.start(["sh", "-c", "read x"], stdin=PIPE)) as child:
+        assert clock.held is not None
+        assert str(child.pid) in clock.held
+        child.stdin.close()
+        assert child.wait(3_600_000)[0] is not None
+        assert clock.elapsed < 60_000
+        if reaping == "pidfd":  # else its thread may be at its end still
+            assert clock.held is None
 
 
 def test_a_cancel_ends_the_block_and_the_child() -> None:

@@ -126,7 +126,8 @@ class Clock:
         if work > 0:
             return "a job of a thread"
         for thread in threading.enumerate():
-            if thread not in self._threads and not thread.name.startswith("silly-"):
+            waits = not thread.name.startswith("silly-") or thread.name.startswith("silly-process-")
+            if thread not in self._threads and waits:
                 return f"the thread {shown(thread.name)}, which was started since the clock"
         return None
 
