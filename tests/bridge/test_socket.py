@@ -17,6 +17,7 @@ import pytest
 
 from silly import bridge, task, time
 from silly._core import scheduler
+from silly._core.loop import WRITE
 from silly.bridge import socket
 from silly.bridge.socket import BURST, Socket
 from silly.testing import _left
@@ -295,6 +296,10 @@ def test_connect_waits() -> None:
         with time.deadline(10), pytest.raises(TimeoutError, match="the deadline of 10 ms ran out"):
             sock.connect_ex(address)
         t = waiting(sock.connect, address)
+        assert sock._record is not None
+        sock._record._on_event(WRITE)  # an old one
+        settle()
+        assert not t.done
         sock.close()
         with pytest.raises(OSError, match="Bad file descriptor") as info:
             outcome(t)
@@ -329,6 +334,22 @@ def test_refused() -> None:
     with pytest.raises(ExceptionGroup, match="create_connection failed") as info:
         socket.create_connection(address, all_errors=True)
     assert [type(each) for each in info.value.exceptions] == [ConnectionRefusedError]
+
+
+def test_an_error_holds_no_socket() -> None:
+    def sockets() -> list[Socket]:
+        return [each for each in gc.get_objects() if isinstance(each, Socket)]
+
+    address = nobody()
+    gc.collect()
+    gc.disable()
+    try:
+        before = sockets()
+        assert tell(lambda: socket.create_connection(address)) == ("ConnectionRefusedError", ECONNREFUSED)
+        turns()
+        assert [each for each in sockets() if each not in before] == []
+    finally:
+        gc.enable()
 
 
 def test_create_connection(listener: Socket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -528,8 +549,11 @@ def test_numbers_that_are_used_again() -> None:
 def test_closed_by_another_thread(pair: Any) -> None:
     one, two = pair
     t = waiting(tell, lambda: one.recv(10))
-    in_thread(one.close)
-    assert one.fileno() == -1
+    record = one._record
+    thread = threading.Thread(target=one.close)
+    thread.start()
+    thread.join(WITHIN / 1000)
+    assert (one.fileno(), record.registered) == (-1, True), "the loop does the rest"
     assert outcome(t) == ("OSError", EBADF)
     assert two.recv(10) == b""
 
@@ -631,6 +655,16 @@ def test_other_tasks_run_though_there_is_always_data(pair: Any) -> None:
             call()
         assert ran == [1], sock
         other.join()
+
+
+def test_calls_that_wait_do_not_count(pair: Any) -> None:
+    one, two = pair
+    for _ in range(BURST):
+        t = waiting(one.recv, 1)
+        two.send(b"x")
+        assert outcome(t) == b"x"
+        one.send(b"y")
+    assert one._burst <= 2
 
 
 def test_the_end_of_the_process(mode: str) -> None:

@@ -287,6 +287,20 @@ def test_a_cancel_and_a_close_while_it_reads(pair: Any) -> None:
     assert outcome(t) == outcome(writer) == ("OSError", EBADF)
 
 
+def test_a_file_is_closed_after_its_socket(pair: Any) -> None:
+    one, two = pair
+    with one.makefile("rb") as file:
+        t = waiting(file.read, 5)
+        two.sendall(b"hello")
+        assert outcome(t) == b"hello"
+        one.close()
+        assert one.fileno() >= 0
+    assert one.fileno() == -1
+    with pytest.raises(ValueError, match="Read on closed or unwrapped SSL socket"):
+        one.read(1)
+    assert two.recv(1) == b""
+
+
 def test_a_peer_that_ends_without_goodbye(contexts: Any) -> None:
     for suppress in (True, False):
         one, two = socket.socketpair()
