@@ -40,6 +40,7 @@ _IS_CLOSED = f"{_GET}: the pool is closed"
 _CLOSED: Any = object()
 
 _T = TypeVar("_T")
+_P = TypeVar("_P", bound="Pool[Any]")
 
 _loop = scheduler.loop
 
@@ -443,6 +444,20 @@ def new(
     Raises TypeError if a function can't be called, and ValueError for a number out of
     range.
     """
+    return make(Pool, create, close, check, max_open, max_idle, lifetime, idle_time)
+
+
+def make(
+    kind: type[_P],
+    create: Callable[[], tuple[_T, None] | tuple[None, Any]],
+    close: Callable[[_T], object] | None,
+    check: Callable[[_T], object] | None,
+    max_open: int | None,
+    max_idle: int | None,
+    lifetime: float | None,
+    idle_time: float | None,
+) -> _P:
+    """For modules of the library: ``new``, of a class that is derived from ``Pool``."""
     for name, func in (("create", create), ("close", close), ("check", check)):
         if not callable(func) and (func is not None or name == "create"):
             raise TypeError(f"pool.new: {name} is a function, not {type(func).__name__}")
@@ -452,7 +467,7 @@ def new(
     for name, ms in (("lifetime", lifetime), ("idle_time", idle_time)):
         if ms is not None:
             check_ms(f"pool.new: {name}", ms, positive=True)
-    return Pool(
+    return kind(
         create,
         close,
         check,
