@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SETUP = Path(__file__).resolve().parent.parent / "setup.cfg"
-_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*>=\s*(?P<floor>[\w.]+)\s*(?:,[^;]*)?(?P<marker>;.*)?")
+_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+(\[\w+\])?)\s*>=\s*(?P<floor>[\w.]+)\s*(?:,[^;]*)?(?P<marker>;.*)?")
 
 
 class Requirement(NamedTuple):

@@ -52,7 +52,7 @@ import pytest
 from greenlet import GreenletExit
 
 import silly
-from silly import check, env, logger, process, task, testing, time
+from silly import bridge, check, env, logger, process, task, testing, time
 from silly._core import scheduler, signals
 from silly._core.callers import short_name
 from silly.net import http, tcp, tls, udp, websocket
@@ -83,7 +83,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "client": (testing.HandlerClient, tls.Conn),
     "clock": (testing.Clock,),
     "cloud": (udp.Conn,),
-    "conn": (tls.Conn, udp.Conn),
+    "conn": (tls.Conn, udp.Conn, bridge.psycopg.Connection),
     "conns": (pool.Pool,),
     "crates": (mutex.Mutex,),
     "day": (waitgroup.WaitGroup,),
@@ -174,6 +174,12 @@ too."""
 NOT_OURS |= {"both", "db", "environ", "member", "os", "page", "server", "session", "sqlite3"}
 
 
+
+def served(name: str) -> bool:
+    """Whether an example needs a database: ``bridge/test_psycopg_docs.py`` runs it."""
+    return name.startswith("silly.bridge.psycopg") and ".ConnectionPool." not in name
+
+
 # ---- what the documents call ---------------------------------------------------------
 
 
@@ -226,7 +232,7 @@ def public() -> dict[Any, str]:
 
 def required() -> set[str]:
     functions = {getattr(each, "__func__", each) for _, _, functions, _ in calls() for each in functions}
-    return {public()[each] for each in functions}
+    return {public()[each] for each in functions if not each.__module__.startswith("psycopg")}  # it has inherited those
 
 
 def blocks(value: Any) -> str:
@@ -626,7 +632,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "_on_error", None)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if not served(name)])
 def test_the_example_runs(name: str, directory: None, monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
     if name.startswith("silly.logger"):
         logs.allow("")

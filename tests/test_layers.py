@@ -247,6 +247,8 @@ def test_only_declared_packages_are_imported(module: str) -> None:
     declared = {"greenlet", "OpenSSL", "service_identity", "cryptography"}
     if module == "silly.testing.plugin":
         declared.add("pytest")  # who asks for the plugin has it
+    if module.startswith(("silly.bridge.psycopg", "silly.bridge._postgres")):
+        declared.add("psycopg")  # the extra ``postgres``
     assert used - sys.stdlib_module_names - {"silly"} <= declared
 
 
@@ -261,9 +263,9 @@ def test_every_module_has_the_clock_of_the_loop(module: str) -> None:
     assert not [each for each in taken if "monotonic" in each], "from …_core.loop import monotonic"
 
 
-SAME_NAME = {"Conn", "Listener", "Socket"}
+SAME_NAME = {"Conn", "Connection", "Listener", "Socket"}
 """Public classes that their module makes clear: ``tcp.Conn``, ``tls.Conn``; ``websocket.Socket``,
-``bridge.socket.Socket``."""
+``bridge.socket.Socket``; ``bridge.psycopg.Connection``."""
 
 
 def test_classes_of_different_subjects_have_different_names() -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import asyncio as asyncio
     from . import descriptor as descriptor
+    from . import psycopg as psycopg
     from . import socket as socket
 
-_SUBMODULES = frozenset(("asyncio", "descriptor", "socket"))
+_SUBMODULES = frozenset(("asyncio", "descriptor", "psycopg", "socket"))
 
 if not TYPE_CHECKING:  # a type checker knows the names above, and must report all others
 
