@@ -9,7 +9,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit
-from psycopg import errors, generators
+from psycopg import errors, generators, pq
 
 from .._core import scheduler
 from .._core.deadline import Timeout
@@ -79,6 +79,9 @@ class Cancelling:
                         if scheduler.starts or scheduler.exiting:
                             raise
                         continue  # the process ends, but tasks may wait
+                    except errors.Error as exc:
+                        if not self._fit_after(exc):
+                            raise
                     self._todo.popleft()
         except (errors.Error, DeadlineOver) as exc:
             why = shown(exc)
@@ -91,6 +94,10 @@ class Cancelling:
                 self._todo.popleft().close()
             self._finish(why)
 
+    def _fit_after(self, exc: errors.Error) -> bool:
+        """Whether it goes on after an operation that has failed."""
+        return False
+
     def _finish(self, why: str) -> None:
         """Called at the end. ``why``: the reason, if it has failed."""
         if why:
@@ -101,16 +108,23 @@ class Cleaning(Cancelling):
     """Makes a connection fit for use, or else closes it. Its task has the connection's
     lock meanwhile."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "cancels")
 
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection = connection
+        self.cancels = False
+        """Whether it cancels the query that runs."""
         self._todo = deque()
         self._done = False
 
     def cancel(self) -> None:
         """Adds: cancel the query, and read to its end."""
         super().__init__(self._connection)
+        self.cancels = True
+        self.drain()
+
+    def drain(self) -> None:
+        """Adds: read to the end of the query."""
         self._todo.append(Operation(drain(self._connection), self._connection.pgconn.socket))
 
     def add(self, operation: Operation[Any]) -> None:
@@ -140,6 +154,16 @@ class Cleaning(Cancelling):
             self.queue()
         else:
             lock.holder = self.begin()
+
+    def _fit_after(self, exc: errors.Error) -> bool:
+        """A COMMIT may fail, of which the interrupted task knows nothing."""
+        pgconn = self._connection.pgconn
+        if pgconn.status != pq.ConnStatus.OK or pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+            return False
+        logger.limited(
+            "postgres", f"the end of a transaction of PostgreSQL, whose task was interrupted, has failed: {shown(exc)}"
+        )
+        return True
 
     def _finish(self, why: str) -> None:
         connection = self._connection

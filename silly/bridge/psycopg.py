@@ -149,6 +149,7 @@ class Connection(psycopg.Connection[Row]):
             elif operation is not None and finishes and operation.began:
                 cleaning = self._cleaning = Cleaning(self)
                 cleaning.add(operation)
+                cleaning.drain()  # Ctrl-C may have struck in the middle of it, and not where it waits
                 return cleaning.take_over()
             elif pgconn.transaction_status == _ACTIVE:
                 cleaning = self._cleaning = Cleaning(self)
@@ -298,7 +299,8 @@ class Connection(psycopg.Connection[Row]):
         """Returns the task that cancels the query that ran, if one did."""
         rest = None
         if not self.closed:
-            if self.pgconn.transaction_status == _ACTIVE and self._cleaning is None and not (self._tpc and self._tpc[1]):
+            cancels = self._cleaning is not None and self._cleaning.cancels
+            if self.pgconn.transaction_status == _ACTIVE and not cancels and not (self._tpc and self._tpc[1]):
                 rest = Cancelling(self).begin()
             find(self.pgconn.socket).forget()
             super().close()

@@ -293,6 +293,41 @@ def test_a_commit_that_was_sent_is_not_cancelled(
     seen.until_running(0)
 
 
+def test_a_commit_that_fails_when_nobody_waits_for_it(server: Postgres, seen: Observer, logs: Logs) -> None:
+    logs.expect("the end of a transaction of PostgreSQL, whose task was interrupted, has failed: .*late")
+    fails = "create function fails() returns trigger language plpgsql as $$begin perform pg_sleep(0.2); raise 'late'; end$$"
+    with connected(server) as conn:
+        conn.execute(fails)
+        conn.execute("create temp table t (n int)")
+        conn.execute(
+            "create constraint trigger f after insert on t deferrable initially deferred for each row execute function fails()"
+        )
+        conn.execute("insert into t values (1)")
+        with pytest.raises(TimeoutError), time.deadline(50):
+            conn.commit()
+        assert conn.execute("select to_regclass('t')").fetchone() == (None,)
+
+
+def test_close_while_what_others_left_waits_its_turn(server: Postgres, seen: Observer) -> None:
+    """A rollback is due after the query of another task; that is cancelled all the same."""
+    with connected(server) as conn:
+
+        def sleeps() -> None:
+            with pytest.raises(psycopg.OperationalError):
+                conn.execute(SLEEP)
+
+        job = task.fork(sleeps)
+        seen.until_running()
+        with time.deadline(1):
+            with pytest.raises(TimeoutError):
+                time.sleep(100)
+            conn.rollback()
+        assert conn._cleaning is not None
+        conn.close()
+        assert job.join(WITHIN) == (None, None)
+        seen.until_running(0)
+
+
 def test_a_loop_over_a_stream_that_is_left(server: Postgres, seen: Observer) -> None:
     with connected(server, autocommit=True) as conn:
         many = "select n, repeat('x', 1000) from generate_series(1, 1000000) n"
