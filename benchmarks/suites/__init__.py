@@ -8,7 +8,7 @@ from typing import Protocol
 from harness.results import Row
 from harness.servers import Settings
 
-from . import client, echo, growth, http, parsers, start, tasks, tcp, tls, transfers, udp
+from . import client, echo, growth, http, parsers, postgres, start, tasks, tcp, tls, transfers, udp
 
 
 class Suite(Protocol):
@@ -33,4 +33,5 @@ SUITES: dict[str, Suite] = {
     "start": start,
     "growth": growth,
     "parsers": parsers,
+    "postgres": postgres,
 }
