@@ -11,7 +11,7 @@ import pytest
 from silly import time
 from silly._core import scheduler
 from silly._core.tasks import Leaving
-from silly.bridge._postgres import ConnectionLock, Operation, check_wait
+from silly.bridge._postgres import ConnectionLock, Operation, _check_wait
 
 from .blow_scenarios import check, scenario
 from .blows import Blows, Job, again
@@ -58,7 +58,7 @@ def operations(blows: Blows) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(scheduler, "exiting", True)
             with pytest.raises(Leaving):
-                again(check_wait, "a test")
+                again(_check_wait, "a test")
 
     job = Job(work)
     for each in (b"a", b"b", b"c"):

@@ -21,7 +21,7 @@ from .._core.loop import monotonic
 from .._core.tasks import DeadlineOver, Leaving, Task
 from .._core.waiting import Waiters
 
-__all__ = ["ConnectionLock", "Operation", "check_wait", "drain"]
+__all__ = ["ConnectionLock", "Operation", "_check_wait", "drain"]
 
 _T = TypeVar("_T")
 
@@ -32,7 +32,7 @@ _READY = {0: 0, READ: 1, WRITE: 2, READ | WRITE: 3}
 """psycopg's ``Ready``, by what ``Descriptor.wait`` returns."""
 
 
-def check_wait(what: str) -> None:
+def _check_wait(what: str) -> None:
     """Raises what a wait would raise at once. So an operation that can't wait sends
     nothing."""
     task: Task[Any] | None = _loop.current

@@ -39,7 +39,7 @@ from .._ends import ENDS
 from .._log import task as logger
 from .._shown import shown
 from ..sync.pool import Pool, make
-from ._postgres import ConnectionLock, Operation, check_wait
+from ._postgres import ConnectionLock, Operation, _check_wait
 from ._postgres_cleaning import PATIENCE, Cancelling, Cleaning
 from ._postgres_hosts import looked_up
 
@@ -90,7 +90,7 @@ class Connection(psycopg.Connection[Row]):
     @classmethod
     def _get_connection_params(cls, conninfo: str, **kwargs: Any) -> dict[str, Any]:
         """psycopg's hook, called first by ``connect``: no name is left to look up."""
-        scheduler.current()
+        _check_wait("bridge.psycopg.connect")
         return looked_up(super()._get_connection_params(conninfo, **kwargs))
 
     @classmethod
@@ -100,7 +100,7 @@ class Connection(psycopg.Connection[Row]):
         timeout = _conninfo.timeout_from_conninfo(_conninfo.conninfo_to_dict(conninfo))
         operation = Operation(super()._connect_gen(conninfo))
         try:
-            check_wait(_CONNECTING)
+            _check_wait(_CONNECTING)
             connection = operation.run(_CONNECTING, timeout)
         finally:
             operation.close()
@@ -126,7 +126,7 @@ class Connection(psycopg.Connection[Row]):
         if self.lock.lost():
             raise errors.QueryCanceled("this operation was interrupted by a deadline or a cancel")
         try:
-            check_wait(_ANSWER)
+            _check_wait(_ANSWER)
             return operation.run(_ANSWER, timeout)
         except (DeadlineOver, *ENDS) as exc:
             rest = self._interrupted(operation, finishes)
@@ -230,6 +230,26 @@ class Connection(psycopg.Connection[Row]):
             with block:
                 yield block
 
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """As psycopg's: a block whose statements are sent without waiting for the
+        answers.
+
+            with conn.pipeline():
+                conn.execute("select 1")
+
+        If a deadline or a cancel strikes in it, the connection is closed.
+        """
+        if _loop.no_switch:
+            scheduler.refuse("conn.pipeline")
+        try:
+            with super().pipeline() as pipeline:
+                yield pipeline
+        except (DeadlineOver, *ENDS):
+            if self._pipeline is not None and not self._pipeline.level:
+                self._close()  # its end was struck where it waited for the lock, and will not come
+            raise
+
     # ---- cancelling ------------------------------------------------------------------
 
     def cancel(self) -> None:
@@ -256,7 +276,7 @@ class Connection(psycopg.Connection[Row]):
             return
         operation = Operation(self._cancel_gen())
         try:
-            check_wait(_CANCEL)
+            _check_wait(_CANCEL)
             operation.run(_CANCEL, timeout or None)
         except errors._WaitTimeout:
             raise errors.CancellationTimeout("cancellation timeout expired") from None

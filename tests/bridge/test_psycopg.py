@@ -376,6 +376,8 @@ def test_another_thread(postgres: Postgres) -> None:
 
         for func in (lambda: bridge.psycopg.connect(postgres.conninfo), lambda: conn.execute("select 1"), conn.close):
             assert "called from another thread" in task.thread(use, func)[0]
+        said = task.thread(use, lambda: bridge.psycopg.connect(postgres.conninfo))[0]
+        assert said.startswith("bridge.psycopg.connect: called from another thread")
         assert conn.execute("select 1").fetchone() == (1,)
 
 

@@ -187,6 +187,23 @@ def test_close_while_another_task_waits(server: Postgres, seen: Observer, work: 
         seen.until_running(0)
 
 
+def test_a_pipeline_of_two_tasks_whose_end_is_struck(server: Postgres, seen: Observer) -> None:
+    """By the deadline of the one, where it waits for the other."""
+    with connected(server, autocommit=True) as conn:
+
+        def other() -> None:
+            with pytest.raises(psycopg.OperationalError):
+                conn.execute(SLEEP).fetchone()
+
+        with time.deadline(100), pytest.raises(TimeoutError), conn.pipeline():
+            job = task.fork(other)
+            seen.until_running()
+        assert conn.closed
+        assert conn._pipeline is None or not conn._pipeline.level
+        assert job.join(WITHIN) == (None, None)
+        seen.until_running(0)
+
+
 def test_others_wait_until_the_connection_is_fit(server: Postgres, seen: Observer) -> None:
     with connected(server, autocommit=True) as conn:
         order = []
