@@ -451,6 +451,12 @@ if what == "task":
     task.fork(work)
     time.sleep(300)
     silly.exit(3)
+if what == "struck":
+    with time.deadline(300):
+        try:
+            work()
+        except TimeoutError:
+            silly.exit(3)  # before the task has started that cancels the query
 if what == "main":
     time.after(300, lambda: silly.exit(3))
     work()
@@ -461,7 +467,9 @@ if what == "interrupt":
 """
 
 
-@pytest.mark.parametrize(("what", "status", "said"), [("task", 3, "GreenletExit"), ("main", 3, "SystemExit")])
+@pytest.mark.parametrize(
+    ("what", "status", "said"), [("task", 3, "GreenletExit"), ("main", 3, "SystemExit"), ("struck", 3, "DeadlineOver")]
+)
 def test_the_process_ends(server: Postgres, seen: Observer, what: str, status: int, said: str) -> None:
     with Child("-c", ENDS, server.conninfo, what) as child:
         seen.until_running()
