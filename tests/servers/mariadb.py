@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from . import LOOPBACK, Server, accepts, folder, free_port, program, user_for
+from . import LOOPBACK, Server, folder, free_port, program, user_for
 
-PACKAGE = "mariadb-server"
+PACKAGE = "mariadb-server-core mariadb-client-core"
 SETTINGS = {
     "bind-address": LOOPBACK,
     "innodb-buffer-pool-size": "8M",
@@ -48,7 +48,8 @@ def running() -> Iterator[MariaDB]:
     import trustme
 
     install, mariadbd = program("mariadb-install-db", PACKAGE), program("mariadbd", PACKAGE)
-    user = user_for("mysql")
+    program("my_print_defaults", PACKAGE)  # the first one calls it
+    user = user_for("nobody")  # it is on every machine; the user mysql comes with another package
     with folder(user) as where:
         data, path = where / "data", where / "mariadb"
         ca = trustme.CA()
@@ -71,5 +72,10 @@ def running() -> Iterator[MariaDB]:
         tls = [f"--ssl-cert={where / 'server.crt'}", f"--ssl-key={where / 'server.key'}"]
         own = [f"--datadir={data}", f"--port={port}", f"--socket={path}", f"--pid-file={where / 'pid'}", *tls]
         argv = [mariadbd, "--no-defaults", *own, f"--init-file={where / 'first.sql'}", *settings]
-        with Server(argv, where, lambda: accepts(port) and accepts(str(path)), user) as server:
+
+        def ready() -> bool:
+            # It listens some time before. A signal to end that comes so early is lost.
+            return "ready for connections" in (where / "output").read_text("utf-8", "backslashreplace")
+
+        with Server(argv, where, ready, user) as server:
             yield MariaDB(LOOPBACK, port, where, server)
