@@ -115,6 +115,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "outer": (mutex.Lock,),
     "parrot": (udp.Conn,),
     "people": (waitgroup.WaitGroup,),
+    "places": (semaphore.Semaphore,),
     "ping": (channel.Channel,),
     "plain": (channel.Channel,),
     "post": (udp.Conn,),
@@ -132,6 +133,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "sender": (udp.Conn,),
     "server": (http.Server, udp.Conn),
     "secure": (tls.Conn,),
+    "sessions": (pool.Pool,),
     "sf": (singleflight.SingleFlight,),
     "shelf": (channel.Channel,),
     "shelves": (mutex.Mutex,),
@@ -172,6 +174,7 @@ NOT_OURS |= {"header", "tokens", "unicodedata", "visits", "writer"}
 """Variables that hold something else, though it has a method of a name that ours have
 too."""
 NOT_OURS |= {"both", "db", "environ", "member", "os", "page", "server", "session", "sqlite3"}
+NOT_OURS |= {"answer", "dbs", "engine", "held", "imap", "mqtt", "pymysql", "raw", "sqs", "store", "web"}
 
 
 
