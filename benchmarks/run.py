@@ -5,7 +5,7 @@
     python benchmarks/run.py --quick                # one short turn, to see that all works
     python benchmarks/run.py --plots-only           # the plots, from the results that are kept
 
-Suites: echo, tls, http, transfers, tcp, udp, client, tasks, start, growth, parsers, postgres. Linux only.
+Suites: echo, tls, http, transfers, tcp, udp, client, tasks, libraries, start, growth, parsers, postgres. Linux only.
 """
 
 from __future__ import annotations

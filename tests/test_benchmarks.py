@@ -189,6 +189,18 @@ def test_scripts_run_as_they_stand(name: str) -> None:
     assert all(figure > 0 for figure in json.loads(done.stdout).values())
 
 
+@pytest.mark.parametrize("way", ["silly", "silly_asyncio", "blocking"])
+def test_other_people_s_clients_are_measured(redis_server: Any, way: str) -> None:
+    start = "import timing; timing.LEAST, timing.REPEATS = 1e-4, 1; import libraries"
+    addresses = json.dumps({"redis": [redis_server.host, redis_server.port]})
+    env = {**os.environ, "PYTHONPATH": str(BENCHMARKS / "micro")}
+    command = [sys.executable, "-c", start, way, addresses]
+    done = in_thread(lambda: subprocess.run(command, capture_output=True, text=True, env=env, timeout=30, check=False))
+    assert (done.returncode, done.stderr) == (0, "")
+    (figure,) = json.loads(done.stdout).values()
+    assert figure > 0
+
+
 def test_without_a_compiler_the_message_says_so(
     modules: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,4 +432,5 @@ def test_an_unknown_suite_is_refused_with_the_names_of_those_there_are() -> None
     command = [sys.executable, str(BENCHMARKS / "run.py"), "nonsense"]
     done = in_thread(lambda: subprocess.run(command, capture_output=True, text=True, check=False))
     assert done.returncode == 2
-    assert "there is no suite nonsense; there are echo, tls, http, transfers, tcp, udp, client, tasks, start, " in done.stderr
+    suites = "echo, tls, http, transfers, tcp, udp, client, tasks, libraries, start, "
+    assert f"there is no suite nonsense; there are {suites}" in done.stderr

@@ -8,7 +8,7 @@ from typing import Protocol
 from harness.results import Row
 from harness.servers import Settings
 
-from . import client, echo, growth, http, parsers, postgres, start, tasks, tcp, tls, transfers, udp
+from . import client, echo, growth, http, libraries, parsers, postgres, start, tasks, tcp, tls, transfers, udp
 
 
 class Suite(Protocol):
@@ -30,6 +30,7 @@ SUITES: dict[str, Suite] = {
     "udp": udp,
     "client": client,
     "tasks": tasks,
+    "libraries": libraries,
     "start": start,
     "growth": growth,
     "parsers": parsers,
