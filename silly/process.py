@@ -10,37 +10,31 @@
 ``run`` does all of that for a program that is to be called like a function. The
 program is started by Python's ``subprocess.Popen``; no shell is used.
 
-**Ends.** Only the loop's thread reaps a child, when its pidfd says that it has ended
-(or, where there is none, a thread). So a signal never strikes another process that has
-got its number. No handler of SIGCHLD is set, and other people's children are left
-alone. Leaving ``with child`` kills it. A child outside such a block goes on, whatever
-happens to its ``Process``, and is reaped when it ends; if silly's own process ends
-first, a line in the log says so.
+**Ends.** Leaving ``with child`` kills it. A child outside such a block goes on,
+whatever happens to its ``Process``, and is reaped when it ends; if silly's own process
+ends first, a line in the log says so.
 """
 
 from __future__ import annotations
 
-import errno as numbers
 import os
 import signal as _signal
 import termios
-import threading
-import time as _time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from . import _process_arguments as arguments
 from . import errno
 from ._core import scheduler
 from ._core.callers import check_timeout
-from ._core.deadline import Timeout, earliest_over
+from ._core.deadline import Timeout
 from ._core.loop import READ, WRITE
 from ._core.result import OK, Result, failure, returns_pair
 from ._core.select import select
-from ._core.waiting import DeadlineOver, Leaving, Waiters
-from ._log import task as logger
-from ._shown import cut, shown
+from ._process_child import ChildProcess
+from ._shown import cut
 from ._wire.limits import DEFAULT, Limits, check_limits
 from ._wire.numbers import check_int
 from .net import tcp
@@ -51,14 +45,8 @@ __all__ = ["DEVNULL", "PIPE", "STDOUT", "Conn", "Finished", "Process", "run", "s
 Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 """The types of an argument, and of a path."""
 
-KILLED = 1000
-"""Milliseconds that the end of ``with child`` waits for a killed child: one that hangs
-in the kernel ends later, or never."""
 MOST = 64 * 1024 * 1024
 """The most bytes that ``run`` gathers of stdout, and of stderr, by default."""
-POLL = 0.05
-"""Seconds between two looks at a child where the system offers nothing better (macOS
-before Python 3.13)."""
 
 _TAKE_TERMINAL = ': <"$0" && exec "$@"'
 """A terminal that the first process of a session opens becomes the one that controls
@@ -107,139 +95,6 @@ class Conn(tcp.Conn):
         return super().write(data)
 
 
-class _Child:
-    """The inner half of a ``Process``, which the loop refers to."""
-
-    __slots__ = ("_popen", "_told", "fd", "held", "name", "status", "waiters", "watched")
-
-    def __init__(self, popen: Popen[bytes], name: str) -> None:
-        self._popen = popen
-        self.name = name
-        self.status: int | None = None
-        """The exit status, once it was reaped."""
-        self.waiters: Waiters[None] = Waiters()
-        self.held = False
-        """Whether a ``with`` block will kill it."""
-        self._told = False
-        """Whether the log says that it is left running."""
-        self.watched: int | None = None
-        """For the loop: see ``Watched`` there."""
-        self.fd = -1
-        """The pidfd, or -1: then a thread waits."""
-
-    def watch_end(self) -> None:
-        """Makes the loop reap it when it has ended. Raises OSError or RuntimeError if
-        the system refuses what that needs."""
-        try:
-            self.fd = os.pidfd_open(self._popen.pid)
-        except (AttributeError, OSError):  # another system, or a sandbox
-            threading.Thread(target=self._await, name=f"silly-process-{self._popen.pid}", daemon=True).start()
-        else:
-            try:
-                _loop.register(self.fd, READ, self._on_event)
-            except OSError:
-                os.close(self.fd)
-                raise
-        _loop.handlers.add(self)
-
-    def _await(self) -> None:
-        """The thread. It doesn't reap the child: until that is done, no other can have
-        its number."""
-        while not hasattr(os, "waitid") and self.status is None and not scheduler.over():
-            _time.sleep(POLL)
-            _loop.post(self.look)
-        try:
-            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
-        except (AttributeError, ChildProcessError):
-            pass  # there was no need to, or somebody else has reaped it
-        _loop.post(self.look)
-
-    def _on_event(self, mask: int) -> None:
-        self.look()
-
-    def look(self) -> None:
-        """Reaps the child if it has ended, and wakes the tasks that wait for that."""
-        if self.status is None:
-            self.status = self._popen.poll()
-            if self.status is not None:
-                self._forget()
-                self.waiters.wake_all()
-
-    def _forget(self) -> None:
-        """The loop has no more to do with it."""
-        _loop.handlers.discard(self)
-        if self.watched is not None:
-            _loop.unwatch(self)
-        if self.fd >= 0:
-            _loop.unregister(self.fd)
-            os.close(self.fd)
-            self.fd = -1
-
-    def send_signal(self, number: int) -> None:
-        """Sends it a signal, unless it has ended. Raises OSError."""
-        self.look()
-        if self.status is None:
-            self._popen.send_signal(number)
-
-    def await_killed(self) -> None:
-        """Waits until the killed child is reaped, but not for long. A deadline that is
-        over doesn't matter: it strikes again where the task waits next."""
-        try:
-            task = scheduler.current()
-        except RuntimeError:
-            return  # in a finalizer, or a callback of the loop, which reaps it later
-        task._over = None
-        try:
-            self._watch()
-            self.waiters.wait("the end of with child", None, None, KILLED)
-        except DeadlineOver:
-            if task._over is None:
-                logger.warn(f"process: {self.name} has not ended {KILLED} ms after SIGKILL")
-        except Leaving:
-            pass
-        finally:
-            task._over = earliest_over(task)
-
-    def wait(self, timeout: float | None) -> Result:
-        """Waits until it is reaped."""
-        self._watch()
-        return self.waiters.wait_result("child.wait", None, None, timeout)
-
-    def _watch(self) -> None:
-        if self.watched is None:
-            _loop.watch(self)
-
-    # For the loop: see ``Handler``.
-
-    def wakes(self) -> bool:
-        return self.waiters.first is not None
-
-    def shutdown(self) -> None:
-        """The end of the process begins: ``with`` blocks will end their children."""
-
-    def abort(self) -> None:
-        """No task is left. The main program may still be in a ``with`` block."""
-        self.look()
-        if self.status is None and not self.held and not self._told:
-            self._told = True
-            logger.warn(f"process: {self.name} is left running; a with block would end it")
-
-    close = abort
-
-    def hurry(self, last: bool) -> None:
-        """Nothing is on its way."""
-
-    def disown(self) -> None:
-        """In a child of ``os.fork``: it is the parent's."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-        self._popen.returncode = 0  # else its finalizer would look for it, and warn
-
-    def __repr__(self) -> str:
-        return f"process {self.name}"
-
-
 class Process:
     """A program that was started. ``pid`` is its number.
 
@@ -249,7 +104,7 @@ class Process:
 
     __slots__ = ("__weakref__", "_child", "_pipes", "_terminal", "pid")
 
-    def __init__(self, child: _Child, pid: int, pipes: dict[str, Conn], terminal: Conn | None) -> None:
+    def __init__(self, child: ChildProcess, pid: int, pipes: dict[str, Conn], terminal: Conn | None) -> None:
         self._child = child
         self._pipes = pipes
         self._terminal = terminal
@@ -329,7 +184,7 @@ class Process:
         system refuses that, as for a child that has become another user. Doesn't wait
         for the end. Raises TypeError or ValueError for anything but a signal.
         """
-        number = _number(signal)
+        number = arguments.signal_number(signal)
         scheduler.check_thread()
         try:
             self._child.send_signal(number)
@@ -348,7 +203,7 @@ class Process:
         closed. Raises RuntimeError if the child was not started with ``pty=True``, and
         ValueError for anything but two ints from 1 to 65,535.
         """
-        size = _size("child.resize", rows, columns)
+        size = arguments.size("child.resize", rows, columns)
         terminal = self._terminal
         if terminal is None:
             raise RuntimeError("child.resize: the child has no terminal; start it with pty=True")
@@ -420,11 +275,11 @@ def start(
     """
     scheduler.check_thread()
     check_limits(limits)
-    command = _command(args)
-    folder = None if cwd is None else _word("cwd", cwd)
-    variables = _environment(env)
-    files = [_file(name, given) for name, given in zip(_NAMES, (stdin, stdout, stderr), strict=True)]
-    rows, columns = _size("process.start: size", *_two(size))
+    command = arguments.command(args)
+    folder = None if cwd is None else arguments.word("cwd", cwd)
+    variables = arguments.environment(env)
+    files = [arguments.file(name, given) for name, given in zip(_NAMES, (stdin, stdout, stderr), strict=True)]
+    rows, columns = arguments.size("process.start: size", *arguments.two(size))
     if pty and files != [None, None, None]:
         raise ValueError("process.start: with pty=True the terminal is stdin, stdout and stderr: leave them out")
     program = cut(os.fsdecode(command[0]))
@@ -432,7 +287,7 @@ def start(
         ours: dict[str, int] = {}
         try:
             if pty:
-                _look_for(command[0], folder, variables)
+                arguments.look_for(command[0], folder, variables)
                 ours["terminal"], slave = os.openpty()
                 undo.callback(os.close, ours["terminal"])
                 theirs.callback(os.close, slave)
@@ -448,8 +303,8 @@ def start(
                     files[at] = other
             popen = Popen(command, 0, None, files[0], files[1], files[2], cwd=folder, env=variables, start_new_session=pty)
         except OSError as exc:
-            return None, f"process.start: {_why(exc, program, folder)}"
-        child = _Child(popen, f"{os.path.basename(program)} ({popen.pid})")
+            return None, f"process.start: {arguments.why(exc, program, folder)}"
+        child = ChildProcess(popen, f"{os.path.basename(program)} ({popen.pid})")
         try:
             child.watch_end()
         except BaseException as exc:
@@ -464,13 +319,6 @@ def start(
     if terminal is not None:
         pipes["stdin"] = pipes["stdout"] = terminal
     return Process(child, popen.pid, pipes, terminal), None
-
-
-def kill_all() -> None:
-    """Kills every child that runs, for ``silly.testing``."""
-    for handler in list(_loop.handlers):
-        if isinstance(handler, _Child):
-            handler.send_signal(_signal.SIGKILL)
 
 
 class Finished(NamedTuple):
@@ -536,103 +384,3 @@ def run(
         if status is None:
             return None, f"{err}".replace("child.wait", "process.run", 1)
         return Finished(status, bytes(output[child.stdout]), bytes(output[child.stderr])), None
-
-
-# ---- arguments, and why a start has failed -------------------------------------------
-
-
-def _command(args: object) -> list[bytes]:
-    if isinstance(args, (str, bytes, os.PathLike)):
-        raise TypeError('process.start needs a list, such as ["ls", "-l"]: no shell is used that would split a text')
-    if not isinstance(args, Sequence):
-        raise TypeError(f"process.start needs a list of the program and its arguments, not {type(args).__name__}")
-    if not args:
-        raise ValueError("process.start needs a list with a program, and this one is empty")
-    return [_word("an argument", each) for each in args]
-
-
-def _word(what: str, value: object) -> bytes:
-    if not isinstance(value, (str, bytes, os.PathLike)):
-        raise TypeError(f"process.start: {what} is str, bytes or a path, not {type(value).__name__}")
-    word = os.fsencode(value)
-    if b"\0" in word:
-        raise ValueError(f"process.start: {what} can't hold a zero byte")
-    return word
-
-
-def _environment(env: Mapping[Any, Any] | None) -> dict[bytes, bytes] | None:
-    if env is None:
-        return None
-    if not isinstance(env, Mapping):
-        raise TypeError(f"process.start: env is a dict, not {type(env).__name__}")
-    variables = {_word("a name in env", name): _word(f"env[{shown(name)}]", value) for name, value in env.items()}
-    for name in variables:
-        if not name or b"=" in name:
-            raise ValueError(f"process.start: env: no variable can be named {shown(os.fsdecode(name))}")
-    return variables
-
-
-def _file(name: str, given: Any) -> int | None:
-    if given is None or (given in (PIPE, DEVNULL) and isinstance(given, int)) or (given == STDOUT and name == "stderr"):
-        return given  # type: ignore[no-any-return]
-    number = given.fileno() if hasattr(given, "fileno") else given
-    if isinstance(number, bool) or not isinstance(number, int):
-        kinds = "None, PIPE, DEVNULL, a descriptor or an open file"
-        raise TypeError(f"process.start: {name} is {kinds}, not {type(given).__name__}")
-    if number < 0:
-        raise ValueError(
-            f"process.start: {name}: {number} is no descriptor" + ("; STDOUT is for stderr" if number == STDOUT else "")
-        )
-    return number
-
-
-def _two(size: object) -> tuple[Any, Any]:
-    if not isinstance(size, tuple) or len(size) != 2:
-        raise ValueError(f"process.start: size is a pair, (rows, columns), not {shown(size)}")
-    return size
-
-
-def _size(what: str, rows: int, columns: int) -> tuple[int, int]:
-    check_int(f"{what}: rows", rows, 1, 65535)
-    check_int(f"{what}: columns", columns, 1, 65535)
-    return rows, columns
-
-
-def _number(signal: object) -> int:
-    """Returns the number of a signal."""
-    try:
-        if isinstance(signal, str):
-            return _signal.Signals[signal]
-        if isinstance(signal, int):
-            return _signal.Signals(signal)
-    except (KeyError, ValueError):
-        raise ValueError(f"child.kill: there is no signal {shown(signal)} here; an example of a name is 'SIGTERM'") from None
-    raise TypeError(f"child.kill needs a signal's name or number, not {type(signal).__name__}")
-
-
-def _look_for(program: bytes, cwd: bytes | None, env: dict[bytes, bytes] | None) -> None:
-    """Raises the OSError that ``Popen`` would, where a shell starts the program in its
-    place."""
-    if cwd is not None:
-        os.close(os.open(cwd, os.O_RDONLY | os.O_DIRECTORY))
-    known: Any = env  # it takes bytes too
-    paths = [b""] if os.path.dirname(program) else [os.fsencode(path) for path in os.get_exec_path(known)]
-    found = [path for each in paths if os.path.exists(path := os.path.join(cwd or b"", each, program))]
-    if not found:
-        raise FileNotFoundError(numbers.ENOENT, os.strerror(numbers.ENOENT), program)
-    if not any(os.path.isfile(path) and os.access(path, os.X_OK) for path in found):
-        raise PermissionError(numbers.EACCES, os.strerror(numbers.EACCES), program)
-
-
-def _why(exc: OSError, program: str, cwd: bytes | None) -> str:
-    """Says why a program can't be started."""
-    err = errno.from_oserror(exc)
-    if cwd is not None and exc.filename == cwd:
-        return f"cwd {shown(os.fsdecode(cwd))}: {err}"
-    if exc.errno == numbers.ENOENT:
-        if os.path.isfile(program):
-            return f"{program}: {err}: the program that its first line names"
-        return f"{program}: {err}" + ("" if "/" in program else ": there is no such program in PATH")
-    if exc.errno == numbers.ENOEXEC:
-        return f"{program}: {err}: a script needs a first line such as #!/bin/sh"
-    return f"{program}: {err}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from silly import check, errno, process, task, testing, time
+from silly import _process_child, check, errno, process, task, testing, time
 from silly._core import scheduler
 from silly.process import PIPE
 
@@ -47,7 +47,7 @@ def reaping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(os, "pidfd_open", refused, raising=False)
     if request.param == "polls":
         monkeypatch.delattr(os, "waitid")
-        monkeypatch.setattr(process, "POLL", 0.005)
+        monkeypatch.setattr(_process_child, "POLL", 0.005)
     yield request.param
     until(lambda: not any(thread.name.startswith("silly-process") for thread in threading.enumerate()))
 
@@ -220,7 +220,7 @@ def test_a_deadline_still_strikes_after_the_block() -> None:
 def test_a_child_that_does_not_end(monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
     """As one that hangs in the kernel: the block is left all the same, and the loop goes on looking."""
     logs.expect(r"process: sleep \(\d+\) has not ended 20 ms after SIGKILL")
-    monkeypatch.setattr(process, "KILLED", 20)
+    monkeypatch.setattr(_process_child, "KILLED", 20)
     with monkeypatch.context() as patch:
         patch.setattr(os, "kill", lambda pid, number: None)
         with sleeper() as child:

@@ -115,9 +115,9 @@ def clean_up() -> None:
         handler.abort()
     for task in list(scheduler.tasks):
         task.cancel()
-    process = sys.modules.get("silly.process")
-    if process is not None:
-        process.kill_all()
+    processes = sys.modules.get("silly._process_child")
+    if processes is not None:
+        processes.kill_all()
     _loop.timers.clear_users()
     time.sleep(1)
 

@@ -1,0 +1,111 @@
+"""Checks what ``silly.process`` is given, and says why a program can't be started."""
+
+from __future__ import annotations
+
+import errno as numbers
+import os
+import signal as signals
+from collections.abc import Mapping, Sequence
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import Any
+
+from . import errno
+from ._shown import shown
+from ._wire.numbers import check_int
+
+
+def command(args: object) -> list[bytes]:
+    if isinstance(args, (str, bytes, os.PathLike)):
+        raise TypeError('process.start needs a list, such as ["ls", "-l"]: no shell is used that would split a text')
+    if not isinstance(args, Sequence):
+        raise TypeError(f"process.start needs a list of the program and its arguments, not {type(args).__name__}")
+    if not args:
+        raise ValueError("process.start needs a list with a program, and this one is empty")
+    return [word("an argument", each) for each in args]
+
+
+def word(what: str, value: object) -> bytes:
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise TypeError(f"process.start: {what} is str, bytes or a path, not {type(value).__name__}")
+    encoded = os.fsencode(value)
+    if b"\0" in encoded:
+        raise ValueError(f"process.start: {what} can't hold a zero byte")
+    return encoded
+
+
+def environment(env: Mapping[Any, Any] | None) -> dict[bytes, bytes] | None:
+    if env is None:
+        return None
+    if not isinstance(env, Mapping):
+        raise TypeError(f"process.start: env is a dict, not {type(env).__name__}")
+    variables = {word("a name in env", name): word(f"env[{shown(name)}]", value) for name, value in env.items()}
+    for name in variables:
+        if not name or b"=" in name:
+            raise ValueError(f"process.start: env: no variable can be named {shown(os.fsdecode(name))}")
+    return variables
+
+
+def file(name: str, given: Any) -> int | None:
+    if given is None or (given in (PIPE, DEVNULL) and isinstance(given, int)) or (given == STDOUT and name == "stderr"):
+        return given  # type: ignore[no-any-return]
+    number = given.fileno() if hasattr(given, "fileno") else given
+    if isinstance(number, bool) or not isinstance(number, int):
+        kinds = "None, PIPE, DEVNULL, a descriptor or an open file"
+        raise TypeError(f"process.start: {name} is {kinds}, not {type(given).__name__}")
+    if number < 0:
+        raise ValueError(
+            f"process.start: {name}: {number} is no descriptor" + ("; STDOUT is for stderr" if number == STDOUT else "")
+        )
+    return number
+
+
+def two(size: object) -> tuple[Any, Any]:
+    if not isinstance(size, tuple) or len(size) != 2:
+        raise ValueError(f"process.start: size is a pair, (rows, columns), not {shown(size)}")
+    return size
+
+
+def size(what: str, rows: int, columns: int) -> tuple[int, int]:
+    check_int(f"{what}: rows", rows, 1, 65535)
+    check_int(f"{what}: columns", columns, 1, 65535)
+    return rows, columns
+
+
+def signal_number(signal: object) -> int:
+    """Returns the number of a signal."""
+    try:
+        if isinstance(signal, str):
+            return signals.Signals[signal]
+        if isinstance(signal, int):
+            return signals.Signals(signal)
+    except (KeyError, ValueError):
+        raise ValueError(f"child.kill: there is no signal {shown(signal)} here; an example of a name is 'SIGTERM'") from None
+    raise TypeError(f"child.kill needs a signal's name or number, not {type(signal).__name__}")
+
+
+def look_for(program: bytes, cwd: bytes | None, env: dict[bytes, bytes] | None) -> None:
+    """Raises the OSError that ``Popen`` would, where a shell starts the program in its
+    place."""
+    if cwd is not None:
+        os.close(os.open(cwd, os.O_RDONLY | os.O_DIRECTORY))
+    known: Any = env  # it takes bytes too
+    paths = [b""] if os.path.dirname(program) else [os.fsencode(path) for path in os.get_exec_path(known)]
+    found = [path for each in paths if os.path.exists(path := os.path.join(cwd or b"", each, program))]
+    if not found:
+        raise FileNotFoundError(numbers.ENOENT, os.strerror(numbers.ENOENT), program)
+    if not any(os.path.isfile(path) and os.access(path, os.X_OK) for path in found):
+        raise PermissionError(numbers.EACCES, os.strerror(numbers.EACCES), program)
+
+
+def why(exc: OSError, program: str, cwd: bytes | None) -> str:
+    """Says why a program can't be started."""
+    err = errno.from_oserror(exc)
+    if cwd is not None and exc.filename == cwd:
+        return f"cwd {shown(os.fsdecode(cwd))}: {err}"
+    if exc.errno == numbers.ENOENT:
+        if os.path.isfile(program):
+            return f"{program}: {err}: the program that its first line names"
+        return f"{program}: {err}" + ("" if "/" in program else ": there is no such program in PATH")
+    if exc.errno == numbers.ENOEXEC:
+        return f"{program}: {err}: a script needs a first line such as #!/bin/sh"
+    return f"{program}: {err}"

@@ -1,0 +1,170 @@
+"""How a child ends: the inner half of ``silly.process``, which the loop refers to.
+
+Only the loop's thread reaps a child, when its pidfd says that it has ended (or, where
+there is none, a thread). So a signal never strikes another process that has got its
+number. No handler of SIGCHLD is set, and other people's children are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from subprocess import Popen
+
+from ._core import scheduler
+from ._core.deadline import earliest_over
+from ._core.loop import READ
+from ._core.result import Result
+from ._core.waiting import DeadlineOver, Leaving, Waiters
+from ._log import task as logger
+
+KILLED = 1000
+"""Milliseconds that the end of ``with child`` waits for a killed child: one that hangs
+in the kernel ends later, or never."""
+POLL = 0.05
+"""Seconds between two looks at a child where the system offers nothing better (macOS
+before Python 3.13)."""
+
+_loop = scheduler.loop
+
+
+class ChildProcess:
+    """The inner half of a ``Process``, which the loop refers to."""
+
+    __slots__ = ("_popen", "_told", "fd", "held", "name", "status", "waiters", "watched")
+
+    def __init__(self, popen: Popen[bytes], name: str) -> None:
+        self._popen = popen
+        self.name = name
+        self.status: int | None = None
+        """The exit status, once it was reaped."""
+        self.waiters: Waiters[None] = Waiters()
+        self.held = False
+        """Whether a ``with`` block will kill it."""
+        self._told = False
+        """Whether the log says that it is left running."""
+        self.watched: int | None = None
+        """For the loop: see ``Watched`` there."""
+        self.fd = -1
+        """The pidfd, or -1: then a thread waits."""
+
+    def watch_end(self) -> None:
+        """Makes the loop reap it when it has ended. Raises OSError or RuntimeError if
+        the system refuses what that needs."""
+        try:
+            self.fd = os.pidfd_open(self._popen.pid)
+        except (AttributeError, OSError):  # another system, or a sandbox
+            threading.Thread(target=self._await, name=f"silly-process-{self._popen.pid}", daemon=True).start()
+        else:
+            try:
+                _loop.register(self.fd, READ, self._on_event)
+            except OSError:
+                os.close(self.fd)
+                raise
+        _loop.handlers.add(self)
+
+    def _await(self) -> None:
+        """The thread. It doesn't reap the child: until that is done, no other can have
+        its number."""
+        while not hasattr(os, "waitid") and self.status is None and not scheduler.over():
+            time.sleep(POLL)
+            _loop.post(self.look)
+        try:
+            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+        except (AttributeError, ChildProcessError):
+            pass  # there was no need to, or somebody else has reaped it
+        _loop.post(self.look)
+
+    def _on_event(self, mask: int) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Reaps the child if it has ended, and wakes the tasks that wait for that."""
+        if self.status is None:
+            self.status = self._popen.poll()
+            if self.status is not None:
+                self._forget()
+                self.waiters.wake_all()
+
+    def _forget(self) -> None:
+        """The loop has no more to do with it."""
+        _loop.handlers.discard(self)
+        if self.watched is not None:
+            _loop.unwatch(self)
+        if self.fd >= 0:
+            _loop.unregister(self.fd)
+            os.close(self.fd)
+            self.fd = -1
+
+    def send_signal(self, number: int) -> None:
+        """Sends it a signal, unless it has ended. Raises OSError."""
+        self.look()
+        if self.status is None:
+            self._popen.send_signal(number)
+
+    def await_killed(self) -> None:
+        """Waits until the killed child is reaped, but not for long. A deadline that is
+        over doesn't matter: it strikes again where the task waits next."""
+        try:
+            task = scheduler.current()
+        except RuntimeError:
+            return  # in a finalizer, or a callback of the loop, which reaps it later
+        task._over = None
+        try:
+            self._watch()
+            self.waiters.wait("the end of with child", None, None, KILLED)
+        except DeadlineOver:
+            if task._over is None:
+                logger.warn(f"process: {self.name} has not ended {KILLED} ms after SIGKILL")
+        except Leaving:
+            pass
+        finally:
+            task._over = earliest_over(task)
+
+    def wait(self, timeout: float | None) -> Result:
+        """Waits until it is reaped."""
+        self._watch()
+        return self.waiters.wait_result("child.wait", None, None, timeout)
+
+    def _watch(self) -> None:
+        if self.watched is None:
+            _loop.watch(self)
+
+    # For the loop: see ``Handler``.
+
+    def wakes(self) -> bool:
+        return self.waiters.first is not None
+
+    def shutdown(self) -> None:
+        """The end of the process begins: ``with`` blocks will end their children."""
+
+    def abort(self) -> None:
+        """No task is left. The main program may still be in a ``with`` block."""
+        self.look()
+        if self.status is None and not self.held and not self._told:
+            self._told = True
+            logger.warn(f"process: {self.name} is left running; a with block would end it")
+
+    close = abort
+
+    def hurry(self, last: bool) -> None:
+        """Nothing is on its way."""
+
+    def disown(self) -> None:
+        """In a child of ``os.fork``: it is the parent's."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self._popen.returncode = 0  # else its finalizer would look for it, and warn
+
+    def __repr__(self) -> str:
+        return f"process {self.name}"
+
+
+def kill_all() -> None:
+    """Kills every child that runs, for ``silly.testing``."""
+    for handler in list(_loop.handlers):
+        if isinstance(handler, ChildProcess):
+            handler.send_signal(signal.SIGKILL)
