@@ -11,7 +11,6 @@ import os
 import signal
 import threading
 import time
-from subprocess import Popen
 
 from ._core import scheduler
 from ._core.deadline import earliest_over
@@ -27,16 +26,19 @@ POLL = 0.05
 """Seconds between two looks at a child where the system offers nothing better (macOS
 before Python 3.13)."""
 
+UNKNOWN = 255
+"""The status if the system doesn't say how it ended. It must not look like success."""
+
 _loop = scheduler.loop
 
 
 class ChildProcess:
     """The inner half of a ``Process``, which the loop refers to."""
 
-    __slots__ = ("_popen", "_told", "fd", "held", "name", "status", "waiters", "watched")
+    __slots__ = ("_told", "fd", "held", "name", "pid", "status", "waiters", "watched")
 
-    def __init__(self, popen: Popen[bytes], name: str) -> None:
-        self._popen = popen
+    def __init__(self, pid: int, name: str) -> None:
+        self.pid = pid
         self.name = name
         self.status: int | None = None
         """The exit status, once it was reaped."""
@@ -54,9 +56,9 @@ class ChildProcess:
         """Makes the loop reap it when it has ended. Raises OSError or RuntimeError if
         the system refuses what that needs."""
         try:
-            self.fd = os.pidfd_open(self._popen.pid)
+            self.fd = os.pidfd_open(self.pid)
         except (AttributeError, OSError):  # another system, or a sandbox
-            threading.Thread(target=self._await, name=f"silly-process-{self._popen.pid}", daemon=True).start()
+            threading.Thread(target=self._await, name=f"silly-process-{self.pid}", daemon=True).start()
         else:
             try:
                 _loop.register(self.fd, READ, self._on_event)
@@ -72,7 +74,7 @@ class ChildProcess:
             time.sleep(POLL)
             _loop.post(self.look)
         try:
-            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         except (AttributeError, ChildProcessError):
             pass  # there was no need to, or somebody else has reaped it
         _loop.post(self.look)
@@ -83,10 +85,17 @@ class ChildProcess:
     def look(self) -> None:
         """Reaps the child if it has ended, and wakes the tasks that wait for that."""
         if self.status is None:
-            self.status = self._popen.poll()
-            if self.status is not None:
-                self._forget()
-                self.waiters.wake_all()
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                self.status = UNKNOWN
+                logger.warn(f"process: {self.name}: its exit status is lost: SIGCHLD is ignored, or other code has reaped it")
+            else:
+                if not pid:
+                    return
+                self.status = os.waitstatus_to_exitcode(status)
+            self._forget()
+            self.waiters.wake_all()
 
     def _forget(self) -> None:
         """The loop has no more to do with it."""
@@ -102,7 +111,10 @@ class ChildProcess:
         """Sends it a signal, unless it has ended. Raises OSError."""
         self.look()
         if self.status is None:
-            self._popen.send_signal(number)
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass  # it has ended just now, and SIGCHLD is ignored
 
     def await_killed(self) -> None:
         """Waits until the killed child is reaped, but not for long. A deadline that is
@@ -157,7 +169,6 @@ class ChildProcess:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-        self._popen.returncode = 0  # else its finalizer would look for it, and warn
 
     def __repr__(self) -> str:
         return f"process {self.name}"

@@ -152,9 +152,10 @@ class Process:
             status, err = child.wait(1000)      # -> (0, None)
 
         Returns ``(status, None)``: the exit status, or minus the number of the signal
-        that has ended it. Or ``(None, err)``: a text, after the time-out or a
-        ``time.deadline``. That, a cancel and ``task.select`` on its pipes leave the
-        child as it is. Several tasks may wait.
+        that has ended it. It is 255, and a line is logged, if it can't be had: SIGCHLD
+        is ignored, or other code has reaped the child. Or ``(None, err)``: a text,
+        after the time-out or a ``time.deadline``. That, a cancel and ``task.select`` on
+        its pipes leave the child as it is. Several tasks may wait.
 
         A child that writes to a pipe which nobody reads doesn't end: read its output
         first, to ``errno.EOF``. The output may come from what it has started, and go on
@@ -304,7 +305,7 @@ def start(
             popen = Popen(command, 0, None, files[0], files[1], files[2], cwd=folder, env=variables, start_new_session=pty)
         except OSError as exc:
             return None, f"process.start: {arguments.why(exc, program, folder)}"
-        child = ChildProcess(popen, f"{os.path.basename(program)} ({popen.pid})")
+        child = ChildProcess(popen.pid, f"{os.path.basename(program)} ({popen.pid})")
         try:
             child.watch_end()
         except BaseException as exc:
@@ -313,6 +314,7 @@ def start(
             if isinstance(exc, (OSError, RuntimeError)):
                 return None, f"process.start: {program}: the system refuses what waits for its end: {exc}"
             raise
+        popen.returncode = 0  # it is the loop's from here on: ``Popen`` must not look for it, nor warn
         undo.pop_all()
     pipes = {name: Conn(PipeStream(fd, _WAYS[name], f"{name} of {child.name}", limits)) for name, fd in ours.items()}
     terminal = pipes.pop("terminal", None)

@@ -17,6 +17,7 @@ from silly._core import scheduler
 from silly.process import PIPE
 
 from .children import Child
+from .conftest import Logs
 from .net.support import Job, until
 
 WITHIN = 10_000
@@ -277,9 +278,20 @@ def test_other_people_s_children_are_theirs() -> None:
     other = subprocess.Popen(["true"])
     assert process.run(["true"]) == ((0, b"", b""), None)
     assert other.wait() == 0
+
+
+def test_a_status_that_is_lost_is_no_success(logs: Logs) -> None:
+    """Other code has reaped the child, or the system has, since SIGCHLD is ignored."""
+    logs.expect(r"process: (sh|true) \(\d+\): its exit status is lost")
     child = check(process.start(["sh", "-c", "exit 3"]))
-    os.waitpid(child.pid, 0)  # who takes ours takes its status
-    assert child.wait(WITHIN) == (0, None)
+    os.waitpid(child.pid, 0)
+    assert child.wait(WITHIN) == (255, None)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        done, _ = process.run(["true"])
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert done == (255, b"", b"")
 
 
 def test_no_thread(monkeypatch: pytest.MonkeyPatch, reaping: str) -> None:
