@@ -11,9 +11,10 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 from ._core import scheduler
-from ._core.deadline import earliest_over
+from ._core.deadline import Timeout, earliest_over
 from ._core.loop import READ
 from ._core.result import Result
 from ._core.waiting import DeadlineOver, Leaving, Waiters
@@ -111,24 +112,24 @@ class ChildProcess:
         """Sends it a signal, unless it has ended. Raises OSError."""
         self.look()
         if self.status is None:
-            try:
+            with suppress(ProcessLookupError):  # it has ended just now, and SIGCHLD is ignored
                 os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass  # it has ended just now, and SIGCHLD is ignored
 
     def await_killed(self) -> None:
-        """Waits until the killed child is reaped, but not for long. A deadline that is
-        over doesn't matter: it strikes again where the task waits next."""
+        """Waits until the killed child is reaped, but not for long. The deadlines of
+        the task don't matter: they strike again where it waits next."""
         try:
             task = scheduler.current()
         except RuntimeError:
             return  # in a finalizer, or a callback of the loop, which reaps it later
-        task._over = None
+        self._watch()
         try:
-            self._watch()
-            self.waiters.wait("the end of with child", None, None, KILLED)
-        except DeadlineOver:
-            if task._over is None:
+            with Timeout(KILLED) as limit:
+                while self.status is None and not limit.expired:
+                    task._over = None
+                    with suppress(DeadlineOver):
+                        self.waiters.wait("the end of with child", None, self._missed)
+            if self.status is None:
                 logger.warn(f"process: {self.name} has not ended {KILLED} ms after SIGKILL")
         except Leaving:
             pass
@@ -138,7 +139,13 @@ class ChildProcess:
     def wait(self, timeout: float | None) -> Result:
         """Waits until it is reaped."""
         self._watch()
-        return self.waiters.wait_result("child.wait", None, None, timeout)
+        return self.waiters.wait_result("child.wait", None, self._missed, timeout)
+
+    def _missed(self) -> None:
+        """Wakes the task if the child was reaped after it had looked: a signal handler
+        or a finalizer may call ``kill``."""
+        if self.status is not None:
+            self.waiters.wake_all()
 
     def _watch(self) -> None:
         if self.watched is None:
@@ -152,14 +159,20 @@ class ChildProcess:
     def shutdown(self) -> None:
         """The end of the process begins: ``with`` blocks will end their children."""
 
-    def abort(self) -> None:
-        """No task is left. The main program may still be in a ``with`` block."""
-        self.look()
-        if self.status is None and not self.held and not self._told:
-            self._told = True
-            logger.warn(f"process: {self.name} is left running; a with block would end it")
+    def close(self) -> None:
+        """No task is left. ``abort`` follows."""
 
-    close = abort
+    def abort(self) -> None:
+        """The process ends. A ``with`` block that nobody has left, in a task that was
+        cut off or in a generator, must not leave the child running."""
+        if self.held:
+            with suppress(OSError):
+                self.send_signal(signal.SIGKILL)
+        elif not self._told:
+            self.look()
+            if self.status is None:
+                self._told = True
+                logger.warn(f"process: {self.name} is left running; a with block would end it")
 
     def hurry(self, last: bool) -> None:
         """Nothing is on its way."""

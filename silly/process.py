@@ -222,8 +222,8 @@ class Process:
         if _loop.no_switch:
             scheduler.refuse("with child")
         scheduler.check_thread(closes=True)
-        if scheduler.over():
-            return  # in a child of ``os.fork`` it is the parent's
+        if scheduler.in_child or scheduler.closed:
+            return  # it is the parent's, or ``abort`` has killed it
         child = self._child
         self.kill()
         for pipe in self._pipes.values():

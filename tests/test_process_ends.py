@@ -135,6 +135,19 @@ def test_no_signal_goes_to_a_process_that_has_ended(monkeypatch: pytest.MonkeyPa
     assert sent == []
 
 
+def test_a_signal_handler_that_reaps_it_when_a_task_is_about_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = check(process.start(["true"]))
+    waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    watch = _process_child.ChildProcess._watch
+
+    def interrupted(inner: _process_child.ChildProcess) -> None:
+        watch(inner)
+        child.kill()
+
+    monkeypatch.setattr(_process_child.ChildProcess, "_watch", interrupted)
+    assert child.wait(WITHIN) == (0, None)
+
+
 def test_a_signal_that_the_system_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(pid: int, number: int) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -224,7 +237,7 @@ def test_a_child_that_does_not_end(monkeypatch: pytest.MonkeyPatch, logs: Any) -
     monkeypatch.setattr(_process_child, "KILLED", 20)
     with monkeypatch.context() as patch:
         patch.setattr(os, "kill", lambda pid, number: None)
-        with sleeper() as child:
+        with time.deadline(5), sleeper() as child:  # which strikes while it waits
             pass
     assert runs(child.pid)
     child.kill()
@@ -362,6 +375,46 @@ def test_silly_exit_with_children(reaping: str) -> None:
     until(lambda: not runs(pids[0]) and not runs(pids[1]))
     assert runs(pids[2])
     os.kill(pids[2], signal.SIGKILL)
+
+
+OPEN = """
+import atexit
+import os
+import sys
+from silly import check, process
+if "thread" in sys.argv:
+    del os.pidfd_open
+none = process.DEVNULL
+
+def start():
+    child = check(process.start(["sleep", "100"], none, none, none))
+    print(child.pid, flush=True)
+    return child
+
+def hold():
+    with start():
+        yield
+
+def late():
+    with other:
+        pass
+    print(other.status, flush=True)
+
+other = start()
+held = hold()
+next(held)
+atexit.register(late)
+"""
+
+
+def test_blocks_that_are_open_when_the_interpreter_ends(reaping: str) -> None:
+    """In a generator that was not closed, and in a handler of ``atexit``."""
+    with Child("-X", "dev", "-W", "error", "-c", OPEN, reaping) as script:
+        pids = [int(script.line()) for _ in range(2)]
+        assert script.line() == "-9"
+        assert script.wait() == 0
+        assert script.said() == ""
+    until(lambda: not runs(pids[0]) and not runs(pids[1]))
 
 
 FORKS = """
