@@ -10,7 +10,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
 
 from . import errno
-from ._shown import shown
+from ._shown import cut, shown
 from ._wire.numbers import check_int
 
 
@@ -27,7 +27,10 @@ def command(args: object) -> list[bytes]:
 def word(what: str, value: object) -> bytes:
     if not isinstance(value, (str, bytes, os.PathLike)):
         raise TypeError(f"process.start: {what} is str, bytes or a path, not {type(value).__name__}")
-    encoded = os.fsencode(value)
+    try:
+        encoded = os.fsencode(value)
+    except UnicodeEncodeError as exc:
+        raise ValueError(f"process.start: {what} can't be encoded: {exc}") from None
     if b"\0" in encoded:
         raise ValueError(f"process.start: {what} can't hold a zero byte")
     return encoded
@@ -52,7 +55,7 @@ def file(name: str, given: Any) -> int | None:
     if isinstance(number, bool) or not isinstance(number, int):
         kinds = "None, PIPE, DEVNULL, a descriptor or an open file"
         raise TypeError(f"process.start: {name} is {kinds}, not {type(given).__name__}")
-    if number < 0:
+    if not 0 <= number < 2**31:
         raise ValueError(
             f"process.start: {name}: {number} is no descriptor" + ("; STDOUT is for stderr" if number == STDOUT else "")
         )
@@ -76,9 +79,11 @@ def signal_number(signal: object) -> int:
     try:
         if isinstance(signal, str):
             return signals.Signals[signal]
-        if isinstance(signal, int):
-            return signals.Signals(signal)
-    except (KeyError, ValueError):
+        if isinstance(signal, int) and not isinstance(signal, bool):
+            if signal in signals.valid_signals():
+                return int(signal)
+            raise KeyError
+    except KeyError:
         raise ValueError(f"child.kill: there is no signal {shown(signal)} here; an example of a name is 'SIGTERM'") from None
     raise TypeError(f"child.kill needs a signal's name or number, not {type(signal).__name__}")
 
@@ -88,24 +93,29 @@ def look_for(program: bytes, cwd: bytes | None, env: dict[bytes, bytes] | None) 
     place."""
     if cwd is not None:
         os.close(os.open(cwd, os.O_RDONLY | os.O_DIRECTORY))
-    known: Any = env  # it takes bytes too
-    paths = [b""] if os.path.dirname(program) else [os.fsencode(path) for path in os.get_exec_path(known)]
-    found = [path for each in paths if os.path.exists(path := os.path.join(cwd or b"", each, program))]
+    found = _found(program, cwd, env)
     if not found:
         raise FileNotFoundError(numbers.ENOENT, os.strerror(numbers.ENOENT), program)
     if not any(os.path.isfile(path) and os.access(path, os.X_OK) for path in found):
         raise PermissionError(numbers.EACCES, os.strerror(numbers.EACCES), program)
 
 
-def why(exc: OSError, program: str, cwd: bytes | None) -> str:
+def _found(program: bytes, cwd: bytes | None, env: dict[bytes, bytes] | None) -> list[bytes]:
+    known: Any = env  # it takes bytes too
+    paths = [b""] if os.path.dirname(program) else [os.fsencode(path) for path in os.get_exec_path(known)]
+    return [path for each in paths if os.path.exists(path := os.path.join(cwd or b"", each, program))]
+
+
+def why(exc: OSError, program: bytes, cwd: bytes | None, env: dict[bytes, bytes] | None) -> str:
     """Says why a program can't be started."""
     err = errno.from_oserror(exc)
     if cwd is not None and exc.filename == cwd:
         return f"cwd {shown(os.fsdecode(cwd))}: {err}"
-    if exc.errno == numbers.ENOENT:
-        if os.path.isfile(program):
-            return f"{program}: {err}: the program that its first line names"
-        return f"{program}: {err}" + ("" if "/" in program else ": there is no such program in PATH")
+    text = f"{cut(os.fsdecode(program))}: {err}"
+    if exc.errno == numbers.ENOENT and exc.filename == program:
+        if _found(program, cwd, env):
+            return f"{text}: the program that its first line names"
+        return text if b"/" in program else f"{text}: there is no such program in PATH"
     if exc.errno == numbers.ENOEXEC:
-        return f"{program}: {err}: a script needs a first line such as #!/bin/sh"
-    return f"{program}: {err}"
+        return f"{text}: a script needs a first line such as #!/bin/sh"
+    return text

@@ -283,12 +283,17 @@ def start(
     rows, columns = arguments.size("process.start: size", *arguments.two(size))
     if pty and files != [None, None, None]:
         raise ValueError("process.start: with pty=True the terminal is stdin, stdout and stderr: leave them out")
-    program = cut(os.fsdecode(command[0]))
+    program = command[0]
+    if files[1] is None and files[2] == STDOUT:
+        files[2] = 1  # not ``sys.stdout``, which may be None, or another file
     with ExitStack() as theirs, ExitStack() as undo:
         ours: dict[str, int] = {}
         try:
+            for each in files:
+                if each is not None and each >= 0:
+                    os.fstat(each)  # if it is closed, a pipe made here could get its number
             if pty:
-                arguments.look_for(command[0], folder, variables)
+                arguments.look_for(program, folder, variables)
                 ours["terminal"], slave = os.openpty()
                 undo.callback(os.close, ours["terminal"])
                 theirs.callback(os.close, slave)
@@ -304,15 +309,16 @@ def start(
                     files[at] = other
             popen = Popen(command, 0, None, files[0], files[1], files[2], cwd=folder, env=variables, start_new_session=pty)
         except OSError as exc:
-            return None, f"process.start: {arguments.why(exc, program, folder)}"
-        child = ChildProcess(popen.pid, f"{os.path.basename(program)} ({popen.pid})")
+            return None, f"process.start: {arguments.why(exc, program, folder, variables)}"
+        name = cut(os.fsdecode(program))
+        child = ChildProcess(popen.pid, f"{os.path.basename(name)} ({popen.pid})")
         try:
             child.watch_end()
         except BaseException as exc:
             popen.kill()
             popen.wait()
             if isinstance(exc, (OSError, RuntimeError)):
-                return None, f"process.start: {program}: the system refuses what waits for its end: {exc}"
+                return None, f"process.start: {name}: the system refuses what waits for its end: {exc}"
             raise
         popen.returncode = 0  # it is the loop's from here on: ``Popen`` must not look for it, nor warn
         undo.pop_all()

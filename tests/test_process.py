@@ -225,8 +225,19 @@ def test_why_it_does_not_start(tmp_path: Path, pty: bool) -> None:
     assert err("ls", cwd="/nosuch") == "process.start: cwd '/nosuch': No such file or directory (2)"
     assert err("ls", cwd=tmp_path / "plain") == f"process.start: cwd '{tmp_path}/plain': Not a directory (20)"
     if not pty:  # there the shell says so, on the terminal
-        assert "the program that its first line names" in (err(tmp_path / "script") or "")
+        named = "No such file or directory (2): the program that its first line names"
+        assert err(tmp_path / "script") == f"process.start: {tmp_path}/script: {named}"
+        assert err("./script", cwd=tmp_path) == f"process.start: ./script: {named}"
+        assert err("script", env={"PATH": tmp_path}) == f"process.start: script: {named}"
         assert err("ls", stdout=987_654) == "process.start: ls: Bad file descriptor (9)"
+
+
+@pytest.mark.parametrize("where", ["process.PIPE, 1", "process.PIPE, stderr=process.STDOUT"])
+def test_a_descriptor_that_is_closed(where: str) -> None:
+    """No pipe of the child's own may get its number."""
+    code = f"import os, sys; from silly import process; os.close(1); sys.exit(process.start(['true'], {where})[1])"
+    done, _ = process.run([sys.executable, "-c", code], timeout=WITHIN)
+    assert done == (1, b"", b"process.start: true: Bad file descriptor (9)\n")
 
 
 def test_no_descriptors_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +262,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     ([], {}, "this one is empty"),
     (["ls", 7], {}, "an argument is str, bytes or a path, not int"),
     (["ls", "a\0b"], {}, "an argument can't hold a zero byte"),
+    (["ls", "\ud800"], {}, "an argument can't be encoded"),
     (["ls"], {"cwd": 7}, "cwd is str, bytes or a path"),
     (["ls"], {"env": []}, "env is a dict, not list"),
     (["ls"], {"env": {"A": 7}}, r"env\['A'\] is str, bytes or a path, not int"),
@@ -259,6 +271,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (["ls"], {"stdin": True}, "not bool"),
     (["ls"], {"stdout": STDOUT}, "STDOUT is for stderr"),
     (["ls"], {"stderr": -7}, "-7 is no descriptor"),
+    (["ls"], {"stdin": 2**31}, "is no descriptor"),
     (["ls"], {"pty": True, "stdout": PIPE}, "leave them out"),
     (["ls"], {"pty": True, "size": 80}, "size is a pair"),
     (["ls"], {"pty": True, "size": (0, 80)}, "size: rows is an int from 1 to 65535, not 0"),

@@ -67,6 +67,10 @@ def test_the_status(reaping: str) -> None:
     child = sleeper()
     assert child.kill(signal.SIGUSR1) == (True, None)
     assert child.wait(WITHIN) == (-signal.SIGUSR1, None)
+    if hasattr(signal, "SIGRTMIN"):
+        child = sleeper()
+        assert child.kill(signal.SIGRTMIN + 1) == (True, None)  # it has no name
+        assert child.wait(WITHIN) == (-signal.SIGRTMIN - 1, None)
     assert not runs(child.pid)
 
 
@@ -113,8 +117,9 @@ def test_wrong_signals() -> None:
         for wrong in ("SIGNONE", 0, 987):
             with pytest.raises(ValueError, match="there is no signal"):
                 child.kill(wrong)
-        with pytest.raises(TypeError, match="a signal's name or number, not float"):
-            child.kill(9.0)  # type: ignore[arg-type]
+        for other in (9.0, True):
+            with pytest.raises(TypeError, match=r"a signal's name or number, not (float|bool)"):
+                child.kill(other)  # type: ignore[arg-type]
         with pytest.raises(RuntimeError, match="the child has no terminal; start it with pty=True"):
             child.resize(1, 1)
 
