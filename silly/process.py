@@ -17,6 +17,7 @@ ends first, a line in the log says so.
 
 from __future__ import annotations
 
+import io
 import os
 import signal as _signal
 import termios
@@ -54,6 +55,7 @@ it, and this opens it. Python offers that only by a function that runs between `
 and ``exec``, which may hang in a process with threads."""
 
 _NAMES = ("stdin", "stdout", "stderr")
+_MODES = {"stdin": "wb", "stdout": "rb", "stderr": "rb", "terminal": "r+b"}
 _WAYS = {"stdin": WRITE, "stdout": READ, "stderr": READ, "terminal": READ | WRITE}
 _loop = scheduler.loop
 
@@ -286,26 +288,33 @@ def start(
     program = command[0]
     if files[1] is None and files[2] == STDOUT:
         files[2] = 1  # not ``sys.stdout``, which may be None, or another file
+    streams: dict[str, PipeStream] = {}
     with ExitStack() as theirs, ExitStack() as undo:
-        ours: dict[str, int] = {}
+
+        def connect(name: str, ours: int, other: int) -> None:
+            """Makes the stream of a pipe, whose other end is the child's."""
+            theirs.callback(os.close, other)
+            file = io.FileIO(ours, _MODES[name])
+            undo.callback(file.close)
+            streams[name] = stream = PipeStream(file, _WAYS[name], limits)
+            undo.callback(stream.abort)
+
         try:
             for each in files:
                 if each is not None and each >= 0:
                     os.fstat(each)  # if it is closed, a pipe made here could get its number
             if pty:
                 arguments.look_for(program, folder, variables)
-                ours["terminal"], slave = os.openpty()
-                undo.callback(os.close, ours["terminal"])
-                theirs.callback(os.close, slave)
+                master, slave = os.openpty()
+                connect("terminal", master, slave)
                 termios.tcsetwinsize(slave, (rows, columns))
                 command = [b"/bin/sh", b"-c", _TAKE_TERMINAL.encode(), os.fsencode(os.ttyname(slave)), *command]
                 files = [slave, slave, slave]
             for at, name in enumerate(_NAMES):
                 if files[at] == PIPE:
                     reader, writer = os.pipe()
-                    ours[name], other = (writer, reader) if name == "stdin" else (reader, writer)
-                    undo.callback(os.close, ours[name])
-                    theirs.callback(os.close, other)
+                    ours, other = (writer, reader) if name == "stdin" else (reader, writer)
+                    connect(name, ours, other)
                     files[at] = other
             popen = Popen(command, 0, None, files[0], files[1], files[2], cwd=folder, env=variables, start_new_session=pty)
         except OSError as exc:
@@ -322,7 +331,9 @@ def start(
             raise
         popen.returncode = 0  # it is the loop's from here on: ``Popen`` must not look for it, nor warn
         undo.pop_all()
-    pipes = {name: Conn(PipeStream(fd, _WAYS[name], f"{name} of {child.name}", limits)) for name, fd in ours.items()}
+    for name, stream in streams.items():
+        stream.remoteaddr = f"{name} of {child.name}"
+    pipes = {name: Conn(stream) for name, stream in streams.items()}
     terminal = pipes.pop("terminal", None)
     if terminal is not None:
         pipes["stdin"] = pipes["stdout"] = terminal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 import silly
 from silly import check, errno, process, task, time
-from silly._core import scheduler
+from silly._core import loop, scheduler
 from silly.process import DEVNULL, PIPE, STDOUT
 
 from .conftest import Logs
@@ -253,6 +254,39 @@ def test_no_descriptors_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "pipe", few)
     assert process.start(["ls"], PIPE, PIPE, PIPE) == (None, f"process.start: ls: {errno.MFILE}")
+
+
+@pytest.mark.parametrize(
+    ("registered", "options"), [(2, {"pty": True}), (4, {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE})], ids=["pty", "pipes"]
+)
+def test_a_loop_that_takes_no_more_descriptors(monkeypatch: pytest.MonkeyPatch, registered: int, options: Any) -> None:
+    """As by the limit of epoll (max_user_watches). No child is left, and no descriptor: see the test before."""
+    register = loop.Loop.register
+    left = 0
+    pids: list[int] = []
+
+    class Started(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            pids.append(self.pid)
+
+    def full(self: loop.Loop, fd: int, *args: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(28, "No space left on device")
+        register(self, fd, *args)
+
+    monkeypatch.setattr(loop.Loop, "register", full)
+    monkeypatch.setattr(process, "Popen", Started)
+    for most in range(registered):
+        left = most
+        child, err = process.start(["sleep", "100"], **options)
+        assert child is None
+        assert "No space left on device" in str(err)
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 WRONG: list[tuple[Any, dict[str, Any], str]] = [

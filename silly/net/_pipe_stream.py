@@ -27,7 +27,6 @@ from ._output import IOV
 from ._stream import RECV, Stream
 
 _BOTH = READ | WRITE
-_MODES = {READ: "rb", WRITE: "wb", _BOTH: "r+b"}
 
 
 class PipeStream(Stream):
@@ -38,12 +37,12 @@ class PipeStream(Stream):
 
     __slots__ = ("ways",)
 
-    def __init__(self, fd: int, ways: int, name: str, limits: Limits) -> None:
-        """Takes over the descriptor ``fd``. ``ways`` is READ, WRITE or both. ``name``
-        is what texts call it: ``"stdin of sort (4711)"``."""
-        os.set_blocking(fd, False)
-        file: Any = io.FileIO(fd, _MODES[ways])
-        super().__init__(file, name, limits)
+    def __init__(self, file: io.FileIO, ways: int, limits: Limits) -> None:
+        """``file`` is unbuffered. ``ways`` is READ, WRITE or both. Its maker sets
+        ``remoteaddr``, which is what texts call it: ``"stdin of sort (4711)"``."""
+        os.set_blocking(file.fileno(), False)
+        sock: Any = file
+        super().__init__(sock, "", limits)
         self.ways = ways
         if not ways & READ:
             self._eof = True
