@@ -12,7 +12,7 @@ import pytest
 from silly import check, errno, process, time
 from silly._core import scheduler
 
-from .net.support import until
+from .net.support import Job, until
 
 WITHIN = 10_000
 
@@ -109,6 +109,19 @@ def test_the_end_while_nobody_reads_does_not_spin() -> None:
         until(lambda: child.stdout._stream.paused)
         child.kill()
         child.wait(WITHIN)
+        turns = scheduler.loop.turns
+        time.sleep(50)
+        assert scheduler.loop.turns < turns + 20
+        assert everything(child).startswith(b"1\n2\n")
+
+
+def test_the_end_while_nobody_reads_and_a_task_writes() -> None:
+    """The system says neither that the terminal takes no more, nor that it is broken: only that it has hung up."""
+    with terminal("sh", "-c", "stty -opost; seq 100000") as child:
+        until(lambda: child.stdout._stream.paused)
+        writing = Job(lambda: child.stdin.write(b"x\n" * 2_000_000)).blocked()
+        child.kill()
+        assert writing.result() == (False, errno.PIPE)
         turns = scheduler.loop.turns
         time.sleep(50)
         assert scheduler.loop.turns < turns + 20

@@ -80,6 +80,14 @@ class PipeStream(Stream):
 
     # ---- what the descriptor does ----------------------------------------------------
 
+    def _other_event(self, mask: int) -> None:
+        if mask & READ and not self._events & READ and self.sock is not None:
+            # Only a hang-up is reported unasked. A terminal goes on to refuse output as
+            # if it were full. What has come and was not read stays.
+            self._write_failed(errno.PIPE)
+        else:
+            super()._other_event(mask)
+
     def _receive_failed(self, exc: OSError) -> None:
         if exc.errno == EIO:  # so a terminal ends that no program has open any more
             self._ended()
