@@ -104,6 +104,23 @@ def test_input_that_is_not_read_waits() -> None:
     assert child.status == -9
 
 
+@pytest.mark.parametrize("closes", [False, True])
+def test_the_program_ends_and_has_not_read_its_input(closes: bool) -> None:
+    """What waits is dropped, and a closed terminal's descriptor is not left."""
+    child = terminal("sh", "-c", "stty raw -echo; echo on; exec sleep 100")
+    assert child.stdout.read("on", WITHIN)[0] is not None
+    child.stdin.write(b"x" * 100_000)
+    stream = child.stdin._stream
+    until(lambda: stream.blocked)
+    if closes:
+        child.stdin.close()
+    child.kill()
+    assert child.wait(WITHIN) == (-9, None)
+    until(lambda: child.stdin.unsentbytes() == 0)
+    assert (stream.sock is None) is closes
+    assert child.stdin.write("x") == (False, errno.CLOSED if closes else errno.PIPE)
+
+
 def test_the_end_while_nobody_reads_does_not_spin() -> None:
     with terminal("sh", "-c", "stty -opost; seq 100000") as child:
         until(lambda: child.stdout._stream.paused)
