@@ -438,6 +438,8 @@ with check(process.start(["cat"], stdin=process.PIPE, stdout=process.PIPE)) as c
         os.waitpid(pid, 0)
         child.stdin.write("still here\\n")
         print(child.stdout.read("\\n"), flush=True)
+        child.kill()
+        print(child.wait())  # nothing but the child's end can wake the program now
 """
 
 
@@ -446,5 +448,6 @@ def test_a_child_of_os_fork_leaves_it_alone() -> None:
         assert script.line() == f"Result(False, {errno.CLOSED!r}) (None, {errno.CLOSED!r})"
         assert script.line() == "child.kill: in a child of os.fork()"
         assert script.line() == "(b'still here\\n', None)"
+        assert script.line() == "(-9, None)"
         assert script.wait() == 0
         assert script.said() == ""
