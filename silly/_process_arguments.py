@@ -62,13 +62,11 @@ def file(name: str, given: Any) -> int | None:
     return number
 
 
-def two(size: object) -> tuple[Any, Any]:
-    if not isinstance(size, tuple) or len(size) != 2:
-        raise ValueError(f"process.start: size is a pair, (rows, columns), not {shown(size)}")
-    return size
-
-
-def size(what: str, rows: int, columns: int) -> tuple[int, int]:
+def size(what: str, given: object) -> tuple[int, int]:
+    """Checks rows and columns."""
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise ValueError(f"{what} is a pair, (rows, columns), not {shown(given)}")
+    rows, columns = given
     check_int(f"{what}: rows", rows, 1, 65535)
     check_int(f"{what}: columns", columns, 1, 65535)
     return rows, columns

@@ -55,7 +55,6 @@ it, and this opens it. Python offers that only by a function that runs between `
 and ``exec``, which may hang in a process with threads."""
 
 _NAMES = ("stdin", "stdout", "stderr")
-_MODES = {"stdin": "wb", "stdout": "rb", "stderr": "rb", "terminal": "r+b"}
 _WAYS = {"stdin": WRITE, "stdout": READ, "stderr": READ, "terminal": READ | WRITE}
 _loop = scheduler.loop
 
@@ -206,7 +205,7 @@ class Process:
         closed. Raises RuntimeError if the child was not started with ``pty=True``, and
         ValueError for anything but two ints from 1 to 65,535.
         """
-        size = arguments.size("child.resize", rows, columns)
+        size = arguments.size("child.resize", (rows, columns))
         terminal = self._terminal
         if terminal is None:
             raise RuntimeError("child.resize: the child has no terminal; start it with pty=True")
@@ -282,7 +281,7 @@ def start(
     folder = None if cwd is None else arguments.word("cwd", cwd)
     variables = arguments.environment(env)
     files = [arguments.file(name, given) for name, given in zip(_NAMES, (stdin, stdout, stderr), strict=True)]
-    rows, columns = arguments.size("process.start: size", *arguments.two(size))
+    window = arguments.size("process.start: size", size)
     if pty and files != [None, None, None]:
         raise ValueError("process.start: with pty=True the terminal is stdin, stdout and stderr: leave them out")
     program = command[0]
@@ -294,7 +293,7 @@ def start(
         def connect(name: str, ours: int, other: int) -> None:
             """Makes the stream of a pipe, whose other end is the child's."""
             theirs.callback(os.close, other)
-            file = io.FileIO(ours, _MODES[name])
+            file = io.FileIO(ours)  # for its ``close`` alone: the stream reads and writes the descriptor
             undo.callback(file.close)
             streams[name] = stream = PipeStream(file, _WAYS[name], limits)
             undo.callback(stream.abort)
@@ -307,7 +306,7 @@ def start(
                 arguments.look_for(program, folder, variables)
                 master, slave = os.openpty()
                 connect("terminal", master, slave)
-                termios.tcsetwinsize(slave, (rows, columns))
+                termios.tcsetwinsize(slave, window)
                 command = [b"/bin/sh", b"-c", _TAKE_TERMINAL.encode(), os.fsencode(os.ttyname(slave)), *command]
                 files = [slave, slave, slave]
             for at, name in enumerate(_NAMES):

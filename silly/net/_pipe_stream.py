@@ -38,8 +38,9 @@ class PipeStream(Stream):
     __slots__ = ("ways",)
 
     def __init__(self, file: io.FileIO, ways: int, limits: Limits) -> None:
-        """``file`` is unbuffered. ``ways`` is READ, WRITE or both. Its maker sets
-        ``remoteaddr``, which is what texts call it: ``"stdin of sort (4711)"``."""
+        """``file`` holds the descriptor, in whatever mode. ``ways`` is READ, WRITE or
+        both. The caller sets ``remoteaddr``, which is what texts call it: ``"stdin of
+        sort (4711)"``."""
         os.set_blocking(file.fileno(), False)
         sock: Any = file
         super().__init__(sock, "", limits)
