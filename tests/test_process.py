@@ -166,7 +166,7 @@ def test_the_end_of_the_output_is_that_of_the_last_process_which_has_it() -> Non
 # ---- what the child gets -------------------------------------------------------------
 
 
-def test_where_the_three_come_from(tmp_path: Path) -> None:
+def test_where_the_three_come_from(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "out"
     path.write_text("hello\n")
     with path.open() as file, check(process.start(["cat"], stdin=file, stdout=PIPE)) as child:
@@ -179,6 +179,11 @@ def test_where_the_three_come_from(tmp_path: Path) -> None:
         assert everything(child.stderr) == b"err\n"
     with check(process.start(script, stdout=PIPE, stderr=STDOUT)) as child:
         assert everything(child.stdout) == b"out\nerr\n"
+    with check(process.start(script, stderr=PIPE)) as child:
+        assert everything(child.stderr) == b"err\n"
+    with check(process.start(script, stderr=STDOUT)) as child:
+        assert child.wait(WITHIN) == (0, None)
+    assert capfd.readouterr() == ("out\nout\nerr\n", "")
 
 
 def test_the_pipes_are_real_ones() -> None:
@@ -348,6 +353,7 @@ def test_run_with_more_than_any_pipe_holds() -> None:
     assert err is None
     assert done == (0, data, data)
     assert process.run(["true"], data) == ((0, b"", b""), None)  # it reads nothing of that
+    assert process.run(["echo"], most=1) == ((0, b"\n", b""), None)
     none, err = process.run(["yes"], most=100_000)
     assert none is None
     assert re.fullmatch(r"process\.run: stdout of yes \(\d+\): more than 100000 bytes", str(err))
