@@ -306,7 +306,7 @@ def begin_exit(status: int) -> None:
     """Begins the graceful end, unless one is under way. May be called wherever the
     loop's thread is, so also in a signal handler: listeners and peers are told at the
     end of the turn."""
-    if scheduler.begins:
+    if scheduler.begins and not _state.leaves_python:
         _mark(status)
         loop.post(_drain)
 

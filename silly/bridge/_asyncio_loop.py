@@ -298,6 +298,9 @@ class Host:
 
     def disown(self) -> None:
         """See ``Handler``."""
+        # If a coroutine forked, the others of its round would run here too.
+        for handle in self.asyncio._ready:  # type: ignore[attr-defined]
+            handle.cancel()
         self.asyncio.left_to_parent = True
         self._selector.close()
         scheduler.others.clear()

@@ -129,9 +129,11 @@ class Running:
             self.state = self.DONE
             self._close()
         elif self.state is self.BEGUN:
-            self.state = self.GIVEN_UP
             assert self._host is not None
             assert self._task is not None
+            if self._host.asyncio.is_closed():
+                return  # aborted: nothing of it goes on
+            self.state = self.GIVEN_UP
             self._host.give_up(self._task)
         if self._task is not None:
             self._task.cancel()  # does nothing if it has ended

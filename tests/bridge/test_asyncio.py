@@ -891,6 +891,19 @@ def test_a_selector_that_fails_does_not_end_the_loop(logs: Logs) -> None:
     assert run(give(1)) == (1, None)
 
 
+def test_a_cancel_after_the_loop_was_aborted(logs: Logs) -> None:
+    """As what a failed test leaves behind is cleaned up."""
+    logs.expect("WARNING the coroutine Staying.run did not end before silly did")
+    t = Staying().task()
+    host = _asyncio_loop.present()
+    assert host is not None
+    host.abort()
+    t.cancel()
+    assert t.join(5000) == (None, "cancelled")
+    assert (host.calls, loop.work) == (0, 0)
+    assert run(give(1)) == (1, None)
+
+
 def test_an_idle_loop_is_garbage_once_it_has_ended() -> None:
     asyncio_loop()
     host = _asyncio_loop.present()

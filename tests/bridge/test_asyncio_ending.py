@@ -52,8 +52,9 @@ def waits(*args):
 """
 
 
-def output(script: str, *, status: int = 0, errors: str = "") -> list[str]:
-    """What a script prints, line by line. ``errors``: a part of what it writes to stderr, which is empty else."""
+def output(script: str, *, status: int = 0, errors: str = "", never: str = "never") -> list[str]:
+    """What a script prints, line by line. ``errors``: a part of what it writes to stderr, which is empty else, and has
+    nothing of ``never``."""
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", PRELUDE + script],
         capture_output=True,
@@ -63,6 +64,7 @@ def output(script: str, *, status: int = 0, errors: str = "") -> list[str]:
     )
     assert done.returncode == status, done.stdout + done.stderr
     assert errors in done.stderr
+    assert never not in done.stderr
     if not errors:
         assert done.stderr == ""
     return done.stdout.splitlines()
@@ -149,13 +151,20 @@ silly.exit()
     assert sorted(got) == ["True", "True", "it ends"]
 
 
-def test_a_coroutine_that_does_not_end_in_time() -> None:
+@pytest.mark.parametrize(
+    "how",
+    [
+        'waits("it", 3600); silly.exit(3)',
+        'task.fork(lambda: (begun.wait(), silly.exit(3))); run(stay("it", 3600))',
+    ],
+    ids=["a task waits for it", "the main program does"],
+)
+def test_a_coroutine_that_does_not_end_in_time(how: str) -> None:
     got = output(
-        """
+        f"""
 from silly._core import ending
 ending.GRACE = 0.3; ending.DRAIN = 0.1
-waits("it", 3600)
-silly.exit(3)
+{how}
 """,
         status=3,
         errors="WARNING the coroutine stay did not end before silly did",
@@ -177,6 +186,24 @@ run(background(fail()))
 silly.exit()
 """,
         errors="KeyError: 'at the end'",
+    )
+
+
+def test_sys_exit_in_a_finally_block_after_the_script() -> None:
+    """It begins no end of the process: tasks that the script has left don't go on."""
+    output(
+        """
+async def leave():
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        sys.exit(3)
+
+task.fork(time.sleep, 3600_000)
+run(background(leave()))
+""",
+        errors="ERROR exception in a coroutine that the end of silly has cancelled:",
+        never="Exception ignored",
     )
 
 
@@ -325,6 +352,29 @@ say(run(asyncio.sleep(0.001, "the parent goes on")))
 """
     )
     assert got == ["the child", "0", "('the parent goes on', None)"]
+
+
+def test_other_coroutines_do_not_run_in_a_child_of_a_coroutine() -> None:
+    """Though they were to run in the same round of asyncio."""
+    got = output(
+        """
+async def fork():
+    await asyncio.sleep(0)
+    pid = os.fork()
+    if pid:
+        say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+async def other():
+    await asyncio.sleep(0)
+    say("another coroutine")
+
+async def both():
+    await asyncio.gather(fork(), other())
+
+run(both())
+"""
+    )
+    assert got == ["0", "another coroutine"]
 
 
 # ---- Ctrl-C --------------------------------------------------------------------------
