@@ -14,8 +14,8 @@ descriptor at a time (``_records``). It is one of two kinds:
 
 epoll forgets a descriptor that is closed, and says nothing. So whoever closes one for
 which a task waits calls ``forget`` before; the task then gets ``FORGOTTEN``. If nobody
-did and the number is another descriptor's by now, the next wait for it finds that out,
-and the old waits end with ``FORGOTTEN`` too.
+did and the number is another descriptor's by now, the next wait for it finds that out
+(with epoll), and the old waits end with ``FORGOTTEN`` too.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Descriptor:
             if self._events:
                 raise RuntimeError(f"{what}: another task already waits for the same")
         if events & ~self._events:
-            self._register(self._events | events)
+            self._register(self._events | events, what)
         elif untried and self._edge:
             _loop.modify(self.fd, self._events | EDGE, self._on_event)  # reports what is there already
         if events & READ:
@@ -150,7 +150,7 @@ class Descriptor:
 
     # ---- registering -----------------------------------------------------------------
 
-    def _register(self, events: int) -> None:
+    def _register(self, events: int, what: object) -> None:
         """Registers for ``events`` as well as for what is waited for already."""
         fd = self.fd
         wanted = events & ~self._events
@@ -161,7 +161,10 @@ class Descriptor:
             return
         before = _records.get(fd)
         if before is not None:
-            before.forget()  # it was closed
+            before._check_open()
+            if before.wakes():
+                raise RuntimeError(f"{what}: another task waits for the same descriptor, by its number")
+            before.forget()
         if self._edge:
             _loop.register(fd, _BOTH | EDGE, self._on_event)
             self._events = _BOTH

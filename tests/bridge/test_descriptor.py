@@ -327,6 +327,7 @@ def record(request: pytest.FixtureRequest, pair: Any, monkeypatch: pytest.Monkey
     elif not core.EDGE:
         pytest.skip("this system has no edge-triggering")
     record = Descriptor(pair[0].fileno(), edge=True)
+    assert record._edge is (request.param == "edge")
     yield record
     record.forget()
 
@@ -351,6 +352,15 @@ def test_who_has_not_tried_before_says_so(record: Descriptor, pair: Any) -> None
     assert wait(one, READ, 5000) == (READ, None)
     assert wait(one, READ, 5000) == (READ, None)
     assert wait(one, WRITE, 5000) == (WRITE, None)
+
+
+def test_a_second_record_ends_no_wait_of_the_first(record: Descriptor, pair: Any) -> None:
+    fill(pair[0])
+    t = waiting(pair[0], WRITE)
+    with pytest.raises(RuntimeError, match="a test: another task waits for the same descriptor, by its number"):
+        record.wait(READ, "a test")
+    empty(pair[1])
+    assert outcome(t) == (WRITE, None)
 
 
 def test_it_counts_as_left_until_it_is_forgotten(record: Descriptor, pair: Any) -> None:
