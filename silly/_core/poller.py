@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import selectors
-from errno import EBADF
+from errno import EBADF, EEXIST, ENOENT
 from typing import Protocol
 
 READ = 1
@@ -34,19 +34,29 @@ class Poller(Protocol):
 
 
 class SelectorPoller:
-    """A ``Poller`` for systems without epoll. It ignores ``maxevents``."""
+    """A ``Poller`` for systems without epoll. It ignores ``maxevents``. Errors are
+    those of epoll."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
     def register(self, fd: int, eventmask: int) -> None:
-        self._selector.register(fd, _events(eventmask))
+        try:
+            self._selector.register(fd, _events(eventmask))
+        except KeyError:
+            raise OSError(EEXIST, os.strerror(EEXIST)) from None
 
     def modify(self, fd: int, eventmask: int) -> None:
-        self._selector.modify(fd, _events(eventmask))
+        try:
+            self._selector.modify(fd, _events(eventmask))
+        except KeyError:
+            raise OSError(ENOENT, os.strerror(ENOENT)) from None
 
     def unregister(self, fd: int) -> None:
-        self._selector.unregister(fd)
+        try:
+            self._selector.unregister(fd)
+        except KeyError:
+            raise OSError(ENOENT, os.strerror(ENOENT)) from None
 
     def poll(self, timeout: float | None, maxevents: int) -> list[tuple[int, int]]:
         # All of them: with a limit the same ones would be left out each time.

@@ -812,7 +812,12 @@ def test_the_selector_of_other_systems_reports_the_same() -> None:
         poller.modify(fd, READ)
         a.recv(1)
         assert poller.poll(0, 1) == [(fd, READ)]
+        with pytest.raises(FileExistsError):
+            poller.register(fd, READ)
         poller.unregister(fd)
+        for call, *args in (poller.unregister, fd), (poller.modify, fd, READ):
+            with pytest.raises(FileNotFoundError):
+                call(*args)
         assert poller.poll(0, 1) == []
     poller.close()
 
