@@ -8,6 +8,7 @@ import contextvars
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -874,6 +875,17 @@ def test_an_idle_loop_waits_for_nothing() -> None:
     assert not watchdog._alone()
     keeping.cancel()
     until(lambda: it.ended)
+
+
+def test_a_loop_that_waits_for_a_descriptor_waits_for_something() -> None:
+    one, two = socket.socketpair()
+    with one, two:
+        asyncio_loop().add_reader(one, one.recv, 1)
+        turns()
+        assert not watchdog._alone()
+        with testing.clock() as clock:
+            assert clock.held == "asyncio's loop, with 0 coroutines"
+        asyncio_loop().remove_reader(one)
 
 
 def test_a_selector_that_fails_does_not_end_the_loop(logs: Logs) -> None:
