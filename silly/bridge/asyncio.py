@@ -91,8 +91,6 @@ class Running:
         self._task.remove_done_callback(self._not_begun)
         try:
             value = await awaitable
-        except GeneratorExit:
-            raise
         except BaseException as exc:
             self._ended((None, exc))
         else:
@@ -119,7 +117,7 @@ class Running:
         exc = outcome[1]
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
             end_by(exc)
-        elif exc is not None and not isinstance(exc, (asyncio.CancelledError, *ENDS)):
+        elif exc is not None and not isinstance(exc, (asyncio.CancelledError, GeneratorExit, *ENDS)):
             logger.dropped(f"{self._what}: exception in {self._name}, whose result nobody awaits any more:", exc)
 
     def give_up(self) -> None:

@@ -167,8 +167,8 @@ def test_an_exception_is_raised_with_its_traceback() -> None:
     assert raised.value.__context__ is None
 
 
-@pytest.mark.parametrize("exc", [TimeoutError, StopAsyncIteration, KeyError, OSError])
-def test_exceptions(exc: type[Exception]) -> None:
+@pytest.mark.parametrize("exc", [TimeoutError, StopAsyncIteration, KeyError, OSError, GeneratorExit])
+def test_exceptions(exc: type[BaseException]) -> None:
     async def fail() -> None:
         await asyncio.sleep(0)
         raise exc("its own")
