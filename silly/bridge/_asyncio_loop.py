@@ -180,11 +180,9 @@ class Host:
     def _wait(self, timeout: float | None) -> bool:
         """Switches to silly's loop until the selector should look, or ``timeout``
         seconds are over. Returns whether the selector's descriptor is ready."""
-        if self not in _loop.handlers and not scheduler.in_child:
-            raise GreenletExit  # it was aborted in other code, which has caught that
-        if scheduler.in_child:
-            pass  # forked by a coroutine: silly's loop ends the process
-        elif timeout is not None and timeout <= 0:
+        if self not in _loop.handlers:
+            raise GreenletExit  # aborted in other code, which has caught that; or this is a child of os.fork
+        if timeout is not None and timeout <= 0:
             self._status = READY
             _loop._posted.append((self._switch, ()))  # silly's loop runs, so it needs no wake-up
         else:
