@@ -143,10 +143,6 @@ class Host:
         name = coroutine.get_name()
         return name_of(coroutine.get_coro()) if name.startswith("Task-") else cut(name)  # asyncio's own names say nothing
 
-    def runs(self) -> bool:
-        """Whether the current code is asyncio's, such as a coroutine."""
-        return getcurrent() is self._green
-
     def ends(self) -> bool:
         """Whether it cancels its coroutines, since the process is ending."""
         return self._end is not None

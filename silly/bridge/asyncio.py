@@ -64,9 +64,6 @@ class Running:
 
     def wait(self, timeout: float | None) -> Outcome:
         """Runs it, and waits. Raises what ``Waiters.wait`` raises."""
-        host = present()
-        if host is not None and host.runs():
-            raise RuntimeError(f"{self._what}: called in a coroutine, where it would stop all coroutines; use await there")
         me = scheduler.current()
         if scheduler.leaving():
             raise Leaving
