@@ -90,10 +90,6 @@ class Host:
     """Runs asyncio's loop. A handler of silly's loop: see ``Handler`` there. It counts
     as something that can wake a task while one waits in ``run``."""
 
-    FILES = 3
-    """How many descriptors it has: the selector's, and two by which a thread wakes it.
-    """
-
     def __init__(self) -> None:
         selector = _Selector()
         self.asyncio = _Loop(selector)
@@ -136,6 +132,10 @@ class Host:
     def coroutines(self) -> set[asyncio.Task[Any]]:
         """Returns those that have not ended."""
         return asyncio.all_tasks(self.asyncio)
+
+    def files(self) -> tuple[int, ...]:
+        """Returns its descriptors: the selector's, and two that wake it."""
+        return self.fd, self.asyncio._ssock.fileno(), self.asyncio._csock.fileno()  # type: ignore[attr-defined]
 
     @staticmethod
     def name(coroutine: asyncio.Task[Any]) -> str:

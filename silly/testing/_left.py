@@ -70,9 +70,7 @@ def found() -> Found:
     handlers: set[Any] = {*_loop.handlers}
     host = _host()
     coroutines: set[Any] = set() if host is None else host.coroutines()
-    if host is not None:
-        handlers.discard(host)
-        timers = {timer for timer in timers if getattr(timer.callback, "__self__", None) is not host}
+    handlers.discard(host)
     counts = {
         "tasks": len(scheduler.tasks),
         "timers": len(timers),
@@ -84,7 +82,7 @@ def found() -> Found:
         "deadlines": deadline.active,
         "ready": len(_loop.ready),
         "coroutines of asyncio": len(coroutines),
-        "open files": len(files) - (0 if host is None else host.FILES),
+        "open files": len(files),
     }
     return Found(counts, {*scheduler.tasks, *timers, *handlers, *coroutines}, files)
 
@@ -123,7 +121,9 @@ def clean_up() -> None:
 
 
 def _timers() -> set[Timer]:
-    return {*_loop.timers.users, *_loop.timers._internal}
+    host = _host()
+    timers = {*_loop.timers.users, *_loop.timers._internal}
+    return {timer for timer in timers if host is None or getattr(timer.callback, "__self__", None) is not host}
 
 
 def _files() -> dict[int, str]:
@@ -133,6 +133,9 @@ def _files() -> dict[int, str]:
             files[int(fd)] = os.readlink(os.path.join(FILES, fd))
         except OSError:
             pass  # it was that of the list
+    host = _host()
+    for number in () if host is None else host.files():
+        files.pop(number, None)
     return files
 
 
