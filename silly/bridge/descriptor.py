@@ -59,6 +59,7 @@ def wait(fd: int | HasFileno, events: int, timeout: float | None = None) -> tupl
     """
     if _loop.no_switch:
         scheduler.refuse("bridge.descriptor.wait")
+    scheduler.current()  # in a thread, while a task runs, nothing may be registered
     number = _number("bridge.descriptor.wait", fd)
     if events not in (READ, WRITE, READ | WRITE):
         raise ValueError("bridge.descriptor.wait: the events are READ, WRITE or READ | WRITE")

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,14 @@ def test_where_no_task_runs(pair: Any) -> None:
 
     loop.post(callback)
     until(lambda: said)
-    assert "bridge.descriptor.wait: cannot block in a callback of the loop" in said[0]
+    assert "bridge.descriptor.wait: no task runs in a callback of the loop" in said[0]
+
+
+def test_a_thread_while_a_task_runs(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It changes nothing of the loop's, not even for a moment."""
+    monkeypatch.setattr(type(loop), "register", lambda *args: pytest.fail("registered in a thread"))
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="called from another thread"):
+        pool.submit(wait, pair[0], READ, 1000).result()
 
 
 def test_a_cancel_leaves_nothing_behind(pair: Any) -> None:
