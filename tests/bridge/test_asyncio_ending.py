@@ -82,6 +82,16 @@ ENDS: dict[str, tuple[str, int]] = {
         "async def leave(): sys.exit(3)\ntask.fork(lambda: run(leave()))\nsilly.run()",
         3,
     ),
+    "what was cancelled exits": (
+        """
+async def leave():
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        sys.exit(3)
+run(leave(), 1); silly.run()""",
+        3,
+    ),
     "SIGTERM": ("task.fork(os.kill, os.getpid(), signal.SIGTERM); silly.run()", 0),
     "the end of the script": ("", 0),
     "the script raises SystemExit": ("sys.exit(3)", 3),
