@@ -244,7 +244,8 @@ class Host:
 
     def outside(self) -> bool:
         """Whether it waits for a descriptor other than the one that wakes it."""
-        return len(self._selector.get_map()) > 1
+        # None once it is closed: the watchdog's thread may ask then.
+        return len(self._selector.get_map() or ()) > 1
 
     def may_wake(self) -> bool:
         """Whether something could happen that makes a coroutine go on, and that may

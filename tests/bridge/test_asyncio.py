@@ -906,6 +906,7 @@ def test_a_cancel_after_the_loop_was_aborted(logs: Logs) -> None:
     host = _asyncio_loop.present()
     assert host is not None
     host.abort()
+    assert not host.outside()  # the watchdog's thread may still ask
     t.cancel()
     assert t.join(5000) == (None, "cancelled")
     assert (host.calls, loop.work) == (0, 0)
