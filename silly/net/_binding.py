@@ -32,7 +32,7 @@ TRIES = 3
 MOST_ID = 2**32 - 2
 """The largest number of a user or group; the next one means "none"."""
 
-_LACKING = (os_errno.EAFNOSUPPORT, os_errno.EADDRNOTAVAIL, os_errno.ENOPROTOOPT)
+LACKING = (os_errno.EAFNOSUPPORT, os_errno.EADDRNOTAVAIL, os_errno.ENOPROTOOPT)
 """The errors of a family, or of an address, that this machine does not have."""
 
 
@@ -203,7 +203,7 @@ def _bind_found(found: list[Address], backlog: int) -> tuple[list[socket.socket]
                 sock = _bind_inet(family, (host, given or port, *rest))
             except OSError as exc:
                 text = address.join(host, given or port)
-                if exc.errno not in _LACKING:
+                if exc.errno not in LACKING:
                     if len(found) > 1:
                         exc.add_note(text)
                     raise
@@ -248,7 +248,7 @@ def _bind_any(port: int) -> socket.socket:
     try:
         return _bind_inet(socket.AF_INET6, ("::", port), both=True)
     except OSError as exc:
-        if exc.errno not in _LACKING:
+        if exc.errno not in LACKING:
             raise
     return _bind_inet(socket.AF_INET, ("0.0.0.0", port))
 

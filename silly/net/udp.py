@@ -21,7 +21,8 @@ data is None``.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from threading import get_ident
 from typing import Any
 
@@ -34,6 +35,7 @@ from .._shown import cut, shown
 from .._wire.limits import DEFAULT, Limits, check_limits
 from .._wire.numbers import check_int
 from . import addr as address
+from ._binding import LACKING
 from ._datagrams import Datagrams
 from ._multicast import link_of, member, send_settings
 from ._names import Address, lookup
@@ -368,7 +370,7 @@ def bind(
         sock.bind(sockaddr)
         return kind, None
 
-    return _open(found, prepare, limits)
+    return _open(found, prepare, limits, LACKING)
 
 
 @returns_pair("udp.connect", "conn")
@@ -414,6 +416,9 @@ def connect(
         if local is not None:
             sock.bind(local[1])
         sock.connect(sockaddr)
+        with suppress(BlockingIOError):
+            while True:  # until now it took what anybody sent
+                sock.recv(1, socket.MSG_DONTWAIT)
         return kind, address.sockaddr_text(family, sock.getpeername())
 
     return _open(found, prepare, limits)
@@ -459,9 +464,11 @@ def _open(
     found: list[Address] | str,
     prepare: Callable[[socket.socket, int, Any], tuple[Family, str | None]],
     limits: Limits,
+    skipped: Container[int] | None = None,
 ) -> tuple[Conn, None] | tuple[None, str]:
     """Makes the socket, at the first address for which ``prepare`` succeeds. Returns
-    the error of the first one otherwise: it says most."""
+    the error of the first one otherwise: it says most. ``skipped``: after any other
+    error no further address is tried."""
     if isinstance(found, str):
         return None, found
     first: str | None = None
@@ -475,6 +482,8 @@ def _open(
                 sock.close()
                 raise
         except OSError as exc:
+            if skipped is not None and exc.errno not in skipped:
+                return None, errno.from_oserror(exc)
             first = first or errno.from_oserror(exc)
     assert first is not None
     return None, first

@@ -203,6 +203,28 @@ def test_every_address_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
         assert server.addr == f"0.0.0.0:{server.port}"
 
 
+def test_a_connected_socket_takes_nothing_from_before_it_was_connected(
+    server: udp.Conn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = socket.socket.connect
+    with check(udp.bind(LO)) as stranger:
+
+        def late(sock: socket.socket, addr: Any) -> None:
+            assert stranger.sendto("forged", "{}:{}".format(*sock.getsockname())) == (True, None)
+            connect(sock, addr)
+
+        monkeypatch.setattr(socket.socket, "connect", late)
+        with check(udp.connect(server.addr, "127.0.0.1")) as client:
+            server.sendto("hello", client.addr)
+            assert client.recvfrom(WITHIN) == (b"hello", server.addr)
+
+
+@IPV6
+def test_every_address_means_both_families_or_none() -> None:
+    with check(udp.bind("[::]:0")) as six:
+        assert udp.bind(f":{six.port}") == (None, errno.ADDRINUSE), "it is free for IPv4 alone"
+
+
 @IPV6
 def test_a_zone() -> None:
     with check(udp.bind("[::1]:0")) as server:
