@@ -257,12 +257,13 @@ class Output(Gathered):
             self._transmit()
         if self.unsent > self.limits.unsent:
             return self.wait_sent()
+        err = self.werr  # now: another task may end our direction meanwhile
         if self._since_pause > FAIR_SHARE and _loop.current is not None:
             # The peer keeps up, so this task never waits: let others, timers and
             # signals run.
             self._since_pause = 0
             scheduler.pause()
-        return self.werr
+        return err
 
     def sendfile(self, fd: int, offset: int, size: int) -> str | None:
         """Sends ``size`` bytes of the open file ``fd`` from ``offset``, after what was

@@ -17,6 +17,8 @@ import silly
 from silly import check, errno, task, time
 from silly._core import scheduler
 from silly.net import tcp
+from silly.net._gathered import GATHER
+from silly.net._output import FAIR_SHARE
 from silly.sync import channel
 
 from ..children import Child, in_thread
@@ -152,6 +154,14 @@ def test_data_that_comes_after_close_destroys_nothing(any_pair: Pair) -> None:
     assert conn._stream.sock is not None
     peer.close()
     until(lambda: conn._stream.sock is None)
+
+
+def test_a_write_that_lets_others_run_was_not_in_vain(any_pair: Pair) -> None:
+    conn, peer = any_pair()
+    conn._stream._since_pause = FAIR_SHARE  # it has sent so much without waiting
+    writing, ending = Job(lambda: conn.write(bytes(GATHER))), Job(conn.closewrite)
+    assert ending.result() == writing.result() == (True, None)
+    assert peer.read(GATHER, WITHIN) == (bytes(GATHER), None)
 
 
 def test_a_reader_goes_on(any_pair: Pair) -> None:
