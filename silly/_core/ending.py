@@ -545,10 +545,12 @@ def _at_exit() -> None:
     if _state.phase is not Phase.OVER:
         enter(Phase.OVER)
     _state.leaves_python = True
-    _deliver()
-    for handler in list(loop.handlers):
-        handler.abort()
-    scheduler.close_loop()
+    try:
+        _deliver()
+    finally:  # a signal may cut it short, and no peer may take the part for the whole
+        for handler in list(loop.handlers):
+            handler.abort()
+        scheduler.close_loop()
     if not never_ran or hasattr(sys, "ps1") or sys.flags.interactive or getattr(sys, "last_value", None) is not None:
         return
     names = "\n".join(f"  {task.name()}, forked at {task.origin()}" for task in never_ran)

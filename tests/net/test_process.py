@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from silly import check, errno, time
 from silly.net import tcp
 from silly.sync import channel
 
-from ..children import Child
+from ..children import Child, in_thread
 
 
 def test_finally_blocks_may_block_after_exit(tmp_path: Path) -> None:
@@ -55,6 +56,25 @@ def test_a_plain_script_delivers_what_it_closed(tmp_path: Path) -> None:
         assert child.line().endswith("Result(True, None)")
         assert got.pop()[0] == (8_000_000, errno.EOF)
         assert child.wait() == 0
+
+
+def test_a_plain_script_that_is_interrupted_as_it_delivers_resets(tmp_path: Path) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import atexit, signal, sys\nimport silly\nfrom silly import time\nfrom silly.net import tcp\n"
+        "signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
+        "atexit.register(signal.setitimer, signal.ITIMER_REAL, 0.1)\n"  # runs before the delivery
+        "conn = silly.check(tcp.connect(sys.argv[1]))\n"
+        "with time.deadline(1):\n    conn.write(b'x' * 8_000_000)\n"  # all of it is still to be sent
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        addr = f"127.0.0.1:{listening.getsockname()[1]}"
+        with Child(str(script), addr) as child, in_thread(listening.accept)[0] as peer:
+            assert child.wait() == 0
+            assert "KeyboardInterrupt" in child.errors()
+            with pytest.raises(ConnectionResetError):
+                while in_thread(peer.recv, 65536):
+                    pass
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
