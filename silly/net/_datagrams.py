@@ -20,7 +20,7 @@ from collections import deque
 
 from .. import errno
 from .._core import scheduler
-from .._core.loop import READ
+from .._core.loop import READ, monotonic
 from .._core.waiting import Waiters
 from ._udp_address import Family, place_of, text_of, texts
 
@@ -28,6 +28,8 @@ EVENT = 64
 """The most datagrams received in one event, so that a flood can't starve others."""
 LARGEST = 65535
 """No datagram is longer."""
+AGAIN = 1.0
+"""Seconds until receiving is tried again, if the system refuses to resume it."""
 COST = 256
 """What a queued datagram takes beside its bytes, roughly: empty ones are bounded
 too."""
@@ -154,10 +156,15 @@ class Datagrams:
         self._paused = True
         _loop.unregister(self.fd)
 
-    def _resume(self) -> None:
-        assert self.fd is not None
-        self._paused = False
-        _loop.register(self.fd, READ, self._on_event)
+    def _resume(self, _: None = None) -> None:
+        if self.fd is None or not self._paused:
+            return  # the timer was late
+        try:
+            _loop.register(self.fd, READ, self._on_event)
+        except OSError:  # the system has not even the memory to watch a descriptor
+            _loop.timers.add(monotonic() + AGAIN, self._resume, internal=True)
+        else:
+            self._paused = False
 
     def set_mark(self, mark: int) -> None:
         """Sets the size of the queue at which receiving pauses."""

@@ -619,6 +619,22 @@ def test_a_paused_socket_closes(client: udp.Conn, server: udp.Conn) -> None:
     assert server.close() == (True, None)
 
 
+def test_the_system_refuses_to_resume(server: udp.Conn, client: udp.Conn, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.limit(1)
+    for text in ("one", "two"):
+        client.sendto(text)
+    until(server.unreadbytes)
+    monkeypatch.setattr(_datagrams, "AGAIN", 0.0)
+
+    def refuses(*_: object) -> None:
+        raise OSError(os_errno.ENOSPC, "too many watches")
+
+    with monkeypatch.context() as full:
+        full.setattr(type(scheduler.loop), "register", refuses)
+        assert server.recvfrom(0) == (b"one", client.addr)
+    assert server.recvfrom(WITHIN) == (b"two", client.addr)
+
+
 def test_a_flood_starves_nobody(server: udp.Conn, client: udp.Conn) -> None:
     server.limit(10**6)
     for _ in range(150):
