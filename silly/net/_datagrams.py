@@ -215,6 +215,9 @@ class Datagrams:
                 sock.sendto(data, place)
         except OSError as exc:
             return errno.from_oserror(exc)
+        except TypeError:  # a list, for example, which no dict can look up
+            place_of(self._family, addr)  # type: ignore[arg-type]  # says what is wrong
+            raise
         return None
 
     def unsent(self) -> int:

@@ -121,8 +121,9 @@ def test_a_connected_socket_may_send_elsewhere(server: udp.Conn, client: udp.Con
 def test_bad_addresses_to_send_to(server: udp.Conn, addr: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         server.sendto("x", addr)
-    with pytest.raises(TypeError, match="needs an address"):
-        server.sendto("x", ("127.0.0.1", 80))  # type: ignore[arg-type]
+    for wrong in (("127.0.0.1", 80), ["127.0.0.1", 80]):
+        with pytest.raises(TypeError, match="needs an address"):
+            server.sendto("x", wrong)  # type: ignore[arg-type]
 
 
 def test_what_is_refused_at_once() -> None:
