@@ -203,8 +203,8 @@ class Conn:
             data, err = conn.readsome()         # -> (b"hello\\n", None)
 
         For data whose length nobody knows before: to relay it, or to parse it. Without
-        ``max`` one call returns about 64 KiB at most (limit ``receive_mark``), and more
-        only if a read has failed that waited for more.
+        ``max`` one call returns about 64 KiB at most (see ``limit``), and more only if
+        a read has failed that waited for more.
 
         Returns ``(bytes, None)``, or ``(None, err)`` if nothing is there, as ``read``:
         ``errno.EOF``, ``errno.TIMEDOUT``, ``errno.CLOSED``, or why the connection

@@ -411,6 +411,16 @@ def test_an_interrupted_task_gives_back_what_it_was_woken_with(server: udp.Conn,
     assert server.unreadbytes() == 0
 
 
+def test_what_an_interrupted_task_gives_back_to_a_closed_socket(server: udp.Conn) -> None:
+    first = Job(server.recvfrom).blocked()
+    server._socket._put((b"one", "127.0.0.1:1"))
+    scheduler._ready.remove(first.task)
+    server.close()
+    first.kill()
+    assert server.recvfrom(0) == (None, errno.CLOSED)
+    assert server.unreadbytes() == 0
+
+
 def test_what_an_interrupted_task_gives_back_wakes_select(server: udp.Conn) -> None:
     reading = Job(server.recvfrom).blocked()
     selecting = Job(lambda: task.select(server)).blocked()
@@ -595,6 +605,8 @@ def test_limit(server: udp.Conn, client: udp.Conn) -> None:
     server.limit(1000)
     until(lambda: server.unreadbytes() == 300)
     assert server.recvfrom()[0] == bytes(100)
+    turn(3)
+    assert server.unreadbytes() == 200, "that is more than half"
     assert [server.recvfrom()[0] for _ in range(4)] == [bytes([number]) * 100 for number in (1, 2, 3, 4)]
     for _ in range(5):
         client.sendto(bytes(100))
