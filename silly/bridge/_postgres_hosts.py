@@ -28,7 +28,7 @@ def looked_up(params: dict[str, Any]) -> dict[str, Any]:
     """
     params = {**_of_service(params), **params}
     found: list[tuple[str, str, str]] = []
-    deadline = monotonic() + timeout_from_conninfo(params)
+    timeout = timeout_from_conninfo(params)
     failed: Exception | None = None
     attempts = split_attempts(params)
     for attempt in attempts:
@@ -38,7 +38,7 @@ def looked_up(params: dict[str, Any]) -> dict[str, Any]:
             found.append((host, address, port))
             continue
         try:
-            addresses = _names.lookup(host, 0, 0, f"the look-up of {host}", deadline)
+            addresses = _names.lookup(host, 0, 0, f"the look-up of {host}", monotonic() + timeout)
         except DeadlineOver:
             raise
         except TimeoutError:

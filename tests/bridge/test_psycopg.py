@@ -21,6 +21,7 @@ from psycopg.rows import dict_row
 from silly import bridge, task, time
 from silly._core import scheduler
 from silly._core.scheduler import Cancelled
+from silly.bridge import _postgres_hosts
 from silly.bridge._postgres_hosts import looked_up
 from silly.testing import _left
 from tests.conftest import Logs
@@ -145,6 +146,24 @@ def test_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
     assert job.join(WITHIN) == (expected, None)
     assert looked_up({"host": "a", "hostaddr": "::1", "port": "7"})["hostaddr"] == "::1"
     assert looked_up({"host": "/tmp"}) == {"host": "/tmp"}
+
+
+def test_a_name_server_that_hangs(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each name has its time: the next one is looked up all the same. A deadline ends it at once."""
+    go, asked = threading.Event(), socket.getaddrinfo
+
+    def getaddrinfo(host: str, *rest: Any) -> Any:
+        return go.wait(10) if host == "hangs" else asked(host, *rest)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(_postgres_hosts, "timeout_from_conninfo", lambda params: 0.1)
+    with bridge.psycopg.connect(f"host=hangs,localhost port={postgres.port} user=postgres dbname=postgres") as conn:
+        assert conn.info.host == "localhost"
+    with pytest.raises(errors.ConnectionTimeout, match="the look-up of host 'hangs' took too long"):
+        bridge.psycopg.connect("host=hangs")
+    with pytest.raises(TimeoutError, match="the look-up of hangs"), time.deadline(10):
+        bridge.psycopg.connect("host=hangs")
+    go.set()
 
 
 # ---- psycopg's features ------------------------------------------------------------------------------------------------
