@@ -48,12 +48,12 @@ def operations(blows: Blows) -> None:
     def read() -> Generator[Any, Any, bytes]:
         got = b""
         while len(got) < 3:
-            check((yield 1) == 1)
+            check((yield reader, 1) == 1)
             got += os.read(reader, 1)
         return got
 
     def work() -> None:
-        operation = Operation(read(), reader)
+        operation = Operation(read())
         check(again(operation.run, "a test") == b"abc")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(scheduler, "exiting", True)

@@ -47,13 +47,13 @@ class Operation(Generic[_T]):
     """A generator of psycopg. If a wait in it is struck, it can go on from there, in
     another task too."""
 
-    __slots__ = ("_fd", "_gen", "_yielded")
+    __slots__ = ("_gen", "_pgconn", "_yielded")
 
-    def __init__(self, gen: Generator[Any, Any, _T], fd: int | None = None) -> None:
-        """``fd``: the descriptor for which it waits. None: it yields that as well,
-        since it may change."""
+    def __init__(self, gen: Generator[Any, Any, _T], pgconn: pq.abc.PGconn | None = None) -> None:
+        """``pgconn``: for whose descriptor it waits. None: it yields the descriptor as
+        well, since it may change."""
         self._gen = gen
-        self._fd = fd
+        self._pgconn = pgconn
         self._yielded: Any = None
 
     @property
@@ -65,19 +65,22 @@ class Operation(Generic[_T]):
         """Drives it to its end, for at most ``timeout`` seconds, and returns its
         result. Raises what it raises, what a wait raises, and ``_WaitTimeout``, as the
         functions of ``psycopg.waiting`` do."""
-        gen = self._gen
+        gen, pgconn = self._gen, self._pgconn
         deadline = None if timeout is None else monotonic() + timeout
         try:
             if self._yielded is None:
                 self._yielded = next(gen)
             while True:
-                fd, wanted = (self._fd, self._yielded) if self._fd is not None else self._yielded
                 try:
+                    # Asked each time: the number may be another descriptor's once the
+                    # connection is closed. Then this raises OperationalError.
+                    fd, wanted = (pgconn.socket, self._yielded) if pgconn is not None else self._yielded
                     got = find(fd).wait(_EVENTS[wanted], what, deadline, untried=True)
                 except DeadlineOver:
                     raise
-                except OSError as exc:
-                    raise errors.OperationalError("connection socket closed") from exc
+                except (OSError, errors.OperationalError) as exc:
+                    self.close()
+                    raise errors.OperationalError("the connection is closed") from exc
                 if got == FORGOTTEN:
                     self.close()
                     raise errors.OperationalError("the connection was closed by another task")
@@ -114,8 +117,11 @@ def drain(connection: psycopg.Connection[Any]) -> Generator[Any, Any, None]:
                     pgconn.consume_input()
         elif result.status == pq.ExecStatus.COPY_BOTH:
             raise errors.NotSupportedError("replication can't be interrupted")
-    # The results were not looked at: a statement may have been dropped, or not made.
+    # The results were not looked at: a statement may have been dropped, or not made. A
+    # transaction that has failed can drop none; its rollback does it then.
     connection._prepared.clear()
+    if pgconn.transaction_status != pq.TransactionStatus.INERROR:
+        yield from connection._prepared.maintain_gen(connection)
 
 
 class ConnectionLock:
@@ -127,13 +133,15 @@ class ConnectionLock:
     has not left its ``with lock`` then: ``owed`` counts such blocks.
     """
 
-    __slots__ = ("_waiters", "held", "holder", "owed")
+    __slots__ = ("_waiters", "given_up", "held", "holder", "owed")
 
     def __init__(self) -> None:
         self.held = False
         self.holder: Task[Any] | None = None
         """The task that has it, if one does: None where no task runs."""
         self.owed = 0
+        self.given_up = False
+        """Whether a task that has lost it is about to leave its block on its own."""
         self._waiters: Waiters[None] = Waiters()
 
     def acquire(self, blocking: bool = True) -> bool:
@@ -151,8 +159,11 @@ class ConnectionLock:
 
     def release(self) -> None:
         """Gives it to the task that has waited longest, or frees it."""
-        if self.owed and self.holder is not _loop.current:
+        if get_ident() != _loop.thread:
+            _loop.post(self.release)  # a finalizer runs anywhere
+        elif self.owed and self.holder is not _loop.current:
             self.owed -= 1
+            self.given_up = False
         elif self.held:
             self._pass_on()
         else:

@@ -108,24 +108,24 @@ class Cleaning(Cancelling):
     """Makes a connection fit for use, or else closes it. Its task has the connection's
     lock meanwhile."""
 
-    __slots__ = ("_connection", "cancels")
+    __slots__ = ("_connection", "took_over")
 
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection = connection
-        self.cancels = False
-        """Whether it cancels the query that runs."""
+        self.took_over = False
+        """Whether what runs on the server is its own: a query that it cancels, or a
+        COMMIT that it awaits."""
         self._todo = deque()
         self._done = False
 
     def cancel(self) -> None:
         """Adds: cancel the query, and read to its end."""
         super().__init__(self._connection)
-        self.cancels = True
         self.drain()
 
     def drain(self) -> None:
         """Adds: read to the end of the query."""
-        self._todo.append(Operation(drain(self._connection), self._connection.pgconn.socket))
+        self._todo.append(Operation(drain(self._connection), self._connection.pgconn))
 
     def add(self, operation: Operation[Any]) -> None:
         """Adds an operation, which is run to its end."""
@@ -133,6 +133,7 @@ class Cleaning(Cancelling):
 
     def take_over(self) -> Task[Any] | None:
         """Starts it at once: the present task was interrupted."""
+        self.took_over = True
         task = self.begin()
         if task is None:
             self._connection._end()

@@ -37,7 +37,6 @@ from .._core.descriptor import find
 from .._core.tasks import DeadlineOver, Task
 from .._ends import ENDS
 from .._log import task as logger
-from .._shown import shown
 from ..sync.pool import Pool, make
 from ._postgres import ConnectionLock, Operation, _check_wait
 from ._postgres_cleaning import PATIENCE, Cancelling, Cleaning
@@ -118,15 +117,21 @@ class Connection(psycopg.Connection[Row]):
         """
         if _loop.no_switch:
             scheduler.refuse("conn.wait")
-        return self._run(Operation(gen, self.pgconn.socket), timeout)
+        return self._run(Operation(gen, self.pgconn), timeout)
 
     def _run(self, operation: Operation[_T], timeout: float | None = None, *, finishes: bool = False) -> _T:
         """``finishes``: an operation that has begun is not cancelled if it is
         interrupted, but brought to its end."""
         if self.lock.lost():
+            if self.lock.given_up:
+                return None  # type: ignore[return-value] # psycopg drops what is left of it
             raise errors.QueryCanceled("this operation was interrupted by a deadline or a cancel")
+        if self.pgconn.status != _OK:
+            self._check_connection_ok()
+        may_wait = False
         try:
             _check_wait(_ANSWER)
+            may_wait = True
             return operation.run(_ANSWER, timeout)
         except (DeadlineOver, *ENDS) as exc:
             rest = self._interrupted(operation, finishes)
@@ -134,8 +139,8 @@ class Connection(psycopg.Connection[Row]):
                 rest.join(PATIENCE)  # most likely they end the main program, and then no task runs any more
             raise
         except RuntimeError:
-            if get_ident() == _loop.thread and not operation.began:
-                self._interrupted(operation, finishes)  # it can't wait here
+            if not may_wait and get_ident() == _loop.thread:
+                self._interrupted(operation, finishes)
             raise
 
     def _interrupted(self, operation: Operation[Any] | None = None, finishes: bool = False) -> Task[Any] | None:
@@ -164,7 +169,7 @@ class Connection(psycopg.Connection[Row]):
         more, it is done later, and this returns None."""
         if self.closed:
             self._check_connection_ok()
-        operation = Operation(gen, self.pgconn.socket)
+        operation = Operation(gen, self.pgconn)
         try:
             with self.lock:
                 return self._run(operation, finishes=True)
@@ -196,7 +201,7 @@ class Connection(psycopg.Connection[Row]):
         if _loop.no_switch:
             scheduler.refuse("conn.commit")
         with self.lock:
-            self._run(Operation(self._commit_gen(), self.pgconn.socket), finishes=True)
+            self._run(Operation(self._commit_gen(), self.pgconn), finishes=True)
 
     def rollback(self) -> None:
         """As psycopg's.
@@ -285,18 +290,17 @@ class Connection(psycopg.Connection[Row]):
 
     def _try_cancel(self, *, timeout: float = 5.0) -> None:
         """psycopg calls this for an operation that its task gives up (a loop over
-        ``stream`` or a COPY that it leaves), with the lock."""
-        if self.lock.lost():
-            return  # it is being cancelled
-        try:
-            self.cancel_safe(timeout=timeout)
-        except DeadlineOver:
+        ``stream`` or a COPY that it leaves), with the lock. It may be in a finalizer,
+        where a cancel would be lost. So nothing waits here, nor in what follows."""
+        if get_ident() != _loop.thread:
+            _loop.post(Connection._give_up, self)
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if not self.lock.lost():
             self._interrupted()
-        except ENDS:
-            self._interrupted()
-            raise
-        except Exception as exc:
-            logger.limited("postgres", f"a query of PostgreSQL could not be cancelled: {shown(exc)}")
+        self.lock.given_up = self.lock.lost()
 
     # ---- closing ---------------------------------------------------------------------
 
@@ -319,8 +323,8 @@ class Connection(psycopg.Connection[Row]):
         """Returns the task that cancels the query that ran, if one did."""
         rest = None
         if not self.closed:
-            cancels = self._cleaning is not None and self._cleaning.cancels
-            if self.pgconn.transaction_status == _ACTIVE and not cancels and not (self._tpc and self._tpc[1]):
+            cleaned = self._cleaning is not None and self._cleaning.took_over
+            if self.pgconn.transaction_status == _ACTIVE and not cleaned and not (self._tpc and self._tpc[1]):
                 rest = Cancelling(self).begin()
             find(self.pgconn.socket).forget()
             super().close()
@@ -382,7 +386,7 @@ class Transaction(psycopg.Transaction):
                     if self.pgconn.status != _OK:
                         self.status = self.Status.FAILED
                     elif conn.lock.lost():
-                        conn._later(Operation(undo, self.pgconn.socket))
+                        conn._later(Operation(undo, self.pgconn))
                     else:
                         conn.wait(undo)
                 raise
@@ -400,13 +404,13 @@ class Transaction(psycopg.Transaction):
             if swallow is None:  # it is done later
                 swallow = isinstance(exc, psycopg.Rollback) and exc.transaction in (None, self)
             return swallow
-        commit = Operation(self._exit_gen(None, None, None), self.pgconn.socket)
+        commit = Operation(self._exit_gen(None, None, None), self.pgconn)
         try:
             with conn.lock:
                 return conn._run(commit, finishes=True)
         except (DeadlineOver, *ENDS) as struck:
             if not commit.began and self.status is self.Status.ACTIVE:
-                conn._later(Operation(self._exit_gen(type(struck), struck, None), conn.pgconn.socket))
+                conn._later(Operation(self._exit_gen(type(struck), struck, None), conn.pgconn))
             raise
 
 
@@ -460,7 +464,7 @@ class ConnectionPool(Pool[Connection[Any]]):
             return
         if item._cleaning is None and item.pgconn.transaction_status != _IDLE:
             logger.limited("postgres", "a connection to PostgreSQL came back in a transaction, which is rolled back")
-            item._later(Operation(item._rollback_gen(), item.pgconn.socket))
+            item._later(Operation(item._rollback_gen(), item.pgconn))
         super().put(item)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.adapt import Dumper
 from psycopg.rows import dict_row
 
 from silly import bridge, task, time
@@ -254,6 +255,24 @@ def test_transactions_and_errors(postgres: Postgres) -> None:
     with pytest.raises(psycopg.OperationalError, match="the connection is closed"):
         conn.execute("select 1")
     conn.close()
+
+
+def test_a_dumper_that_raises(postgres: Postgres) -> None:
+    """RuntimeError too, which here is no sign that the task can't wait."""
+
+    class Bad:
+        pass
+
+    class BadDumper(Dumper):
+        def dump(self, obj: Any) -> bytes:
+            raise RuntimeError("bad")
+
+    with connected(postgres, autocommit=True) as conn:
+        conn.adapters.register_dumper(Bad, BadDumper)
+        with conn.pipeline():
+            with pytest.raises(RuntimeError, match="bad"):
+                conn.execute("select %s", (Bad(),))
+            assert conn.execute("select 1").fetchone() == (1,)
 
 
 def test_the_server_ends_the_connection(postgres: Postgres) -> None:

@@ -310,6 +310,41 @@ def test_a_commit_that_was_sent_is_not_cancelled(
     seen.until_running(0)
 
 
+def test_a_commit_of_a_connection_that_is_closed_is_not_cancelled(server: Postgres, seen: Observer, caplog: Any) -> None:
+    """What awaits it does not touch the descriptor, which is another connection's at once."""
+    seen.conn.execute(
+        "create function naps() returns trigger language plpgsql as $$begin perform pg_sleep(0.2); return new; end$$"
+    )
+    seen.conn.execute("create table kept (n int)")
+    seen.conn.execute(
+        "create constraint trigger naps after insert on kept deferrable initially deferred for each row execute function naps()"
+    )
+    with pytest.raises(TimeoutError), time.deadline(100), bridge.psycopg.connect(server.conninfo) as conn:
+        fd = conn.fileno()
+        conn.execute("insert into kept values (1)")
+    with connected(server) as conn:
+        assert conn.fileno() == fd
+        conn.execute("select 1")
+    seen.until_running(0)
+    assert seen.ask("select count(*) from kept") == 1
+    seen.conn.execute("drop table kept; drop function naps")
+    assert caplog.messages == []
+
+
+def test_statements_that_are_prepared_after_an_interrupt(server: Postgres, seen: Observer) -> None:
+    with connected(server, autocommit=True) as conn:
+        for end in (conn.rollback, lambda: conn.execute("rollback")):
+            for begin in ("select 1", "begin"):
+                conn.execute("select 1", prepare=True)
+                conn.execute(begin)
+                with pytest.raises(TimeoutError), time.deadline(20):
+                    conn.execute(SLEEP)
+                end()
+                for _ in range(3):
+                    assert conn.execute("select %s + 1", (1,), prepare=True).fetchone() == (2,)
+        assert conn.execute("select count(*) from pg_prepared_statements").fetchone() == (1,)
+
+
 def test_a_commit_that_fails_when_nobody_waits_for_it(server: Postgres, seen: Observer, logs: Logs) -> None:
     logs.expect("the end of a transaction of PostgreSQL, whose task was interrupted, has failed: .*late")
     fails = "create function fails() returns trigger language plpgsql as $$begin perform pg_sleep(0.2); raise 'late'; end$$"
@@ -360,6 +395,28 @@ def test_a_loop_over_a_stream_that_is_left(server: Postgres, seen: Observer) -> 
             copy.read()
             raise ValueError
         assert conn.execute("select 3").fetchone() == (3,)
+
+
+def test_a_loop_over_a_stream_is_left_without_a_wait(server: Postgres, seen: Observer, caplog: Any) -> None:
+    """Since a finalizer ends it: there a cancel would be lost, and it may run in a callback or another thread."""
+    with connected(server, autocommit=True) as conn:
+
+        def leaves() -> None:
+            rows = conn.cursor().stream(SLEEPS_LATER)
+            next(rows)
+            job.cancel()
+            rows.close()
+            time.sleep(WITHIN)
+
+        job = task.fork(leaves)
+        assert job.join(WITHIN) == (None, "cancelled")
+        for close in (lambda rows: task.thread(rows.close), lambda rows: time.after(1, rows.close)):
+            rows = conn.cursor().stream(SLEEPS_LATER)
+            next(rows)
+            close(rows)
+            seen.until_running(0)
+            assert conn.execute("select 1").fetchone() == (1,)
+    assert caplog.messages == []
 
 
 def test_an_interrupted_copy_reads_no_more(server: Postgres, seen: Observer) -> None:
