@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import conninfo as _conninfo
-from psycopg import errors, pq
+from psycopg import errors, generators, pq
 from psycopg.abc import AdaptContext, ConnParam
 from psycopg.rows import Row, RowFactory, tuple_row
 
@@ -458,14 +458,17 @@ class ConnectionPool(Pool[Connection[Any]]):
 
     def put(self, item: Connection[Any]) -> None:
         """As ``Pool.put``. A transaction that the user has left open is rolled back,
-        and logged. A connection that is closed is dropped."""
-        if item.closed:
+        and logged. A connection that is closed, or in a block of ``transaction()`` or
+        ``pipeline()`` or a two-phase transaction still, is dropped."""
+        cleaned = item._cleaning is not None  # then a block may have ended, and the count is behind
+        if item.closed or item._tpc or item._pipeline or (item._num_transactions and not cleaned):
             self.drop(item)
             return
-        if item._cleaning is None and item.pgconn.transaction_status != _IDLE:
-            logger.limited("postgres", "a connection to PostgreSQL came back in a transaction, which is rolled back")
-            item._later(Operation(item._rollback_gen(), item.pgconn))
         super().put(item)
+        if cleaned or item.pgconn.transaction_status != _IDLE:
+            if not cleaned:
+                logger.limited("postgres", "a connection to PostgreSQL came back in a transaction, which is rolled back")
+            item._later(Operation(item._rollback_gen(), item.pgconn))
 
 
 def pool(
@@ -508,9 +511,11 @@ def _serves(connection: Connection[Any]) -> bool:
     """Whether an idle connection may serve again. Sends nothing: what the server has
     sent is enough to know that it has closed it. ``consume_input`` raises then."""
     if connection._cleaning is None and not connection.closed:
+        pgconn = connection.pgconn
         try:
-            connection.pgconn.consume_input()
-            connection.pgconn.consume_input()  # the first may have read why the server ends it, and no further
+            pgconn.consume_input()
+            pgconn.consume_input()  # the first may have read why the server ends it, and no further
+            next(generators.fetch(pgconn), None)  # hands on the notifications that it has read
         except errors.OperationalError:
             return False
     return not connection.closed

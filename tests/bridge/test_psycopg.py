@@ -401,6 +401,58 @@ def test_a_pool(postgres: Postgres, logs: Logs) -> None:
         db.get()
 
 
+def caught(conn: Any) -> None:
+    with pytest.raises(TimeoutError), time.deadline(20):
+        conn.execute("select pg_sleep(60)")
+
+
+def caught_in_a_block(conn: Any) -> None:
+    with pytest.raises(TimeoutError), time.deadline(20), conn.transaction():
+        conn.execute("select pg_sleep(60)")
+
+
+def two_phase(conn: Any) -> None:
+    conn.tpc_begin(conn.xid(1, "left", "x"))
+
+
+def in_a_block(conn: Any) -> Any:
+    block = conn.transaction()
+    block.__enter__()
+    return block
+
+
+def in_a_pipeline(conn: Any) -> Any:
+    block = conn.pipeline()
+    block.__enter__()
+    return block
+
+
+@pytest.mark.parametrize("leave", [caught, caught_in_a_block, two_phase, in_a_block, in_a_pipeline])
+def test_what_comes_back_to_a_pool_serves_the_next_one(postgres: Postgres, leave: Any) -> None:
+    with bridge.psycopg.pool(postgres.conninfo, max_open=1, autocommit=False) as db:
+        with db.take() as conn:
+            pid = conn.info.backend_pid
+            left = leave(conn)
+        with db.take() as conn:
+            assert (conn.info.backend_pid == pid) is (leave in (caught, caught_in_a_block))
+            assert conn.execute("select 1").fetchone() == (1,)
+            assert conn.pgconn.pipeline_status == 0
+            assert conn.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+            conn.commit()
+        del left
+
+
+def test_a_notification_that_comes_while_the_connection_is_idle(postgres: Postgres) -> None:
+    with observer(postgres) as seen, bridge.psycopg.pool(postgres.conninfo, max_open=1) as db:
+        with db.take() as conn:
+            conn.execute("listen idle")
+            fd = conn.fileno()
+        seen.conn.execute("notify idle, 'news'")
+        assert bridge.descriptor.wait(fd, bridge.descriptor.READ, WITHIN) == (bridge.descriptor.READ, None)
+        with db.take() as conn:
+            assert [each.payload for each in conn.notifies(timeout=5, stop_after=1)] == ["news"]
+
+
 # ---- what is missing ---------------------------------------------------------------------------------------------------
 
 
