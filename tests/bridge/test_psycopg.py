@@ -50,6 +50,7 @@ PRIVATE: dict[Any, dict[str, str]] = {
         "_exit_gen": "(self, exc_type: 'type[BaseException] | None', exc_val: 'BaseException | None', "
         "exc_tb: 'TracebackType | None') -> 'PQGen[bool]'",
     },
+    psycopg._preparing.PrepareManager: {"maintain_gen": "(self, conn: 'BaseConnection[Any]') -> 'PQGen[None]'"},
     psycopg.ServerCursor: {"_close_gen": "(self) -> 'PQGen[None]'", "_close": "(self) -> 'None'"},
     psycopg._conninfo_utils: {
         "get_param": "(params: 'ConnMapping', name: 'str') -> 'str | None'",
@@ -363,6 +364,14 @@ def test_blows_at_random(postgres: Postgres, table: str, seed: int, logs: Logs) 
         made = conn.execute("select count(*) from sums where n > 100").fetchone()
         assert made is not None
         assert low[0] <= made[0] <= high[0]
+
+
+def test_psycopgs_connection_for_asyncio(postgres: Postgres) -> None:
+    async def ask() -> Any:
+        async with await psycopg.AsyncConnection.connect(postgres.conninfo) as conn:
+            return await (await conn.execute("select 1")).fetchone()
+
+    assert bridge.asyncio.run(ask()) == ((1,), None)
 
 
 # ---- the pool ----------------------------------------------------------------------------------------------------------
