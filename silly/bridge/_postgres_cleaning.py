@@ -19,7 +19,7 @@ from .._shown import shown
 from ._postgres import Operation, drain
 
 if TYPE_CHECKING:
-    from .psycopg import Connection
+    from ._postgres_connection import Connection
 
 __all__ = ["PATIENCE", "Cancelling", "Cleaning"]
 
