@@ -49,7 +49,10 @@ s."""
 RETRY = 10.0
 """Seconds after which the thread is started again, if the system has refused it."""
 
-_ADVICE = "nothing else runs meanwhile; give a call that blocks to task.thread, and call time.sleep(0) in long loops"
+_ADVICE = (
+    "nothing else runs meanwhile; give a call that blocks to task.thread (docs/libraries.md has other ways), "
+    "and call time.sleep(0) in long loops"
+)
 _PYTHONS = os.path.dirname(os.__file__) + os.sep, "<frozen "
 """How the file names of Python's own modules begin."""
 
