@@ -82,7 +82,7 @@ class Children:
     def _await(self, what: str, thrown: BaseException | None = None) -> BaseException | None:
         """Waits until each task has ended. Returns what was thrown at the current task
         meanwhile, or ``thrown``: the one that matters most. See the module."""
-        me = scheduler.current()
+        me = scheduler.current(what)
         deaf = isinstance(thrown, DeadlineOver)
         deadlocks = scheduler.deadlocks
         try:

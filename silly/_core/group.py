@@ -147,7 +147,7 @@ class Group(Children):
             scheduler.refuse(_WAIT)
         if self._stage is not Stage.NEW:
             raise RuntimeError("task.group: each with block needs a group of its own")
-        owner = scheduler.current()
+        owner = scheduler.current("task.group")
         self._owner = owner
         self._stage = Stage.OPEN
         self.shields = owner._shields

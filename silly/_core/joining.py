@@ -45,7 +45,7 @@ def _join(task: Task[Any], timeout: float | None) -> tuple[Any, str | None]:
 
 def _joiners_of(task: Task[Any]) -> Waiters[None]:
     """See ``tasks.joiners_of``."""
-    me = scheduler.current()
+    me = scheduler.current(_WAIT)
     if task is main:
         raise ValueError("task.join: the main program can't be joined, it ends with the process")
     if task is me:

@@ -132,12 +132,12 @@ main = _make_main()
 loop.current = main
 
 
-def current() -> Task:
+def current(what: object = "this call") -> Task:
     """Returns the running task; the main program counts as one. Raises RuntimeError in
-    a callback of the loop or another thread."""
+    a callback of the loop or another thread, for the call ``what``."""
     task: Task | None = loop.current
     if task is None or task._greenlet is not getcurrent():
-        raise RuntimeError(not_here("no task runs"))
+        raise RuntimeError(not_here("no task runs", what))
     return task
 
 

@@ -153,7 +153,8 @@ def _check(awaitable: object) -> None:
         raise TypeError(f"{_RUN} needs a coroutine or another awaitable, not {type(awaitable).__name__}{hint}")
     host = present()
     if asyncio.isfuture(awaitable) and (host is None or awaitable.get_loop() is not host.asyncio):
-        raise ValueError(f"{_RUN}: the future belongs to another loop of asyncio; only that one can await it")
+        hint = f"make it (with asyncio.gather too) in a coroutine that {_RUN} runs"
+        raise ValueError(f"{_RUN}: the future belongs to another loop of asyncio; {hint}")
 
 
 def _run(what: str, awaitable: Awaitable[Any], timeout: float | None) -> tuple[Any, str | None]:

@@ -32,7 +32,10 @@ def check_handler(what: str, handler: Callable[..., object], given: str, names: 
     func, before = (target.__func__, [None]) if isinstance(target, MethodType) else (target, [])
     flags = _flags(func)
     if flags & (CO_COROUTINE | CO_ASYNC_GENERATOR):
-        raise TypeError(f"{what}: {name} is an async function, which never runs here: write def, and calls without await")
+        raise TypeError(
+            f"{what}: {name} is an async function, which never runs here: write def, and calls without await; "
+            "bridge.asyncio.run runs a coroutine"
+        )
     if flags & CO_GENERATOR:
         raise TypeError(f"{what}: {name} has a yield, so a call of it would run nothing: write each piece to the {given}")
     try:

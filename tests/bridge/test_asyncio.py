@@ -145,7 +145,7 @@ def test_an_asynchronous_generator_is_for_iterate() -> None:
 def test_a_future_of_another_loop() -> None:
     other = asyncio.new_event_loop()
     try:
-        with pytest.raises(ValueError, match="belongs to another loop of asyncio"):
+        with pytest.raises(ValueError, match=r"belongs to another loop of asyncio; make it .* in a coroutine"):
             run(other.create_future())
     finally:
         other.close()
@@ -280,10 +280,18 @@ def test_a_call_that_waits_in_a_coroutine() -> None:
     async def wrong(call: Callable[[], object]) -> None:
         call()
 
-    here = r"in a coroutine of asyncio; await asyncio's own calls there, or start a task with task\.fork"
-    calls: list[Callable[[], object]] = [lambda: time.sleep(1), chan.pop, task.wait, lambda: task.fork(settle).join()]
-    for call in (*calls, lambda: event.new().wait(), lambda: run(give(1))):
-        with pytest.raises(RuntimeError, match=here):
+    here = r" in a coroutine of asyncio; await asyncio's own calls there, or start a task with task\.fork"
+    calls: dict[str, Callable[[], object]] = {
+        "time.sleep": lambda: time.sleep(1),
+        "channel.pop": chan.pop,
+        "task.wait": task.wait,
+        "task.join": lambda: task.fork(settle).join(),
+        "task.group": lambda: task.group().__enter__(),
+        "event.wait": lambda: event.new().wait(),
+        "bridge.asyncio.run": lambda: run(give(1)),
+    }
+    for name, call in calls.items():
+        with pytest.raises(RuntimeError, match=rf"^{name}: .*{here}"):
             run(wrong(call))
     settle()
 
