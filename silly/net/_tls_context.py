@@ -129,8 +129,8 @@ def trust(context: SSL.Context, certificates: Iterable[x509.Certificate]) -> Non
 def protocols(alpnprotos: Sequence[str] | None) -> list[bytes]:
     """Encodes the names of application protocols for TLS (RFC 7301, section 3.1).
     Raises TypeError or ValueError."""
-    if isinstance(alpnprotos, str):
-        raise TypeError("alpnprotos is a list of names such as ['http/1.1'], not str")
+    if isinstance(alpnprotos, str) or not isinstance(alpnprotos, Iterable | None):
+        raise TypeError(f"alpnprotos is a list of names such as ['http/1.1'], not {type(alpnprotos).__name__}")
     names = [proto.encode("ascii") for proto in alpnprotos or ()]
     if any(not 0 < len(name) < 256 for name in names):
         raise ValueError(f"alpnprotos: a name has from 1 to 255 characters: {shown(list(alpnprotos or ()))}")

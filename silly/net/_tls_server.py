@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -45,8 +45,8 @@ class Settings(NamedTuple):
             raise ValueError("verify needs ca, the authorities of client certificates")
         if self.verify is None and self.ca is not None:
             raise ValueError("ca is for verify='request' or verify='require': without that no client would be verified")
-        if isinstance(self.certs, Mapping):
-            raise TypeError("certs is a list of dicts, not a dict")
+        if isinstance(self.certs, Mapping) or not isinstance(self.certs, Iterable):
+            raise TypeError(f"certs is a list of dicts, not {type(self.certs).__name__}")
         if not self.certs:
             raise ValueError("certs needs at least one {'cert': PEM, 'key': PEM}")
         return Files([read_pair(entry) for entry in self.certs], None if self.ca is None else read_pem(self.ca, "ca"))

@@ -33,6 +33,7 @@ Pair = tuple[Any, Any]
 LARGE = bytes(range(256)) * 8192
 """2 MiB: more than the kernel and the limits take at once."""
 ENTRY = [server().entry]
+CONTEXT = ssl.create_default_context()
 
 
 @contextmanager
@@ -471,7 +472,9 @@ WRONG: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "a client with ciphers": (TypeError, "ciphers is a setting of the server", {"hostname": "a", "ciphers": "AESGCM"}),
     "a client's verify": (TypeError, "verify is True or False, not 'require'", {"hostname": "a", "verify": "require"}),
     "a server's verify": (ValueError, "verify is None, 'request' or 'require', not True", {"certs": ENTRY, "verify": True}),
-    "certs is a dict": (TypeError, "certs is a list of dicts, not a dict", {"certs": ENTRY[0]}),
+    "certs is a dict": (TypeError, "certs is a list of dicts, not dict", {"certs": ENTRY[0]}),
+    "a context as certs": (TypeError, "certs is a list of dicts, not SSLContext", {"certs": CONTEXT}),
+    "a context for names": (TypeError, "such as .'http/1.1'., not SSLContext", {"hostname": "a", "alpnprotos": CONTEXT}),
     "no certs": (ValueError, "certs needs at least one", {"certs": []}),
     "no such file": (ValueError, "can't read 'ca.pem'", {"hostname": "localhost", "ca": "ca.pem"}),
     "ciphers": (TypeError, "ciphers is text", {"certs": ENTRY, "ciphers": ["AESGCM"]}),
