@@ -19,7 +19,8 @@ from silly import bridge, task, time
 from silly._core import scheduler
 from silly._core.loop import WRITE
 from silly.bridge import socket
-from silly.bridge.socket import BURST, Socket
+from silly.bridge._sockets import BURST
+from silly.bridge.socket import Socket
 from silly.testing import _left
 
 from ..children import Child, in_thread

@@ -15,7 +15,8 @@ import pytest
 
 from silly import task, time
 from silly.bridge import socket
-from silly.bridge.socket import BURST, Socket, SSLSocket
+from silly.bridge._sockets import BURST
+from silly.bridge.socket import Socket, SSLSocket
 from silly.testing import _left
 
 from ..net import authorities
