@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 BURST = 64
 """After this many calls in a row that didn't wait, the task lets others run."""
+UNWAITED: int = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_ERRQUEUE", 0)
+"""Flags of calls that do not wait, as in the standard library, which waits before such
+a call only if there is a time-out."""
 LONGEST = 2**63 / 1e9
 """The standard library refuses longer time-outs, in seconds."""
 
@@ -139,14 +142,14 @@ class Socket(socket.socket):
             raise TimeoutError("timed out")
         raise OSError(EBADF, os.strerror(EBADF))
 
-    def _retry(self, events: int, what: str, until: float | None, call: Callable[..., _T], *args: Any) -> _T:
-        """Returns ``call(self, *args)``, tried again whenever it would block. ``until``
-        is as for ``_wait``."""
+    def _retry(self, events: int, what: str, flags: int, call: Callable[..., _T], *args: Any, until: float | None = None) -> _T:
+        """Returns ``call(self, *args)``, tried again whenever it would block. ``flags``
+        are among the arguments too; ``until`` is as for ``_wait``."""
         while True:
             try:
                 return call(self, *args)
             except BlockingIOError:
-                if self._timeout == 0.0:
+                if self._timeout == 0.0 or (flags & UNWAITED and self._timeout is None):
                     raise
             until = self._wait(events, what, until)
 
@@ -155,40 +158,40 @@ class Socket(socket.socket):
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Receives at most ``bufsize`` bytes; none at the peer's end."""
         self._begin(READ, "sock.recv")
-        return self._retry(READ, "sock.recv", None, _plain.recv, bufsize, flags)
+        return self._retry(READ, "sock.recv", flags, _plain.recv, bufsize, flags)
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """As ``recv``, into ``buffer``. Returns how many bytes came."""
         self._begin(READ, "sock.recv_into")
-        return self._retry(READ, "sock.recv_into", None, _plain.recv_into, buffer, nbytes, flags)
+        return self._retry(READ, "sock.recv_into", flags, _plain.recv_into, buffer, nbytes, flags)
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """As ``recv``. Returns the bytes and the sender's address."""
         self._begin(READ, "sock.recvfrom")
-        return self._retry(READ, "sock.recvfrom", None, _plain.recvfrom, bufsize, flags)
+        return self._retry(READ, "sock.recvfrom", flags, _plain.recvfrom, bufsize, flags)
 
     def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """As ``recvfrom``, into ``buffer``."""
         self._begin(READ, "sock.recvfrom_into")
-        return self._retry(READ, "sock.recvfrom_into", None, _plain.recvfrom_into, buffer, nbytes, flags)
+        return self._retry(READ, "sock.recvfrom_into", flags, _plain.recvfrom_into, buffer, nbytes, flags)
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As ``recv``, with ancillary data. Returns a tuple of four, as ``socket``
         does."""
         self._begin(READ, "sock.recvmsg")
-        return self._retry(READ, "sock.recvmsg", None, _plain.recvmsg, bufsize, ancbufsize, flags)
+        return self._retry(READ, "sock.recvmsg", flags, _plain.recvmsg, bufsize, ancbufsize, flags)
 
     def recvmsg_into(self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /) -> Any:
         """As ``recvmsg``, into buffers."""
         self._begin(READ, "sock.recvmsg_into")
-        return self._retry(READ, "sock.recvmsg_into", None, _plain.recvmsg_into, buffers, ancbufsize, flags)
+        return self._retry(READ, "sock.recvmsg_into", flags, _plain.recvmsg_into, buffers, ancbufsize, flags)
 
     # ---- sending ---------------------------------------------------------------------
 
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
         """Sends what the kernel takes, and returns how many bytes that was."""
         self._begin(WRITE, "sock.send")
-        return self._retry(WRITE, "sock.send", None, _plain.send, data, flags)
+        return self._retry(WRITE, "sock.send", flags, _plain.send, data, flags)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Sends all of ``data``. When a cancel or a time-out strikes, a part of it may
@@ -198,7 +201,7 @@ class Socket(socket.socket):
         at = 0
         with memoryview(data) as view, view.cast("B") as left:
             while True:
-                at += self._retry(WRITE, "sock.sendall", until, _plain.send, left[at:], flags)
+                at += self._retry(WRITE, "sock.sendall", flags, _plain.send, left[at:], flags, until=until)
                 if at >= len(left):
                     return
                 self._begin(WRITE, "sock.sendall")
@@ -210,7 +213,8 @@ class Socket(socket.socket):
         self._begin(WRITE, "sock.sendto")
         if args:
             args = (*args[:-1], self._found(args[-1]))
-        return self._retry(WRITE, "sock.sendto", None, _plain.sendto, data, *args)
+        flags = args[0] if len(args) > 1 else 0
+        return self._retry(WRITE, "sock.sendto", flags, _plain.sendto, data, *args)
 
     def sendmsg(
         self,
@@ -223,7 +227,7 @@ class Socket(socket.socket):
         """Sends the buffers together, with ancillary data, and returns how many bytes
         the kernel took."""
         self._begin(WRITE, "sock.sendmsg")
-        return self._retry(WRITE, "sock.sendmsg", None, _plain.sendmsg, buffers, ancdata, flags, self._found(address))
+        return self._retry(WRITE, "sock.sendmsg", flags, _plain.sendmsg, buffers, ancdata, flags, self._found(address))
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Sends a binary file from ``offset`` on, at most ``count`` bytes, and returns
@@ -238,7 +242,7 @@ class Socket(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """Waits for a connection. Returns its Socket and the peer's address."""
         self._begin(READ, "sock.accept")
-        sock, address = self._retry(READ, "sock.accept", None, _plain.accept)
+        sock, address = self._retry(READ, "sock.accept", 0, _plain.accept)
         return _adopt(sock), address
 
     def bind(self, address: Address, /) -> None:
@@ -293,8 +297,10 @@ class Socket(socket.socket):
             return address
         if self.family not in (socket.AF_INET, socket.AF_INET6):
             return address
-        found = _look_up((host, address[1], self.family, self.type, self.proto), until)[0][4]
-        return (*found[:2], *(address[2:] or found[2:]))
+        # Without the port: the call itself refuses a wrong one, and the look-up would
+        # take it modulo 65536.
+        found = _look_up((host, None, self.family, self.type, self.proto), until)[0][4]
+        return (found[0], address[1], *(address[2:] or found[2:]))
 
     # ---- closing ---------------------------------------------------------------------
 

@@ -117,6 +117,28 @@ def test_writing_waits_for_room(pair: Any) -> None:
         filled = fill(one)
 
 
+@pytest.mark.skipif(not hasattr(std, "MSG_DONTWAIT"), reason="this system has no such flag")
+def test_flags_of_calls_that_do_not_wait(pair: Any) -> None:
+    """As in the standard library, which waits before such a call if there is a time-out."""
+    one, _ = pair
+    fill(one)
+    with time.deadline(WITHIN):
+        calls: list[Callable[[], Any]] = [
+            lambda: one.recv(1, std.MSG_DONTWAIT),
+            lambda: one.recv_into(bytearray(1), 1, std.MSG_DONTWAIT | std.MSG_PEEK),
+            lambda: one.recvfrom(1, std.MSG_DONTWAIT),
+            lambda: one.recvfrom_into(bytearray(1), 1, std.MSG_DONTWAIT),
+            lambda: one.recvmsg(1, 0, std.MSG_DONTWAIT),
+            lambda: one.recvmsg_into([bytearray(1)], 0, std.MSG_DONTWAIT),
+            lambda: one.send(b"x", std.MSG_DONTWAIT),
+            lambda: one.sendall(b"x", std.MSG_DONTWAIT),
+            lambda: one.sendmsg([b"x"], [], std.MSG_DONTWAIT),
+        ]
+        assert [tell(call) for call in calls] == [("BlockingIOError", EAGAIN)] * 9
+        one.settimeout(0.01)
+        assert tell(calls[0]) == tell(calls[-3]) == ("TimeoutError", None)
+
+
 @pytest.mark.skipif(not hasattr(std, "send_fds"), reason="this system passes no descriptors")
 def test_descriptors_go_along(pair: Any) -> None:
     one, two = pair
@@ -335,6 +357,16 @@ def test_refused() -> None:
     with pytest.raises(ExceptionGroup, match="create_connection failed") as info:
         socket.create_connection(address, all_errors=True)
     assert [type(each) for each in info.value.exceptions] == [ConnectionRefusedError]
+
+
+def test_a_port_that_does_not_exist() -> None:
+    """It is refused, as in the standard library, also with a name."""
+    with Socket() as sock, Socket(std.AF_INET, std.SOCK_DGRAM) as other:
+        for call in (sock.connect, sock.bind, lambda address: other.sendto(b"x", address)):
+            with pytest.raises(OverflowError, match="port must be 0-65535"):
+                call(("localhost", 65536 + 80))
+        with pytest.raises(TypeError):
+            sock.connect(("localhost", "80"))
 
 
 def test_an_error_holds_no_socket() -> None:
