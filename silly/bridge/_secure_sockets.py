@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.descriptor import READ, WRITE
+from .._core.loop import monotonic
 from ._sockets import Socket
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # three methods t
     """What OpenSSL had begun to send when the call was struck. OpenSSL must be given
     the same again: it would take other data for that, and lose it."""
     _connected: bool
+    _check_connected: Callable[[], None]
     do_handshake_on_connect: bool
+    suppress_ragged_eofs: bool
     _sslobj: Any
 
     @classmethod
@@ -65,23 +68,41 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # three methods t
         if block and self._timeout == 0.0:
             self._timeout = None
             try:
-                self._secured("sock.do_handshake", super().do_handshake)
+                self._handshake()
             finally:
                 self._timeout = 0.0
         else:
-            self._secured("sock.do_handshake", super().do_handshake)
+            self._handshake()
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:
         """Reads at most ``len`` bytes, or into ``buffer``."""
         self._begin(READ, "sock.read")
-        return self._secured("sock.read", super().read, len, buffer)
+        sslobj = self._sslobj
+        if sslobj is None:
+            raise ValueError("Read on closed or unwrapped SSL socket.")
+        try:
+            if buffer is None:
+                return self._secured("sock.read", sslobj.read, len)
+            return self._secured("sock.read", sslobj.read, len, buffer)
+        except ssl.SSLEOFError:
+            if not self.suppress_ragged_eofs:
+                raise
+            return b"" if buffer is None else 0
 
     def write(self, data: ReadableBuffer) -> int:
-        """Sends a record of ``data``, and returns how many bytes that was."""
+        """Sends ``data``, and returns how many bytes that was: all, or with the
+        time-out 0 a record."""
         self._begin(WRITE, "sock.write")
-        self._send_unsent()
-        with memoryview(data) as view, view.cast("B") as whole, whole[:RECORD] as piece:
-            return self._send_record(piece)
+        until = monotonic() + self._timeout if self._timeout else None
+        self._send_unsent(until)
+        at = 0
+        with memoryview(data) as view, view.cast("B") as left:
+            while True:
+                with left[at : at + RECORD] as piece:
+                    at += self._send_record(piece, until)
+                if at >= left.nbytes or self._timeout == 0.0:
+                    return at
+                self._begin(WRITE, "sock.write")
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """As ``write``, or without TLS, after ``unwrap``, as ``Socket.send``."""
@@ -94,7 +115,7 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # three methods t
         """Ends TLS in both directions, and returns a socket to go on with in plain
         text."""
         self._begin(READ, "sock.unwrap")
-        self._send_unsent()
+        self._send_unsent(None)
         return self._secured("sock.unwrap", super().unwrap)
 
     def _real_connect(self, addr: Address, connect_ex: bool) -> int | None:
@@ -108,9 +129,14 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # three methods t
                 self._sslobj = None  # so that it can be tried again
             raise
 
-    def _secured(self, what: str, call: Callable[..., _T], *args: Any) -> _T:
-        """Returns ``call(*args)``, tried again whenever TLS has to read or write."""
-        until = None
+    def _handshake(self) -> None:
+        self._check_connected()
+        self._secured("sock.do_handshake", self._sslobj.do_handshake)
+
+    def _secured(self, what: str, call: Callable[..., _T], *args: Any, until: float | None = None) -> _T:
+        """Returns ``call(*args)``, tried again whenever TLS has to read or write.
+        ``call`` is a method of the SSL object, which stays that of the call though
+        another task may call ``shutdown`` meanwhile. ``until`` is as for ``_wait``."""
         while True:
             try:
                 return call(*args)
@@ -124,30 +150,24 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # three methods t
                     raise
             until = self._wait(events, what, until)
 
-    def _send_record(self, piece: memoryview | bytes) -> int:
+    def _send_record(self, piece: memoryview | bytes, until: float | None) -> int:
         """Sends ``piece``, at most a record. Returns how many bytes that was."""
-        until = None
-        while True:
-            try:
-                return super().write(piece)
-            except ssl.SSLWantReadError:
-                events = READ
-                if self._timeout == 0.0:
-                    raise
-            except ssl.SSLWantWriteError:
-                events = WRITE
-                if self._timeout == 0.0:
-                    raise
-            try:
-                until = self._wait(events, "sock.write", until)
-            except BaseException:
-                self._unsent = bytes(piece)
-                raise
+        sslobj = self._sslobj
+        if sslobj is None:
+            raise ValueError("Write on closed or unwrapped SSL socket.")
+        try:
+            sent: int = self._secured("sock.write", sslobj.write, piece, until=until)
+            return sent
+        except ssl.SSLError:
+            raise  # TLS has failed, or the time-out is 0, and the caller tries again
+        except BaseException:
+            self._unsent = bytes(piece)
+            raise
 
-    def _send_unsent(self) -> None:
+    def _send_unsent(self, until: float | None) -> None:
         """Sends what an earlier call has begun to send."""
         if self._unsent:
-            self._send_record(self._unsent)
+            self._send_record(self._unsent, until)
             self._unsent = b""
 
     def _let_go(self) -> None:

@@ -258,6 +258,60 @@ def test_what_strikes_sendall(pair: Any) -> None:
     assert 0 < len(got) < len(records)
 
 
+def test_a_time_out_bounds_sendall_as_a_whole(pair: Any) -> None:
+    """The peer takes a record again and again, sooner than the time-out."""
+    one, two = pair
+    one.settimeout(0.1)
+
+    def take() -> None:
+        while two.recv(1 << 16):
+            time.sleep(10)
+
+    taking = task.fork(take)
+    before = time.monotonic()
+    with time.deadline(WITHIN), pytest.raises(TimeoutError, match=r"^timed out$"):
+        one.sendall(bytes(50_000_000))
+    assert time.monotonic() - before >= 99
+    taking.cancel()
+    taking.join()
+
+
+def test_what_send_takes(pair: Any) -> None:
+    """All of it, as in the standard library; with the time-out 0 a record."""
+    one, two = pair
+    for limit, size in ((None, 100_000), (0, 16 * 1024)):
+        one.setsockopt(std.SOL_SOCKET, std.SO_SNDBUF, 64 * 1024)
+        one.settimeout(limit)
+        t = task.fork(one.send, bytes(100_000))
+        got = 0
+        with time.deadline(WITHIN):
+            while got < size:
+                got += len(two.recv(1 << 16))
+        assert outcome(t) == got == size
+
+
+def test_shutdown_while_other_tasks_wait(contexts: Any) -> None:
+    """It ends their calls as in the standard library: what they catch is not a ValueError."""
+    for strike in ("read", "read into", "write", "handshake"):
+        one, two = small(socket.socketpair())
+        with two:
+            t = task.fork(contexts[1].wrap_socket, two, server_side=True, do_handshake_on_connect=strike != "handshake")
+            with contexts[0].wrap_socket(one, server_hostname="localhost", do_handshake_on_connect=False) as client:
+                if strike != "handshake":
+                    client.do_handshake()
+                calls: dict[str, Callable[[], Any]] = {
+                    "read": lambda: client.recv(5),
+                    "read into": lambda: client.recv_into(bytearray(5)),
+                    "write": lambda: client.sendall(bytes(1_000_000)),
+                    "handshake": client.do_handshake,
+                }
+                with outcome(t):
+                    t = waiting(tell, calls[strike])
+                    client.shutdown(std.SHUT_RDWR)
+                    how, what = outcome(t)
+                    assert what in (b"", 0) if "read" in strike else how in ("SSLEOFError", "BrokenPipeError")
+
+
 def test_a_struck_record_and_the_end_of_tls(pair: Any) -> None:
     one, two = pair
     t = waiting(one.sendall, b"x" * 100_000)
