@@ -55,6 +55,8 @@ class Connection(psycopg.Connection[Row]):
       prepared two-phase transaction too, without a cancel: that stays prepared.
     """
 
+    __module__ = "silly.bridge.psycopg"
+
     lock: ConnectionLock  # type: ignore[assignment]
 
     def __init__(self, pgconn: pq.abc.PGconn, row_factory: RowFactory[Row] = tuple_row) -> None:  # type: ignore[assignment]
@@ -329,6 +331,7 @@ class Connection(psycopg.Connection[Row]):
 class ServerCursor(psycopg.ServerCursor[Row]):
     """What ``Connection.cursor`` returns for a name."""
 
+    __module__ = "silly.bridge.psycopg"
     __slots__ = ()
 
     _conn: Connection[Any]
@@ -348,6 +351,8 @@ class ServerCursor(psycopg.ServerCursor[Row]):
 
 class Transaction(psycopg.Transaction):
     """The block of ``Connection.transaction``."""
+
+    __module__ = "silly.bridge.psycopg"
 
     _conn: Connection[Any]
 

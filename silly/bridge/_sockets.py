@@ -248,7 +248,7 @@ class Socket(socket.socket):
     def bind(self, address: Address, /) -> None:
         """Binds the socket to an address of this machine. A name is looked up first,
         while the task waits."""
-        self._begin(READ, "sock.bind")
+        _check("sock.bind")
         super().bind(self._found(address))
 
     def connect(self, address: Address, /) -> None:

@@ -93,7 +93,7 @@ def test_ways_to_connect(postgres: Postgres, monkeypatch: pytest.MonkeyPatch, tm
         with bridge.psycopg.connect(**arguments) as conn:
             assert conn.execute("select 1").fetchone() == (1,)
             assert isinstance(conn, psycopg.Connection)
-            assert "silly.bridge." in repr(conn)
+            assert "silly.bridge.psycopg.Connection" in repr(conn)
     with bridge.psycopg.connect(url, autocommit=True, prepare_threshold=None, row_factory=dict_row) as conn:
         assert (conn.autocommit, conn.prepare_threshold) == (True, None)
         assert conn.execute("select 1 as one").fetchone() == {"one": 1}
