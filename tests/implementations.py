@@ -99,9 +99,9 @@ _seen: tuple[str, ...] = ()
 def bindings() -> list[Binding]:
     """All of them in the modules of silly that are loaded."""
     global _seen
-    loaded = tuple(name for name in sys.modules if name.startswith("silly.") and name not in HOMES)
-    if loaded != _seen:
-        _seen = loaded
+    if (names := tuple(sys.modules)) != _seen:
+        _seen = names
+        loaded = [name for name in names if name.startswith("silly.") and name not in HOMES]
         _bindings[:] = [
             Binding(module, name, _names[id(value)])
             for module in loaded
