@@ -204,7 +204,9 @@ def test_what_asyncio_has() -> None:
 
     assert run(all_of_it()) == ([1, 2, 3, 4, 5, True], None)
     run(asyncio_loop().shutdown_default_executor())
+    # The loop lasts as long as the process, and others' tests use its threads: it makes new ones.
     asyncio_loop()._executor_shutdown_called = False  # type: ignore[attr-defined]
+    asyncio_loop()._default_executor = None  # type: ignore[attr-defined]
 
 
 def asyncio_loop() -> asyncio.AbstractEventLoop:
