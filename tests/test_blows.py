@@ -106,7 +106,7 @@ def test_drawn_blows(name: str) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_many_drawn_blows(name: str) -> None:
-    strike_drawn(name, range(COUNT, 100))
+    strike_drawn(name, range(COUNT, 50))
 
 
 @pytest.mark.timeout(300)
