@@ -270,9 +270,15 @@ task.fork(reader)
 # ---- (1) what was not promised anything ends at once -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", [False, True], ids=["fresh", "after a response"])
-@pytest.mark.parametrize("dribbled", [False, True], ids=["whole", "dribbled"])
-@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("scheme", "dribbled", "first"),  # each two of these in each combination
+    [
+        pytest.param("http", False, False, id="http-whole-fresh"),
+        pytest.param("http", True, True, id="http-dribbled-after a response"),
+        pytest.param("https", False, True, id="https-whole-after a response"),
+        pytest.param("https", True, False, id="https-dribbled-fresh"),
+    ],
+)
 @every_way
 def test_half_a_request_does_not_delay_the_end(
     tmp_path: Path, way: str, scheme: str, dribbled: bool, first: bool
@@ -306,8 +312,10 @@ say(server.port)
         turn(3)
 
 
-@pytest.mark.parametrize("kind", ["tls", "https"])
-@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["nothing", "a part"])
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [pytest.param("tls", b"\x16\x03\x01\x02\x00\x01\x00", id="tls-a part"), pytest.param("https", b"", id="https-nothing")],
+)
 @every_way
 def test_half_a_handshake_does_not_delay_the_end(tmp_path: Path, way: str, sent: bytes, kind: str) -> None:
     script = f"def serve(read):\n    say('not reached')\n{SERVERS[kind]}\nsay(server.port)"
