@@ -488,7 +488,7 @@ def _starved() -> bool:
             return False
         if not tasks and _state.joining:
             scheduler.wake(main)
-        elif deadline.active or awaited() or worker.others() or loop._posted or any(may() for may in scheduler.others):
+        elif deadline.active or awaited() or worker.others() or loop._posted or any(one.may_wake() for one in scheduler.guests):
             return False
         else:
             deadlock()

@@ -36,7 +36,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from threading import get_ident
 from types import CodeType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -69,6 +69,20 @@ def _nothing(_: object) -> None:
     """What ``interrupt_posted`` does until it is set."""
 
 
+class Guest(Protocol):
+    """An event loop of another library that runs in this one."""
+
+    where: str
+    """Where its code runs, and what to do there, in words."""
+
+    def runs(self) -> bool:
+        """Whether its code runs now. No task does then."""
+
+    def may_wake(self) -> bool:
+        """Whether something could happen that makes its code go on, and that may wake a
+        task then. It doesn't hold up the end of the process."""
+
+
 loop = Loop()
 home = threading.current_thread()
 """The loop's thread."""
@@ -97,12 +111,7 @@ system_exit: Callable[[SystemExit], object] = loop.interrupted
 leave_child: Callable[..., object] = loop.interrupted
 """Called in a child of ``os.fork`` with what has ended the task that forked it.
 ``child`` sets it."""
-elsewhere: dict[greenlet, str] = {}
-"""Greenlets in which a bridge runs code that is no task's, each with where that is and
-what to do there, in words."""
-others: list[Callable[[], bool]] = []
-"""What a bridge runs may wake a task, though nobody waits for it: each of these says
-whether it could. It doesn't hold up the end of the process."""
+guests: list[Guest] = []
 unswitched: set[object] = set()
 """The blocks of ``task.no_switch`` that the current task is in."""
 interrupt_posted: Callable[[Callable[[], bool]], object] = _nothing
@@ -155,10 +164,10 @@ def not_here(verb: str, what: object = "this call") -> str:
         return f"{call}: silly has ended, because the interpreter is ending; call atexit.register after importing silly"
     if get_ident() != loop.thread:
         return f"{call}: called from another thread, {shown(threading.current_thread().name)}; {_home()}"
-    me = getcurrent()
-    if me in elsewhere:
-        return f"{call}: {verb} {elsewhere[me]}"
-    if me is hub:
+    for guest in guests:
+        if guest.runs():
+            return f"{call}: {verb} {guest.where}"
+    if getcurrent() is hub:
         return f"{call}: {verb} in a callback of the loop (a signal handler, a finalizer or a hook); fork a task instead"
     return f"{call}: {verb} in a greenlet that silly did not start (another library's, or your own); fork a task instead"
 

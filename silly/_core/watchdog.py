@@ -184,8 +184,8 @@ def _at_rest() -> bool:
 def _alone() -> bool:
     """Whether nothing could run beside what runs now, so that it may hold the loop."""
     tasks = len(scheduler.tasks) - (_loop.current in scheduler.tasks)
-    # A bridge has a descriptor of its own, even if nothing runs there.
-    registered = _loop.registered() - sum(not may_wake() for may_wake in scheduler.others)
+    # A guest has a descriptor of its own, even if nothing runs there.
+    registered = _loop.registered() - sum(not guest.may_wake() for guest in scheduler.guests)
     return not (tasks or registered or _loop.timers.users or _loop.work or _loop._posted)
 
 

@@ -90,6 +90,8 @@ class Host:
     """Runs asyncio's loop. A handler of silly's loop: see ``Handler`` there. It counts
     as something that can wake a task while one waits in ``run``."""
 
+    where = "in a coroutine of asyncio; await asyncio's own calls there, or start a task with task.fork"
+
     def __init__(self) -> None:
         selector = _Selector()
         self.asyncio = _Loop(selector)
@@ -121,10 +123,7 @@ class Host:
         self.asyncio.resume = self.resume
         _loop.register(self.fd, READ, self._on_event)
         _loop.handlers.add(self)
-        scheduler.elsewhere[self._green] = (
-            "in a coroutine of asyncio; await asyncio's own calls there, or start a task with task.fork"
-        )
-        scheduler.others.append(self.may_wake)
+        scheduler.guests.append(self)
 
     def __repr__(self) -> str:
         return f"asyncio's loop, with {len(self.coroutines())} coroutines"
@@ -247,9 +246,12 @@ class Host:
         # None once it is closed: the watchdog's thread may ask then.
         return len(self._selector.get_map() or ()) > 1
 
+    def runs(self) -> bool:
+        """See ``Guest`` in ``scheduler``."""
+        return getcurrent() is self._green
+
     def may_wake(self) -> bool:
-        """Whether something could happen that makes a coroutine go on, and that may
-        wake a task then. (Threads are looked for elsewhere.)"""
+        """See ``Guest``. Threads are looked for elsewhere."""
         return self._timer is not None or self.outside()
 
     def wakes(self) -> bool:
@@ -298,7 +300,7 @@ class Host:
             handle.cancel()
         self.asyncio.left_to_parent = True
         self._selector.close()
-        scheduler.others.clear()
+        scheduler.guests.remove(self)
         _forget(self)
 
     def _gone(self) -> None:
@@ -311,8 +313,7 @@ class Host:
             _loop.timers.cancel(self._timer)
         _loop.work -= len(self.given_up) + (self._end is not None)
         self.given_up.clear()
-        scheduler.elsewhere.pop(self._green, None)
-        scheduler.others.remove(self.may_wake)
+        scheduler.guests.remove(self)
         _forget(self)
 
 

@@ -17,6 +17,7 @@ import sys
 import threading
 import time as _time
 from collections.abc import Callable
+from typing import Any
 
 from .. import time
 from .._core import ending, scheduler
@@ -113,12 +114,11 @@ class Clock:
                 outside.discard(handler.fd)
                 if handler.closed and handler.sock is not None:
                     work -= 1  # it delivers what was written
-        bridge = sys.modules.get("silly.bridge._asyncio_loop")
-        host = bridge.present() if bridge is not None else None
-        if host is not None:
-            work -= len(host.given_up)  # asyncio's timers are silly's
-            if not host.outside():
-                outside.discard(host.fd)
+        guest: Any
+        for guest in scheduler.guests:
+            work -= len(guest.given_up)  # asyncio's timers are silly's
+            if not guest.outside():
+                outside.discard(guest.fd)
         for fd in outside:
             callback = _loop._callbacks[fd]
             callback = getattr(callback, "func", callback)  # that of a listener is a partial

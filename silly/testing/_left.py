@@ -67,14 +67,13 @@ def found() -> Found:
         http.closeidle()
     timers = _timers()
     files = _files()
-    handlers: set[Any] = {*_loop.handlers}
-    host = _host()
-    coroutines: set[Any] = set() if host is None else host.coroutines()
-    handlers.discard(host)
+    guests = _guests()
+    handlers = _loop.handlers - guests
+    coroutines = {coroutine for guest in guests for coroutine in guest.coroutines()}
     counts = {
         "tasks": len(scheduler.tasks),
         "timers": len(timers),
-        "registered descriptors": _loop.registered() - (host is not None),
+        "registered descriptors": _loop.registered() - len(guests),
         "handlers": len(handlers),
         "listeners": _loop.listeners,
         "work": _loop.work,
@@ -121,9 +120,7 @@ def clean_up() -> None:
 
 
 def _timers() -> set[Timer]:
-    host = _host()
-    timers = {*_loop.timers.users, *_loop.timers._internal}
-    return {timer for timer in timers if host is None or getattr(timer.callback, "__self__", None) is not host}
+    return {*_loop.timers.users, *_loop.timers._internal} - {guest._timer for guest in _guests()}
 
 
 def _files() -> dict[int, str]:
@@ -133,16 +130,15 @@ def _files() -> dict[int, str]:
             files[int(fd)] = os.readlink(os.path.join(FILES, fd))
         except OSError:
             pass  # it was that of the list
-    host = _host()
-    for number in () if host is None else host.files():
-        files.pop(number, None)
+    for guest in _guests():
+        for number in guest.files():
+            files.pop(number, None)
     return files
 
 
-def _host() -> Any:
+def _guests() -> set[Any]:
     """Returns what runs asyncio's loop, if anything does."""
-    bridge = sys.modules.get("silly.bridge._asyncio_loop")
-    return bridge.present() if bridge is not None else None
+    return {*scheduler.guests}
 
 
 def _named(now: Found, before: Found) -> Iterable[str]:
@@ -150,12 +146,13 @@ def _named(now: Found, before: Found) -> Iterable[str]:
     for task in scheduler.tasks:
         if task not in before.things:
             yield f"  {task}: waits on {task.waiting()}"
-    host = _host()
-    for coroutine in () if host is None else host.coroutines():
-        if coroutine not in before.things:
-            yield f"  the coroutine {host.name(coroutine)}"
-    for handler in _loop.handlers:
-        if handler not in before.things and handler is not host:
+    guests = _guests()
+    for guest in guests:
+        for coroutine in guest.coroutines():
+            if coroutine not in before.things:
+                yield f"  the coroutine {guest.name(coroutine)}"
+    for handler in _loop.handlers - guests:
+        if handler not in before.things:
             yield f"  {shown(handler)}{_place(getattr(handler, 'fd', -1))}"
     for timer in _timers():
         if timer not in before.things:
