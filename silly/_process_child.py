@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from ._core import scheduler
 from ._core.deadline import Timeout, earliest_over
-from ._core.loop import READ
+from ._core.loop import READ, QuietHandler
 from ._core.result import Result
 from ._core.waiting import DeadlineOver, Leaving, Waiters
 from ._log import task as logger
@@ -33,7 +33,7 @@ UNKNOWN = 255
 _loop = scheduler.loop
 
 
-class ChildProcess:
+class ChildProcess(QuietHandler):
     """The inner half of a ``Process``, which the loop refers to."""
 
     __slots__ = ("_told", "fd", "held", "name", "pid", "status", "waiters", "watched")
@@ -100,9 +100,7 @@ class ChildProcess:
 
     def _forget(self) -> None:
         """The loop has no more to do with it."""
-        _loop.handlers.discard(self)
-        if self.watched is not None:
-            _loop.unwatch(self)
+        _loop.forget(self)
         if self.fd >= 0:
             _loop.unregister(self.fd)
             os.close(self.fd)
@@ -156,9 +154,6 @@ class ChildProcess:
     def wakes(self) -> bool:
         return self.waiters.first is not None
 
-    def shutdown(self) -> None:
-        """The end of the process begins: ``with`` blocks will end their children."""
-
     def close(self) -> None:
         """No task is left. ``abort`` follows."""
 
@@ -173,9 +168,6 @@ class ChildProcess:
             if self.status is None:
                 self._told = True
                 logger.warn(f"process: {self.name} is left running; a with block would end it")
-
-    def hurry(self, last: bool) -> None:
-        """Nothing is on its way."""
 
     def disown(self) -> None:
         """In a child of ``os.fork``: it is the parent's."""

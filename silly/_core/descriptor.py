@@ -24,7 +24,7 @@ import select
 from typing import Any
 
 from . import scheduler
-from .loop import READ, WRITE
+from .loop import READ, WRITE, QuietHandler
 from .scheduler import park, wake
 from .tasks import Leaving, Task
 from .timers import Timer
@@ -44,7 +44,7 @@ _records: dict[int, Descriptor] = {}
 """The registered records, by descriptor."""
 
 
-class Descriptor:
+class Descriptor(QuietHandler):
     """See the module's header."""
 
     __slots__ = ("_edge", "_events", "_read_until", "_reader", "_timer", "_write_until", "_writer", "fd", "watched")
@@ -129,18 +129,11 @@ class Descriptor:
         """For the loop: whether a task waits."""
         return self._reader is not None or self._writer is not None
 
-    def shutdown(self) -> None:
-        """For the loop: the process is ending. The tasks that wait are ended as all
-        tasks are."""
-
     def close(self) -> None:
         """For the loop: no task is left. The descriptor itself is not ours to close."""
         self.forget()
 
     abort = close
-
-    def hurry(self, last: bool) -> None:
-        """For the loop: nothing is on its way."""
 
     def disown(self) -> None:
         """For the loop, in a child of ``os.fork``: nothing is registered there."""
@@ -201,9 +194,7 @@ class Descriptor:
     def _gone(self) -> None:
         """It is not registered any more."""
         self._events = 0
-        _loop.handlers.discard(self)
-        if self.watched is not None:
-            _loop.unwatch(self)
+        _loop.forget(self)
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
             self._timer = None

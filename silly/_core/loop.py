@@ -68,7 +68,7 @@ from ._accelerated import LoopFields
 from .poller import READ, WRITE, NoPoller, Poller, new_poller
 from .timers import FOREVER, Timers
 
-__all__ = ["LAG", "LONGEST", "READ", "WRITE", "Dirty", "Handler", "Loop", "monotonic"]
+__all__ = ["LAG", "LONGEST", "READ", "WRITE", "Dirty", "Handler", "Loop", "QuietHandler", "monotonic"]
 
 EVENTS = 64
 """The most events in one batch. Their data is held in memory until the tasks run."""
@@ -122,14 +122,25 @@ class Handler(Protocol):
         do nothing else. The other copy is the parent's."""
 
 
-class Watched(Protocol):
+class Watched(Handler, Protocol):
     """A handler that ``Loop.watch`` takes."""
 
     watched: int | None
     """Its place in ``Loop.waking``, or None."""
 
-    def wakes(self) -> bool:
-        """See ``Handler``."""
+
+class QuietHandler:
+    """What many a ``Handler`` is derived from: the tasks of one that has nothing to
+    tell a peer are ended as all tasks are, and nothing is on its way once it is closed.
+    """
+
+    __slots__ = ()
+
+    def shutdown(self) -> None:
+        """Does nothing."""
+
+    def hurry(self, last: bool) -> None:
+        """Does nothing."""
 
 
 def _unset() -> None:
@@ -226,11 +237,13 @@ class Loop(LoopFields):
         handler.watched = len(self.waking)
         self.waking.append(handler)
 
-    def unwatch(self, handler: Watched) -> None:
-        """Forgets a watched handler, which is closed."""
-        waking = self.waking
+    def forget(self, handler: Watched) -> None:
+        """Forgets a handler, which is closed."""
+        self.handlers.discard(handler)
         at = handler.watched
-        assert at is not None
+        if at is None:
+            return
+        waking = self.waking
         last = waking[-1]
         waking[at] = last
         last.watched = at

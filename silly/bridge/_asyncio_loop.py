@@ -23,7 +23,7 @@ from typing import Any, TypeVarTuple
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from .._core import scheduler
-from .._core.loop import READ, monotonic
+from .._core.loop import READ, QuietHandler, monotonic
 from .._core.tasks import READY, RUN, WAIT
 from .._core.timers import Timer
 from .._log import task as logger
@@ -86,7 +86,7 @@ class _Loop(asyncio.SelectorEventLoop):
             super().__del__(*args)
 
 
-class Host:
+class Host(QuietHandler):
     """Runs asyncio's loop. A handler of silly's loop: see ``Handler`` there. It counts
     as something that can wake a task while one waits in ``run``."""
 
@@ -258,9 +258,6 @@ class Host:
         """See ``Handler``."""
         return self.calls > 0
 
-    def shutdown(self) -> None:
-        """See ``Handler``. The tasks that wait in ``run`` end as all tasks do."""
-
     def close(self) -> None:
         """Cancels the coroutines that are left, and ends the loop after them."""
         if self._end is None and self in _loop.handlers:
@@ -277,9 +274,6 @@ class Host:
                     logger.dropped("exception in a coroutine that the end of silly has cancelled:", exc)
         await self.asyncio.shutdown_asyncgens()
         _loop.post(self.abort)
-
-    def hurry(self, last: bool) -> None:
-        """See ``Handler``. Nothing is on its way."""
 
     def abort(self) -> None:
         """Ends the loop at once."""
@@ -306,9 +300,7 @@ class Host:
     def _gone(self) -> None:
         """Takes everything of it out of silly's loop."""
         _loop.unregister(self.fd)
-        _loop.handlers.discard(self)
-        if self.watched is not None:
-            _loop.unwatch(self)
+        _loop.forget(self)
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
         _loop.work -= len(self.given_up) + (self._end is not None)

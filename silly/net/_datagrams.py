@@ -20,7 +20,7 @@ from collections import deque
 
 from .. import errno
 from .._core import scheduler
-from .._core.loop import READ, monotonic
+from .._core.loop import READ, QuietHandler, monotonic
 from .._core.waiting import Waiters
 from ._udp_address import Family, place_of, text_of, texts
 
@@ -42,7 +42,7 @@ Came = tuple[bytes, str] | tuple[None, str]
 """A datagram and its address, or None and an error."""
 
 
-class Datagrams:
+class Datagrams(QuietHandler):
     """See the module's header."""
 
     def __init__(self, sock: socket.socket, family: Family, mark: int) -> None:
@@ -235,10 +235,6 @@ class Datagrams:
         """For the loop: whether a datagram can wake a task."""
         return self.waiters.first is not None or self.watchers.first is not None
 
-    def shutdown(self) -> None:
-        """For the loop: the process begins to end. Tasks go on, and may wait for
-        answers."""
-
     def close(self) -> bool:
         """Closes the socket, drops what is queued, and wakes all tasks that wait.
         Returns False if it was closed before."""
@@ -248,9 +244,7 @@ class Datagrams:
         self._dropped = self.dropped  # type: ignore[assignment]
         if not self._paused:
             _loop.unregister(sock.fileno())
-        _loop.handlers.discard(self)
-        if self.watched is not None:
-            _loop.unwatch(self)
+        _loop.forget(self)
         self._forget(sock)
         self.waiters.wake_all((None, errno.CLOSED))
         self.watchers.wake_all()
@@ -259,9 +253,6 @@ class Datagrams:
     def abort(self) -> None:
         """For the loop: see ``close``."""
         self.close()
-
-    def hurry(self, last: bool) -> None:
-        """For the loop: nothing is on its way."""
 
     def disown(self) -> None:
         """For the loop, in a child of ``os.fork``: the socket is the parent's."""

@@ -15,7 +15,7 @@ from typing import Literal
 from .. import errno
 from .._core import scheduler
 from .._core.callers import seconds_meant
-from .._core.loop import WRITE, monotonic
+from .._core.loop import WRITE, QuietHandler, monotonic
 from .._core.timers import Timer
 from .._core.waiting import Leaving, Waiters
 from .._shown import cut, shown
@@ -114,7 +114,7 @@ def _forget(result: socket.socket | str) -> None:
         result.close()
 
 
-class _Race:
+class _Race(QuietHandler):
     """Attempts to connect, side by side, for one waiting task."""
 
     watched: int | None = None
@@ -221,9 +221,7 @@ class _Race:
 
     def _end(self) -> None:
         """Closes the attempts that are still under way."""
-        _loop.handlers.discard(self)
-        if self.watched is not None:
-            _loop.unwatch(self)
+        _loop.forget(self)
         if self._timer is not None:
             _loop.timers.cancel(self._timer)
             self._timer = None
@@ -237,14 +235,8 @@ class _Race:
         """For the loop: an attempt can always wake its task."""
         return True
 
-    def shutdown(self) -> None:
-        """For the loop: the waiting task's own end closes the attempts."""
-
     def close(self) -> None:
-        """For the loop: see ``shutdown``."""
-
-    def hurry(self, last: bool) -> None:
-        """For the loop: see ``shutdown``."""
+        """For the loop: the waiting task's own end closes the attempts."""
 
     def abort(self) -> None:
         """For the loop: close at once."""

@@ -572,9 +572,7 @@ class Stream(Output):
             self._events = 0
             _loop.unregister(self.fd)
         self.fd = -1  # its number may soon be another's
-        _loop.handlers.discard(self)
-        if self.watched is not None:
-            _loop.unwatch(self)
+        _loop.forget(self)
         if self.closed:
             _loop.work -= 1
         for timer in (self._timer, self._wtimer):

@@ -594,7 +594,7 @@ def test_handlers_that_can_wake_a_task(rig: Rig, seed: int) -> None:
                 each.can = False
             case 2:
                 if each.watched is not None:
-                    loop.unwatch(each)
+                    loop.forget(each)
                 each.can = False
             case _:
                 assert loop.can_wake() is any(one.can for one in alive if one.watched is not None), step
@@ -619,12 +619,12 @@ def test_ctrl_c_where_a_connection_is_closed_leaves_the_others_watched(rig: Rig,
         loop.watch(each)
     loop.waking = Interrupted(loop.waking)
     with pytest.raises(KeyboardInterrupt):
-        loop.unwatch(watched.pop(which))
+        loop.forget(watched.pop(which))
     loop.waking = list(loop.waking)
     assert sorted(loop.waking, key=id) == sorted(watched, key=id)
     assert loop.can_wake()
     for each in watched:
-        loop.unwatch(each)
+        loop.forget(each)
     assert loop.waking == []
 
 
