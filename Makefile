@@ -19,7 +19,7 @@ test-full: .venv/tested
 # With the oldest version that setup.cfg allows of each package that silly needs, in an environment of its own: the tests of what
 # uses them. In `make test` they are as new as pip finds them.
 OLDEST := build/oldest
-OLDEST_TOOLS := pytest pytest-timeout pytest-randomly hypothesis trustme h11 wsproto
+OLDEST_TOOLS := pytest pytest-timeout pytest-randomly hypothesis trustme h11 wsproto 'psycopg[binary]'
 OLDEST_TESTS ?= tests/net/test_tls*.py tests/net/test_pem.py tests/net/test_stream_tls.py tests/net/test_http_client_tls.py \
 	tests/core/test_switching.py tests/core/test_waiting.py tests/core/test_end*.py tests/core/test_watchdog.py \
 	tests/test_task.py tests/test_join.py tests/test_cancel.py tests/test_group.py tests/test_channel.py tests/test_deadline.py

@@ -30,6 +30,8 @@ def descriptors(blows: Blows) -> None:
         for number in range(3):
             check(again(descriptor.wait, one, descriptor.WRITE, WITHIN) == (descriptor.WRITE, None))
             one.send(b"%d" % number)
+
+    def end() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(scheduler, "exiting", True)
             check(again(descriptor.wait, one, descriptor.WRITE) == (None, errno.CLOSED))
@@ -41,4 +43,5 @@ def descriptors(blows: Blows) -> None:
             two.send(b"%d" % number)
         for job in jobs:
             job.result()
+        Job(end).result()
         check(got == b"012345" and two.recv(10) == b"012", got)

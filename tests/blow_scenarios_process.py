@@ -37,8 +37,8 @@ def processes(blows: Blows) -> None:
         check(child.status == -9)
 
     def run() -> Any:
-        return again(process.run, ["cat"], b"x" * 200_000)
+        return again(process.run, ["cat"], b"x" * 70_000)
 
     Job(talk).result()
     Job(leave).result()
-    check(Job(run).result() == ((0, b"x" * 200_000, b""), None))
+    check(Job(run).result() == ((0, b"x" * 70_000, b""), None))
