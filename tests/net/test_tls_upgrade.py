@@ -382,7 +382,7 @@ def test_a_client_is_refused(cert: Any, logs: Any) -> None:
 # ---- plaintext that is put in ----------------------------------------------------------------------------------------
 
 
-EVIL = [b"EVIL\r\n", b"E", b"\x16\x03", b"EVIL\r\n" * 20_000]
+EVIL = [b"EVIL\r\n", b"E", b"\x16\x03\x01\x00\x05EVIL!", b"EVIL\r\n" * 20_000]
 
 
 @pytest.mark.parametrize("evil", EVIL, ids=["line", "byte", "record", "large"])
