@@ -203,6 +203,29 @@ print(task.call(lambda: (time.sleep(1), 7)[1]))
     assert (done.stdout, done.stderr) == ("7\n", "")
 
 
+def test_the_loop_turns_in_a_thread_when_the_program_ends() -> None:
+    script = """
+import atexit, threading
+begun, turned = threading.Event(), threading.Event()
+atexit.register(turned.wait, 30)  # runs last: the thread goes on meanwhile
+def home():
+    import silly
+    from silly import time
+    def main():
+        begun.set()
+        for _ in range(1000):
+            time.sleep(0)
+        while True:
+            turned.set()
+            time.sleep(1)
+    silly.run(main)
+threading.Thread(target=home, daemon=True).start()
+begun.wait(30)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 # ---- os.fork -----------------------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from enum import Enum
@@ -538,9 +539,12 @@ def _where(task: Task) -> str:
 
 def _at_exit() -> None:
     """Runs at the exit of plain python. Delivers what was written, and reports a script
-    that never ran its tasks."""
+    that never ran its tasks. Does nothing if the loop runs in another thread, which is
+    a daemon's: Python stops it, and until then it uses the loop."""
     if scheduler.in_child:
         return  # the descriptors are the parent's
+    if scheduler.home.is_alive() and scheduler.home is not threading.current_thread():
+        return
     never_ran = [task for task in tasks if task._greenlet is None]
     if _state.phase is not Phase.OVER:
         enter(Phase.OVER)

@@ -56,7 +56,7 @@ class Bucket:
         self._taken += count
         due = self._begin + self._taken * 1000 / PACE
         while (left := due - time.monotonic()) > 0:
-            time.sleep(left)
+            time.sleep(max(left, 1))
 
 
 def roomy(stream: Any) -> None:
