@@ -12,9 +12,10 @@ chat: .venv/installed
 test: .venv/tested
 	$(BIN)/python -m pytest
 
-# With the tests that open thousands of connections, and the blow at each wait, which have in them the blow at each site.
+# With the tests that open thousands of connections, and the blow at each wait, which have in them the blow at each site. TESTS are
+# more arguments for pytest.
 test-full: .venv/tested
-	$(BIN)/python -m pytest -m "" --deselect tests/test_blows.py::test_a_blow_at_each_site
+	$(BIN)/python -m pytest -m "" --deselect tests/test_blows.py::test_a_blow_at_each_site $(TESTS)
 
 # With the oldest version that setup.cfg allows of each package that silly needs, in an environment of its own: the tests of what
 # uses them. In `make test` they are as new as pip finds them.
