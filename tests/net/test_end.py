@@ -51,8 +51,8 @@ def tell(text):
         return answer.decode().strip() if err is None else err
 
 def ends():
-    "The end has begun."
-    while ending.phase() is ending.Phase.RUNNING:
+    "The end has begun, and the peers are told: after a signal that is at the end of the turn."
+    while not ending._state.told:
         time.sleep(1)
 
 def end():
