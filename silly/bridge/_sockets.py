@@ -198,13 +198,16 @@ class Socket(socket.socket):
         be sent already."""
         self._begin(WRITE, "sock.sendall")
         until = monotonic() + self._timeout if self._timeout else None
-        at = 0
+        try:
+            at = _plain.send(self, data, flags)
+        except BlockingIOError:
+            at = 0
+        if type(data) is bytes and at == len(data):
+            return
         with memoryview(data) as view, view.cast("B") as left:
-            while True:
-                at += self._retry(WRITE, "sock.sendall", flags, _plain.send, left[at:], flags, until=until)
-                if at >= len(left):
-                    return
+            while at < len(left):
                 self._begin(WRITE, "sock.sendall")
+                at += self._retry(WRITE, "sock.sendall", flags, _plain.send, left[at:], flags, until=until)
 
     def sendto(self, data: ReadableBuffer, *args: Any) -> int:
         """``sendto(data, address)`` or ``sendto(data, flags, address)``: sends a
