@@ -1,4 +1,5 @@
-"""Checks what ``silly.process`` is given, and says why a program can't be started."""
+"""Checks what ``silly.process`` is given, and says why a program can't be started.
+``call`` names the caller in errors, which are TypeError and ValueError."""
 
 from __future__ import annotations
 
@@ -14,50 +15,50 @@ from ._shown import cut, shown
 from ._wire.numbers import check_int
 
 
-def command(args: object) -> list[bytes]:
+def command(call: str, args: object) -> list[bytes]:
     if isinstance(args, (str, bytes, os.PathLike)):
-        raise TypeError('process.start needs a list, such as ["ls", "-l"]: no shell is used that would split a text')
+        raise TypeError(f'{call} needs a list, such as ["ls", "-l"]: no shell is used that would split a text')
     if not isinstance(args, Sequence):
-        raise TypeError(f"process.start needs a list of the program and its arguments, not {type(args).__name__}")
+        raise TypeError(f"{call} needs a list of the program and its arguments, not {type(args).__name__}")
     if not args:
-        raise ValueError("process.start needs a list with a program, and this one is empty")
-    return [word("an argument", each) for each in args]
+        raise ValueError(f"{call} needs a list with a program, and this one is empty")
+    return [word(call, "an argument", each) for each in args]
 
 
-def word(what: str, value: object) -> bytes:
+def word(call: str, what: str, value: object) -> bytes:
     if not isinstance(value, (str, bytes, os.PathLike)):
-        raise TypeError(f"process.start: {what} is str, bytes or a path, not {type(value).__name__}")
+        raise TypeError(f"{call}: {what} is str, bytes or a path, not {type(value).__name__}")
     try:
         encoded = os.fsencode(value)
     except UnicodeEncodeError as exc:
-        raise ValueError(f"process.start: {what} can't be encoded: {exc}") from None
+        raise ValueError(f"{call}: {what} can't be encoded: {exc}") from None
     if b"\0" in encoded:
-        raise ValueError(f"process.start: {what} can't hold a zero byte")
+        raise ValueError(f"{call}: {what} can't hold a zero byte")
     return encoded
 
 
-def environment(env: Mapping[Any, Any] | None) -> dict[bytes, bytes] | None:
+def environment(call: str, env: Mapping[Any, Any] | None) -> dict[bytes, bytes] | None:
     if env is None:
         return None
     if not isinstance(env, Mapping):
-        raise TypeError(f"process.start: env is a dict, not {type(env).__name__}")
-    variables = {word("a name in env", name): word(f"env[{shown(name)}]", value) for name, value in env.items()}
+        raise TypeError(f"{call}: env is a dict, not {type(env).__name__}")
+    variables = {word(call, "a name in env", name): word(call, f"env[{shown(name)}]", value) for name, value in env.items()}
     for name in variables:
         if not name or b"=" in name:
-            raise ValueError(f"process.start: env: no variable can be named {shown(os.fsdecode(name))}")
+            raise ValueError(f"{call}: env: no variable can be named {shown(os.fsdecode(name))}")
     return variables
 
 
-def file(name: str, given: Any) -> int | None:
+def file(call: str, name: str, given: Any) -> int | None:
     if given is None or (given in (PIPE, DEVNULL) and isinstance(given, int)) or (given == STDOUT and name == "stderr"):
         return given  # type: ignore[no-any-return]
     number = given.fileno() if hasattr(given, "fileno") else given
     if isinstance(number, bool) or not isinstance(number, int):
         kinds = "None, PIPE, DEVNULL, a descriptor or an open file"
-        raise TypeError(f"process.start: {name} is {kinds}, not {type(given).__name__}")
+        raise TypeError(f"{call}: {name} is {kinds}, not {type(given).__name__}")
     if not 0 <= number < 2**31:
         raise ValueError(
-            f"process.start: {name}: {number} is no descriptor" + ("; STDOUT is for stderr" if number == STDOUT else "")
+            f"{call}: {name}: {number} is no descriptor" + ("; STDOUT is for stderr" if number == STDOUT else "")
         )
     return number
 

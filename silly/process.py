@@ -55,6 +55,8 @@ it, and this opens it. Python offers that only by a function that runs between `
 and ``exec``, which may hang in a process with threads."""
 
 _NAMES = ("stdin", "stdout", "stderr")
+_SIZE = (24, 80)
+"""Rows and columns of a terminal, by default."""
 _WAYS = {"stdin": WRITE, "stdout": READ, "stderr": READ, "terminal": READ | WRITE}
 _loop = scheduler.loop
 
@@ -247,7 +249,7 @@ def start(
     env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
     pty: bool = False,
     *,
-    size: tuple[int, int] = (24, 80),
+    size: tuple[int, int] = _SIZE,
     limits: Limits = DEFAULT,
 ) -> tuple[Process, None] | tuple[None, str]:
     """Starts a program.
@@ -275,15 +277,29 @@ def start(
 
     Raises TypeError or ValueError for invalid arguments.
     """
+    return _start("process.start", args, (stdin, stdout, stderr), cwd, env, pty, size, limits)
+
+
+def _start(
+    call: str,
+    args: Sequence[Word],
+    given: tuple[File, File, File],
+    cwd: Word | None,
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None,
+    pty: bool,
+    size: tuple[int, int],
+    limits: Limits,
+) -> tuple[Process, None] | tuple[None, str]:
+    """``start``, for ``call``, which errors name. ``given``: stdin, stdout, stderr."""
     scheduler.check_thread()
     check_limits(limits)
-    command = arguments.command(args)
-    folder = None if cwd is None else arguments.word("cwd", cwd)
-    variables = arguments.environment(env)
-    files = [arguments.file(name, given) for name, given in zip(_NAMES, (stdin, stdout, stderr), strict=True)]
-    window = arguments.size("process.start: size", size)
+    command = arguments.command(call, args)
+    folder = None if cwd is None else arguments.word(call, "cwd", cwd)
+    variables = arguments.environment(call, env)
+    files = [arguments.file(call, name, each) for name, each in zip(_NAMES, given, strict=True)]
+    window = arguments.size(f"{call}: size", size)
     if pty and files != [None, None, None]:
-        raise ValueError("process.start: with pty=True the terminal is stdin, stdout and stderr: leave them out")
+        raise ValueError(f"{call}: with pty=True the terminal is stdin, stdout and stderr: leave them out")
     program = command[0]
     if files[1] is None and files[2] == STDOUT:
         files[2] = 1  # not ``sys.stdout``, which may be None, or another file
@@ -317,7 +333,7 @@ def start(
                     files[at] = other
             popen = Popen(command, 0, None, files[0], files[1], files[2], cwd=folder, env=variables, start_new_session=pty)
         except OSError as exc:
-            return None, f"process.start: {arguments.why(exc, program, folder, variables)}"
+            return None, f"{call}: {arguments.why(exc, program, folder, variables)}"
         name = cut(os.fsdecode(program))
         child = ChildProcess(popen.pid, f"{os.path.basename(name)} ({popen.pid})")
         try:
@@ -326,7 +342,7 @@ def start(
             popen.kill()
             popen.wait()
             if isinstance(exc, (OSError, RuntimeError)):
-                return None, f"process.start: {name}: the system refuses what waits for its end: {exc}"
+                return None, f"{call}: {name}: the system refuses what waits for its end: {exc}"
             raise
         popen.returncode = 0  # it is the loop's from here on: ``Popen`` must not look for it, nor warn
         undo.pop_all()
@@ -378,9 +394,10 @@ def run(
     check_int("process.run: most, in bytes,", most)
     data = b"" if input is None else tcp.to_bytes(input)
     limits = Limits(unsent=max(len(data), 1))  # so the write doesn't wait
-    child, err = start(args, PIPE if data else DEVNULL, PIPE, PIPE, cwd, env, limits=limits)
+    stdin = PIPE if data else DEVNULL
+    child, err = _start("process.run", args, (stdin, PIPE, PIPE), cwd, env, False, _SIZE, limits)
     if child is None:
-        return None, f"{err}".replace("process.start", "process.run", 1)
+        return None, f"{err}"
     with child, nullcontext() if timeout is None else Timeout(timeout):
         if data:
             child.stdin.write(data)

@@ -344,6 +344,10 @@ def test_a_program_that_is_called_like_a_function(tmp_path: Path) -> None:
     assert process.run(["nosuch"])[1] == "process.run: nosuch: No such file or directory (2): there is no such program in PATH"
     with pytest.raises(TypeError, match="data to send"):
         process.run(["cat"], 7)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^process\.run needs a list"):
+        process.run("cat")
+    with pytest.raises(ValueError, match=r"^process\.run: cwd can't hold a zero byte"):
+        process.run(["cat"], cwd="\0")
 
 
 def test_run_with_more_than_any_pipe_holds() -> None:
