@@ -12,10 +12,10 @@ descriptor at a time (``_records``). It is one of two kinds:
   call ``forget`` before it closes the descriptor. Where the system has no
   edge-triggering, it is of the first kind.
 
-epoll forgets a descriptor that is closed, and says nothing. So whoever closes one for
-which a task waits calls ``forget`` before; the task then gets ``FORGOTTEN``. If nobody
-did and the number is another descriptor's by now, the next wait for it finds that out
-(with epoll), and the old waits end with ``FORGOTTEN`` too.
+epoll forgets a descriptor that is closed, and says nothing. So code that closes one for
+which a task waits calls ``forget`` before; the task then gets ``FORGOTTEN``. If it
+doesn't, and the number is another descriptor's by now, the next wait for it finds that
+out (with epoll), and the old waits end with ``FORGOTTEN`` too.
 """
 
 from __future__ import annotations

@@ -130,9 +130,8 @@ class Watched(Handler, Protocol):
 
 
 class QuietHandler:
-    """What many a ``Handler`` is derived from: the tasks of one that has nothing to
-    tell a peer are ended as all tasks are, and nothing is on its way once it is closed.
-    """
+    """A base for each ``Handler`` that has nothing to tell a peer when the process
+    ends, and of which nothing is on its way after ``close``."""
 
     __slots__ = ()
 

@@ -58,6 +58,7 @@ from .tasks import DeadlineOver as DeadlineOver
 from .tasks import Leaving as Leaving
 from .tasks import Task as Task
 from .tasks import failure_of, take_blow
+from .timers import Timer
 
 SLICE = 256
 """The most tasks that run before the loop does I/O again."""
@@ -74,6 +75,14 @@ class Guest(Protocol):
 
     where: str
     """Where its code runs, and what to do there, in words."""
+    fd: int
+    """The descriptor that it has registered here, which is ready when something has
+    come for it."""
+    timer: Timer | None
+    """Its next timer here."""
+    given_up: set[Any]
+    """Its coroutines that were cancelled and have not ended. ``loop.work`` counts them
+    too."""
 
     def runs(self) -> bool:
         """Whether its code runs now. No task does then."""
@@ -81,6 +90,18 @@ class Guest(Protocol):
     def may_wake(self) -> bool:
         """Whether something could happen that makes its code go on, and that may wake a
         task then. It doesn't hold up the end of the process."""
+
+    def outside(self) -> bool:
+        """Whether it waits for a descriptor other than its own."""
+
+    def files(self) -> tuple[int, ...]:
+        """Returns its own descriptors."""
+
+    def coroutines(self) -> set[Any]:
+        """Returns those that have not ended."""
+
+    def name(self, coroutine: Any, /) -> str:
+        """Returns what the log calls a coroutine."""
 
 
 loop = Loop()
@@ -112,6 +133,7 @@ leave_child: Callable[..., object] = loop.interrupted
 """Called in a child of ``os.fork`` with what has ended the task that forked it.
 ``child`` sets it."""
 guests: list[Guest] = []
+"""The loops of other libraries that run in this one."""
 unswitched: set[object] = set()
 """The blocks of ``task.no_switch`` that the current task is in."""
 interrupt_posted: Callable[[Callable[[], bool]], object] = _nothing

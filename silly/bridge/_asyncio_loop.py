@@ -111,7 +111,8 @@ class Host(QuietHandler):
         ``WAIT``: its selector waits."""
         self._came = True
         """Whether the selector's descriptor was ready since the selector looked."""
-        self._timer: Timer | None = None
+        self.timer: Timer | None = None
+        """See ``Guest`` in ``scheduler``."""
         self._running: asyncio.AbstractEventLoop | None = None
         """What asyncio's running loop is in the greenlet. This and the next are state
         of the thread: set when it is resumed, and taken back when it waits."""
@@ -190,15 +191,15 @@ class Host(QuietHandler):
         return came
 
     def _set_timer(self, timeout: float | None) -> None:
-        timer = self._timer
+        timer = self.timer
         when = None if timeout is None else monotonic() + timeout
         if timer is not None:
             if when is not None and abs(timer.when - when) < _NEAR:
                 return
             _loop.timers.cancel(timer)
-            self._timer = None
+            self.timer = None
         if when is not None:
-            self._timer = _loop.timers.add(when, self._on_timer, internal=True)
+            self.timer = _loop.timers.add(when, self._on_timer, internal=True)
 
     def resume(self) -> None:
         """Makes the selector look in silly's next turn, if it waits."""
@@ -215,7 +216,7 @@ class Host(QuietHandler):
             self._switch()
 
     def _on_timer(self, _: None) -> None:
-        self._timer = None
+        self.timer = None
         if self._status is WAIT:
             self._switch()
 
@@ -252,7 +253,7 @@ class Host(QuietHandler):
 
     def may_wake(self) -> bool:
         """See ``Guest``. Threads are looked for elsewhere."""
-        return self._timer is not None or self.outside()
+        return self.timer is not None or self.outside()
 
     def wakes(self) -> bool:
         """See ``Handler``."""
@@ -301,8 +302,8 @@ class Host(QuietHandler):
         """Takes everything of it out of silly's loop."""
         _loop.unregister(self.fd)
         _loop.forget(self)
-        if self._timer is not None:
-            _loop.timers.cancel(self._timer)
+        if self.timer is not None:
+            _loop.timers.cancel(self.timer)
         _loop.work -= len(self.given_up) + (self._end is not None)
         self.given_up.clear()
         scheduler.guests.remove(self)

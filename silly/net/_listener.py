@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from .. import errno
 from .._core import scheduler
-from .._core.loop import READ, monotonic
+from .._core.loop import READ, QuietHandler, monotonic
 from .._core.result import OK, Result, failure
 from .._core.waiting import Leaving
 from .._log import tcp as logger
@@ -52,7 +52,7 @@ def host_of(remoteaddr: str) -> str:
     return remoteaddr.rpartition(":")[0]
 
 
-class _Ending:
+class _Ending(QuietHandler):
     """The loop's ``Handler`` of a listener, which closes when the process ends."""
 
     __slots__ = ("_listener",)
@@ -81,9 +81,6 @@ class _Ending:
         bound, self._listener._bound = self._listener._bound, None
         assert bound is not None
         bound.disown()
-
-    def hurry(self, last: bool) -> None:
-        """Does nothing: it is closed."""
 
     def __repr__(self) -> str:
         return repr(self._listener)

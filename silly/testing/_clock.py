@@ -17,7 +17,6 @@ import sys
 import threading
 import time as _time
 from collections.abc import Callable
-from typing import Any
 
 from .. import time
 from .._core import ending, scheduler
@@ -114,7 +113,6 @@ class Clock:
                 outside.discard(handler.fd)
                 if handler.closed and handler.sock is not None:
                     work -= 1  # it delivers what was written
-        guest: Any
         for guest in scheduler.guests:
             work -= len(guest.given_up)  # asyncio's timers are silly's
             if not guest.outside():

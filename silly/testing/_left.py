@@ -67,13 +67,12 @@ def found() -> Found:
         http.closeidle()
     timers = _timers()
     files = _files()
-    guests = _guests()
-    handlers = _loop.handlers - guests
-    coroutines = {coroutine for guest in guests for coroutine in guest.coroutines()}
+    handlers = _handlers()
+    coroutines = {coroutine for guest in scheduler.guests for coroutine in guest.coroutines()}
     counts = {
         "tasks": len(scheduler.tasks),
         "timers": len(timers),
-        "registered descriptors": _loop.registered() - len(guests),
+        "registered descriptors": _loop.registered() - len(scheduler.guests),
         "handlers": len(handlers),
         "listeners": _loop.listeners,
         "work": _loop.work,
@@ -119,8 +118,13 @@ def clean_up() -> None:
     time.sleep(1)
 
 
+def _handlers() -> set[Any]:
+    """Returns those of the loop that are no guests."""
+    return {*_loop.handlers} - {*scheduler.guests}
+
+
 def _timers() -> set[Timer]:
-    return {*_loop.timers.users, *_loop.timers._internal} - {guest._timer for guest in _guests()}
+    return {*_loop.timers.users, *_loop.timers._internal} - {guest.timer for guest in scheduler.guests}
 
 
 def _files() -> dict[int, str]:
@@ -130,15 +134,10 @@ def _files() -> dict[int, str]:
             files[int(fd)] = os.readlink(os.path.join(FILES, fd))
         except OSError:
             pass  # it was that of the list
-    for guest in _guests():
+    for guest in scheduler.guests:
         for number in guest.files():
             files.pop(number, None)
     return files
-
-
-def _guests() -> set[Any]:
-    """Returns what runs asyncio's loop, if anything does."""
-    return {*scheduler.guests}
 
 
 def _named(now: Found, before: Found) -> Iterable[str]:
@@ -146,12 +145,11 @@ def _named(now: Found, before: Found) -> Iterable[str]:
     for task in scheduler.tasks:
         if task not in before.things:
             yield f"  {task}: waits on {task.waiting()}"
-    guests = _guests()
-    for guest in guests:
+    for guest in scheduler.guests:
         for coroutine in guest.coroutines():
             if coroutine not in before.things:
                 yield f"  the coroutine {guest.name(coroutine)}"
-    for handler in _loop.handlers - guests:
+    for handler in _handlers():
         if handler not in before.things:
             yield f"  {shown(handler)}{_place(getattr(handler, 'fd', -1))}"
     for timer in _timers():

@@ -9,6 +9,7 @@ from typing import Any
 from ... import errno
 from ..._core import scheduler
 from ..._core.deadline import Deadline
+from ..._core.loop import QuietHandler
 from ..._core.result import OK, Result, failure
 from ..._core.waiting import Leaving, Waiters
 from ..._wire.limits import Limits
@@ -63,7 +64,7 @@ class Places:
                 del self.by_address[host]
 
 
-class _Told:
+class _Told(QuietHandler):
     """The loop's ``Handler`` of a server, which tells its connections that the process
     ends. It is there until the server is closed and no connection is left."""
 
@@ -85,9 +86,6 @@ class _Told:
         """Does nothing: the listener and the connections are handlers of their own."""
 
     abort = disown = close
-
-    def hurry(self, last: bool) -> None:
-        """Does nothing, like ``close``."""
 
 
 class Server:
