@@ -36,7 +36,7 @@ def _check_wait(what: str) -> None:
     """Raises what a wait would raise at once. So an operation that can't wait sends
     nothing."""
     task: Task[Any] | None = _loop.current
-    if get_ident() != _loop.thread or task is None or task._greenlet is not getcurrent():
+    if task is None or task._greenlet is not getcurrent():
         raise RuntimeError(scheduler.not_here("cannot block", what))
     scheduler.check_wait(task, what)
     if scheduler.leaving():

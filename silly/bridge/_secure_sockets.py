@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.descriptor import READ, WRITE
-from .._core.loop import monotonic
 from ._sockets import Socket
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class SSLSocket(ssl.SSLSocket, Socket):  # type: ignore[misc]  # three methods t
         """Sends ``data``, and returns how many bytes that was: all, or with the
         time-out 0 a record."""
         self._begin(WRITE, "sock.write")
-        until = monotonic() + self._timeout if self._timeout else None
+        until = self._until()
         self._send_unsent(until)
         at = 0
         with memoryview(data) as view, view.cast("B") as left:

@@ -126,6 +126,10 @@ class Socket(socket.socket):
             scheduler.pause()
         self._burst += 1
 
+    def _until(self) -> float | None:
+        """Returns the end of the time of a call that begins now, if that is limited."""
+        return monotonic() + self._timeout if self._timeout else None
+
     def _wait(self, events: int, what: str, until: float | None) -> float | None:
         """Waits for ``events``, after EAGAIN. Returns the end of the call's time, for
         its next wait; ``until`` is None for its first one."""
@@ -197,13 +201,13 @@ class Socket(socket.socket):
         """Sends all of ``data``. When a cancel or a time-out strikes, a part of it may
         be sent already."""
         self._begin(WRITE, "sock.sendall")
-        until = monotonic() + self._timeout if self._timeout else None
         try:
             at = _plain.send(self, data, flags)
         except BlockingIOError:
             at = 0
         if type(data) is bytes and at == len(data):
             return
+        until = self._until()
         with memoryview(data) as view, view.cast("B") as left:
             while at < len(left):
                 self._begin(WRITE, "sock.sendall")
@@ -277,7 +281,7 @@ class Socket(socket.socket):
     def _connect(self, address: Address, what: str) -> int:
         """Connects, and returns the number of an error, or 0."""
         self._begin(WRITE, what)
-        until = monotonic() + self._timeout if self._timeout else None
+        until = self._until()
         address = self._found(address, until)
         code = super().connect_ex(address)
         if self._timeout == 0.0:
