@@ -34,6 +34,11 @@ def ours(script: str, *arguments: str) -> Candidate:
     return Candidate(OURS, silly(script, "--port={port}", *arguments))
 
 
+def micro(name: str, script: str, *arguments: str, modules: str = "") -> Candidate:
+    """A script of ``micro`` that measures itself. ``modules``: what it needs, separated by spaces."""
+    return Candidate(name, (sys.executable, str(HERE / "micro" / script), *arguments), tuple(modules.split()))
+
+
 def peer(name: str, script: str, modules: str, *arguments: str) -> Candidate:
     """A server of theirs, from ``peers``; ``modules`` are separated by spaces."""
     return Candidate(name, (sys.executable, str(HERE / "peers" / script), "{port}", *arguments), tuple(modules.split()))

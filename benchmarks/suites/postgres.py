@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from harness.candidates import OURS, Candidate
-from harness.processes import HERE
+from harness.candidates import OURS, micro
 from harness.results import Row
 from harness.scripts import script_rows
 from harness.servers import Settings
@@ -15,17 +15,8 @@ from harness.servers import Settings
 TITLE = "PostgreSQL"
 RUNS = 3
 
-
-def _script(name: str, modules: str) -> Candidate:
-    return Candidate(name, (sys.executable, str(HERE / "micro" / "postgres.py"), name), tuple(modules.split()))
-
-
-CANDIDATES = [
-    _script(OURS, "psycopg"),
-    _script("psycopg, blocking", "psycopg"),
-    _script("psycopg, asyncio", "psycopg"),
-    _script("asyncpg", "asyncpg"),
-]
+_NEEDS = {OURS: "psycopg", "psycopg, blocking": "psycopg", "psycopg, asyncio": "psycopg", "asyncpg": "asyncpg"}
+CANDIDATES = [micro(name, "postgres.py", name, modules=modules) for name, modules in _NEEDS.items()]
 
 
 def rows(settings: Settings) -> Iterator[Row]:
@@ -39,7 +30,7 @@ def rows(settings: Settings) -> Iterator[Row]:
     try:
         with postgres.running() as server:
             env = {"PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": "postgres", "PGSSLMODE": "disable"}
-            candidates = [Candidate(each.name, each.command, each.modules, env=env) for each in CANDIDATES]
+            candidates = [replace(each, env=env) for each in CANDIDATES]
             yield from script_rows(candidates, settings.runs, "CPU ns")
     except (NoServer, ImportError) as why:
         print(why)

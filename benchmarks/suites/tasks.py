@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
-from harness.candidates import OURS, Candidate
-from harness.processes import HERE
+from harness.candidates import OURS, micro
 from harness.results import Row
 from harness.scripts import script_rows
 from harness.servers import Settings
@@ -14,16 +12,11 @@ from harness.servers import Settings
 TITLE = "Tasks"
 RUNS = 5
 
-
-def _script(name: str, script: str, *arguments: str, modules: str = "") -> Candidate:
-    return Candidate(name, (sys.executable, str(HERE / "micro" / script), *arguments), tuple(modules.split()))
-
-
 CANDIDATES = [
-    _script(OURS, "tasks_silly.py"),
-    _script("gevent", "tasks_gevent.py", modules="gevent"),
-    _script("asyncio", "tasks_asyncio.py"),
-    _script("asyncio+uvloop", "tasks_asyncio.py", "uvloop", modules="uvloop"),
+    micro(OURS, "tasks_silly.py"),
+    micro("gevent", "tasks_gevent.py", modules="gevent"),
+    micro("asyncio", "tasks_asyncio.py"),
+    micro("asyncio+uvloop", "tasks_asyncio.py", "uvloop", modules="uvloop"),
 ]
 
 
