@@ -143,7 +143,7 @@ class Running:
 
 
 def _check(awaitable: object) -> None:
-    """Raises TypeError or ValueError for what can't be awaited on this loop."""
+    """Raises TypeError or ValueError if the object can't be awaited on this loop."""
     if not inspect.isawaitable(awaitable):
         hint = ""
         if inspect.iscoroutinefunction(awaitable):
@@ -208,8 +208,8 @@ def run(awaitable: Awaitable[T], timeout: float | None = None) -> tuple[T, None]
     background. An exception that comes out of it then is logged. If it has not begun it
     never does.
 
-    Raises RuntimeError in a coroutine, TypeError for what can't be awaited, and
-    ValueError for a future of another loop.
+    Raises RuntimeError in a coroutine, TypeError for an object that can't be awaited,
+    and ValueError for a future of another loop.
     """
     if _loop.no_switch:
         if type(awaitable) is CoroutineType:

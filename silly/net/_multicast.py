@@ -30,8 +30,8 @@ def link_of(what: str, interface: str | int | None) -> int:
 
 
 def member(sock: socket.socket, what: str, group: str, interface: str | int | None, joins: bool) -> None:
-    """Joins or leaves a group. Raises TypeError or ValueError for what is no group or
-    no interface, and OSError."""
+    """Joins or leaves a group. Raises TypeError or ValueError for an invalid group or
+    interface, and OSError."""
     if not isinstance(group, str):
         raise TypeError(f"{what}: the group is an address such as '239.1.2.3', not {type(group).__name__}")
     kind = 0 if "%" in group else address.iptype(group)

@@ -133,8 +133,8 @@ class Conn:
         ``errno.DESTADDRREQ`` without an address, ``errno.CLOSED``, or another error of
         the system.
 
-        Raises ValueError for what is no IP address with a port, and TypeError for data
-        of any other type.
+        Raises ValueError if ``addr`` is no IP address with a port, and TypeError for
+        data of any other type.
         """
         if get_ident() != _loop.thread:
             scheduler.check_thread()

@@ -266,7 +266,7 @@ def activate(script: Path, socks: list[socket.socket]) -> subprocess.Popen[str]:
 
 
 def test_socket_activation(tmp_path: Path) -> None:
-    """The process restarts, and no connection is refused: whoever made the sockets keeps them, and connections queue."""
+    """The process restarts, and no connection is refused: their maker keeps the sockets, and connections queue."""
     script = tmp_path / "app.py"
     script.write_text(APP)
     path = tmp_path / "s"
