@@ -179,8 +179,10 @@ class ChildProcess(QuietHandler):
         return f"process {self.name}"
 
 
-def kill_all() -> None:
-    """Kills every child that runs, for ``silly.testing``."""
-    for handler in list(_loop.handlers):
-        if isinstance(handler, ChildProcess):
-            handler.send_signal(signal.SIGKILL)
+def kill_all() -> bool:
+    """Kills every child that runs, for ``silly.testing``. Returns whether there was
+    one: the loop has yet to learn of its end."""
+    running = [handler for handler in list(_loop.handlers) if isinstance(handler, ChildProcess)]
+    for child in running:
+        child.send_signal(signal.SIGKILL)
+    return bool(running)

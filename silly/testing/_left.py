@@ -111,11 +111,12 @@ def clean_up() -> None:
         handler.abort()
     for task in list(scheduler.tasks):
         task.cancel()
-    processes = sys.modules.get("silly._process_child")
-    if processes is not None:
-        processes.kill_all()
     _loop.timers.clear_users()
     time.sleep(1)
+    processes = sys.modules.get("silly._process_child")
+    until = time.monotonic() + PATIENCE
+    while processes is not None and processes.kill_all() and time.monotonic() < until:
+        time.sleep(1)  # until the loop has seen that they are gone
 
 
 def _handlers() -> set[Any]:
