@@ -28,6 +28,8 @@ from ._ends import ENDS
 from ._log import task
 from ._shown import traceback_of
 from ._version import version
+from .ops import ready
+from .ops.options import BadOption, Options, check, knows, take
 
 _LEVELS = {"debug": logger.DEBUG, "info": logger.INFO, "warn": logger.WARN, "error": logger.ERROR}
 
@@ -43,6 +45,7 @@ def _fail(text: str) -> int:
 
 def main(args: list[str]) -> int:
     """Runs the command line ``args``. Returns the exit status if no script runs."""
+    options = Options()
     while args and args[0].startswith("-") and args[0] != "-":
         option = args.pop(0)
         if option == "--":
@@ -53,13 +56,19 @@ def main(args: list[str]) -> int:
         if option in ("-v", "-V", "--version"):
             print(_versions())
             return 0
-        if option != "-l":
+        if not knows(option):
             return _fail(f"unknown option {option!r}\n{_usage.unknown(option, args)}\n{_usage.USAGE}")
-        if not args or args[0] not in _LEVELS:
-            return _fail(f"-l needs a level: {', '.join(_LEVELS)}")
-        logger.setlevel(_LEVELS[args.pop(0)])
+        try:
+            take(option, args, options)
+        except BadOption as exc:
+            return _fail(str(exc))
     if not args:
         return _fail(f"no script given\n{_usage.USAGE}")
+    try:
+        check(options)
+    except BadOption as exc:
+        return _fail(str(exc))
+    logger.setlevel(_LEVELS[options.level])
     return _run_script(args)
 
 
@@ -118,6 +127,7 @@ def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never r
     def script() -> None:
         try:
             exec(code, module.__dict__)
+            ready.script_ended()
         except ENDS:
             raise
         except BaseException as exc:

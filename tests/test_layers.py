@@ -35,6 +35,8 @@ LAYERS: list[list[str]] = [
     ["silly.bridge.*"],
     # It replaces the clock of all of them, and tests them.
     ["silly.testing.*"],
+    # What the launcher does around the script.
+    ["silly.ops.*"],
     ["silly", "silly.__main__"],
 ]
 

@@ -1,0 +1,1 @@
+"""Running a program in production: what the launcher does around the script."""
