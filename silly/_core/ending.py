@@ -43,6 +43,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -217,6 +218,27 @@ class _Held:
 _held: Any = _Held()
 
 
+# ---- what others hook in -------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Plan:
+    """How an end goes, in ms. The launcher sets it before the loop runs."""
+
+    notice: int = 0
+    drain: int = 2000
+    spread: int = 0
+
+
+plan = Plan()
+_at_begin: list[Callable[[], object]] = []
+
+
+def at_begin(func: Callable[[], object]) -> None:
+    """Calls ``func()`` once, in the loop, when the end begins."""
+    _at_begin.append(func)
+
+
 # ---- beginning an end ----------------------------------------------------------------
 
 
@@ -352,6 +374,8 @@ def _drain(_: None = None) -> None:
     if _state.phase is not Phase.DRAINING or _state.told:
         return
     _state.told = True
+    while _at_begin:
+        _at_begin.pop(0)()
     _forget_timers(_nothing)
     _state.drain = loop.timers.add(_state.until - GRACE + DRAIN, _end_tasks, internal=True)
     _state.grace = loop.timers.add(_state.until, _grace_over, internal=True)
