@@ -138,6 +138,10 @@ def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never r
             ending.exit(1)
 
     script.__qualname__ = path
+    if "NOTIFY_SOCKET" in os.environ or "LISTEN_PID" in os.environ:
+        from .ops import systemd
+
+        systemd.begin()
     ending.run(script, sys._getframe())
     # Nothing is left to do. This closes the connections that the script still holds,
     # after sending what was written.

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from .. import errno
 from .._log import tcp as logger
 from .._shown import shown
+from . import _passed
 from . import addr as address
 from ._inherited import make_ours, take_over
 from ._names import Address, lookup, owner_ids
@@ -52,7 +53,7 @@ def check_rights(what: str, addr: str, rights: Rights, backlog: int | None) -> N
     address without a file, and for these and a backlog of an inherited socket. ``what``
     names the caller."""
     mode, owner = rights
-    if address.inherited(addr, what) is not None and (rights != ANYBODY or backlog is not None):
+    if is_inherited(addr) and (rights != ANYBODY or backlog is not None):
         raise ValueError(f"{what}: who made {addr} has set its backlog, mode and owner, and they can't be given here")
     if rights == ANYBODY:
         return
@@ -74,8 +75,14 @@ def check_rights(what: str, addr: str, rights: Rights, backlog: int | None) -> N
         raise TypeError(f"{what}: owner is 'user:group' or a pair of numbers, not {type(owner).__name__}")
 
 
+def is_inherited(addr: str) -> bool:
+    """Whether somebody else has made the sockets of an address that is valid."""
+    return isinstance(addr, str) and addr.startswith(("fd:", "systemd:"))
+
+
 class Place(NamedTuple):
-    """Where to listen: an inherited descriptor; or the path of a Unix domain socket,
+    """Where to listen: an inherited descriptor; or a name of sockets that systemd has
+    passed, maybe to another process, which binds; or the path of a Unix domain socket,
     and the numbers of its owner; or the addresses of a host; or, with none of these,
     every address at ``port``."""
 
@@ -84,6 +91,7 @@ class Place(NamedTuple):
     ids: tuple[int, int] | None = None
     found: list[Address] | None = None
     fd: int | None = None
+    passed: str | None = None
 
 
 def find_place(what: str, addr: str, rights: Rights) -> Place:
@@ -96,6 +104,9 @@ def find_place(what: str, addr: str, rights: Rights) -> Place:
     fd = address.inherited(addr, what)
     if fd is not None:
         return Place(0, fd=fd)
+    name = address.passed(addr)
+    if name is not None:
+        return Place(0, passed=name)
     path = address.socketpath(addr, what)
     if path is not None:
         owner = rights.owner
@@ -108,19 +119,19 @@ def find_place(what: str, addr: str, rights: Rights) -> Place:
 
 class Bound:
     """Listening sockets, and the file of a Unix domain socket. ``addrs`` are their
-    addresses as text, ``port`` is their port, 0 for a Unix domain socket. ``path`` is
-    None without a file of our own, as of an ``inherited`` socket."""
+    addresses as text, ``port`` is the port of the first that has one, or 0. ``path`` is
+    None without a file of our own. ``inherited``: others have these sockets too, and
+    the connections that wait there are for whoever accepts them next."""
 
-    __slots__ = ("_file", "_inherited", "_path", "addrs", "path", "port", "socks", "unix")
+    __slots__ = ("_file", "_path", "addrs", "inherited", "path", "port", "socks")
 
     def __init__(self, socks: list[socket.socket], path: str | None = None, *, inherited: bool = False) -> None:
         self.socks = socks
         self.path = path
-        self.unix = socks[0].family == socket.AF_UNIX
-        self._inherited = inherited
+        self.inherited = inherited
         names = [sock.getsockname() for sock in socks]
         self.addrs = tuple(address.sockaddr_text(sock.family, name) for sock, name in zip(socks, names, strict=True))
-        self.port: int = 0 if self.unix else names[0][1]
+        self.port: int = next((name[1] for name in names if isinstance(name, tuple)), 0)
         if path is not None:
             self._path = os.path.abspath(path)  # the program may change its directory
             self._file = _identity(path)
@@ -142,7 +153,7 @@ class Bound:
     def give_up(self) -> None:
         """Nothing will listen: as ``close``, but an inherited socket stays open, and
         the caller's."""
-        if self._inherited:
+        if self.inherited:
             for sock in self.socks:
                 sock.detach()
         else:
@@ -162,11 +173,11 @@ def _identity(path: str) -> tuple[int, int]:
 def bind(what: str, addr: str, place: Place, mode: int | None, backlog: int) -> Bound:
     """Binds and listens, at every address of a place or at none. ``what`` and ``addr``
     are for the log. Raises OSError, whose notes name the address or owner, and
-    ``Unusable`` for an inherited descriptor."""
+    ``Unusable`` for inherited sockets."""
     if place.fd is not None:
-        bound = Bound([take_over(place.fd, listens=True)], inherited=True)
-        make_ours(bound.socks[0])
-        return bound
+        return _bind_inherited((place.fd,))
+    if place.passed is not None:
+        return _bind_inherited(_passed.find(place.passed, socket.SOCK_STREAM))
     if place.path is not None:
         return _bind_unix(place.path, mode, place.ids, backlog)
     if place.found is None:
@@ -189,6 +200,21 @@ def bind(what: str, addr: str, place: Place, mode: int | None, backlog: int) -> 
     for text in without:
         logger.debug(f"{what} {addr}: without {text}")
     return Bound(socks)
+
+
+def _bind_inherited(fds: tuple[int, ...]) -> Bound:
+    socks: list[socket.socket] = []
+    try:
+        for fd in fds:
+            socks.append(take_over(fd, listens=True))
+        bound = Bound(socks, inherited=True)
+        for sock in socks:
+            make_ours(sock)
+    except BaseException:
+        for sock in socks:
+            sock.detach()
+        raise
+    return bound
 
 
 def _bind_found(found: list[Address], backlog: int) -> tuple[list[socket.socket], list[str]]:

@@ -63,6 +63,30 @@ def take_over(fd: int, *, listens: bool) -> socket.socket:
     Raises Unusable, or OSError. Then, or if the caller calls ``detach``, it is still
     the caller's.
     """
+    sock = _socket(fd)
+    try:
+        _check(fd, sock, listens)
+    except BaseException:
+        sock.detach()
+        raise
+    return sock
+
+
+def take_over_datagrams(fd: int) -> socket.socket:
+    """``take_over`` for a socket of datagrams, IPv4 or IPv6."""
+    sock = _socket(fd)
+    try:
+        if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
+            kind = _TYPES.get(sock.type, "a stream socket")
+            raise Unusable(f"descriptor {fd} is {kind} of family {socket.AddressFamily(sock.family).name}, not one for UDP")
+        _check_free(fd)
+    except BaseException:
+        sock.detach()
+        raise
+    return sock
+
+
+def _socket(fd: int) -> socket.socket:
     try:
         mode = os.fstat(fd).st_mode
     except OSError:
@@ -70,13 +94,7 @@ def take_over(fd: int, *, listens: bool) -> socket.socket:
     if not stat.S_ISSOCK(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "an epoll, or another object of the kernel's")
         raise Unusable(f"descriptor {fd} is {kind}, not a socket")
-    sock = socket.socket(fileno=fd)
-    try:
-        _check(fd, sock, listens)
-    except BaseException:
-        sock.detach()
-        raise
-    return sock
+    return socket.socket(fileno=fd)
 
 
 def make_ours(sock: socket.socket) -> None:
@@ -110,6 +128,15 @@ def _check_free(fd: int) -> None:
             raise Unusable(f"descriptor {fd} is in use in this process: {handler}")
     if _loop.watches(fd):
         raise Unusable(f"descriptor {fd} is in use in this process by silly itself")
+
+
+def in_use(fd: int) -> bool:
+    """Whether this process's loop uses the descriptor."""
+    try:
+        _check_free(fd)
+    except Unusable:
+        return True
+    return False
 
 
 def _hint(fd: int, sock: socket.socket) -> str:

@@ -99,7 +99,7 @@ class Listener:
         self._accepted = accepted
         self._exhausted = False
         self._paused = False
-        self._unix = bound.unix
+        self._unix = {sock: addr for sock, addr in zip(bound.socks, bound.addrs, strict=True) if sock.family == socket.AF_UNIX}
         self.addrs = bound.addrs
         self.addr = bound.addrs[0]
         self.port = bound.port
@@ -128,6 +128,7 @@ class Listener:
     def _on_event(self, listening: socket.socket, mask: int) -> None:
         if not scheduler.begins:
             return  # the process has begun to end in this turn, and closes the listener at the end of it
+        unix = self._unix.get(listening)
         for _ in range(ACCEPTS):
             if self._bound is None:
                 return
@@ -147,12 +148,12 @@ class Listener:
             self._exhausted = False
             try:
                 sock.setblocking(False)
-                if not self._unix:
+                if unix is None:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 sock.close()  # the peer has reset it already
                 continue
-            self._accepted(sock, self.addr if self._unix else address.sockaddr_text(sock.family, name))
+            self._accepted(sock, unix or address.sockaddr_text(sock.family, name))
 
     def _pause(self, exc: OSError) -> None:
         """Stops accepting for ``PAUSE`` seconds. Without free descriptors the same
@@ -246,7 +247,7 @@ def listen_as(
         except BaseException:
             bound.give_up()
             raise
-        where = [f"{scheme}://{each}" for each in bound.addrs] if not bound.unix else [f"{bound.addrs[0]} ({scheme})"]
+        where = [f"{each} ({scheme})" if each.startswith("unix:") else f"{scheme}://{each}" for each in bound.addrs]
         try:
             logger.info(f"listening on {', '.join(where)}")
         except BaseException:  # a handler of the application has raised an end

@@ -7,7 +7,8 @@
 
 An address without a host, such as ``:80``, means every address of the machine, IPv4 and
 IPv6. The transports also accept ``unix:/path`` for a Unix domain socket, and those that
-listen ``fd:3`` for a listening socket that the process has inherited.
+listen ``fd:3`` for a listening socket that the process has inherited, and
+``systemd:web`` for those that systemd has passed with that name.
 """
 
 from __future__ import annotations
@@ -98,6 +99,12 @@ def inherited(addr: str, what: str) -> int | None:
     if not number.isascii() or not number.isdigit() or len(number) > 9:
         raise ValueError(f"{what}: {shown(addr)} has no descriptor's number (an address is 'fd:3')")
     return int(number)
+
+
+def passed(addr: str) -> str | None:
+    """Returns the name in ``systemd:web``, which may be empty, for a transport that
+    listens, or None for any other address."""
+    return addr[8:] if isinstance(addr, str) and addr.startswith("systemd:") else None
 
 
 def endpoint(addr: str, what: str) -> tuple[str | None, int]:

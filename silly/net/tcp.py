@@ -11,8 +11,9 @@
     conn, err = tcp.connect("127.0.0.1:8080", timeout=1000)
 
 Addresses are ``127.0.0.1:80``, ``[::1]:80``, ``name:80``, ``unix:/path``, and for
-listening ``:80``: every address of this machine, IPv4 and IPv6, and ``fd:3``: a socket
-that the process has inherited. A name means all of its addresses. Errors are the
+listening ``:80``: every address of this machine, IPv4 and IPv6, ``systemd:web``: the
+sockets that systemd has passed with that name, and ``fd:3``: a socket that the process
+has inherited. A name means all of its addresses. Errors are the
 constants of ``silly.errno``. Nothing that the network or the peer does raises an
 exception.
 """
@@ -457,10 +458,11 @@ def listen(
     Nobody can connect before the file has both. If the system refuses to set them,
     ``err`` says so, and no file is left.
 
-    ``fd:3`` is a listening socket that the process has inherited as descriptor 3, as
-    from systemd: docs/tcp.md. The listener's ``close`` closes it. ``backlog``, ``mode``
-    and ``owner`` can't be given then. If it is anything else, ``err`` says what it is,
-    and it stays as it was.
+    ``systemd:web`` means the listening sockets that systemd has passed with the name
+    ``web``, and ``fd:3`` one that the process has inherited as descriptor 3:
+    docs/tcp.md. The listener's ``close`` closes them in this process. ``backlog``,
+    ``mode`` and ``owner`` can't be given then. If a descriptor is anything else,
+    ``err`` says what it is, and it stays as it was.
 
     Uses the limits ``receive_mark``, ``delimited``, ``unsent``, ``write_timeout``,
     ``write_rate`` and ``linger``.

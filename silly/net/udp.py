@@ -9,9 +9,9 @@
     print(data)                         # -> b'hello'
 
 Addresses are ``127.0.0.1:80`` and ``[::1]:80``, for binding also ``:80``: every address
-of this machine, IPv4 and IPv6. ``bind`` and ``connect`` also take names. Errors are the
-constants of ``silly.errno``. Nothing that the network or a peer does raises an
-exception.
+of this machine, IPv4 and IPv6, and ``systemd:dns``: a socket that systemd has passed.
+``bind`` and ``connect`` also take names. Errors are the constants of ``silly.errno``.
+Nothing that the network or a peer does raises an exception.
 
 A datagram arrives whole or not at all. It may get lost, come twice, or overtake
 another, and nobody is told. An empty one is a datagram too, so a loop ends with ``if
@@ -34,9 +34,11 @@ from .._core.tasks import DeadlineOver, Leaving
 from .._shown import cut, shown
 from .._wire.limits import DEFAULT, Limits, check_limits
 from .._wire.numbers import check_int
+from . import _passed
 from . import addr as address
 from ._binding import LACKING
 from ._datagrams import Datagrams
+from ._inherited import Unusable
 from ._multicast import link_of, member, send_settings
 from ._names import Address, lookup
 from ._settings import settings
@@ -342,6 +344,9 @@ def bind(
     system prefers, and not always from the one that was asked: bind to one address
     where clients look at that (those of ``connect`` do).
 
+    ``systemd:dns`` is the socket that systemd has passed with this name: docs/tcp.md.
+    ``share`` and ``broadcast`` can't be given then, since the unit has set them.
+
     A socket that nobody waits for doesn't keep the process running, unlike a listener
     of tcp; a task in ``recvfrom`` does.
 
@@ -351,6 +356,12 @@ def bind(
     if _loop.no_switch:
         scheduler.refuse("udp.bind")
     check_limits(limits)
+    name = address.passed(addr)
+    if name is not None:
+        scheduler.check_thread()
+        if broadcast or share:
+            raise ValueError(f"udp.bind: the unit of {shown(addr)} sets broadcast and share (Broadcast=, ReusePort=)")
+        return (None, errno.CLOSED) if scheduler.leaving() else _take(name, limits)
     place = _endpoint("udp.bind", addr)
     if scheduler.leaving():
         return None, errno.CLOSED
@@ -422,6 +433,23 @@ def connect(
         return kind, address.sockaddr_text(family, sock.getpeername())
 
     return _open(found, prepare, limits)
+
+
+def _take(name: str, limits: Limits) -> tuple[Conn, None] | tuple[None, str]:
+    """``bind`` for what systemd has passed."""
+    try:
+        sock = _passed.datagrams(name)
+        try:
+            both = sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            kind = V4 if sock.family == socket.AF_INET else BOTH if both else V6
+            return Conn(sock, kind, limits, None), None
+        except BaseException:
+            sock.detach()
+            raise
+    except Unusable as exc:
+        return None, str(exc)
+    except OSError as exc:
+        return None, errno.from_oserror(exc)
 
 
 def _endpoint(what: str, addr: str) -> tuple[str | None, int]:
