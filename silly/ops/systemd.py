@@ -122,7 +122,8 @@ def _send() -> None:
                 _loop.timers.add(monotonic() + AGAIN, _send_again, internal=True)
             return
         except OSError as exc:
-            logger.limited("systemd", f"systemd is not told {shown(unsent[0].decode())}: {exc.strerror or exc}")
+            text = f"systemd is not told {shown(unsent[0].decode())}: {exc.strerror or exc}"
+            logger.limited("systemd", text, logger.WARN)
         unsent.popleft()
 
 
