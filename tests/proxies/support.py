@@ -70,9 +70,13 @@ class Proxy:
         """The path of its socket ``name``, or of the one on which it expects its upstream."""
         return str(self.folder / name)
 
-    def _listens(self, path: str) -> bool:
+    def check(self) -> None:
+        """Raises ProxyFailed if it has ended."""
         if self._process.poll() is not None:
             raise ProxyFailed(f"{self._argv} exited {self._process.returncode}:\n{self.output()}")
+
+    def _listens(self, path: str) -> bool:
+        self.check()
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(path) == 0
 
@@ -149,8 +153,15 @@ defaults
 @contextmanager
 def haproxy(rest: str, sockets: Sequence[str]) -> Iterator[Proxy]:
     """Runs HAProxy. ``rest``: its proxies, where ``FOLDER`` stands for its folder; ``sockets``: those it opens."""
+    with haproxy_with(HAPROXY.format(rest=rest), sockets) as proxy:
+        yield proxy
+
+
+@contextmanager
+def haproxy_with(text: str, sockets: Sequence[str]) -> Iterator[Proxy]:
+    """Runs HAProxy with a whole configuration."""
     with _private_folder() as folder:
-        (folder / "haproxy.cfg").write_text(HAPROXY.format(rest=rest.replace("FOLDER", str(folder))))
+        (folder / "haproxy.cfg").write_text(text.replace("FOLDER", str(folder)))
         yield from _running(folder, [program("haproxy") or "haproxy", "-db", "-f", str(folder / "haproxy.cfg")], sockets)
 
 
