@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from silly import check, errno
-from silly.net import tcp
+from silly import check, env, errno
+from silly.net import _passed, tcp
 from silly.sync import channel
 
 from .test_docs import defined
@@ -57,15 +57,13 @@ def test_a_socket_of_a_library(page: dict[str, Any]) -> None:
 
 
 def test_sockets_from_systemd(page: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LISTEN_FDS", "2")
-    monkeypatch.setenv("LISTEN_PID", "1")
-    assert page["from_systemd"]() == []
-    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
-    assert page["from_systemd"]() == ["fd:3", "fd:4"]
+    """The address is a setting: systemd's units say it."""
     sock = socket.create_server(("127.0.0.1", 0))
-    port = sock.getsockname()[1]
-    page["from_systemd"] = lambda: [f"fd:{sock.detach()}"]
-    ((listener, err),) = page["listen_all"](page["shout"])
-    assert err is None
-    with listener:
-        assert page["ask"](f"127.0.0.1:{port}", "hello") == (b"HELLO\n", None)
+    fd = sock.detach()
+    monkeypatch.setattr(_passed, "_looked", None)
+    monkeypatch.setattr(_passed, "FIRST", fd)
+    for name, value in {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(env._values, "listen", "systemd:web")
+    with check(page["serve"](page["shout"])) as listener:
+        assert page["ask"](listener.addr, "hello") == (b"HELLO\n", None)

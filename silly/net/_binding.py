@@ -123,12 +123,12 @@ class Bound:
     None without a file of our own. ``inherited``: others have these sockets too, and
     the connections that wait there are for whoever accepts them next."""
 
-    __slots__ = ("_file", "_path", "addrs", "inherited", "path", "port", "socks")
+    __slots__ = ("_file", "_inherited", "_path", "addrs", "path", "port", "socks")
 
     def __init__(self, socks: list[socket.socket], path: str | None = None, *, inherited: bool = False) -> None:
         self.socks = socks
         self.path = path
-        self.inherited = inherited
+        self._inherited = inherited
         names = [sock.getsockname() for sock in socks]
         self.addrs = tuple(address.sockaddr_text(sock.family, name) for sock, name in zip(socks, names, strict=True))
         self.port: int = next((name[1] for name in names if isinstance(name, tuple)), 0)
@@ -153,7 +153,7 @@ class Bound:
     def give_up(self) -> None:
         """Nothing will listen: as ``close``, but an inherited socket stays open, and
         the caller's."""
-        if self.inherited:
+        if self._inherited:
             for sock in self.socks:
                 sock.detach()
         else:

@@ -6,7 +6,7 @@ import errno as os_errno
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .. import errno
 from .._core import scheduler
@@ -50,6 +50,14 @@ class Admission(Protocol):
 def host_of(remoteaddr: str) -> str:
     """Returns a peer's address without the port, as an ``Admission`` counts it."""
     return remoteaddr.rpartition(":")[0]
+
+
+def _remote(sock: socket.socket, name: Any) -> str:
+    """Returns the address of an accepted connection's peer ``name`` as text; of a Unix
+    socket that of the listener, since its peers have none."""
+    if type(name) is tuple:
+        return address.sockaddr_text(sock.family, name)
+    return address.sockaddr_text(socket.AF_UNIX, sock.getsockname())
 
 
 class _Ending(QuietHandler):
@@ -99,7 +107,6 @@ class Listener:
         self._accepted = accepted
         self._exhausted = False
         self._paused = False
-        self._unix = {sock: addr for sock, addr in zip(bound.socks, bound.addrs, strict=True) if sock.family == socket.AF_UNIX}
         self.addrs = bound.addrs
         self.addr = bound.addrs[0]
         self.port = bound.port
@@ -128,7 +135,6 @@ class Listener:
     def _on_event(self, listening: socket.socket, mask: int) -> None:
         if not scheduler.begins:
             return  # the process has begun to end in this turn, and closes the listener at the end of it
-        unix = self._unix.get(listening)
         for _ in range(ACCEPTS):
             if self._bound is None:
                 return
@@ -148,12 +154,12 @@ class Listener:
             self._exhausted = False
             try:
                 sock.setblocking(False)
-                if unix is None:
+                if type(name) is tuple:  # none of a Unix socket
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 sock.close()  # the peer has reset it already
                 continue
-            self._accepted(sock, unix or address.sockaddr_text(sock.family, name))
+            self._accepted(sock, _remote(sock, name))
 
     def _pause(self, exc: OSError) -> None:
         """Stops accepting for ``PAUSE`` seconds. Without free descriptors the same

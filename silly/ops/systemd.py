@@ -6,8 +6,9 @@ names. systemd goes on with what waits for the service when it is ready. With
 none comes. A timer of the loop sends it, so a task that holds the loop for too long
 gets the process killed.
 
-``begin`` is all that a process needs that serves itself. A process that starts others
-calls ``take``, and then ``ready``, ``reloading`` and ``stopping`` when it is time.
+``begin`` is all that a process needs that serves itself. A master, which has no loop,
+calls ``take`` before it starts its workers, then ``ready``, ``reloading`` and
+``stopping`` when it is time, and ``alive`` in each of its turns.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class _Systemd:
         self.addr = ""
         self.interval = 0.0
         """Seconds between two signs of life; 0.0: none is wanted."""
+        self.due = 0.0
+        """When the next one is due."""
         self.unsent: deque[bytes] = deque()
         self.waits = False
         """Whether a timer will send what is unsent."""
@@ -57,6 +60,8 @@ def begin() -> None:
     """For a process that serves itself: tells systemd when it is ready and when it
     ends. The launcher calls it before the script runs."""
     if take():
+        if _systemd.interval:
+            _alive()
         when_ready(_ready)
         ending.at_begin(lambda: stopping(ending.plan.notice + ending.plan.drain))
     when_ready(lambda: _loop.timers.add(monotonic() + UNUSED, _warn_unused, internal=True))
@@ -64,8 +69,7 @@ def begin() -> None:
 
 def take() -> bool:
     """Takes the variables of sd_notify out of the environment, so that no child tells
-    systemd anything, and begins to send signs of life if they are wanted. Returns
-    whether systemd wants to be told."""
+    systemd anything. Returns whether systemd wants to be told."""
     addr, usec, pid = (os.environ.pop(name, None) for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"))
     if not addr:
         return False
@@ -80,7 +84,6 @@ def take() -> bool:
             logger.warn(f"systemd gets no signs of life: WATCHDOG_USEC is {shown(usec)}")
         else:
             _systemd.interval = int(usec) / 2e6
-            _alive()
     return True
 
 
@@ -100,6 +103,20 @@ def stopping(ms: int) -> None:
     """The program ends, and has ``ms`` milliseconds for it. systemd waits so long and
     ``MARGIN`` before it kills, even if ``TimeoutStopSec=`` is less."""
     say("STOPPING=1", f"EXTEND_TIMEOUT_USEC={(ms + MARGIN) * 1000}", f"STATUS=ending, within {ms / 1000:g} s")
+
+
+def alive(now: float) -> float | None:
+    """Sends a sign of life if one is due at ``now``, in seconds of ``monotonic``.
+    Returns when the next is due; None if none is wanted."""
+    if not _systemd.interval:
+        return None
+    if now >= _systemd.due:
+        _systemd.due = now + _systemd.interval
+        if _systemd.unsent:
+            _send()  # one more would only wait too
+        else:
+            say("WATCHDOG=1")
+    return _systemd.due
 
 
 def say(*lines: str) -> None:
@@ -133,9 +150,9 @@ def _send_again(_: Any) -> None:
 
 
 def _alive(_: Any = None) -> None:
-    if not _systemd.unsent:  # else one more would only wait too
-        say("WATCHDOG=1")
-    _loop.timers.add(monotonic() + _systemd.interval, _alive, internal=True)
+    due = alive(monotonic())
+    assert due is not None
+    _loop.timers.add(due, _alive, internal=True)
 
 
 def _ready() -> None:

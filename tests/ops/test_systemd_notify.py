@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from silly import check
-from silly._core import scheduler
 from silly.net import tcp
 from silly.ops import systemd
 
@@ -155,9 +154,7 @@ def test_messages_for_which_there_is_no_room_come_later(told: Supervisor, monkey
         assert count < 100_000
     systemd.ready()
     monkeypatch.setattr(systemd._systemd, "interval", 3600.0)
-    systemd._alive()
-    (timer,) = [entry[2] for entry in scheduler.loop.timers.heap if entry[2].callback is systemd._alive]
-    scheduler.loop.timers.cancel(timer)
+    assert systemd.alive(50.0) == 3650.0
     got: list[str] = []
 
     def all_came() -> bool:
@@ -171,6 +168,15 @@ def test_messages_for_which_there_is_no_room_come_later(told: Supervisor, monkey
     until(all_came)
     assert got == [*(f"STATUS={number}" for number in range(count)), "READY=1\nSTATUS=serving"]
     until(lambda: not systemd._systemd.waits)
+
+
+def test_signs_of_life_without_the_loop(told: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a master sends them: each of its turns asks when the next is due."""
+    assert systemd.alive(50.0) is None
+    monkeypatch.setattr(systemd._systemd, "interval", 2.0)
+    assert [systemd.alive(now) for now in (50.0, 51.9, 52.5)] == [52.0, 52.0, 54.5]
+    systemd.ready()
+    assert [told.get() for _ in range(3)] == ["WATCHDOG=1", "WATCHDOG=1", "READY=1\nSTATUS=serving"]
 
 
 def test_a_supervisor_that_is_gone(told: Supervisor, logs: Any) -> None:
