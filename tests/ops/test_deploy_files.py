@@ -24,6 +24,7 @@ from silly.ops.options import Options, take
 from silly.ops.options import check as check_options
 from silly.ops.systemd import MARGIN
 from tests.children import Child, in_thread
+from tests.conftest import Logs
 from tests.helpers import turn
 from tests.net.support import Job, until
 from tests.proxies.support import Client, Proxy, haproxy_with, missing, nginx
@@ -49,6 +50,11 @@ def setting(name: str, key: str) -> str:
     return str(value)
 
 
+def ran(argv: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """A program that has ended, and what it said. Blocks the thread."""
+    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False, **options)
+
+
 # ---- units -----------------------------------------------------------------------------------------------------------
 
 
@@ -60,7 +66,7 @@ def test_the_units_are_valid(tmp_path: Path) -> None:
     (tmp_path / "silly-app.service").write_text(text_of("silly-app.service", ("/srv/silly-app/.venv/bin/python", python)))
     (tmp_path / "silly-app.socket").write_text(text_of("silly-app.socket"))
     for name in ("silly-app.service", "silly-app.socket"):
-        found = subprocess.run([analyze, "verify", "--man=no", name], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+        found = ran([analyze, "verify", "--man=no", name], cwd=tmp_path)
         ours = [line for line in (found.stdout + found.stderr).splitlines() if "silly-app" in line]
         assert (found.returncode, ours) == (0, [])
 
@@ -109,7 +115,7 @@ def test_the_health_check_of_the_container(status: int) -> None:
     with check(http.listen("127.0.0.1:0", handler)) as server:
         python, *args = json.loads(command.replace("8080", str(server.port)))
         assert python == "python"
-        done = in_thread(lambda: subprocess.run([sys.executable, *args], capture_output=True, timeout=30, check=False))
+        done = in_thread(lambda: ran([sys.executable, *args]))
         assert (done.returncode != 0) is (status != 200)
 
 
@@ -135,21 +141,27 @@ class App:
         self.ready = True
         self.upgrades = True
         self.conns: set[Any] = set()
-        self.server = check(http.listen(f"unix:{edge.proxy.at(self.name)}", self.handle))
+        router = http.router()
+        if number == 1:
+            router.health(check=lambda: self.ready)
+        else:  # a notice counts for all servers of a process, and both are in this one
+            router.get("/readyz", lambda stream: stream.answer(200 if self.ready else 503))
+        router.route(["GET", "POST"], "/", self.handle)
+        router.websocket("/", self.chat)
+        self.server = check(http.listen(f"unix:{edge.proxy.at(self.name)}", router))
 
     def handle(self, stream: Any) -> None:
-        if stream.path == "/readyz":
-            stream.answer(200 if self.ready else 503)
-        elif stream.header["upgrade"] is None:
-            self.conns.add(stream.conn)
-            body, _ = stream.readall()
-            stream.answer(200, json.dumps({"name": self.name, "fields": list(stream.header.items()), "body": body.decode()}))
-        elif not self.upgrades:
+        self.conns.add(stream.conn)
+        body, _ = stream.readall()
+        stream.answer(200, json.dumps({"name": self.name, "fields": list(stream.header.items()), "body": body.decode()}))
+
+    def chat(self, stream: Any) -> None:
+        if not self.upgrades:
             stream.answer(503, "ends", {"retry-after": "1"})
-        else:
-            with check(websocket.upgrade(stream)) as ws:
-                while (message := ws.read())[1] in ("text", "binary"):
-                    ws.write(f"{self.name} {message[0]}", "text")
+            return
+        with check(websocket.upgrade(stream)) as ws:
+            while (message := ws.read())[1] in ("text", "binary"):
+                ws.write(f"{self.name} {message[0]}", "text")
 
     def close(self) -> None:
         self.server.close()
@@ -273,8 +285,9 @@ def test_an_upgrade_that_a_server_refuses_goes_to_the_other(edge: Edge, apps: tu
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_server_that_drains_loses_nothing(edge: Edge, apps: tuple[App, App], method: str) -> None:
+def test_a_server_that_drains_loses_nothing(edge: Edge, apps: tuple[App, App], method: str, logs: Logs) -> None:
     """Requests go on meanwhile, at both servers, and after it at one."""
+    logs.allow("^INFO http: .*drain")
     fields, body = (["Content-Length: 5"], "hello") if method == "POST" else ([], "")
     names = [asked(edge, method, *fields, body=body)["name"] for _ in range(4)]
     drained = Job(lambda: apps[0].server.drain(10_000))
@@ -284,8 +297,9 @@ def test_a_server_that_drains_loses_nothing(edge: Edge, apps: tuple[App, App], m
     assert {asked(edge, method, *fields, body=body)["name"] for _ in range(6)} == {"app2"}
 
 
-def test_haproxy_looks_away_from_who_is_not_ready(haproxy_edge: Edge) -> None:
+def test_haproxy_looks_away_from_who_is_not_ready(haproxy_edge: Edge, logs: Logs) -> None:
     """What it has, such as a WebSocket, goes on."""
+    logs.allow("^INFO http: .*(notice|drain)")
     with ExitStack() as stack:
         both = App(haproxy_edge, 1), App(haproxy_edge, 2)
         for app in both:
@@ -298,6 +312,15 @@ def test_haproxy_looks_away_from_who_is_not_ready(haproxy_edge: Edge) -> None:
             until(lambda: {asked(haproxy_edge)["name"] for _ in range(4)} == {"app2"}, WITHIN)
             ws.write("hello", "text")
             assert ws.read(WITHIN) == ("app1 hello", "text")
+            both[0].ready = True
+            until(lambda: {asked(haproxy_edge)["name"] for _ in range(4)} == {"app1", "app2"}, WITHIN)
+            # And so during a notice, in which the server would still answer.
+            drained = Job(lambda: both[0].server.drain(10_000, notice=60_000))
+            until(lambda: {asked(haproxy_edge)["name"] for _ in range(4)} == {"app2"}, WITHIN)
+            ws.write("hello", "text")
+            assert ws.read(WITHIN) == ("app1 hello", "text")
+            both[0].server.close()
+            drained.result()
 
 
 def test_the_proxy_protocol_of_haproxy() -> None:
@@ -357,9 +380,7 @@ def test_what_runs_after_a_rotation(tmp_path: Path) -> None:
         systemctl.write_text(f'#!/bin/sh\necho "$@"\nkill -USR1 {child.line()}\n')
         systemctl.chmod(0o755)
         path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-        done = in_thread(
-            lambda: subprocess.run(["sh", "-ec", commands], env={"PATH": path}, capture_output=True, text=True, timeout=30, check=False)
-        )
+        done = in_thread(lambda: ran(["sh", "-ec", commands], env={"PATH": path}))
         assert done.stdout == "kill --kill-who=main --signal=SIGUSR1 silly-app.service\n"
         assert child.line() == "SIGUSR1"
         assert child.wait() == 0
