@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from silly import check
+from silly import Limits, check
 from silly.net import http, tcp, websocket
 from silly.ops.options import Options, take
 from silly.ops.options import check as check_options
@@ -385,3 +385,29 @@ def test_what_runs_after_a_rotation(tmp_path: Path) -> None:
         assert child.line() == "SIGUSR1"
         assert child.wait() == 0
     assert (FILES / "silly-app.service").exists()
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_the_files() -> None:
+    """Each snippet is a part of one, and each file is named."""
+    text = (ROOT / "docs" / "deploying.md").read_text()
+    snippets = re.findall(r"^```(?:ini|nginx|haproxy|dockerfile|yaml)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(snippets) >= 4
+    files = {path.name: path.read_text() for path in FILES.iterdir()}
+    assert not [snippet for snippet in snippets if not any(snippet in whole for whole in files.values())]
+    assert not [name for name in files if f"](../examples/deploy/{name})" not in text]
+
+
+def test_the_times_between_the_proxies_and_the_server() -> None:
+    limits = Limits()
+    for name, key in (("nginx.conf", "keepalive_timeout"), ("haproxy.cfg", "timeout http-keep-alive")):
+        assert seconds(name, key) * 1000 < limits.idle_timeout, "who ends an idle connection is the proxy"
+    for name, key in (("nginx.conf", "proxy_read_timeout"), ("haproxy.cfg", "timeout tunnel")):
+        assert seconds(name, key) * 1000 > limits.ping_interval + limits.pong_timeout
+    assert setting("nginx.conf", "client_max_body_size").split(";")[0] == f"{limits.body // 2**20}m"
+
+
+def seconds(name: str, key: str) -> int:
+    return int(re.match(r"(\d+)s\b", setting(name, key))[1])  # type: ignore[index]
