@@ -17,8 +17,9 @@ import errno as os_errno
 import os
 import socket
 import stat
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .. import errno
 from .._log import tcp as logger
@@ -86,6 +87,11 @@ class Place(NamedTuple):
     fd: int | None = None
 
 
+def is_inherited(addr: str) -> bool:
+    """Whether the process has got the sockets of ``addr`` from whoever started it."""
+    return isinstance(addr, str) and addr.startswith(("fd:", "systemd:"))
+
+
 def find_place(what: str, addr: str, rights: Rights) -> Place:
     """Looks up the names in ``addr`` and ``rights``. Blocks the current task if there
     are any.
@@ -94,6 +100,8 @@ def find_place(what: str, addr: str, rights: Rights) -> Place:
     NoSuchOwner for an unknown name; and what ``_names.ask`` raises.
     """
     fd = address.inherited(addr, what)
+    if lender is not None and is_inherited(addr):
+        return Place(0)  # a worker has got none: they are its master's
     if fd is not None:
         return Place(0, fd=fd)
     path = address.socketpath(addr, what)
@@ -124,6 +132,10 @@ class Bound:
         if path is not None:
             self._path = os.path.abspath(path)  # the program may change its directory
             self._file = _identity(path)
+
+    def opened(self, take: Callable[[socket.socket], object], let_go: Callable[[socket.socket], object]) -> None:
+        """A listener accepts from these sockets. ``take(sock)`` makes it accept from
+        another one too, and ``let_go(sock)`` no more. It closes what it has taken."""
 
     def in_place(self) -> bool:
         """Whether the file of a Unix domain socket is still its own. Raises OSError if
@@ -159,10 +171,23 @@ def _identity(path: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+class Lender(Protocol):
+    """What a worker calls in place of ``bind``."""
+
+    def __call__(self, what: str, addr: str, place: Place, mode: int | None, backlog: int) -> Bound:
+        """Raises what ``bind`` does. Blocks the current task."""
+
+
+lender: Lender | None = None
+"""Set in a worker, whose master binds; see ``ops/worker.py``."""
+
+
 def bind(what: str, addr: str, place: Place, mode: int | None, backlog: int) -> Bound:
     """Binds and listens, at every address of a place or at none. ``what`` and ``addr``
     are for the log. Raises OSError, whose notes name the address or owner, and
-    ``Unusable`` for an inherited descriptor."""
+    ``Unusable`` for an inherited descriptor. Blocks the current task in a worker."""
+    if lender is not None:
+        return lender(what, addr, place, mode, backlog)
     if place.fd is not None:
         bound = Bound([take_over(place.fd, listens=True)], inherited=True)
         make_ours(bound.socks[0])
