@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ PACKET = 64 * 1024
 """The most bytes of a message."""
 FDS = 64
 """The most descriptors of a message. A host has fewer addresses."""
+
+_ROOM = socket.CMSG_SPACE(FDS * array("i").itemsize)
 
 
 class Message(NamedTuple):
@@ -67,9 +70,11 @@ def receive(sock: socket.socket) -> Message | None:
     """Returns the next message, or None if the other side is gone. Raises
     BlockingIOError if there is none yet, and ValueError if it can't be read."""
     try:
-        data, fds, flags, _ = socket.recv_fds(sock, PACKET, FDS, socket.MSG_CMSG_CLOEXEC)
+        # Not ``recv_fds``: it drops the flags, and children would inherit what comes.
+        data, parts, flags, _ = sock.recvmsg(PACKET, _ROOM, socket.MSG_CMSG_CLOEXEC)
     except ConnectionError:
         return None
+    fds = _fds(parts)
     if not data:
         return None
     try:
@@ -79,6 +84,14 @@ def receive(sock: socket.socket) -> Message | None:
         close(fds)
         raise ValueError("a message that is none") from None
     return Message(op, fields, fds, not flags & socket.MSG_CTRUNC)
+
+
+def _fds(parts: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = array("i")
+    for level, kind, data in parts:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return fds.tolist()
 
 
 def close(fds: Sequence[int]) -> None:

@@ -42,7 +42,7 @@ COMES_UP = 60.0
 """Seconds that a successor may take until it is ready."""
 LOOK = 1.0
 """Seconds between two looks at the memory of the workers."""
-MARGIN = 2.0
+MARGIN = 1.5
 """Seconds that a worker has, past its own time, until it is killed."""
 GRACE = 1.0
 """Seconds that a worker has for its ``finally`` blocks, once it has drained."""
@@ -290,7 +290,7 @@ class Master:
         others = [each for each, reason in self._wanted.items() if reason == "SIGHUP"]
         for each in others:
             del self._wanted[each]
-        logger.error(f"{why} before it was ready: {slot.worker} stays{', and so do the other workers' if others else ''}")
+        logger.error(f"{why} before it was ready: {slot.worker} stays{', and so do the others' if others else ''}")
 
     def _gone(self, member: Member, status: int) -> None:
         """The process of a worker has ended."""

@@ -167,6 +167,8 @@ class Link(QuietHandler):
 
     def _on_closed(self, key: str, lease: int) -> None:
         self._forget(key, lease)
+        if not scheduler.begins:
+            self.shutdown()  # first: else the master may think that nobody wants these sockets any more
         self.say("closed", key=key, lease=lease)
 
     def _answer(self, lease: int, answer: Lent | BaseException) -> None:
