@@ -69,6 +69,7 @@ def main(args: list[str]) -> int:
     except BadOption as exc:
         return _fail(str(exc))
     logger.setlevel(_LEVELS[options.level])
+    ending.plan = ending.Plan(options.notice, options.drain, options.spread)
     return _run_script(args, options)
 
 

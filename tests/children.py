@@ -17,8 +17,11 @@ from silly import task
 from silly._core import scheduler, worker
 from silly.time import after, cancel
 
-LISTENING = re.compile(r"^\S+ \S+ INFO listening on .*\n", re.MULTILINE)
-"""The line of a listener about itself, on stderr."""
+_OF_SERVERS = r"INFO https?: \S+ (goes on for|drains|has drained)|WARNING https?: \S+ drained for"
+LISTENING = re.compile(
+    rf"^\S+ \S+ (INFO listening on|INFO the process goes on for|{_OF_SERVERS}) .*\n", re.MULTILINE
+)
+"""The lines of listeners, of servers that drain, and of a notice, on stderr."""
 LIMIT = 30_000
 """Milliseconds that any wait for a child may take."""
 
@@ -107,7 +110,7 @@ class Child:
         return int(self._bounded(self.process.wait))
 
     def errors(self) -> str:
-        """What it wrote to stderr, unless that was given; without where its listeners say that they listen."""
+        """What it wrote to stderr, unless that was given; without what its listeners and servers say about themselves."""
         return LISTENING.sub("", self.said())
 
     def said(self) -> str:

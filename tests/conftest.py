@@ -67,13 +67,17 @@ class Logs(logging.Handler):
         """Whether to keep what the watchdog says. Anybody's test may hold the loop for long where the machine is slow."""
         self.listening = False
         """Whether to keep where listeners say that they listen."""
+        self.draining = False
+        """Whether to keep what servers that drain say is left."""
         self._expected: list[tuple[str, bool]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.INFO:
             line = f"{record.levelname} {self.format(record)}"
-            if (self.watchdog or "held the loop for" not in line) and (
-                self.listening or not line.startswith("INFO listening on ")
+            if (
+                (self.watchdog or "held the loop for" not in line)
+                and (self.listening or not line.startswith("INFO listening on "))
+                and (self.draining or not re.match(r"\w+ https?: \S+ (goes on for|drains|has drained|drained for) ", line))
             ):
                 self.lines.append(line)
 

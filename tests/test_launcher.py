@@ -784,7 +784,7 @@ def body():
             task.wait()
         finally:
             print("finally")
-silly._core.ending.GRACE = 3600.0
+silly._core.ending.FINALLY = 3600.0
 task.fork(body)
 time.sleep(1)
 silly.exit(5)
@@ -809,7 +809,7 @@ def stubborn():
             time.sleep(60_000)
         except {refuses}:
             pass
-silly._core.ending.GRACE = 0.1
+silly._core.ending.plan, silly._core.ending.FINALLY = silly._core.ending.Plan(drain=0), 0.1
 task.fork(stubborn)
 time.sleep(1)
 silly.exit(5)
@@ -868,7 +868,7 @@ task.fork(stubborn)
 task.fork(other)
 while len(held) < 2:
     time.sleep(1)
-silly._core.ending.GRACE = 0.2
+silly._core.ending.plan, silly._core.ending.FINALLY = silly._core.ending.Plan(drain=0), 0.2
 silly.exit(5)
 """
     status, out, err = start(script, plain=True).end()
@@ -877,7 +877,7 @@ silly.exit(5)
 
 
 def test_the_grace_is_3_seconds() -> None:
-    assert silly._core.ending.GRACE == 3.0
+    assert (silly._core.ending.Plan().drain, silly._core.ending.FINALLY) == (2000, 1.0)
 
 
 @both
@@ -924,7 +924,7 @@ def test_a_signal_ends_the_process_gracefully(start: Start, plain: bool, number:
 @both
 def test_a_second_signal_ends_it_at_once(start: Start, plain: bool, first: int, second: int) -> None:
     script = """
-silly._core.ending.GRACE = 3600.0
+silly._core.ending.FINALLY = 3600.0
 def stubborn():
     try:
         print("waiting")

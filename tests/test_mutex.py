@@ -417,7 +417,7 @@ import silly
 from silly import task, time
 from silly._core import ending
 from silly.sync import mutex
-ending.GRACE = 0.3
+ending.plan, ending.FINALLY = ending.Plan(drain=0), 0.3
 m = mutex.new()
 def waits(name, key):
     try:

@@ -149,7 +149,7 @@ deliver = ending._deliver
 def delivers():
     silly._core.scheduler.loop.post(os.kill, os.getpid(), signal.SIGTERM)
     deliver()
-ending._deliver, ending.GRACE = delivers, 600
+ending._deliver, ending.FINALLY = delivers, 600
 on("SIGTERM", lambda *_: (silly.exit(3), say("returned")))
 conn, size = silly.check(tcp.connect("127.0.0.1:PORT")), 0
 while not conn._stream.unsent:
@@ -387,7 +387,7 @@ say(signal.set_wakeup_fd(-1) == other.fileno())
 
 # ---- an end that is forced ---------------------------------------------------------------------------------------
 
-SHORT = "silly._core.ending.GRACE = 0.4\n"
+SHORT = "silly._core.ending.plan, silly._core.ending.FINALLY = silly._core.ending.Plan(drain=0), 0.4\n"
 
 HOLDS = {
     "sleep": "os_time.sleep(600)",
@@ -535,7 +535,8 @@ time.after(1, holder)
 
 def test_nothing_is_armed_once_the_end_is_over(start: Start) -> None:
     script = """
-silly._core.ending.GRACE = silly._core.guard.LAST = 0.1
+silly._core.ending.plan, silly._core.ending.FINALLY = silly._core.ending.Plan(drain=0), 0.1
+silly._core.guard.LAST = 0.1
 time.after(600_000, print)
 task.fork(say, "ready")
 """
@@ -581,7 +582,7 @@ def test_ctrl_c_for_the_main_program_reaches_a_task_that_holds_the_loop(start: S
 def test_what_the_main_program_does_with_ctrl_c_is_not_interrupted(start: Start) -> None:
     """Its finally block holds the loop for longer than the guard waits; only one Ctrl-C was sent."""
     script = """
-silly._core.ending.GRACE = 0.2
+silly._core.ending.plan, silly._core.ending.FINALLY = silly._core.ending.Plan(drain=0), 0.2
 silly._core.guard.SOON = 0.05
 when_idle("SIGINT")
 try:
@@ -599,7 +600,7 @@ def test_tasks_are_not_ended_once_ctrl_c_has_ended_the_main_program(start: Start
     """A task ends the process in the turn in which Ctrl-C reaches the main program: at the interpreter's exit no task runs."""
     script = """
 from silly.net import tcp
-silly._core.ending.GRACE = 0.2
+silly._core.ending.plan, silly._core.ending.FINALLY = silly._core.ending.Plan(drain=0), 0.2
 server = socket.create_server(("127.0.0.1", 0))
 conn = silly.check(tcp.connect(f"127.0.0.1:{server.getsockname()[1]}"))
 while not conn._stream.unsent:  # so that the loop turns at the interpreter's exit

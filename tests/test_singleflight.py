@@ -342,7 +342,7 @@ import silly
 from silly import task, time
 from silly._core import ending
 from silly.sync import singleflight
-ending.GRACE = 0.3
+ending.plan, ending.FINALLY = ending.Plan(drain=0), 0.3
 def slow(key):
     time.sleep(key)
     return key

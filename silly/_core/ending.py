@@ -3,26 +3,29 @@
 The process is in one *phase*:
 
     running ──> draining ──> ending ──> closing ──> over ──> draining …
-       │                        │          ^         ^
-       │                        └> leaving ┘         │   at once: when no task is left
-       └── the script came to its end ───────────────┘
+     │  │         ^             │          ^         ^
+     │  └> notice ┘             └> leaving ┘         │   at once: when no task is left
+     └──── the script came to its end ───────────────┘
 
 * *Running*: everything works.
-* *Draining* begins with ``begin_exit(status)``, by ``silly.exit``, ``sys.exit`` in a
-  task, a signal, or because nothing can wake the remaining tasks. A task that had not
-  run and a timer of ``time.after`` that was set before never start. Listeners close,
-  peers are told (HTTP by ``Connection: close``, WebSockets by close 1001), and HTTP
-  connections that wait for a request or a part of its head end. The tasks that *serve*,
-  which run the handler of a connection, go on until the last has ended, for ``DRAIN``
-  seconds at most. The other tasks may run meanwhile, but are not waited for. The main
-  greenlet is held: it does not run again before the phase is *over*.
+* *Notice* begins with a signal, if the ``plan`` has time for it and something listens.
+  Everything works, but ``/readyz`` says 503, so that load balancers look away.
+* *Draining* begins when the notice is over; with ``begin_exit(status)``, by
+  ``silly.exit``, ``sys.exit`` in a task, or a signal; or because nothing can wake the
+  remaining tasks. A task that had not run and a timer of ``time.after`` that was set
+  before never start. Listeners accept what waits in the kernel, and close. Peers are
+  told (HTTP by ``Connection: close``, WebSockets by close 1001), and HTTP connections
+  that wait for a request end. The tasks that *serve*, which run the handler of a
+  connection, go on until the last has ended, for ``plan.drain`` ms at most. The other
+  tasks may run meanwhile, but are not waited for. The main greenlet is held: it does
+  not run again before the phase is *over*.
 * *Ending*: each waiting task gets GreenletExit where it waits. A task that was woken
   but has not run counts as waiting; its wake-up value is dropped. The ``finally``
   blocks may block, so they can use the network. What they fork is not started.
-* *Leaving*: ``GRACE`` seconds after the end began, or when nothing can wake the tasks
-  that are left, nothing blocks any more. Waiting tasks get ``Leaving``, and calls that
-  would block return ``errno.CLOSED``. ``LEAVE`` seconds after the grace a task that
-  still goes on is cut off.
+* *Leaving*: ``FINALLY`` seconds after the time of draining is over, or when nothing can
+  wake the tasks that are left, nothing blocks any more. Waiting tasks get ``Leaving``,
+  and calls that would block return ``errno.CLOSED``. ``LEAVE`` seconds later a task
+  that still goes on is cut off.
 * *Closing*: no task is left. Every connection sends what was written, then closes. A
   peer that got everything is given up after ``QUIET`` seconds in which it sent nothing.
 * *Over*: the main greenlet gets SystemExit(status), once everything is sent or the time
@@ -31,8 +34,8 @@ The process is in one *phase*:
   without ``silly.exit`` gets here too; its output is delivered at the interpreter's
   exit.
 
-``TABLE`` says what can happen in each phase. Its first three columns are copied to
-``scheduler``, for code that asks for each message.
+``TABLE``, in ``phases``, says what can happen in each phase. Its first three columns
+are copied to ``scheduler``, for code that asks for each message.
 """
 
 from __future__ import annotations
@@ -43,7 +46,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from enum import Enum
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
@@ -57,60 +59,35 @@ from . import deadline, guard, scheduler, worker
 from .callers import outside
 from .child import exit_status
 from .loop import monotonic
+from .phases import TABLE, Phase
 from .result import Error
 from .scheduler import READY, SLEEP, WAIT, Leaving, Task, loop, main, tasks
 from .signals import Signals, awaited, handled, interrupt_safely
 from .timers import Timer
 
-GRACE = 3.0
-"""The most seconds that a graceful end may take."""
-DRAIN = 2.0
-"""The most seconds of it that handlers of connections may go on. The rest is for
-``finally`` blocks."""
+
+class Plan(NamedTuple):
+    """How long the parts of an end may take, in ms."""
+
+    notice: int = 0
+    """How long everything goes on after a signal, while ``/readyz`` says 503."""
+    drain: int = 2000
+    """How long handlers of connections may go on."""
+    spread: int = 0
+    """The time over which WebSockets are closed. At most ``drain``."""
+    code: int = 1001
+    """The code that they are closed with."""
+
+
+plan = Plan()
+"""The plan of this process. The launcher sets it before the loop runs."""
+FINALLY = 1.0
+"""Seconds for ``finally`` blocks, after ``plan.drain``."""
 QUIET = 0.25
 """Seconds without a sign of life after which a peer's end is not awaited any more, if
 the peer got everything. Four times as long if it goes on sending."""
 LEAVE = 0.1
-"""Seconds after ``GRACE`` in which tasks may end whose calls don't block any more."""
-
-
-class Phase(Enum):
-    """How far the process has come with its end; see the module's header."""
-
-    RUNNING = "running"
-    DRAINING = "draining"
-    ENDING = "ending"
-    LEAVING = "leaving"
-    CLOSING = "closing"
-    OVER = "over"
-
-
-class Rules(NamedTuple):
-    """What can happen in a phase."""
-
-    blocks: bool
-    """Whether tasks may block: wait for the network, for each other, for a time."""
-    starts: bool
-    """Whether tasks that the application forks start, and its timers fire."""
-    begins: bool
-    """Whether ``listen`` works, and ``silly.exit`` or a signal begins an end. If not,
-    an end is under way, and its status counts."""
-    then: frozenset[Phase]
-    """The phases that may follow."""
-
-
-def _phases(*phases: Phase) -> frozenset[Phase]:
-    return frozenset(phases)
-
-
-TABLE: dict[Phase, Rules] = {
-    Phase.RUNNING: Rules(True, True, True, _phases(Phase.DRAINING, Phase.OVER)),
-    Phase.DRAINING: Rules(True, True, False, _phases(Phase.ENDING, Phase.OVER)),
-    Phase.ENDING: Rules(True, False, False, _phases(Phase.LEAVING, Phase.CLOSING, Phase.OVER)),
-    Phase.LEAVING: Rules(False, False, False, _phases(Phase.CLOSING, Phase.OVER)),
-    Phase.CLOSING: Rules(False, False, False, _phases(Phase.OVER)),
-    Phase.OVER: Rules(True, True, True, _phases(Phase.DRAINING)),
-}
+"""Seconds after that in which tasks may end whose calls don't block any more."""
 
 strict = False
 """Whether a step that is not in ``TABLE`` raises RuntimeError; the tests set it. By
@@ -122,11 +99,13 @@ class _State:
     """The state of the end."""
 
     __slots__ = (
+        "at_begin",
         "drain",
         "ended",
         "grace",
         "joining",
         "leaves_python",
+        "notice",
         "overdue",
         "phase",
         "quiet",
@@ -138,6 +117,8 @@ class _State:
     )
 
     def __init__(self) -> None:
+        self.at_begin: list[Callable[[], object]] = []
+        """What is called when an end begins."""
         self.phase = Phase.RUNNING
         self.status = 0
         """The exit status of the process."""
@@ -150,7 +131,8 @@ class _State:
         """Whether the interpreter's exit has begun: nothing is left that ``silly.exit``
         in a signal handler could end."""
         self.until = 0.0
-        """When ``GRACE`` is over."""
+        """When the notice is over; from *draining* on, when the time for ``finally``
+        blocks is."""
         self.told = False
         """Whether listeners and peers were told that the end has begun."""
         self.serving = 0
@@ -158,6 +140,8 @@ class _State:
         self.ended: set[Task] = set()
         """The tasks that have got their GreenletExit already, by calling
         ``silly.exit``."""
+        self.notice: Timer | None = None
+        """The timer that ends the phase notice."""
         self.drain: Timer | None = None
         """The timer that ends the phase draining."""
         self.grace: Timer | None = None
@@ -165,7 +149,7 @@ class _State:
         self.quiet: Timer | None = None
         """The timer of ``_hurry``, in the phase closing."""
         self.overdue = False
-        """Whether the graceful end took longer than ``GRACE``."""
+        """Whether the graceful end took longer than its time."""
 
 
 _state = _State()
@@ -174,6 +158,33 @@ _state = _State()
 def phase() -> Phase:
     """Returns the present phase."""
     return _state.phase
+
+
+def begun() -> bool:
+    """Whether the end of the process has begun, be it with a notice."""
+    return _state.phase is not Phase.RUNNING and _state.phase is not Phase.OVER
+
+
+def at_begin(func: Callable[[], object]) -> None:
+    """Calls ``func()`` once, in the loop, when the end begins: with the notice, if
+    there is one, else when the process begins to drain. If it has begun, that is soon.
+    """
+    if begun():
+        loop.post(func)
+    else:
+        _state.at_begin.append(func)
+
+
+def _begins() -> None:
+    """Calls what waits for the beginning of an end."""
+    calls, _state.at_begin = _state.at_begin, []
+    for call in calls:
+        loop.post(call)  # one by one: an exception of one is logged, and no other's
+
+
+def _grace() -> float:
+    """The most seconds of an end, from when it begins to drain."""
+    return plan.drain / 1000 + FINALLY
 
 
 def enter(then: Phase) -> None:
@@ -188,6 +199,9 @@ def enter(then: Phase) -> None:
     rules = TABLE[then]
     scheduler.exiting, scheduler.starts, scheduler.begins = not rules.blocks, rules.starts, rules.begins
     scheduler.serving_ended = _serving_ended if then is Phase.DRAINING else None
+    if _state.notice is not None:
+        loop.timers.cancel(_state.notice)
+        _state.notice = None
     if then is Phase.OVER:
         guard.over()
         _state.signal = 0
@@ -230,7 +244,7 @@ def run(main_func: Callable[..., object] | None, frame: FrameType) -> None:
     if getcurrent() is not scheduler.main_greenlet:
         return
     interrupt_safely(loop, scheduler.in_main, scheduler.interrupted, scheduler.interrupt_posted)
-    with Signals(lambda number: _signalled(number, 0)):
+    with Signals(_asked):
         _state.joining = True
         try:
             scheduler.park("silly.run")
@@ -266,9 +280,36 @@ def exit(status: int) -> NoReturn:
     raise GreenletExit
 
 
+def _asked(number: int) -> None:
+    """Signal ``number`` asks the process to end, with a notice if there is one to be
+    given: nobody looks away from a program that listens nowhere. Called in its handler.
+    """
+    if not plan.notice or not loop.listeners or begun():
+        _signalled(number, 0)
+        return
+    notice = plan.notice / 1000
+    guard.begin(number, notice + _grace())
+    _state.signal = number
+    _state.until = monotonic() + notice
+    enter(Phase.NOTICE)
+    loop.post(_give_notice)
+
+
+def _give_notice() -> None:
+    if _state.phase is Phase.NOTICE:
+        logger.info(f"the process goes on for {plan.notice / 1000:g} s of notice, then it drains and ends")
+        _begins()
+        _state.notice = loop.timers.add(_state.until, _notice_over, internal=True)
+
+
+def _notice_over(_: None) -> None:
+    _state.notice = None
+    begin_exit(0)
+
+
 def _signalled(number: int, status: int) -> None:
     """Signal ``number`` ends the process. Called in its handler."""
-    guard.begin(number, GRACE)
+    guard.begin(number, _grace())
     if scheduler.begins:
         _state.signal = number
         begin_exit(status)
@@ -313,16 +354,16 @@ def begin_exit(status: int) -> None:
 
 
 def _mark(status: int) -> None:
-    """Begins the phase draining: nothing that has not begun to run will start. Changes
-    no queue, because a signal handler may interrupt the code that does."""
+    """Begins the phase draining: nothing that has not begun to run will start, but the
+    handlers of connections that were accepted. Changes no queue, because a signal
+    handler may interrupt the code that does."""
     enter(Phase.DRAINING)
     _state.status = status
-    _state.until = guard.until(GRACE)
+    _state.until = guard.until(_grace())
     _state.told = False
-    for task in list(tasks):
-        if task._greenlet is None:
+    for task, serves in list(tasks.items()):
+        if task._greenlet is None and not serves:
             scheduler.drop(task)
-            tasks[task] = False
     for timer in list(loop.timers.users):
         if timer.callback is scheduler.fork_due:
             timer.callback = _nothing
@@ -352,8 +393,9 @@ def _drain(_: None = None) -> None:
     if _state.phase is not Phase.DRAINING or _state.told:
         return
     _state.told = True
+    _begins()
     _forget_timers(_nothing)
-    _state.drain = loop.timers.add(_state.until - GRACE + DRAIN, _end_tasks, internal=True)
+    _state.drain = loop.timers.add(_state.until - FINALLY, _end_tasks, internal=True)
     _state.grace = loop.timers.add(_state.until, _grace_over, internal=True)
     for handler in list(loop.handlers):
         handler.shutdown()
@@ -456,7 +498,7 @@ def _cut_off(_: None) -> None:
     if _state.signal and tasks:  # peers that don't take their output change no status
         _state.status = 128 + _state.signal
     for task in tasks:
-        logger.warn(f"{task} did not end within {GRACE:g} s of the process's end")
+        logger.warn(f"{task} did not end within {_grace():g} s of the process's end")
     loop.ready.clear()
     loop.deferred.clear()
     tasks.clear()
@@ -572,7 +614,7 @@ def _at_exit() -> None:
 
 def _deliver() -> None:
     """Turns the loop, without tasks, until the closed connections have sent their
-    output, for ``GRACE`` seconds at most."""
+    output, for the time of an end at most."""
     loop.run_ready = loop.ready.clear
     loop.starved = lambda: False
     loop.on_busy = None  # this late no thread can be started
@@ -582,7 +624,7 @@ def _deliver() -> None:
     for job in worker.waited_for:
         job.let_go()  # no task waits any more
     # If the grace of ``begin_exit`` has run out already, there is no second one.
-    end = monotonic() + (0.0 if _state.overdue else GRACE)
+    end = monotonic() + (0.0 if _state.overdue else _grace())
     loop.timers.add(end, lambda _: None, internal=True)
     for handler in list(loop.handlers):
         if handler.wakes():
@@ -594,5 +636,5 @@ def _deliver() -> None:
 loop.starved = _starved
 loop.interrupted = _interrupted
 scheduler.system_exit = _system_exit
-scheduler.interrupt_posted = lambda on_its_way: guard.interrupt(GRACE, on_its_way)
+scheduler.interrupt_posted = lambda on_its_way: guard.interrupt(_grace(), on_its_way)
 atexit.register(_at_exit)

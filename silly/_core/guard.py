@@ -50,22 +50,32 @@ _over: threading.Event | None = None
 clear an event takes its lock, which the code that the signal interrupts may hold."""
 _until = 0.0
 """When the grace of the present end is over."""
+_number = 0
+"""The signal that began it."""
 
 
 def until(grace: float) -> float:
-    """Returns when the grace of an end that begins now is over: it counts from the
-    signal, if one began the end."""
-    return monotonic() + grace if _over is None else _until
+    """Returns when the grace of an end that begins to drain now is over. If a signal
+    began the end, it counts from that, and from now if that is sooner: the notice was
+    cut short."""
+    now = monotonic()
+    if _over is None:
+        return now + grace
+    if now + grace < _until:
+        over()
+        begin(_number, grace)
+    return _until
 
 
 def begin(number: int, grace: float) -> None:
     """Begins to guard the end that signal ``number`` begins, and that may take
     ``grace`` seconds. Called in a signal handler."""
-    global _over, _until
+    global _over, _until, _number
     if _over is not None:
         return
     _over = threading.Event()
     _until = monotonic() + grace
+    _number = number
     _arm()
     _start(_keep, _over, number, grace)
 

@@ -117,15 +117,17 @@ def find_place(what: str, addr: str, rights: Rights) -> Place:
 class Bound:
     """Listening sockets, and the file of a Unix domain socket. ``addrs`` are their
     addresses as text, ``port`` is their port, 0 for a Unix domain socket. ``path`` is
-    None without a file of our own, as of an ``inherited`` socket."""
+    None without a file of our own, as of an ``inherited`` socket. ``shared``: another
+    process has these sockets too, so what waits in their queues is not lost when this
+    one closes."""
 
-    __slots__ = ("_file", "_inherited", "_path", "addrs", "path", "port", "socks", "unix")
+    __slots__ = ("_file", "_inherited", "_path", "addrs", "path", "port", "shared", "socks", "unix")
 
     def __init__(self, socks: list[socket.socket], path: str | None = None, *, inherited: bool = False) -> None:
         self.socks = socks
         self.path = path
         self.unix = socks[0].family == socket.AF_UNIX
-        self._inherited = inherited
+        self._inherited = self.shared = inherited
         names = [sock.getsockname() for sock in socks]
         self.addrs = tuple(address.sockaddr_text(sock.family, name) for sock, name in zip(socks, names, strict=True))
         self.port: int = 0 if self.unix else names[0][1]
@@ -145,11 +147,22 @@ class Bound:
     def close(self) -> None:
         """Removes the file, and closes the sockets. The file goes first: while they
         listen no other process can take its place, so no other's file is removed."""
+        self._remove()
+        self.disown()
+
+    def empty(self, take: Callable[[socket.socket], object]) -> None:
+        """As ``close``, but calls ``take(sock)`` for each socket just before it closes,
+        to accept what waits there."""
+        self._remove()
+        for sock in self.socks:
+            take(sock)
+            sock.close()
+
+    def _remove(self) -> None:
         if self.path is not None:
             with suppress(OSError):  # it is gone already
                 if self.in_place():
                     os.unlink(self._path)
-        self.disown()
 
     def give_up(self) -> None:
         """Nothing will listen: as ``close``, but an inherited socket stays open, and

@@ -30,14 +30,7 @@ def check_handler(what: str, handler: Callable[..., object], given: str, names: 
     name = name_of(handler)
     target = _called(handler)
     func, before = (target.__func__, [None]) if isinstance(target, MethodType) else (target, [])
-    flags = _flags(func)
-    if flags & (CO_COROUTINE | CO_ASYNC_GENERATOR):
-        raise TypeError(
-            f"{what}: {name} is an async function, which never runs here: write def, and calls without await; "
-            "bridge.asyncio.run runs a coroutine"
-        )
-    if flags & CO_GENERATOR:
-        raise TypeError(f"{what}: {name} has a yield, so a call of it would run nothing: write each piece to the {given}")
+    _check_runs(what, name, func, f"write each piece to the {given}")
     try:
         if hasattr(target, "__signature__"):
             return  # what it says of itself, which may be another function's
@@ -53,6 +46,24 @@ def check_handler(what: str, handler: Callable[..., object], given: str, names: 
     except TypeError as exc:
         parameters = list(signature.parameters.values())[len(before) :]
         raise ValueError(f"{what}: {_explained(name, given, names, parameters, str(exc))}") from None
+
+
+def check_runs(what: str, func: Callable[..., object]) -> None:
+    """Raises TypeError if ``func`` can't be called, or if a call of it runs nothing."""
+    if not callable(func):
+        raise TypeError(f"{what} is a function, not {type(func).__name__}")
+    _check_runs(what, name_of(func), _called(func), "return what it finds")
+
+
+def _check_runs(what: str, name: str, func: object, instead: str) -> None:
+    flags = _flags(func)
+    if flags & (CO_COROUTINE | CO_ASYNC_GENERATOR):
+        raise TypeError(
+            f"{what}: {name} is an async function, which never runs here: write def, and calls without await; "
+            "bridge.asyncio.run runs a coroutine"
+        )
+    if flags & CO_GENERATOR:
+        raise TypeError(f"{what}: {name} has a yield, so a call of it would run nothing: {instead}")
 
 
 def _called(handler: Any) -> Any:

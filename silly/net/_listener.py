@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno as os_errno
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .. import errno
 from .._core import scheduler
@@ -27,6 +28,9 @@ MOST_BACKLOG = 2**31 - 1
 ACCEPTS = 64
 """The most connections accepted in one event, so that a flood of them can't starve
 others."""
+LAST_ACCEPTS = 4096
+"""The most connections that a listener accepts when it closes, so that a flood can't
+keep it open. No queue is longer, unless the system was told so (``somaxconn``)."""
 PAUSE = 1.0
 """Seconds without accepting after the process has run out of descriptors."""
 
@@ -74,7 +78,11 @@ class _Ending(QuietHandler):
         """Closes the listener. Handlers of its connections go on."""
         self._listener.close()
 
-    shutdown = abort = close
+    abort = close
+
+    def shutdown(self) -> None:
+        """The process drains: what waits in the kernel is accepted first."""
+        self._listener.empty()
 
     def disown(self) -> None:
         """In a child of ``os.fork`` the parent goes on listening."""
@@ -142,8 +150,6 @@ class Listener:
             _loop.unregister(sock.fileno())
 
     def _on_event(self, listening: socket.socket, mask: int) -> None:
-        if not scheduler.begins:
-            return  # the process has begun to end in this turn, and closes the listener at the end of it
         for _ in range(ACCEPTS):
             if self._bound is None:
                 return
@@ -161,14 +167,18 @@ class Listener:
                     logger.limited("listener broken", text)
                 return
             self._exhausted = False
-            try:
-                sock.setblocking(False)
-                if not self._unix:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError:
-                sock.close()  # the peer has reset it already
-                continue
-            self._accepted(sock, self.addr if self._unix else address.sockaddr_text(sock.family, name))
+            self._welcome(sock, name)
+
+    def _welcome(self, sock: socket.socket, name: Any) -> None:
+        """Hands an accepted connection, whose peer is ``name``, on to its handler."""
+        try:
+            sock.setblocking(False)
+            if not self._unix:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            sock.close()  # the peer has reset it already
+            return
+        self._accepted(sock, self.addr if self._unix else address.sockaddr_text(sock.family, name))
 
     def _pause(self, exc: OSError) -> None:
         """Stops accepting for ``PAUSE`` seconds. Without free descriptors the same
@@ -199,21 +209,62 @@ class Listener:
         the listener was closed before.
 
             listener.close()                    # -> (True, None)
+
+        Connections that wait in the kernel's queue, and were not accepted yet, are
+        reset.
         """
         scheduler.check_thread(closes=True)
-        bound = self._bound
+        bound = self._release()
         if bound is None:
             return failure(errno.CLOSED)
-        self._bound = None
-        if not self._paused:
-            self._unregister(bound)
-        _loop.handlers.discard(self._handler)
-        del self._handler  # it refers to this listener
-        _loop.listeners -= 1
         bound.close()
         if self.on_close is not None:
             self.on_close()
         return OK
+
+    def _release(self) -> Bound | None:
+        """Forgets the sockets, and returns them; None if the listener is closed."""
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            if not self._paused:
+                self._unregister(bound)
+            _loop.handlers.discard(self._handler)
+            del self._handler  # it refers to this listener
+            _loop.listeners -= 1
+        return bound
+
+    def empty(self) -> Result:
+        """As ``close``, but first accepts what waits in the kernel's queue, at most
+        ``LAST_ACCEPTS`` connections: their peers get an answer instead of a reset. The
+        queue of a socket that another process has too is left to that."""
+        scheduler.check_thread(closes=True)
+        bound = self._release()
+        if bound is None:
+            return failure(errno.CLOSED)
+        waiting: list[tuple[socket.socket, Any]] = []
+        if bound.shared:
+            bound.close()
+        else:
+            # Only accepted before the socket closes, and welcomed afterwards: what
+            # comes in between is reset.
+            bound.empty(lambda sock: self._accept_last(sock, waiting))
+        if self.on_close is not None:
+            self.on_close()
+        for sock, name in waiting:
+            self._welcome(sock, name)
+        return OK
+
+    def _accept_last(self, listening: socket.socket, waiting: list[tuple[socket.socket, Any]]) -> None:
+        try:
+            while len(waiting) < LAST_ACCEPTS:
+                with suppress(ConnectionAbortedError, InterruptedError):
+                    waiting.append(listening.accept())
+            text = f"closes with more than {LAST_ACCEPTS} connections in its queue: the rest is reset"
+            logger.warn(f"listener {self.addr}: {text}")
+        except BlockingIOError:
+            pass  # the queue is empty
+        except OSError as exc:
+            logger.warn(f"listener {self.addr}: {exc.strerror}: connections that wait in its queue are reset")
 
     def __enter__(self) -> Listener:
         return self

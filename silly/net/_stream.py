@@ -53,7 +53,16 @@ DISCARD_AFTER_CLOSE = 1024 * 1024 * 1024
 send within the limit ``linger``: a client reads the answer only after its upload, and a
 reset would destroy the answer."""
 
+NEWCOMER = 1.0
+"""Seconds that a peer gets for its TLS handshake and its first request when the process
+begins to end, or the server closes."""
+
 _loop = scheduler.loop
+
+
+def newcomers_until() -> float:
+    """Returns the end of the time of ``NEWCOMER`` that begins now."""
+    return monotonic() + NEWCOMER
 
 
 class Stream(Output):
@@ -347,6 +356,20 @@ class Stream(Output):
         if paused != self._paused and not self.closed and self.sock is not None:
             self._paused = paused
             self._interest()
+
+    def look(self) -> bool:
+        """Receives what the kernel has, though the loop has not seen it yet. Returns
+        whether the task that reads, if there is one, has to wait on."""
+        if self.sock is not None and self._events & READ:
+            self.on_event(READ)
+        return self._reader is not None
+
+    def hasten(self, deadline: float) -> None:
+        """Makes the task that reads give up at ``deadline``, if not sooner."""
+        if self._reader is not None and (self._deadline is None or self._deadline > deadline):
+            self._deadline = deadline
+            if self._timer is None or self._timer.when > deadline:
+                self._arm(deadline)
 
     def _arm(self, deadline: float) -> None:
         if self._timer is not None:

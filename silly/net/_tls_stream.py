@@ -55,7 +55,7 @@ class TlsStream(Stream):
         "_open",
         "_peer_closed",
         "_tickets_due",
-        "accepted",
+        "hurry_on",
         "keep_session",
         "ssl",
     )
@@ -65,9 +65,9 @@ class TlsStream(Stream):
 
     def __init__(self, sock: socket.socket, remoteaddr: str, limits: Limits, ssl: SSL.Connection) -> None:
         self.ssl = ssl
-        self.accepted = False
-        """Whether a listener has accepted it: the end of the process cuts its handshake
-        short."""
+        self.hurry_on: Callable[[], object] | None = None
+        """Called when the process begins to end within the handshake. It is set if a
+        listener has accepted the connection."""
         self.keep_session: Callable[[SSL.Session], None] | None = None
         """Called once with the session, for a later connection. In TLS 1.3 the session
         comes some time after the handshake."""
@@ -115,8 +115,8 @@ class TlsStream(Stream):
         return stream
 
     def shutdown(self) -> None:
-        if self._handshaking and self.accepted:
-            self.hang_up()
+        if self._handshaking and self.hurry_on is not None:
+            self.hurry_on()
         else:
             super().shutdown()
 

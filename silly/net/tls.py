@@ -27,6 +27,7 @@ from .. import errno
 from .._core import scheduler
 from .._core.loop import monotonic
 from .._core.result import OK, Result, failure, returns_pair
+from .._core.timers import Timer
 from .._log import tls as logger
 from .._shown import cut, name_of
 from .._wire.limits import DEFAULT, Limits, check_limits
@@ -38,6 +39,7 @@ from ._dial import Progress, dial
 from ._handler import check_handler
 from ._listener import Admission, host_of
 from ._settings import settings
+from ._stream import newcomers_until
 from ._tls_handshake import code, greet_client, greet_server, new_attempt
 from ._tls_server import ServerConfiguration, Settings, peer_certificate
 from ._tls_stream import TlsStream
@@ -85,6 +87,12 @@ class Listener(_listener.Listener):
 
     _accepted: Acceptor
 
+    def empty(self) -> Result:
+        """As for ``silly.net.tcp``. Handshakes get the time of a newcomer."""
+        result = super().empty()
+        self._accepted.hurry()
+        return result
+
     @settings("listener.reload", "certs")
     def reload(
         self,
@@ -130,6 +138,12 @@ class Acceptor:
         self, settings: Settings, accept: Callable[[Conn], object], limits: Limits, admission: Admission | None
     ) -> None:
         self.configure(settings)
+        self.shaking: set[TlsStream] = set()
+        """The connections whose handshake is under way."""
+        self.handshake_ended: Callable[[], object] | None = None
+        """Called when the task of a connection ends, and no handshake is under way."""
+        self._hurry: Timer | None = None
+        """Ends the handshakes that are left."""
         self._accept = accept
         self._code = getattr(accept, "__code__", None)
         self._limits = limits
@@ -151,29 +165,58 @@ class Acceptor:
         try:
             ssl, verification = configuration.connection()
             stream = TlsStream(sock, remoteaddr, self._limits, ssl)
-            stream.accepted = True
+            stream.hurry_on = self.hurry
         except BaseException:
             sock.close()
             if self._admission is not None:
                 self._admission.leave(host_of(remoteaddr))
             raise
-        if self._admission is not None:
-            stream.when_released(partial(self._admission.leave, host_of(remoteaddr)))
+        self.shaking.add(stream)
+        stream.when_released(partial(self._released, stream))
         # Already a ``Conn``: its finalizer closes what an exception leaves, and a task
         # that never starts, so that its place is given back too.
         scheduler.fork(self._serve, (Conn(stream), configuration, verification), None, self._code, 0, serves=True)
 
     def _serve(self, conn: Conn, configuration: ServerConfiguration, verification: Verification) -> None:
         stream = conn._stream
-        leave = stream.released_later()  # not before this task has ended
+        released = stream.released_later()  # not before this task has ended
         try:
-            if self._shake_hands(stream, configuration, verification):
+            try:
+                greeted = self._shake_hands(stream, configuration, verification)
+            finally:
+                self._shaken(stream)
+            if greeted:
                 value = self._accept(conn)
                 if value is not None:
                     scheduler.returned(name_of(self._accept), value, True)
         finally:
-            if leave is not None:
-                stream.when_released(leave)
+            if released is not None:
+                stream.when_released(released)
+            if not self.shaking and self.handshake_ended is not None:
+                self.handshake_ended()
+
+    def _released(self, stream: TlsStream) -> None:
+        """The connection is gone, and its task has ended, or will never start."""
+        self._shaken(stream)
+        if self._admission is not None:
+            self._admission.leave(host_of(stream.remoteaddr))
+
+    def _shaken(self, stream: TlsStream) -> None:
+        self.shaking.discard(stream)
+        if not self.shaking and self._hurry is not None:
+            _loop.timers.cancel(self._hurry)
+            self._hurry = None
+
+    def hurry(self) -> None:
+        """The process ends, or the server closes: handshakes that are under way have
+        ``NEWCOMER`` seconds from now."""
+        if self.shaking and self._hurry is None:
+            self._hurry = _loop.timers.add(newcomers_until(), self._too_late, internal=True)
+
+    def _too_late(self, _: None) -> None:
+        self._hurry = None
+        for stream in list(self.shaking):
+            stream.hang_up()
 
     def _shake_hands(self, stream: TlsStream, configuration: ServerConfiguration, verification: Verification) -> bool:
         deadline = monotonic() + self._limits.handshake_timeout / 1000

@@ -13,7 +13,8 @@ The master says:
 
 * ``lent``: answers ``listen``, with the sockets; ``refused``: with the error;
 * ``adopt``, with sockets of another slot: accept from these too; ``release``: no more;
-* ``notice``: the end comes, and the notice before it has this many ms.
+* ``notice``: the end comes, and the notice before it has this many ms;
+* ``alone``: the master has closed its copies of the sockets.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
 
+from .._core.ending import FINALLY
 from .._core.loop import monotonic
 from .._log import task as logger
 from . import _link
@@ -44,8 +45,6 @@ LOOK = 1.0
 """Seconds between two looks at the memory of the workers."""
 MARGIN = 1.5
 """Seconds that a worker has, past its own time, until it is killed."""
-GRACE = 1.0
-"""Seconds that a worker has for its ``finally`` blocks, once it has drained."""
 TOLD = 0.25
 """The most seconds until all workers know how long the notice is."""
 JITTER = 0.2
@@ -430,10 +429,12 @@ class Master:
     def _close(self) -> None:
         self._close_at = None
         self._sockets.close()
+        for member in self._members.values():
+            member.say("alone")
 
     def _time(self) -> float:
         """The most seconds that a worker takes to end, without a notice."""
-        return self._options.drain / 1000 + GRACE + MARGIN
+        return self._options.drain / 1000 + FINALLY + MARGIN
 
 
 def _count(number: int, noun: str) -> str:

@@ -26,10 +26,6 @@ from ..net._binding import Bound, Place
 from ..net._inherited import Unusable
 from . import _link, ready
 
-ALONE = 30.0
-"""Seconds that a worker goes on without a master, if a handler of its own for SIGTERM
-ends nothing."""
-
 _loop = scheduler.loop
 
 
@@ -39,12 +35,14 @@ class NoMaster(Exception):
 
 class Lent(Bound):
     """Sockets of the master's. To close them ends this worker's lease: the connections
-    that wait there are for whoever accepts them next."""
+    that wait there are for whoever accepts them next, unless these are the ``last``
+    copies."""
 
-    __slots__ = ("_adopted", "_closed", "_let_go", "_take")
+    __slots__ = ("_adopted", "_closed", "_last", "_let_go", "_take")
 
-    def __init__(self, socks: list[socket.socket], closed: Callable[[], object]) -> None:
+    def __init__(self, socks: list[socket.socket], last: Callable[[], bool], closed: Callable[[], object]) -> None:
         super().__init__(socks)
+        self._last = last
         self._closed = closed
         self._take: Callable[[socket.socket], object] | None = None
         self._let_go: Callable[[socket.socket], object] | None = None
@@ -68,16 +66,25 @@ class Lent(Bound):
         for sock in self._adopted.pop(slot, ()):
             if self._let_go is not None:
                 self._let_go(sock)
+            elif sock in self.socks:
+                self.socks.remove(sock)
             sock.close()
 
     def close(self) -> None:
         self.disown()
         self._closed()
 
+    def empty(self, take: Callable[[socket.socket], object]) -> None:
+        self._take = self._let_go = None
+        if self._last():
+            for sock in dict.fromkeys((*self.socks, *itertools.chain(*self._adopted.values()))):
+                take(sock)
+                sock.close()
+        self.close()
+
     def disown(self) -> None:
         self._take = self._let_go = None
-        super().disown()
-        for sock in itertools.chain(*self._adopted.values()):
+        for sock in (*self.socks, *itertools.chain(*self._adopted.values())):
             sock.close()
 
 
@@ -85,7 +92,7 @@ class Link(QuietHandler):
     """The worker's end of the link. It counts as work only while a task waits for an
     answer."""
 
-    __slots__ = ("_asked", "_cwd", "_leases", "_lent", "_sock", "_stopping", "fd", "watched")
+    __slots__ = ("_alone", "_asked", "_cwd", "_leases", "_lent", "_sock", "_stopping", "fd", "watched")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -99,6 +106,8 @@ class Link(QuietHandler):
         self._cwd = os.getcwd()
         """The master's directory too."""
         self._stopping = False
+        self._alone = False
+        """Whether the master has closed its copies of the sockets, or is gone."""
         _loop.register(self.fd, READ, self._on_event)
         _loop.handlers.add(self)
         self.say("hello")
@@ -157,13 +166,22 @@ class Link(QuietHandler):
     def _on_lent(self, key: str, lease: int, fds: list[int], whole: bool) -> None:
         closed = partial(self._on_closed, key, lease)
         if lease in self._asked and whole:
-            lent = Lent([socket.socket(fileno=fd) for fd in fds], closed)
+            last = partial(self._are_last, _binding.is_inherited(key))
+            lent = Lent([socket.socket(fileno=fd) for fd in fds], last, closed)
             self._lent[key] = lease, lent
             self._answer(lease, lent)
             return
         _link.close(fds)
         self._answer(lease, OSError(os_errno.EMFILE, os.strerror(os_errno.EMFILE)))
         closed()
+
+    def _are_last(self, inherited: bool) -> bool:
+        """Whether nobody else has the sockets any more: the master has closed its own,
+        or is gone. What it says of that comes before its signal, but the loop may not
+        have looked since."""
+        if not self._alone:
+            self._on_event(READ)
+        return self._alone and not inherited
 
     def _on_closed(self, key: str, lease: int) -> None:
         self._forget(key, lease)
@@ -208,16 +226,22 @@ class Link(QuietHandler):
             if lent is not None:
                 lent.release(fields["slot"])
         elif op == "notice":
+            ending.plan = ending.plan._replace(notice=fields["ms"])
             self.say("noticed")
+        elif op == "alone":
+            self._alone = True
 
     def _gone(self) -> None:
         """The master is gone: the end begins, as by a signal of it. A program whose
         handler of SIGTERM ends nothing is ended when its time is over."""
         _loop.unregister(self.fd)
+        self._alone = True
         for lease in list(self._asked):
             self._answer(lease, Leaving())
         logger.error("the master is gone, so this worker drains and ends")
-        _loop.timers.add(monotonic() + ALONE, lambda _: ending.begin_exit(1), internal=True)
+        plan = ending.plan
+        rest = (plan.notice + plan.drain) / 1000 + ending.FINALLY
+        _loop.timers.add(monotonic() + rest, lambda _: ending.begin_exit(1), internal=True)
         signal.raise_signal(signal.SIGTERM)
 
     # ---- the process's end -----------------------------------------------------------

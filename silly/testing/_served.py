@@ -105,7 +105,7 @@ class HandlerClient(Client):
         super().close()
         self._server._closing = True
         for connection in list(self._server._connections):
-            connection.close_idle()
+            connection.end()
 
     def __enter__(self) -> HandlerClient:
         return self

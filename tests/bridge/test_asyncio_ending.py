@@ -144,7 +144,7 @@ def test_nothing_waits_any_more() -> None:
     got = output(
         """
 from silly._core import ending
-ending.GRACE = 0.3; ending.DRAIN = 0.1
+ending.plan, ending.FINALLY = ending.Plan(drain=100), 0.2
 
 def work():
     try:
@@ -173,7 +173,7 @@ def test_a_coroutine_that_does_not_end_in_time(how: str) -> None:
     got = output(
         f"""
 from silly._core import ending
-ending.GRACE = 0.3; ending.DRAIN = 0.1
+ending.plan, ending.FINALLY = ending.Plan(drain=100), 0.2
 {how}
 """,
         status=3,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -25,12 +26,13 @@ from ..net.support import Job, until
 # ---- from phase to phase ------------------------------------------------------------------------------------------------
 
 STEPS = """
-running draining, running over,
+running notice, running draining, running over,
+notice draining, notice over,
 draining ending, draining over,
 ending leaving, ending closing, ending over,
 leaving closing, leaving over,
 closing over,
-over draining
+over notice, over draining
 """
 """As the picture in the module's header has them."""
 
@@ -101,6 +103,19 @@ REACH = {
     Phase.RUNNING: """
 def body():
     assert ending.phase() is Phase.RUNNING
+    act()
+task.fork(body)
+silly.run()
+""",
+    # After a signal. Something must listen for there to be a notice.
+    Phase.NOTICE: """
+ending.plan = ending.Plan(notice=3_600_000)
+def body():
+    listener = silly.check(tcp.listen("127.0.0.1:0", print))
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0)
+    assert ending.phase() is Phase.NOTICE
+    listener.close()
     act()
 task.fork(body)
 silly.run()
@@ -216,39 +231,40 @@ REFUSED = "WARNING <task .*> was not started: the process is ending"
 ELSEWHERE = ["raised RuntimeError", "raised RuntimeError", "its status 9"]
 """In a child of ``os.fork`` nothing works, in whatever phase the parent was."""
 
-RUNNING, DRAINING, ENDING, LEAVING, CLOSING, OVER = Phase
+RUNNING, NOTICE, DRAINING, ENDING, LEAVING, CLOSING, OVER = Phase
 OUTCOMES: dict[str, dict[tuple[Phase, ...], tuple[list[str], int, str]]] = {
     # What the process says, its status, and what it logs.
     "fork": {
-        (RUNNING, OVER): (["it runs"], 0, ""),
+        (RUNNING, NOTICE, OVER): (["it runs"], 0, ""),
         (DRAINING,): (["it runs"], 3, ""),
         (ENDING, LEAVING, CLOSING): ([], 3, REFUSED),
     },
     "wake": {
-        (RUNNING, OVER): (["woken"], 0, ""),
+        (RUNNING, NOTICE, OVER): (["woken"], 0, ""),
         (DRAINING, LEAVING): (["woken"], 3, ""),
         (ENDING,): (["raised GreenletExit"], 3, ""),  # it gets its end all the same
         (CLOSING,): ([], 3, ""),  # the main program is held
     },
     "block": {
-        (RUNNING, OVER): (["item"], 0, ""),
+        (RUNNING, NOTICE, OVER): (["item"], 0, ""),
         (DRAINING, ENDING): (["item"], 3, ""),
         (LEAVING,): (["None"], 3, ""),
         (CLOSING,): (["raised RuntimeError"], 3, ""),  # nothing but callbacks runs
     },
     "listen": {
-        (RUNNING, OVER): (["None"], 0, ""),
+        (RUNNING, NOTICE, OVER): (["None"], 0, ""),
         (DRAINING, ENDING, LEAVING, CLOSING): ([errno.CLOSED], 3, ""),
     },
-    "timer": {(RUNNING, OVER): (["it fires"], 0, ""), (DRAINING, ENDING, LEAVING, CLOSING): ([], 3, "")},
+    "timer": {(RUNNING, NOTICE, OVER): (["it fires"], 0, ""), (DRAINING, ENDING, LEAVING, CLOSING): ([], 3, "")},
     "timer, waited for": {
-        (RUNNING, OVER): (["item"], 0, ""),
+        (RUNNING, NOTICE, OVER): (["item"], 0, ""),
         (DRAINING,): (["item"], 3, ""),
         (ENDING, LEAVING): (["None"], 3, ""),  # nothing can wake it
         (CLOSING,): (["raised RuntimeError"], 3, ""),
     },
     "signal": {
         (RUNNING,): (["raised GreenletExit"], 0, ""),
+        (NOTICE,): ([], -signal.SIGINT, ""),  # it is the second one
         (DRAINING,): (["raised GreenletExit"], 3, ""),
         (ENDING,): (["raised Leaving"], 3, ""),
         (LEAVING,): (["raised GreenletExit"], 3, ""),
@@ -256,29 +272,29 @@ OUTCOMES: dict[str, dict[tuple[Phase, ...], tuple[list[str], int, str]]] = {
         (OVER,): (["raised KeyboardInterrupt"], 0, ""),  # outside of silly.run
     },
     "silly.exit": {
-        (RUNNING,): (["raised GreenletExit"], 7, ""),
+        (RUNNING, NOTICE): (["raised GreenletExit"], 7, ""),
         (DRAINING, ENDING, LEAVING): (["raised GreenletExit"], 3, ""),  # the first status counts
         (CLOSING,): (["None"], 3, ""),  # as in a signal handler that interrupts the loop
         (OVER,): (["raised SystemExit 7"], 0, ""),
     },
-    "sys.exit": {(RUNNING, OVER): ([], 7, ""), (DRAINING, ENDING, LEAVING, CLOSING): ([], 3, "")},
+    "sys.exit": {(RUNNING, NOTICE, OVER): ([], 7, ""), (DRAINING, ENDING, LEAVING, CLOSING): ([], 3, "")},
     "task.thread": {
-        (RUNNING, OVER): (["(7, None)"], 0, ""),
+        (RUNNING, NOTICE, OVER): (["(7, None)"], 0, ""),
         (DRAINING, ENDING): (["(7, None)"], 3, ""),
         (LEAVING,): ([f"(None, '{errno.CLOSED}')"], 3, ""),
         (CLOSING,): (["raised RuntimeError"], 3, ""),
     },
     "task.post": {
-        (RUNNING, OVER): (["True", "it runs"], 0, ""),
+        (RUNNING, NOTICE, OVER): (["True", "it runs"], 0, ""),
         (DRAINING,): (["True", "it runs"], 3, ""),
         (ENDING, LEAVING, CLOSING): (["False"], 3, ""),
     },
     "task.call": {
-        (RUNNING, OVER): (["7"], 0, ""),
+        (RUNNING, NOTICE, OVER): (["7"], 0, ""),
         (DRAINING,): (["7"], 3, ""),
         (ENDING, LEAVING, CLOSING): (["raised Error"], 3, ""),
     },
-    "os.fork": {(RUNNING, OVER): (ELSEWHERE, 0, ""), (DRAINING, ENDING, LEAVING, CLOSING): (ELSEWHERE, 3, "")},
+    "os.fork": {(RUNNING, NOTICE, OVER): (ELSEWHERE, 0, ""), (DRAINING, ENDING, LEAVING, CLOSING): (ELSEWHERE, 3, "")},
 }
 
 OTHERS = {ENDING: ["raised GreenletExit"], LEAVING: ["raised Leaving"]}

@@ -28,13 +28,14 @@ PRELUDE = """\
 import silly, sys
 from silly import errno, task, time
 from silly._core import ending, scheduler
-from silly.net import http, tcp, tls, websocket
+from silly.net import _stream, http, tcp, tls, websocket
 from silly.sync import channel
 ending.strict = True
-ending.GRACE, ending.DRAIN = {grace}, {drain}
+ending.plan, ending.FINALLY = ending.Plan(drain=1000 * {drain}), {grace} - {drain}
 test = "127.0.0.1:{port}"
 certs = [{entry}]
 hour = 3_600_000
+_stream.NEWCOMER = 0.1
 limits = silly.Limits(linger=hour, head_timeout=hour, idle_timeout=hour, handshake_timeout=hour, close_timeout=hour)
 
 def say(*words):
@@ -536,15 +537,13 @@ say(server.port)
 
 
 @every_way
-def test_a_websocket_opened_while_handlers_finish_is_told_too(tmp_path: Path, way: str) -> None:
+def test_a_websocket_that_is_asked_for_while_handlers_finish(tmp_path: Path, way: str) -> None:
+    """Its client is told to come back, to another process."""
     script = """
 def handler(stream):
     say("serves")
     ends()
-    sock = silly.check(websocket.upgrade(stream))
-    while sock.read()[0] is not None:
-        pass
-    say(sock.closecode)
+    say(*websocket.upgrade(stream))
 server = silly.check(http.listen("127.0.0.1:0", handler, limits=limits))
 say(server.port)
 """
@@ -553,11 +552,10 @@ say(server.port)
         client.send(client.upgrade_request())
         assert child.child.line() == "serves"
         child.end()
-        assert client.response().status == 101
-        assert client.get_close() == (1001, "")
-        client.put_close(1001)
+        response = client.response()
+        assert (response.status, response.header["retry-after"]) == (503, "1")
         client.eof()
-        assert child.lines() == ["1001"]
+        assert child.lines() == ["None the server is going away"]
         client.close()
         child.ended()
 

@@ -996,7 +996,8 @@ def test_a_blocked_disk_at_the_end(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     try:
-        script = SCRIPT.replace("import silly\n", "import silly\nsilly._core.ending.GRACE = 0.3\n", 1)
+        short = "ending.plan, ending.FINALLY = ending.Plan(drain=0), 0.3"
+        script = SCRIPT.replace("import silly\n", f"import silly\nfrom silly._core import ending\n{short}\n", 1)
         with Child("-c", script, str(tmp_path / "fifo")) as child:
             exchange(int(child.line()), 2000, "/exit")
             assert child.wait() == 0, child.errors()

@@ -379,7 +379,7 @@ import silly
 from silly import task, time
 from silly.net import http
 
-silly._core.ending.GRACE = silly._core.ending.DRAIN = 0.1
+silly._core.ending.plan, silly._core.ending.FINALLY = silly._core.ending.Plan(drain=100), 0
 silent = socket.create_server(("127.0.0.1", 0))
 url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
 

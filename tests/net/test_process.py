@@ -123,7 +123,7 @@ SCRIPT = """
 import os, sys
 import silly
 from silly._core import ending, scheduler, worker
-ending.GRACE = 0.2
+ending.plan, ending.FINALLY = ending.Plan(drain=0), 0.2
 
 def main():
     worker.files.submit(scheduler.loop, __import__("time").sleep, (60,), lambda *_: None)

@@ -11,6 +11,7 @@ did not read is discarded if it is short; else the connection closes.
 from __future__ import annotations
 
 import re
+from math import inf
 from typing import Protocol
 
 from ... import errno
@@ -24,8 +25,9 @@ from ..._wire.accelerated_http import take_request
 from ..._wire.error import ProtocolError
 from ..._wire.http1 import HeadReader, Request, error_response, parse_request
 from ..._wire.limits import Limits
-from .._stream import Stream
+from .._stream import Stream, newcomers_until
 from ..tcp import BURST, Conn
+from ._drain import Drain
 from .accesslog import AccessLog
 from .h1 import KEEP, Outcome, RequestHandler, ServerStream, body_size
 
@@ -53,51 +55,60 @@ class Connection:
     ``idle`` (waits for a request) or ``skipping`` (drops the rest of an answered
     request)."""
 
-    __slots__ = ("_conn", "_draining", "_service", "_serving", "closing", "idle", "skipping", "task")
+    __slots__ = ("_conn", "_drain", "_service", "_serving", "_until", "closing", "idle", "skipping", "task")
 
     def __init__(self, conn: Conn, service: Service) -> None:
         self._conn = conn
         self._service = service
         self._serving: ServerStream | None = None
-        self._draining = False
+        self._drain: Drain | None = None
+        """The server's, once that drains."""
+        self._until = inf
+        """When it is over for a peer from which no whole request has come."""
         self.idle = False
         self.closing = False
         self.skipping = False
         self.task: scheduler.Task | None = None
 
-    def close_idle(self) -> None:
-        """Ends the connection, since the server closes: now if it is idle, else after
-        the request that it serves."""
-        self.closing = True
-        # If the buffer has bytes, the task has been woken and is about to serve a
-        # request.
+    @property
+    def busy(self) -> bool:
+        """Whether something is unfinished: a request has begun, or its answer is on its
+        way."""
+        return not self.idle
+
+    @property
+    def upgraded(self) -> bool:
+        """Whether another protocol has taken the connection over."""
+        return self._serving is not None and self._serving._hijacker is not None
+
+    def end(self, drain: Drain | None = None) -> None:
+        """Ends the connection, since the server closes, or drains: after the request
+        that it serves, and now if it is idle.
+
+        A request that the kernel holds already is served. A peer that has had no answer
+        yet gets ``NEWCOMER`` seconds for its first request: to end the connection now
+        could be to reset it just when that comes. A head that has begun gets them too.
+        """
+        if not self.closing:
+            self.closing = True
+            self._until = newcomers_until()
+        self._drain = drain
         stream = self._conn._stream
-        if self.idle and not stream.buf and stream.unsent:
-            stream.interrupt()  # its task delivers the answer, then closes
-        elif self.skipping or (self.idle and not stream.buf):
-            stream.close(await_end=self.skipping)
         if self._serving is not None:
             self._serving._end_connection()
-
-    def drain(self) -> None:
-        """Ends the connection, since the server drains: like ``close_idle``, and a
-        protocol that took the connection over is notified."""
-        self._draining = True
-        self.close_idle()
-        if self._serving is not None:
-            self._serving._drain()
-
-    def process_ends(self) -> None:
-        """Ends the connection, since the process ends: now if it waits for a request or
-        for the rest of its head, since nothing was promised to the peer. Else like
-        ``close_idle``.
-        """
-        stream = self._conn._stream
-        if self._serving is None and not self.skipping and stream._reader is not None:
-            self.closing = True
-            stream.hang_up()
-        else:
-            self.close_idle()
+            if drain is not None:
+                self._serving._drain(drain)
+        elif self.skipping:
+            stream.close(await_end=True)
+        elif stream._reader is not None:
+            if not stream.look():
+                return  # its task goes on, perhaps with a request
+            if not self.idle or stream.partial or not (stream.unsent or stream._written()):
+                stream.hasten(self._until)
+            elif stream.unsent:
+                stream.interrupt()  # its task delivers the answer, then closes
+            else:
+                stream.close()
 
     def abort(self) -> None:
         """Cuts the connection off."""
@@ -173,10 +184,8 @@ class Connection:
         buf = stream.buf
         limits = self._service.limits
         if not buf:
-            if self.closing:
-                return None
             self.idle = True
-            err = stream.fill(1, monotonic() + limits.idle_timeout / 1000)
+            err = stream.fill(1, self._until if self.closing else monotonic() + limits.idle_timeout / 1000)
             self.idle = False
             if err is not None:
                 return None
@@ -188,14 +197,16 @@ class Connection:
         if head is not None:
             return parse_request(head, limits)
         deadline = monotonic() + limits.head_timeout / 1000
-        while scheduler.begins:  # nobody waits for the rest when the process ends
-            err = stream.fill(len(buf) + 1, deadline)
+        while True:
+            err = stream.fill(len(buf) + 1, min(deadline, self._until))
             if err == errno.TIMEDOUT:
+                if monotonic() >= self._until:
+                    break  # the server closes, and nothing was promised to the peer
                 if not buf:
                     return None  # it was the empty line that may precede a request, so no answer is due
                 raise ProtocolError(f"head not complete within the limit 'head_timeout' of {limits.head_timeout} ms", 408)
             if err is not None:
-                if buf and scheduler.begins:
+                if buf and not self.closing:
                     text = f"http: {stream.remoteaddr}: the connection ended within a request's head: {err}"
                     logger.limited("http broken", text, logger.DEBUG)
                 return None
@@ -213,8 +224,8 @@ class Connection:
         self._serving = served
         if self.closing:
             served._end_connection()
-            if self._draining:
-                served._drain()
+            if self._drain is not None:
+                served._drain(self._drain)
         try:
             try:
                 value = service.handler(served)

@@ -23,6 +23,7 @@ from ..._wire.header import Outgoing, compose
 from ..._wire.http1 import Request, error_response, status_line
 from ..._wire.limits import Limits
 from ..tcp import Conn, deadline_after
+from ._drain import Drain
 from ._serverresponse import (
     ANSWERED,
     CANCELLED,
@@ -91,8 +92,8 @@ class Hijacker(Protocol):
         """The request's handler has ended: it has RETURNED, RAISED or was CANCELLED.
         After this call the connection is closed."""
 
-    def server_drains(self) -> None:
-        """The server drains: the protocol should end soon."""
+    def go_away(self, code: int) -> None:
+        """The server drains: closes with ``code``, unless it has ended. Never waits."""
 
     def account(self) -> Account:
         """What the access log says about it, once it has ended."""
@@ -127,7 +128,8 @@ class ServerStream(ServerResponse):
     _hijacker: Hijacker | None = None
     _account: Account | None = None
     """The account of the protocol that took the connection over, once it has ended."""
-    _drains = False
+    _going: Drain | None = None
+    """The drain of the server, once that has begun."""
     _mistaken = False
     """Whether the log says already why there is no response."""
 
@@ -221,16 +223,16 @@ class ServerStream(ServerResponse):
     def _hand_over(self, hijacker: Hijacker) -> None:
         """Registers the protocol that took the connection over."""
         self._hijacker = hijacker
-        if self._drains:
-            hijacker.server_drains()
-        elif not scheduler.begins:
-            self.conn._stream.shutdown()  # the process is ending; streams were told before
+        if self._going is not None:
+            self._going.part(hijacker)
 
-    def _drain(self) -> None:
-        """Ends the connection after this response, since the server drains."""
-        self._close = self._drains = True
-        if self._hijacker is not None:
-            self._hijacker.server_drains()
+    def _drain(self, drain: Drain) -> None:
+        """Notes that the server drains, and tells the protocol that took the connection
+        over, once."""
+        if self._going is None:
+            self._going = drain
+            if self._hijacker is not None:
+                drain.part(self._hijacker)
 
     def _end_connection(self) -> None:
         """Ends the connection after this response; a head not sent yet says so."""

@@ -31,7 +31,8 @@ from ..._shown import shown
 from ..._wire.error import ProtocolError
 from ..._wire.header import TOKEN, tokens
 from ..._wire.path import segments
-from .._handler import check_handler
+from .._handler import check_handler, check_runs
+from . import _health
 from .h1 import ServerStream
 
 RouteHandler = Callable[..., Any]
@@ -236,6 +237,36 @@ class Router:
         without one they are answered 426.
         """
         return self._add((_WEBSOCKET,), pattern, handler)
+
+    def health(
+        self, alive: str | None = "/healthz", ready: str | None = "/readyz", check: Callable[[], object] | None = None
+    ) -> None:
+        """Adds two routes for GET and HEAD, for what starts, watches or balances this
+        process.
+
+            def database():
+                return "no database" if pool is None else None
+
+            pool = "a pool"
+            router.health(check=database)
+
+        * ``alive``: answers 200 as long as the loop turns. If not, restart the process.
+        * ``ready``: answers 503 as soon as the process, or a server of it, has given
+          notice or drains (``server.drain``), and if ``check()`` finds something. Else
+          200. If not, send requests elsewhere.
+        * ``check``: may wait, for 5 s at most. None, a true value or a pair without an
+          error is good. False, a text or an error is not; peers see the text. What it
+          raises is logged, and not shown.
+
+        A path of None adds no route. Raises TypeError for a check that can't be called,
+        and otherwise as ``route``.
+        """
+        if check is not None:
+            check_runs("router.health: check", check)
+        if alive is not None:
+            self.get(alive, _health.alive)
+        if ready is not None:
+            self.get(ready, _health.Ready(check))
 
     def _add(self, methods: tuple[str, ...], pattern: str, handler: RouteHandler | None) -> RouteHandler:
         parts = _parse(pattern)

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ... import errno
-from ..._core import scheduler
+from ..._core import ending, scheduler
 from ..._core.deadline import Deadline
 from ..._core.loop import QuietHandler
 from ..._core.result import OK, Result, failure
 from ..._core.waiting import Leaving, Waiters
+from ..._log import http as logger
 from ..._wire.limits import Limits
+from ..._wire.ws import GOING_AWAY
 from .. import tcp
 from .._binding import Rights
 from .._listener import Listener, host_of
 from .._settings import settings
+from .._stream import Stream
 from ._connection import Connection, refuse_busy
+from ._drain import Drain, Terms, check_terms, leaving
+from ._places import Places
 from .accesslog import AccessLog
 from .h1 import RequestHandler
+
+if TYPE_CHECKING:
+    from ..tls import Acceptor
 
 REFUSED = 100
 """Connections past the limits that may stay until their peers have read the answer;
@@ -29,58 +37,23 @@ _loop = scheduler.loop
 _handlers = _loop.handlers
 
 
-class Places:
-    """Counts the connections that were admitted, in total and by address: the
-    ``Admission`` of a server."""
-
-    __slots__ = ("_limits", "by_address", "taken")
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self.taken = 0
-        self.by_address: dict[str, int] = {}
-
-    def enter(self, host: str) -> bool:
-        """Admits a connection from ``host`` if the limits allow it; returns whether
-        they do. ``leave`` undoes it."""
-        limits = self._limits
-        count = self.by_address.get(host, 0)
-        if (limits.connections and self.taken >= limits.connections) or (
-            limits.address_connections and count >= limits.address_connections
-        ):
-            return False
-        self.taken += 1
-        if limits.address_connections:
-            self.by_address[host] = count + 1
-        return True
-
-    def leave(self, host: str) -> None:
-        """Gives back the place of a connection that ``enter`` admitted: its task has
-        ended and its descriptor is free."""
-        self.taken -= 1
-        if self._limits.address_connections:
-            self.by_address[host] -= 1
-            if not self.by_address[host]:
-                del self.by_address[host]
-
-
 class _Told(QuietHandler):
-    """The loop's ``Handler`` of a server, which tells its connections that the process
-    ends. It is there until the server is closed and no connection is left."""
+    """The loop's ``Handler`` of a server, which drains it when the process ends. It is
+    there until the server is closed and no connection is left."""
 
-    __slots__ = ("_connections",)
+    __slots__ = ("_server",)
 
-    def __init__(self, connections: set[Connection]) -> None:
-        self._connections = connections
+    def __init__(self, server: Server) -> None:
+        self._server = server
 
     def wakes(self) -> bool:
         """It has no descriptor: those of the connections wake tasks."""
         return False
 
     def shutdown(self) -> None:
-        """Ends each connection as soon as its request is answered."""
-        for connection in list(self._connections):
-            connection.process_ends()
+        """The process ends: the server drains, as by ``server.drain``."""
+        plan = ending.plan
+        self._server.begin_drain(Terms(plan.spread / 1000, plan.code, None))
 
     def close(self) -> None:
         """Does nothing: the listener and the connections are handlers of their own."""
@@ -112,7 +85,12 @@ class Server:
         """Connections past the limits that have not ended yet."""
         self._closing = False
         self._drainers: Waiters[None] = Waiters()
-        self._ending = _Told(self._connections)
+        self._noticed: Waiters[None] = Waiters()
+        """The tasks whose ``drain`` gives notice."""
+        self._drain: Drain | None = None
+        self._acceptor: Acceptor | None = None
+        """With TLS: what does the handshakes."""
+        self._ending = _Told(self)
 
     def _start(
         self,
@@ -126,6 +104,7 @@ class Server:
     ) -> str | None:
         """Starts to listen; returns the error, or None. ``http.listen`` calls it."""
         listener: Listener | None
+        err: str | None
         if certs:
             # Loaded when used: OpenSSL's modules take longer to import than all of
             # ours.
@@ -133,9 +112,12 @@ class Server:
             from ..tls import listen_admitted
 
             given = Settings(certs, alpnprotos, ca, verify, None)
-            listener, err = listen_admitted(
+            secure, err = listen_admitted(
                 "http.listen", "https", addr, given, self._serve, backlog, self.limits, rights, self._places
             )
+            if secure is not None:
+                self._acceptor = secure._accepted
+            listener = secure
         else:
             listener, err = tcp.listen_plain("http.listen", "http", addr, self._accept, backlog, self.limits, rights)
         if listener is None:
@@ -171,9 +153,13 @@ class Server:
         ``(False, err)`` if the server was closed before.
 
             server.close()
+
+        What the kernel holds already is still served: connections that wait to be
+        accepted, and a request on an idle one. A connection that has not brought its
+        first request yet has 1 s for it.
         """
         assert self._listener is not None
-        return self._listener.close()
+        return self._listener.empty()
 
     @settings("server.reload", "certs")
     def reload(
@@ -201,62 +187,153 @@ class Server:
         result: Result = reload(certs, ca=ca, verify=verify)
         return result
 
-    def drain(self, ms: float | None = None) -> Result:
+    def drain(
+        self,
+        ms: float | None = None,
+        *,
+        notice: float = 0,
+        spread: float = 0,
+        code: int = GOING_AWAY,
+        retry_after: int | None = None,
+    ) -> Result:
         """Stops listening and waits until every connection has ended.
 
             server.drain(10_000)
             silly.exit()
 
-        Idle connections close now, others after the request that they serve, whose
-        response says so; WebSockets get close 1001. ``ms``: after so many milliseconds
-        the connections that are left are cut off, and ``(False, err)`` says how many;
-        None waits without a limit. A handler that still runs then is not stopped, but
-        its calls return errors. Raises RuntimeError in a handler of this server, which
-        would wait for itself.
+        First everything goes on for ``notice`` ms, while ``/readyz`` says 503
+        (``Router.health``), so that load balancers look away. Then it stops listening,
+        as ``close`` does: idle connections close now, others after the request that
+        they serve, whose response says so.
+
+        * ``ms``: after so many milliseconds, not counting the notice, the connections
+          that are left are cut off, and ``(False, err)`` says how many. None waits
+          without a limit. A handler that still runs then is not stopped, but its calls
+          return errors.
+        * ``spread``: each WebSocket is closed at a random time within so many ms, so
+          that clients don't come back all at once. It is at most ``ms``.
+        * ``code``: what WebSockets are closed with, such as 1012 for a restart.
+        * ``retry_after``: new WebSockets, on connections that are still there, are
+          answered 503 with ``Retry-After`` of so many seconds. None: a random number
+          from 1 to the seconds of ``spread``.
+
+        The log says what is left at the beginning, then now and then, and how it ended.
+        A task that is cancelled, or whose ``time.deadline`` runs out, only stops
+        waiting. If that is within the notice, the server goes on as if nothing had been
+        asked; later it is closed, and nothing is cut off. Several tasks may drain: the
+        first to close decides on ``code`` and ``retry_after``, and each cuts off after
+        its own ``ms``. Drains a closed server too, without notice.
+
+        Raises ValueError and TypeError for bad arguments, and RuntimeError in a handler
+        of this server, which would wait for itself; then nothing was closed.
         """
         if _loop.no_switch:
             scheduler.refuse("server.drain")
         scheduler.check_thread()
-        if ms is not None:
-            tcp.deadline_after(ms)  # raises if ``ms`` is not a time, before anything is closed
+        terms = check_terms(ms, notice, spread, code, retry_after)
         if any(connection.task is scheduler.current() for connection in self._connections):
             raise RuntimeError("server.drain waits for all handlers, and this task is one: fork a task for it")
-        self.close()
+        if notice and not self._closing:
+            result = self._give_notice(notice)
+            if not result:
+                return result
+        self.begin_drain(terms)
         if scheduler.leaving():
             return failure(errno.CLOSED)
-        for connection in list(self._connections):
-            connection.drain()
+        while self._accepts():
+            scheduler.pause()
         if ms is None:
             return self._drained()
         with Deadline(ms) as own:
             result = self._drained()
         if result or not own.expired:
             return result
-        left = list(self._connections)
-        for connection in left:
+        cut = sum(connection.busy for connection in self._connections)
+        for connection in list(self._connections):
             connection.abort()
-        if not left:
+        for stream in self._shaking():
+            stream.abort()
+        assert self._drain is not None
+        self._drain.cut(cut)
+        if not cut:
             return OK
-        many = "1 connection was" if len(left) == 1 else f"{len(left)} connections were"
+        many = "1 connection was" if cut == 1 else f"{cut} connections were"
         return failure(f"server.drain: {many} cut off after {ms:g} ms")
+
+    def _give_notice(self, ms: float) -> Result:
+        """Waits while everything goes on; returns whether to drain then."""
+        logger.info(f"{self._name()} goes on for {ms / 1000:g} s of notice, then it drains")
+        leaving.add(self)
+        try:
+            with Deadline(ms) as own:
+                self._noticed.wait("server.drain: the notice")
+        except Leaving:
+            return failure(errno.CLOSED)
+        except scheduler.DeadlineOver:
+            if not own.expired:
+                return failure(scheduler.ran_out("server.drain"))
+        finally:
+            if not self._noticed and self._drain is None:
+                leaving.discard(self)
+        return OK
+
+    def begin_drain(self, terms: Terms) -> None:
+        """Stops listening, and tells each connection that the server drains. Never
+        waits. ``drain`` calls it, and the end of the process."""
+        if self._drain is not None:
+            self._drain.hasten(terms)
+            return
+        self._drain = Drain(self._name(), self._connections, terms)
+        leaving.add(self)
+        if not self.close():
+            self._tell()  # it was closed before
+        self._drain.begin()
+        self._settle()
+
+    def _name(self) -> str:
+        return f"{self.scheme}: {self.addr}"
+
+    def _tell(self) -> None:
+        for connection in list(self._connections):
+            connection.end(self._drain)
+
+    def _accepts(self) -> bool:
+        """Whether an accepted connection's task has not begun to run."""
+        return any(task._greenlet is None and task._func == self._accept for task in scheduler.tasks)
+
+    def _shaking(self) -> list[Stream]:
+        """The connections whose TLS handshake is under way."""
+        return [] if self._acceptor is None else list(self._acceptor.shaking)
 
     def _drained(self) -> Result:
         """Waits until the last connection has ended."""
-        while self._connections:
+        while self._connections or self._shaking():
             try:
                 self._drainers.wait("server.drain")
             except Leaving:
                 return failure(errno.CLOSED)
             except scheduler.DeadlineOver:
                 return failure(scheduler.ran_out("server.drain"))
+        self._settle()
         return OK
 
     def _closed(self) -> None:
         self._closing = True
-        for connection in list(self._connections):
-            connection.close_idle()
-        if not self._connections:
-            _handlers.discard(self._ending)
+        self._noticed.wake_all()
+        if self._acceptor is not None:
+            self._acceptor.handshake_ended = self._settle
+        self._tell()
+        self._settle()
+
+    def _settle(self) -> None:
+        """The server is closed. If no connection is left, that ends its drain."""
+        if self._connections or self._shaking():
+            return
+        self._drainers.wake_all()
+        _handlers.discard(self._ending)
+        if self._drain is not None:
+            self._drain.over()
+            leaving.discard(self)
 
     # ---- connections -----------------------------------------------------------------
 
@@ -281,11 +358,11 @@ class Server:
         self._refused -= 1
 
     def _serve(self, conn: tcp.Conn) -> None:
-        if self._closing:
-            conn.close()  # it was accepted, or shook hands, while the server closed
-            return
         connection = Connection(conn, self)
         self._connections.add(connection)
+        if self._closing:  # it was accepted, or shook hands, while the server closed
+            connection.end(self._drain)
+            _handlers.add(self._ending)
         try:
             connection.serve()
             connection.deliver()
@@ -294,10 +371,11 @@ class Server:
 
     def _leave(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        if not self._connections:
-            self._drainers.wake_all()
-            if self._closing:
-                _handlers.discard(self._ending)
+        if self._drain is not None and not scheduler.starts:
+            # The time of the process's end is over, or nothing can wake the handlers.
+            self._drain.cut(connection.busy + sum(each.busy for each in self._connections))
+        if not self._connections and self._closing:
+            self._settle()
 
     def __enter__(self) -> Server:
         return self

@@ -350,11 +350,10 @@ class Session(Sending):
             self._stop_timers()
 
     def process_ends(self) -> None:
-        """Sends close 1001: a server at once, so that its peers go away and its
-        handlers end. A client, which a handler or a ``finally`` block may still use,
-        only when no task is left.
+        """Sends close 1001 when no task is left: until then a handler or a ``finally``
+        block may use it. The HTTP server closes those of its own before.
         """
-        if self.server or scheduler.exiting:
+        if scheduler.exiting:
             self.stream.say_goodbye()
 
     def said_goodbye(self) -> None:
@@ -516,7 +515,9 @@ class Session(Sending):
             self.close(_CODES[ended])
         else:
             # The handler's task was ended with the process. Our close frame was sent
-            # when that began, and the peer has had its time to answer.
+            # before, unless the handlers have ended sooner than it was due. The peer
+            # has had its time to answer.
+            self.stream.say_goodbye()
             self.end(ABNORMAL, "")
 
     def account(self) -> Account:
@@ -530,9 +531,9 @@ class Session(Sending):
             self.stream.written() - self._bytes_out,
         )
 
-    def server_drains(self) -> None:
-        """Closes with 1001, in a task of its own because closing blocks."""
-        scheduler.fork(self._go_away, (), None, Session._go_away.__code__, 0, ours=True)
-
-    def _go_away(self) -> None:
-        self.close(GOING_AWAY)
+    def go_away(self, code: int) -> None:
+        """Sends our close frame, since the server drains. What the peer sends before
+        its own can still be read."""
+        if self.state is OPEN:
+            self.cause = self.cause or f"closed here: {code}"
+            self.send_close(close_payload(code))

@@ -70,7 +70,8 @@ def upgrade(
     * ``limits``: in place of those of ``http.listen``.
 
     Returns ``(sock, None)``, or ``(None, err)`` if the request isn't a valid upgrade or
-    its page isn't allowed; then it was answered with the right status. To refuse a
+    its page isn't allowed; then it was answered with the right status: 503 with
+    Retry-After when the server drains or the process ends. To refuse a
     request yourself, answer it: ``stream.respond(401, {...})``. After any answer but
     the 101 the connection ends, since frames may follow. When the handler returns, the
     socket is closed with 1000, or with 1011 if the handler raised. Raises TypeError or
@@ -94,6 +95,8 @@ def upgrade(
         handshake.check_origin(stream.header, origins)
         offered = handshake.offered_subprotocols(stream.header)
         agreed = deflate.negotiate(stream.header["sec-websocket-extensions"], options)
+        if stream._going is not None:
+            raise ProtocolError("the server is going away", 503)
     except ProtocolError as exc:
         return None, _refuse(stream, exc)
     subprotocol = handshake.choose_subprotocol(offered, subprotocols)
@@ -131,7 +134,9 @@ def _refuse(stream: ServerStream, exc: ProtocolError) -> str:
     frames may follow. Returns the error.
     """
     text = f"websocket: {stream.remoteaddr}: upgrade refused: {exc.text}"
-    if "upgrade" in stream.header:
+    if stream._going is not None:
+        logger.limited("websocket late", text, logger.DEBUG)
+    elif "upgrade" in stream.header:
         logger.limited("websocket refused", text)
     else:
         logger.limited("websocket probe", text, logger.DEBUG)  # such as a health check, which asks for a page
@@ -140,6 +145,8 @@ def _refuse(stream: ServerStream, exc: ProtocolError) -> str:
         header |= {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": handshake.VERSION}
     elif exc.code == 405:
         header |= {"allow": "GET"}
+    elif exc.code == 503 and stream._going is not None:
+        header |= {"retry-after": str(stream._going.retry_after())}
     header["connection"] = f"{header.get('connection', '')}, close"
     stream.respond(exc.code, header)
     stream.closewrite(exc.text.encode("ascii", "backslashreplace") + b"\n")
