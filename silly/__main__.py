@@ -70,7 +70,7 @@ def main(args: list[str]) -> int:
         return _fail(str(exc))
     logger.setlevel(_LEVELS[options.level])
     ending.plan = ending.Plan(options.notice, options.drain, options.spread)
-    return _run_script(args)
+    return _run_script(args, options)
 
 
 def _versions() -> str:
@@ -100,8 +100,10 @@ def _extensions() -> str:
     return f"accelerated in C, TLS {_tls_pipe.in_words()}"
 
 
-def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never returns
+def _run_script(args: list[str], options: Options) -> int:  # noqa: RET503 - the last line never returns
     path = args[0]
+    if options.workers and path == "-":
+        return _fail("--workers needs a script that each worker can read: a file, not standard input")
     try:
         code, names, place = _load(path)
     except OSError as exc:
@@ -112,6 +114,18 @@ def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never r
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as exc:
         print("".join(traceback.format_exception_only(exc)), end="", file=sys.stderr)
         return _fail(f"{path!r} is not a Python script")
+    if options.workers:
+        from .ops import master
+
+        return master.run(options, args)
+    link = None
+    if "SILLY_WORKER_LINK" in os.environ:
+        from .ops import worker
+
+        try:
+            link = worker.join(os.environ.pop("SILLY_WORKER_LINK"))
+        except worker.NoMaster as exc:
+            return _fail(str(exc))
     for arg in args[1:]:
         key, equals, value = arg.partition("=")
         if key.startswith("--") and len(key) > 2 and equals:
@@ -144,6 +158,8 @@ def _run_script(args: list[str]) -> int:  # noqa: RET503 - the last line never r
 
         systemd.begin()
     ending.run(script, sys._getframe())
+    if link is not None:
+        link.say("done")
     # Nothing is left to do. This closes the connections that the script still holds,
     # after sending what was written.
     ending.exit(0)

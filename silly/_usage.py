@@ -20,7 +20,7 @@ SCRIPT is what python runs: a file, a directory or a zip file with __main__.py, 
 
 _MODULE = "silly runs a file. End the module with silly.run(), and start it with: python -m"
 _RELOAD = "silly does not watch files. Use another tool to restart it: watchfiles 'python -m silly {script}'"
-_WORKERS = "silly is one process with one thread, and has no workers. Start one process for each port, behind a proxy"
+_WORKERS = "Worker processes are started so: python -m silly --workers N {script}"
 _APP = "silly runs a script, which calls http.listen itself, and imports no application object"
 
 _OPTIONS = {
@@ -29,10 +29,9 @@ _OPTIONS = {
     "--reload": _RELOAD,
     "--debug": f"Log lines from debug on: python -m silly -l debug {{script}}. {_RELOAD}",
     "-w": _WORKERS,
-    "--workers": _WORKERS,
-    "--threads": _WORKERS,
-    "--worker-class": f"{_WORKERS}. Its tasks are greenlets already",
-    "-k": f"{_WORKERS}. Its tasks are greenlets already",
+    "--threads": f"A process of silly has one thread. {_WORKERS}",
+    "--worker-class": f"silly's tasks are greenlets already. {_WORKERS}",
+    "-k": f"silly's tasks are greenlets already. {_WORKERS}",
     "--log-level": "Set the level of log lines so: python -m silly -l debug|info|warn|error {script}",
     "--app": _APP,
     "--app-dir": _APP,

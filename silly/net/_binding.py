@@ -19,7 +19,7 @@ import socket
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .. import errno
 from .._log import tcp as logger
@@ -76,11 +76,6 @@ def check_rights(what: str, addr: str, rights: Rights, backlog: int | None) -> N
         raise TypeError(f"{what}: owner is 'user:group' or a pair of numbers, not {type(owner).__name__}")
 
 
-def is_inherited(addr: str) -> bool:
-    """Whether somebody else has made the sockets of an address that is valid."""
-    return isinstance(addr, str) and addr.startswith(("fd:", "systemd:"))
-
-
 class Place(NamedTuple):
     """Where to listen: an inherited descriptor; or a name of sockets that systemd has
     passed, maybe to another process, which binds; or the path of a Unix domain socket,
@@ -95,6 +90,11 @@ class Place(NamedTuple):
     passed: str | None = None
 
 
+def is_inherited(addr: str) -> bool:
+    """Whether the process has got the sockets of ``addr`` from whoever started it."""
+    return isinstance(addr, str) and addr.startswith(("fd:", "systemd:"))
+
+
 def find_place(what: str, addr: str, rights: Rights) -> Place:
     """Looks up the names in ``addr`` and ``rights``. Blocks the current task if there
     are any.
@@ -103,6 +103,8 @@ def find_place(what: str, addr: str, rights: Rights) -> Place:
     NoSuchOwner for an unknown name; and what ``_names.ask`` raises.
     """
     fd = address.inherited(addr, what)
+    if lender is not None and is_inherited(addr):
+        return Place(0)  # a worker has got none: they are its master's
     if fd is not None:
         return Place(0, fd=fd)
     name = address.passed(addr)
@@ -137,6 +139,10 @@ class Bound:
         if path is not None:
             self._path = os.path.abspath(path)  # the program may change its directory
             self._file = _identity(path)
+
+    def opened(self, take: Callable[[socket.socket], object], let_go: Callable[[socket.socket], object]) -> None:
+        """A listener accepts from these sockets. ``take(sock)`` makes it accept from
+        another one too, and ``let_go(sock)`` no more. It closes what it has taken."""
 
     def in_place(self) -> bool:
         """Whether the file of a Unix domain socket is still its own. Raises OSError if
@@ -183,10 +189,23 @@ def _identity(path: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+class Lender(Protocol):
+    """What a worker calls in place of ``bind``."""
+
+    def __call__(self, what: str, addr: str, place: Place, mode: int | None, backlog: int) -> Bound:
+        """Raises what ``bind`` does. Blocks the current task."""
+
+
+lender: Lender | None = None
+"""Set in a worker, whose master binds; see ``ops/worker.py``."""
+
+
 def bind(what: str, addr: str, place: Place, mode: int | None, backlog: int) -> Bound:
     """Binds and listens, at every address of a place or at none. ``what`` and ``addr``
     are for the log. Raises OSError, whose notes name the address or owner, and
-    ``Unusable`` for inherited sockets."""
+    ``Unusable`` for inherited sockets. Blocks the current task in a worker."""
+    if lender is not None:
+        return lender(what, addr, place, mode, backlog)
     if place.fd is not None:
         return _bind_inherited((place.fd,))
     if place.passed is not None:

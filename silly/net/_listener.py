@@ -120,6 +120,7 @@ class Listener:
         self.port = bound.port
         self.on_close: Callable[[], object] | None = None
         self._register(bound)
+        bound.opened(self._take, self._let_go)
         self._handler = _Ending(self)
         _loop.handlers.add(self._handler)
         _loop.listeners += 1
@@ -138,6 +139,21 @@ class Listener:
 
     def _unregister(self, bound: Bound) -> None:
         for sock in bound.socks:
+            _loop.unregister(sock.fileno())
+
+    def _take(self, sock: socket.socket) -> None:
+        """Accepts from another socket too, which is the same for the peers."""
+        assert self._bound is not None
+        sock.setblocking(False)
+        if not self._paused:
+            _loop.register(sock.fileno(), READ, partial(self._on_event, sock))
+        self._bound.socks.append(sock)
+
+    def _let_go(self, sock: socket.socket) -> None:
+        """Ends ``_take``."""
+        assert self._bound is not None
+        self._bound.socks.remove(sock)
+        if not self._paused:
             _loop.unregister(sock.fileno())
 
     def _on_event(self, listening: socket.socket, mask: int) -> None:

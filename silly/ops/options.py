@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -113,6 +114,13 @@ def take(option: str, args: list[str], options: Options) -> None:
 
 def check(options: Options) -> None:
     """Raises BadOption if the options don't go together."""
+    if options.workers and sys.platform != "linux":
+        raise BadOption("--workers needs Linux, which alone spreads connections over the sockets of several processes")
+    if options.workers and options.reload:
+        raise BadOption("--reload is for development, in one process: leave out --workers")
+    for name, value in ("--max-rss", options.max_rss), ("--max-age", options.max_age):
+        if value and not options.workers:
+            raise BadOption(f"{name} is for workers: write --workers N too; --workers 1 will do")
     if options.spread > options.drain:
         raise BadOption(
             f"--spread {options.spread} is more than --drain {options.drain}: WebSockets that are not closed by then are cut off"

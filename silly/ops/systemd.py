@@ -7,8 +7,8 @@ none comes. A timer of the loop sends it, so a task that holds the loop for too 
 gets the process killed.
 
 ``begin`` is all that a process needs that serves itself. A master, which has no loop,
-calls ``take`` before it starts its workers, then ``ready``, ``reloading`` and
-``stopping`` when it is time, and ``alive`` in each of its turns.
+calls ``take`` before it starts its workers, and then ``alive`` and those of ``Changes``
+in each of its turns.
 """
 
 from __future__ import annotations
@@ -54,6 +54,33 @@ class _Systemd:
 
 
 _systemd = _Systemd()
+
+
+class Changes:
+    """Tells systemd each change of a master once."""
+
+    __slots__ = ("_told",)
+
+    def __init__(self) -> None:
+        self._told = "starts"
+
+    def serves(self, workers: int) -> None:
+        """So many workers serve, and no further one is about to."""
+        if self._told != "serves":
+            self._told = "serves"
+            ready(f"serving with {workers} worker{'' if workers == 1 else 's'}")
+
+    def reloads(self) -> None:
+        """All workers are being replaced, by SIGHUP."""
+        if self._told == "serves":
+            self._told = "reloads"
+            reloading()
+
+    def stops(self, ms: int) -> None:
+        """The workers end, and have ``ms`` milliseconds."""
+        if self._told != "stops":
+            self._told = "stops"
+            stopping(ms)
 
 
 def begin() -> None:

@@ -1,0 +1,477 @@
+"""The master of ``--workers N``: starts N processes that run the script, lends them
+their sockets, and keeps their number.
+
+    python -m silly --workers 4 app.py --port=8080
+
+It imports nothing of the application, and starts each worker by exec: no process with a
+loop or threads is forked. It runs in plain blocking Python, without the loop: after
+each event ``_act`` looks at everything that may be due, so no timer is ever left over.
+
+* **Sockets**: ``_sockets.py``.
+* **A worker that ends unasked** has a successor: at once, if it begins to drain, or was
+  killed; then with back-off (``_crew.py: Slot.ended``). A slot that rests is tried
+  again after ``REST`` seconds. When all rest, the master ends with status 1. A script
+  that came to its end has nothing left to do, and no successor.
+* **Replacing**, for SIGHUP, memory or age: one slot at a time. The successor is
+  started, and once it is ready the old worker drains. If it doesn't come up, the old
+  one stays.
+* **The end**: the first SIGTERM or SIGINT lets all drain, the second kills.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import selectors
+import signal
+import socket
+import sys
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+from types import FrameType
+
+from .._core.ending import FINALLY
+from .._core.loop import monotonic
+from .._log import task as logger
+from . import _link, systemd
+from ._crew import REST, Life, Member, Slot
+from ._sockets import Sockets
+from .options import Options, arguments
+
+COMES_UP = 60.0
+"""Seconds that a successor may take until it is ready."""
+LOOK = 1.0
+"""Seconds between two looks at the memory of the workers."""
+MARGIN = 1.5
+"""Seconds that a worker has, past its own time, until it is killed."""
+TOLD = 0.25
+"""The most seconds until all workers know how long the notice is."""
+JITTER = 0.2
+"""A worker is replaced between 0.8 and 1 times its greatest age."""
+
+_END = (signal.SIGTERM, signal.SIGINT)
+_PASSED = (signal.SIGUSR1, signal.SIGUSR2)
+_OTHERS = (signal.SIGHUP, signal.SIGCHLD)
+
+
+class Master:
+    """See the module's header."""
+
+    def __init__(self, options: Options, command: list[str]) -> None:
+        self._options = options
+        self._command = command
+        self._slots = [Slot(number) for number in range(1, options.workers + 1)]
+        self._members: dict[int, Member] = {}
+        """The workers whose processes have not ended, by pid."""
+        self._sockets = Sockets(options.workers)
+        self._selector = selectors.DefaultSelector()
+        self._signals: deque[int] = deque()
+        self._wanted: dict[Slot, str] = {}
+        """The slots whose workers are to be replaced, and why."""
+        self._replacing: Slot | None = None
+        """The slot whose successor starts."""
+        self._look_at = monotonic() + LOOK
+        self._ending = 0
+        """The signal that began the end."""
+        self._term_at: float | None = None
+        """When the workers get their SIGTERM."""
+        self._close_at: float | None = None
+        """When the sockets are closed."""
+        self._forced = False
+        """Whether a worker was ended by force."""
+        self._changes: systemd.Changes | None = None
+        """What systemd is told, if it wants to be."""
+        self._alive_at: float | None = None
+        """When it gets its next sign of life."""
+
+    # ---- the loop --------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Runs until the end, and returns the status of the process."""
+        if "NOTIFY_SOCKET" in os.environ and systemd.take():
+            self._changes = systemd.Changes()
+        reads, writes = socket.socketpair()
+        with reads, writes, self._selector:
+            reads.setblocking(False)
+            writes.setblocking(False)
+            self._selector.register(reads, selectors.EVENT_READ)
+            signal.set_wakeup_fd(writes.fileno(), warn_on_full_buffer=False)
+            try:
+                for number in (*_END, *_PASSED, *_OTHERS):
+                    signal.signal(number, self._on_signal)
+                logger.info(f"the master has pid {os.getpid()}, and starts {_count(len(self._slots), 'worker')}")
+                while (status := self._over()) is None:
+                    self._turn(reads)
+            finally:
+                signal.set_wakeup_fd(-1)
+                self._leave_nothing()
+        return status
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _turn(self, reads: socket.socket) -> None:
+        while self._signals:
+            self._signalled(self._signals.popleft())
+        self._act(monotonic())
+        if self._over() is not None:
+            return
+        when = self._next()
+        for key, _ in self._selector.select(None if when is None else max(0.0, when - monotonic())):
+            if key.data is None:
+                with suppress(BlockingIOError):
+                    reads.recv(4096)
+            else:
+                self._read(key.data)
+        for member in list(self._members.values()):
+            if (status := member.poll()) is not None:
+                self._gone(member, status)
+
+    def _next(self) -> float | None:
+        """Returns when something is due next; None: nothing is."""
+        due = [self._term_at, self._close_at, self._alive_at]
+        due += [each.kill_at for each in self._members.values()]
+        if not self._ending:
+            due += [slot.start_at for slot in self._slots]
+            for slot in self._slots:
+                if slot.worker is not None and slot.worker.old_at is not None and self._ages(slot):
+                    due.append(max(slot.worker.old_at, slot.not_before))
+            if (starts := self._starting()) is not None:
+                due.append(starts.started + COMES_UP)
+            if self._options.max_rss:
+                due.append(self._look_at)
+        return min((each for each in due if each is not None), default=None)
+
+    def _act(self, now: float) -> None:
+        """Does what is due."""
+        if self._changes is not None:
+            self._tell_systemd(self._changes)
+            self._alive_at = systemd.alive(now)
+        for member in list(self._members.values()):
+            if member.kill_at is not None and now >= member.kill_at:
+                logger.error(f"{member} has not ended in time, and is killed")
+                self._forced = bool(self._ending)
+                member.kill()
+        if self._ending:
+            self._act_at_end(now)
+        else:
+            for slot in self._slots:
+                if slot.start_at is not None and now >= slot.start_at:
+                    self._start(slot)
+            self._check(now)
+            self._replace(now)
+        if self._close_at is not None or not self._ending:
+            self._sockets.settle(self._members.values(), bool(self._ending) or any(slot.coming for slot in self._slots))
+
+    def _tell_systemd(self, changes: systemd.Changes) -> None:
+        ready = sum(slot.worker is not None and slot.worker.life is Life.READY for slot in self._slots)
+        if self._ending:
+            changes.stops(self._options.notice + self._options.drain + int(FINALLY * 1000))
+        elif "SIGHUP" in self._wanted.values():
+            changes.reloads()
+        elif ready and self._replacing is None and not any(slot.coming for slot in self._slots):
+            changes.serves(ready)
+
+    def _over(self) -> int | None:
+        """Returns the status once all is over."""
+        if self._members:
+            return None
+        if self._ending:
+            return 128 + self._ending if self._forced else 0
+        if all(slot.done or slot.rests for slot in self._slots):
+            if not any(slot.rests for slot in self._slots):
+                logger.info("no worker has anything left to do")
+                return 0
+            logger.error("all workers have failed again and again, so the master ends")
+            return 1
+        return None
+
+    def _leave_nothing(self) -> None:
+        """Closes the sockets, and kills the workers that there are: something has
+        failed here."""
+        self._sockets.close()
+        for member in self._members.values():
+            member.kill()
+
+    # ---- workers ---------------------------------------------------------------------
+
+    def _start(self, slot: Slot) -> Member | None:
+        """Starts a worker, or a successor if there is one."""
+        slot.start_at = None
+        try:
+            member = Member(slot.number, self._command)
+        except OSError as exc:
+            again = f": the next try is in {slot.ended(was_ready=False):g} s" if slot.worker is None else ""
+            logger.error(f"worker {slot.number} can't be started ({exc.strerror}){again}")
+            return None
+        if slot.worker is None:
+            slot.worker = member
+        else:
+            slot.successor = member
+        self._members[member.pid] = member
+        self._selector.register(member.link, selectors.EVENT_READ, member)
+        logger.info(f"{member} is started")
+        return member
+
+    def _read(self, member: Member) -> None:
+        """Reads what a worker says."""
+        while True:
+            try:
+                message = _link.receive(member.link)
+                if message is None:
+                    self._forget_link(member)
+                    return
+                _link.close(message.fds)  # none belongs to any message
+                member.known = True
+                self._hear(member, message)
+            except BlockingIOError:
+                return
+            except (KeyError, TypeError, ValueError) as exc:
+                logger.error(f"{member} is killed: it has sent what no worker sends: {type(exc).__name__}: {exc}")
+                self._forget_link(member)
+                member.kill()
+                return
+
+    def _forget_link(self, member: Member) -> None:
+        with suppress(KeyError):
+            self._selector.unregister(member.link)
+
+    def _hear(self, member: Member, message: _link.Message) -> None:
+        op, fields, _, _ = message
+        slot = self._slots[member.slot - 1]
+        if op == "listen":
+            self._sockets.lend(member, fields)
+        elif op == "closed":
+            if member.leases.get(fields["key"]) == fields["lease"]:
+                del member.leases[fields["key"]]
+        elif op == "declined":
+            member.declined = True
+            self._sockets.declined(member, fields["key"], fields["slot"])
+        elif op == "noticed":
+            member.noticed = True
+        elif op == "done":
+            member.done = True
+        elif op == "ready" and member.life is Life.STARTING:
+            self._ready(slot, member)
+        elif op == "stopping" and member.life is Life.READY:
+            member.life = Life.LEAVING
+            member.kill_at = monotonic() + self._time()
+            if not member.done and not self._ending:
+                self._unasked(slot, member, "begins to end")
+
+    def _ready(self, slot: Slot, member: Member) -> None:
+        now = monotonic()
+        member.life = Life.READY
+        member.ready_since = now
+        slot.rests = False
+        logger.info(f"{member} is ready, {now - member.started:.1f} s after its start")
+        if self._options.max_age:
+            member.old_at = now + self._options.max_age / 1000 * random.uniform(1 - JITTER, 1)
+        if self._options.max_rss and (rss := member.rss()) > self._options.max_rss:
+            member.large = True
+            limit = f"more than --max-rss {_size(self._options.max_rss)}"
+            logger.warn(f"{member} takes {_size(rss)} from the start, {limit}: it isn't replaced for its memory")
+        if slot.successor is member:
+            old, slot.worker, slot.successor = slot.worker, member, None
+            if old is not None:
+                logger.info(f"{old} is told to drain and end")
+                old.end(self._time())
+        if self._replacing is slot:
+            self._replacing = None
+
+    def _unasked(self, slot: Slot, member: Member, what: str) -> None:
+        """A worker has ended, or begins to, and nobody has asked it to."""
+        successor = slot.successor
+        if member is successor:
+            self._not_up(slot, f"{member} {what}")
+            return
+        slot.worker, slot.successor = successor, None
+        if successor is not None:
+            logger.warn(f"{member} {what}; {successor} starts already")
+            return
+        if self._replacing is slot:
+            self._replacing = None
+        wait = slot.ended(member.ready_since is not None)
+        if slot.rests:
+            logger.error(f"{member} {what}. Worker {slot.number} has ended again and again: the next try is in {wait:g} s")
+        else:
+            again = f"in {wait:g} s" if wait else "now"
+            logger.warn(f"{member} {what}; another is started {again}")
+
+    def _not_up(self, slot: Slot, why: str) -> None:
+        """A successor has failed to come up."""
+        slot.successor = None
+        slot.not_before = monotonic() + REST
+        self._replacing = None
+        others = [each for each, reason in self._wanted.items() if reason == "SIGHUP"]
+        for each in others:
+            del self._wanted[each]
+        logger.error(f"{why} before it was ready: {slot.worker} stays{', and so do the others' if others else ''}")
+
+    def _gone(self, member: Member, status: int) -> None:
+        """The process of a worker has ended."""
+        self._read(member)  # its last words
+        self._drop(member)
+        slot = self._slots[member.slot - 1]
+        what = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"has ended with status {status}"
+        if status > 128 and self._ending:
+            self._forced = True
+        if self._ending or member not in (slot.worker, slot.successor):
+            logger.info(f"{member} {what}")
+        elif member.done and status == 0:
+            logger.info(f"{member} {what}: nothing was left to do")
+            slot.done = slot.successor is None
+            slot.worker, slot.successor = slot.successor, None
+        else:
+            self._unasked(slot, member, what)
+
+    def _drop(self, member: Member) -> None:
+        del self._members[member.pid]
+        member.leases.clear()
+        self._forget_link(member)
+        member.link.close()
+
+    # ---- replacing -------------------------------------------------------------------
+
+    def _starting(self) -> Member | None:
+        """Returns the worker whose start the replacements wait for."""
+        return None if self._replacing is None else self._replacing.successor or self._replacing.worker
+
+    def _ages(self, slot: Slot) -> bool:
+        """Whether the age or memory of its worker may be a reason to replace it."""
+        ready = slot.worker is not None and slot.worker.life is Life.READY
+        return ready and slot not in self._wanted and slot is not self._replacing
+
+    def _check(self, now: float) -> None:
+        """Looks for workers that are too old or too large."""
+        looks = self._options.max_rss and now >= self._look_at
+        if looks:
+            self._look_at = now + LOOK
+        for slot in self._slots:
+            worker = slot.worker
+            if worker is None or not self._ages(slot) or now < slot.not_before:
+                continue
+            if worker.old_at is not None and now >= worker.old_at:
+                self._wanted[slot] = f"is {now - (worker.ready_since or now):.0f} s old"
+            elif looks and not worker.large and (rss := worker.rss()) > self._options.max_rss:
+                self._wanted[slot] = f"takes {_size(rss)}, more than --max-rss {_size(self._options.max_rss)}"
+
+    def _replace(self, now: float) -> None:
+        """Goes on with the replacements."""
+        starts, slot = self._starting(), self._replacing
+        if slot is not None and starts is not None and now >= starts.started + COMES_UP:
+            if starts is slot.successor:
+                starts.kill()
+                self._not_up(slot, f"{starts} took more than {COMES_UP:g} s, and is killed")
+            else:
+                self._replacing = None  # the others needn't wait for it
+        while self._replacing is None and self._wanted:
+            slot = next(iter(self._wanted))
+            why = self._wanted.pop(slot)
+            if slot.worker is None:
+                slot.fresh()
+            elif why == "SIGHUP":
+                logger.info(f"{slot.worker} is replaced: SIGHUP")
+            else:
+                logger.info(f"{slot.worker} {why}, and is replaced")
+            if slot.worker is not None and slot.worker.life is Life.STARTING:
+                slot.worker.end(self._time())  # it was started before, and nobody waits for it
+                slot.worker = None
+            if self._start(slot) is not None:
+                self._replacing = slot
+            else:
+                slot.not_before = now + REST
+
+    # ---- signals and the end ---------------------------------------------------------
+
+    def _signalled(self, number: int) -> None:
+        if number in _PASSED:
+            if number == signal.SIGUSR2:
+                self._tell()
+            for member in self._members.values():
+                if member.known:
+                    member.signal(number)
+        elif number == signal.SIGHUP and not self._ending:
+            if self._replacing is not None:
+                logger.info("SIGHUP: all workers are replaced, once more")
+            # Also the one whose successor starts just now: what it loads may be old.
+            self._wanted = dict.fromkeys(self._slots, "SIGHUP")
+        elif number in _END:
+            self._end(number)
+
+    def _tell(self) -> None:
+        """Logs how the workers are."""
+        for slot in self._slots:
+            if slot.worker is None:
+                logger.info(f"worker {slot.number}: {'rests' if slot.rests else 'done' if slot.done else 'is started soon'}")
+        now = monotonic()
+        for member in self._members.values():
+            logger.info(f"{member}: {member.life.value}, {now - member.started:.0f} s old, {_size(member.rss())}")
+
+    def _end(self, number: int) -> None:
+        """SIGTERM or SIGINT has come."""
+        name = signal.Signals(number).name
+        if self._ending:
+            logger.warn(f"{name} again: {_count(len(self._members), 'worker')} killed")
+            self._forced = True
+            self._ending = number
+            for member in self._members.values():
+                member.kill()
+            return
+        self._ending = number
+        now = monotonic()
+        logger.info(f"{name}: {_count(len(self._members), 'worker')} told to drain and end")
+        self._term_at = self._close_at = now
+        if self._options.notice:
+            # So long the workers go on. They must know it when their signal comes.
+            self._term_at = self._close_at = now + TOLD
+            for member in self._members.values():
+                member.noticed = not member.say("notice", ms=self._options.notice)
+
+    def _act_at_end(self, now: float) -> None:
+        members = self._members.values()
+        if self._term_at is not None and (now >= self._term_at or all(each.noticed for each in members)):
+            self._term_at = None
+            notice = self._options.notice / 1000
+            # Just before the workers close theirs: then none is reset while somebody
+            # accepts from it, and nobody waits where nobody accepts.
+            self._close_at = now + 0.9 * notice
+            if not notice:
+                self._close()
+            for member in members:
+                member.end(notice + self._time())
+        elif self._term_at is None and self._close_at is not None and now >= self._close_at:
+            self._close()
+
+    def _close(self) -> None:
+        self._close_at = None
+        self._sockets.close()
+        for member in self._members.values():
+            member.say("alone")
+
+    def _time(self) -> float:
+        """The most seconds that a worker takes to end, without a notice."""
+        return self._options.drain / 1000 + FINALLY + MARGIN
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"
+
+
+def run(options: Options, args: list[str]) -> int:
+    """Runs workers with the script and its arguments, ``args``. Returns the status of
+    the process."""
+    # What stood before the launcher's own arguments: the interpreter and its options.
+    python = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
+    return Master(options, [sys.executable, *python, *_given(options), *args]).run()
+
+
+def _given(options: Options) -> list[str]:
+    """Returns the options of a worker. The master tells it of a notice only where all
+    end: a worker that is replaced needs none."""
+    return arguments(replace(options, workers=0, notice=0, max_rss=0, max_age=0, daemon=False, pid_file=None))
