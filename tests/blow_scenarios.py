@@ -746,11 +746,11 @@ def http_drain(blows: Blows) -> None:
 def http_drain_of_the_queue(blows: Blows) -> None:
     """A connection that was not accepted when the drain began."""
     server = must(http.listen("127.0.0.1:0", lambda stream: stream.answer(200, "ok")))
-    with socket.create_connection(("127.0.0.1", server.port)) as sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        again(server.drain, WITHIN)
-        with Raw(must(tcp.adopt(sock))) as client:
-            check(_answer(client) == (200, b"ok\n") or blows.count)
+    sock = socket.create_connection(("127.0.0.1", server.port))
+    with Raw(must(tcp.adopt(sock))) as client:
+        client.request()
+        Job(lambda: again(server.drain, WITHIN)).result()
+        check(_answer(client) == (200, b"ok\n") or blows.count)
 
 
 # ---- the HTTP client -----------------------------------------------------------------

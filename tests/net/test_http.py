@@ -23,7 +23,7 @@ from silly.net import http, tcp
 from silly.sync import channel
 
 from ..conftest import Logs
-from ..helpers import WITHIN, Raw, ahead_of_reader, asking, joined, serving, spawn, turn
+from ..helpers import Raw, ahead_of_reader, asking, joined, serving, spawn, turn
 from .http_support import certs, connected, hello
 from .support import until
 
