@@ -94,10 +94,11 @@ def exit(status: int = 0) -> NoReturn:
         task.fork(shut_down)
 
     Listeners close, and no task or timer starts any more that had not run. WebSockets
-    of servers send close 1001, and handlers of connections finish, for 2 s at most.
-    Then all tasks get ``GreenletExit`` where they wait, and their ``with`` and
-    ``finally`` blocks run; these may use the network until 3 s are over. Output is
-    flushed within the same 3 s. ``docs/ending.md`` has the whole order.
+    of servers send close 1001, and handlers of connections finish, for 2 s at most, or
+    what the launcher's ``--drain`` says. Then all tasks get ``GreenletExit`` where they
+    wait, and their ``with`` and ``finally`` blocks run; these may use the network until
+    one more second is over. Output is flushed within the same time. ``docs/ending.md``
+    has the whole order.
 
     In a task ``exit`` raises ``GreenletExit`` at once, and a handler that calls it
     counts as ended. In a signal handler that interrupts a task or the loop it returns,

@@ -727,7 +727,7 @@ def http_drain(blows: Blows) -> None:
         stream.answer(200, "ok")
 
     def drain() -> None:
-        again(server.drain, WITHIN)
+        again(server.drain, WITHIN, notice=1)
         check(not server._connections)
 
     server = must(http.listen("127.0.0.1:0", handler))
@@ -736,9 +736,21 @@ def http_drain(blows: Blows) -> None:
         until(lambda: len(begun) or not client.conn.isalive())
         job = Job(drain)
         turn(3)
+        until(lambda: server._closing)
         hold.close()
         check(_answer(client) == (200, b"ok\n") or blows.count)
         job.result()
+
+
+@scenario
+def http_drain_of_the_queue(blows: Blows) -> None:
+    """A connection that was not accepted when the drain began."""
+    server = must(http.listen("127.0.0.1:0", lambda stream: stream.answer(200, "ok")))
+    sock = socket.create_connection(("127.0.0.1", server.port))
+    with Raw(must(tcp.adopt(sock))) as client:
+        client.request()
+        Job(lambda: again(server.drain, WITHIN)).result()
+        check(_answer(client) == (200, b"ok\n") or blows.count)
 
 
 # ---- the HTTP client -----------------------------------------------------------------

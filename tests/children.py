@@ -19,7 +19,7 @@ from silly.time import after, cancel
 
 _OF_SERVERS = r"INFO https?: \S+ (goes on for|drains|has drained)|WARNING https?: \S+ drained for"
 LISTENING = re.compile(
-    rf"^\S+ \S+ (INFO listening on|INFO the process goes on for|{_OF_SERVERS}) .*\n", re.MULTILINE
+    rf"^\S+ \S+ (INFO listening on|INFO the process goes on for|{_OF_SERVERS})\b.*\n", re.MULTILINE
 )
 """The lines of listeners, of servers that drain, and of a notice, on stderr."""
 LIMIT = 30_000

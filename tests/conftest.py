@@ -77,7 +77,7 @@ class Logs(logging.Handler):
             if (
                 (self.watchdog or "held the loop for" not in line)
                 and (self.listening or not line.startswith("INFO listening on "))
-                and (self.draining or not re.match(r"\w+ https?: \S+ (goes on for|drains|has drained|drained for) ", line))
+                and (self.draining or not re.match(r"\w+ https?: \S+ (goes on for|drains|has drained|drained for)\b", line))
             ):
                 self.lines.append(line)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from silly import check
 from silly._core import ending
-from silly.net import tcp
+from silly.net import _stream, tcp
+from silly.net.http import _health
 from silly.sync import channel
 
 from .children import Child
@@ -20,8 +21,11 @@ CODE = "".join(BLOCKS)
 
 
 def test_the_page_names_the_times() -> None:
-    assert f"takes {ending.GRACE:g} s at most" in TEXT
-    assert f"for {ending.DRAIN:g} s at most" in TEXT
+    plan = ending.Plan()
+    assert f"takes {plan.drain / 1000 + ending.FINALLY:g} s at most" in TEXT
+    assert f"for {plan.drain / 1000:g} s at most" in TEXT
+    assert f"new connection has {_stream.NEWCOMER:g} s" in TEXT
+    assert f"for {_health.CHECK / 1000:g} s at most" in TEXT
     assert f"is waited for {ending.QUIET:g} s" in TEXT
     assert len(BLOCKS) == 3
 
@@ -53,28 +57,36 @@ def test_presence(tmp_path: Path) -> None:
             assert child.errors() == ""
 
 
-def test_a_drain_at_sigterm_gives_handlers_more_time(tmp_path: Path) -> None:
-    """Here 30 s in place of 10 ms, of which the handler needs 100 ms."""
+def test_more_time(tmp_path: Path) -> None:
+    """The command line of the page, with a handler that takes longer than a drain of 10 ms, and with shorter times."""
+    command = next(line for line in TEXT.splitlines() if line.startswith("python -m silly --"))
+    options = command.split()[3:-1]
+    assert options == ["--notice", "5s", "--drain", "30s", "--spread", "10s"]
+    options[1] = "10ms"
     script = tmp_path / "app.py"
     script.write_text(f"""{CODE}
 from silly import time
 from silly._core import ending
-ending.DRAIN = 0.01
+assert ending.plan == (10, 30_000, 10_000, 1001)
+ending.plan = ending.plan._replace(spread=10)
 
-def handler(stream):
+@router.get("/slow")
+def slow(stream):
     print("serves", flush=True)
     while not server._closing:
         time.sleep(1)
     time.sleep(100)
     stream.answer(200, "finished")
 
-server = silly.check(http.listen("127.0.0.1:0", handler))
-drain_at_sigterm(server, 30_000)
+server = silly.check(http.listen("127.0.0.1:0", router))
 print(server.port, flush=True)
 """)
-    with Child("-m", "silly", str(script)) as child:
+    with Child("-m", "silly", *options, str(script)) as child:
         client = Raw(check(tcp.connect(f"127.0.0.1:{child.line()}")))
-        client.request()
+        for path in ("/healthz", "/readyz"):
+            client.request(path)
+            assert client.response().status == 200
+        client.request("/slow")
         assert child.line() == "serves"
         child.process.terminate()
         response = client.response()

@@ -407,7 +407,7 @@ class Stage:
                     conn.write(f"CONNECT {server.addr} HTTP/1.1\r\nhost: {server.addr}\r\n\r\n")
                     conn.read("\r\n\r\n", WITHIN)
             else:
-                http.fetch(method or call.upper(), f"http://{server.addr}{path}")
+                http.fetch(method or call.upper(), f"http://{server.addr}{path}")  # whatever it speaks
 
     def _say_hello(self, conn: Any) -> None:
         with conn:
@@ -641,6 +641,7 @@ def test_the_example_runs(name: str, directory: None, monkeypatch: pytest.Monkey
         logs.allow("")
     if name == "silly.task.onerror":
         logs.expect("ZeroDivisionError")
+    logs.allow("plain HTTP on a port that speaks TLS")
 
     def leave(status: int = 0) -> None:
         raise GreenletExit

@@ -179,7 +179,7 @@ class Acceptor:
 
     def _serve(self, conn: Conn, configuration: ServerConfiguration, verification: Verification) -> None:
         stream = conn._stream
-        released = stream.released_later()  # not before this task has ended
+        there = stream.released_later() is not None  # not before this task has ended
         try:
             try:
                 greeted = self._shake_hands(stream, configuration, verification)
@@ -190,19 +190,20 @@ class Acceptor:
                 if value is not None:
                     scheduler.returned(name_of(self._accept), value, True)
         finally:
-            if released is not None:
-                stream.when_released(released)
+            if there and self._admission is not None:
+                stream.when_released(partial(self._admission.leave, host_of(stream.remoteaddr)))
             if not self.shaking and self.handshake_ended is not None:
                 self.handshake_ended()
 
     def _released(self, stream: TlsStream) -> None:
-        """The connection is gone, and its task has ended, or will never start."""
+        """The connection is gone before its task has begun, or instead."""
         self._shaken(stream)
         if self._admission is not None:
             self._admission.leave(host_of(stream.remoteaddr))
 
     def _shaken(self, stream: TlsStream) -> None:
         self.shaking.discard(stream)
+        stream.hurry_on = None  # it must not hold the application's function for as long as it is open
         if not self.shaking and self._hurry is not None:
             _loop.timers.cancel(self._hurry)
             self._hurry = None

@@ -23,7 +23,7 @@ from silly.net import http, tcp
 from silly.sync import channel
 
 from ..conftest import Logs
-from ..helpers import WITHIN, Raw, ahead_of_reader, asking, joined, serving, spawn, turn
+from ..helpers import Raw, ahead_of_reader, asking, joined, serving, spawn, turn
 from .http_support import certs, connected, hello
 from .support import until
 
@@ -1362,7 +1362,7 @@ def test_server_close_when_a_request_has_just_arrived() -> None:
 
 @pytest.mark.parametrize("spoke", [False, True])
 def test_server_close_with_a_connection_just_accepted(spoke: bool) -> None:
-    """Its task has not run yet: it must not be kept for ever after."""
+    """Its task has not run yet: it is served, and must not be kept for ever after."""
     with serving(hello) as server:
         accept = server._accept
         queued = []
@@ -1375,9 +1375,8 @@ def test_server_close_with_a_connection_just_accepted(spoke: bool) -> None:
             server.close()
             assert accept == server._accept
             if spoke:
-                until(lambda: client.conn.unreadbytes() or not client.conn.isalive())
-            # Nothing was written to it, so what it sent is unread in the kernel and makes a reset.
-            assert client.conn.read(1, WITHIN) == (None, errno.CONNRESET if spoke else errno.EOF)
+                assert client.response().header["connection"] == "close"
+            client.eof()
 
 
 def test_server_close_ends_a_connection_that_drops_a_body(logs: Logs) -> None:

@@ -103,7 +103,7 @@ class Connection:
         elif stream._reader is not None:
             if not stream.look():
                 return  # its task goes on, perhaps with a request
-            if not self.idle or stream.partial or not (stream.unsent or stream._written()):
+            if not self.idle or stream.partial or not (stream._written() or stream._gathered):
                 stream.hasten(self._until)
             elif stream.unsent:
                 stream.interrupt()  # its task delivers the answer, then closes

@@ -18,8 +18,9 @@ from ..._core import scheduler
 from ..._core.loop import monotonic
 from ..._core.timers import Timer
 from ..._log import http as logger
-from ..._wire.numbers import check_int, check_ms
+from ..._wire.numbers import check_int
 from ..._wire.ws import close_payload
+from ..tcp import deadline_after
 
 LINES = 5.0
 """Seconds until the first line about what is left. Each further one comes after twice
@@ -42,14 +43,15 @@ class Terms(NamedTuple):
     retry_after: int | None
 
 
-def check_terms(ms: object, notice: object, spread: object, code: int, retry_after: int | None) -> Terms:
+def check_terms(ms: float | None, notice: float, spread: float, code: int, retry_after: int | None) -> Terms:
     """Returns the arguments of ``server.drain``. Raises ValueError and TypeError."""
-    if ms is not None:
-        check_ms("server.drain: ms", ms)
-    check_ms("server.drain: notice", notice)
-    check_ms("server.drain: spread", spread)
-    assert isinstance(spread, (int, float))
-    if isinstance(ms, (int, float)) and spread > ms:
+    for name, value in (("ms", ms), ("notice", notice), ("spread", spread)):
+        if value is not None or name != "ms":
+            try:
+                deadline_after(value)  # type: ignore[arg-type]  # None of the others raises too
+            except (TypeError, ValueError) as exc:
+                raise type(exc)(f"server.drain: {name}: {exc}") from None
+    if ms is not None and spread > ms:
         raise ValueError(
             f"server.drain: a spread of {spread:g} ms is longer than the {ms:g} ms after which everything is cut off"
         )

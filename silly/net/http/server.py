@@ -58,7 +58,12 @@ class _Told(QuietHandler):
     def close(self) -> None:
         """Does nothing: the listener and the connections are handlers of their own."""
 
-    abort = disown = close
+    disown = close
+
+    def abort(self) -> None:
+        """No task runs any more: nothing is left to be told."""
+        if self._server._drain is not None:
+            self._server._drain.stop()
 
 
 class Server:
@@ -362,7 +367,8 @@ class Server:
         self._connections.add(connection)
         if self._closing:  # it was accepted, or shook hands, while the server closed
             connection.end(self._drain)
-            _handlers.add(self._ending)
+            if self._listener is not None:
+                _handlers.add(self._ending)
         try:
             connection.serve()
             connection.deliver()
