@@ -1,5 +1,5 @@
 """The launcher:
-``python -m silly [-h] [-v] [-l LEVEL] SCRIPT [ARG ...] [--key=value ...]``.
+``python -m silly [OPTION ...] SCRIPT [ARG ...] [--key=value ...]``.
 
 The script runs as the first task, with ``__name__ == "__main__"``, and finds what it
 would find if ``python SCRIPT`` ran it: the names of its module, ``sys.argv``, and
@@ -29,7 +29,7 @@ from ._log import task
 from ._shown import traceback_of
 from ._version import version
 from .ops import ready
-from .ops.options import BadOption, Options, check, knows, take
+from .ops.options import BadOption, Options, check, knows, take, take_environment
 
 _LEVELS = {"debug": logger.DEBUG, "info": logger.INFO, "warn": logger.WARN, "error": logger.ERROR}
 
@@ -65,6 +65,7 @@ def main(args: list[str]) -> int:
     if not args:
         return _fail(f"no script given\n{_usage.USAGE}")
     try:
+        take_environment(options, os.environ)
         check(options)
     except BadOption as exc:
         return _fail(str(exc))
