@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from . import _streams as _streams  # first: it keeps places free of the loop's descriptors
 from ._core import ending
 from ._core.result import Error, Result, check
 from ._ends import ENDS

@@ -1,5 +1,5 @@
 """The launcher:
-``python -m silly [-h] [-v] [-l LEVEL] SCRIPT [ARG ...] [--key=value ...]``.
+``python -m silly [OPTION ...] SCRIPT [ARG ...] [--key=value ...]``.
 
 The script runs as the first task, with ``__name__ == "__main__"``, and finds what it
 would find if ``python SCRIPT`` ran it: the names of its module, ``sys.argv``, and
@@ -15,6 +15,7 @@ from __future__ import annotations
 import builtins
 import os
 import pkgutil
+import signal
 import sys
 import traceback
 import types
@@ -23,13 +24,13 @@ from importlib.util import MAGIC_NUMBER
 from typing import Any
 
 from . import _usage, env, logger
-from ._core import ending, scheduler
+from ._core import ending, scheduler, signals
 from ._ends import ENDS
-from ._log import task
+from ._log import name_lines, task
 from ._shown import traceback_of
 from ._version import version
 from .ops import ready
-from .ops.options import BadOption, Options, check, knows, take
+from .ops.options import BadOption, Options, check, knows, take, take_environment
 
 _LEVELS = {"debug": logger.DEBUG, "info": logger.INFO, "warn": logger.WARN, "error": logger.ERROR}
 
@@ -65,12 +66,102 @@ def main(args: list[str]) -> int:
     if not args:
         return _fail(f"no script given\n{_usage.USAGE}")
     try:
-        check(options)
+        variables = _complete(options)
     except BadOption as exc:
         return _fail(str(exc))
     logger.setlevel(_LEVELS[options.level])
+    if options.daemon or options.reload:
+        return _start_another(options, args)
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
     ending.plan = ending.Plan(options.notice, options.drain, options.spread)
     return _run_script(args, options)
+
+
+def _complete(options: Options) -> dict[str, str]:
+    """Completes the options from the environment and from the files for it. Returns
+    the variables of the files. Raises BadOption."""
+    take_environment(options, os.environ)
+    variables: dict[str, str] = {}
+    if options.env_files:
+        from .ops import envfile
+
+        for path in options.env_files:
+            try:
+                variables |= envfile.read(path)
+            except OSError as exc:
+                raise BadOption(f"can't read the --env-file {path!r}: {exc.strerror}") from None
+            except envfile.Mistake as exc:
+                raise BadOption(str(exc)) from None
+        take_environment(options, variables)
+    check(options)
+    return variables
+
+
+def _start_another(options: Options, args: list[str]) -> int:
+    """Starts the script in another process. Returns the status of this one."""
+    if args[0] == "-":
+        return _fail(f"{'--daemon' if options.daemon else '--reload'} needs a script in a file, not standard input")
+    if options.reload:
+        from .ops import reload
+
+        return (_take_pid_file(options) if options.pid_file else 0) or reload.run(options, args)
+    from .ops import daemon
+
+    # What would fail is said here, where somebody reads it.
+    return (_take_pid_file(options, only_look=True) if options.pid_file else 0) or daemon.start(options, args)
+
+
+def _take_pid_file(options: Options, only_look: bool = False) -> int:
+    """Returns 0, or the exit status."""
+    from .ops import pidfile
+
+    assert options.pid_file is not None
+    try:
+        (pidfile.look if only_look else pidfile.take)(options.pid_file)
+    except OSError as exc:
+        return _fail(f"can't write the --pid-file {options.pid_file!r}: {exc.strerror}")
+    except pidfile.Running as exc:
+        return _fail(str(exc))
+    return 0
+
+
+def _settle(options: Options) -> int:
+    """Does what the options say of a process that goes on from here, which serves
+    itself or starts workers. Returns 0, or the exit status."""
+    if options.pid_file is not None and (status := _take_pid_file(options)):
+        return status
+    if options.log_path is not None:
+        from .ops import logfile
+
+        try:
+            logfile.begin(options.log_path)
+        except OSError as exc:
+            return _fail(f"can't open the --log-path {options.log_path!r}: {exc.strerror}")
+    if "SILLY_DAEMON_PIPE" in os.environ:
+        from .ops import daemon
+
+        daemon.begin(options.log_path)
+    if "SILLY_RELOAD_PIPE" in os.environ:
+        from .ops import reloaded
+
+        reloaded.begin()
+    return 0
+
+
+def _on_usr1(number: int, frame: types.FrameType | None) -> None:
+    def reopen() -> None:
+        from .ops import logfile
+
+        logfile.reopen()
+
+    scheduler.loop.post(reopen)
+
+
+def _on_usr2(number: int, frame: types.FrameType | None) -> None:
+    from .ops import state
+
+    state.on_signal(number, frame)
 
 
 def _versions() -> str:
@@ -114,6 +205,8 @@ def _run_script(args: list[str], options: Options) -> int:  # noqa: RET503 - the
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as exc:
         print("".join(traceback.format_exception_only(exc)), end="", file=sys.stderr)
         return _fail(f"{path!r} is not a Python script")
+    if status := _settle(options):
+        return status
     if options.workers:
         from .ops import master
 
@@ -157,13 +250,16 @@ def _run_script(args: list[str], options: Options) -> int:  # noqa: RET503 - the
         from .ops import systemd
 
         systemd.begin()
+    if link is not None:
+        name_lines(f"worker {env.get('worker')}")
+    signals.provide(signal.SIGUSR1, _on_usr1)
+    signals.provide(signal.SIGUSR2, _on_usr2)
     ending.run(script, sys._getframe())
     if link is not None:
         link.say("done")
     # Nothing is left to do. This closes the connections that the script still holds,
     # after sending what was written.
     ending.exit(0)
-
 
 
 def _load(path: str) -> tuple[types.CodeType, dict[str, Any], str]:

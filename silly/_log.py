@@ -67,11 +67,16 @@ class _Stderr(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        self.name_lines("")
         self.queue = _stderr.Stderr(lambda count: self._line(logging.WARNING, f"\u2026 {count} lines lost"))
         self._known = True
         """Whether ``logging.shutdown`` flushes it: ``dictConfig`` closes and forgets
         the handlers that there are, though loggers keep them."""
+
+    def name_lines(self, who: str) -> None:
+        """Lines say which process has written them: ``who``, in front of the text."""
+        text = f"%(asctime)s.%(msecs)03d %(levelname)s {who.replace('%', '%%')}%(message)s"
+        self.setFormatter(logging.Formatter(text, "%Y-%m-%d %H:%M:%S"))
 
     def close(self) -> None:
         super().close()
@@ -373,6 +378,18 @@ def say(value: object) -> None:
     """Prints ``value`` to stderr, after the lines that wait, whatever handlers and
     level there are."""
     _default.queue.write(f"{said(value)}\n", logging.ERROR)
+
+
+def name_lines(who: str) -> None:
+    """Each line on stderr has ``[who]`` in front of its text from now on. For one of
+    several processes that share a log."""
+    _default.name_lines(f"[{who}] ")
+
+
+def in_turn(func: Callable[[], object]) -> None:
+    """Calls ``func``, which must raise nothing, in the thread that writes to stderr,
+    when the lines that wait are written."""
+    _default.queue.call(func)
 
 
 def say_waiting(lines: str) -> None:

@@ -120,8 +120,8 @@ class Stderr:
         self._reset()
 
     def _reset(self) -> None:
-        self._lines: deque[_Text | threading.Event] = deque()
-        """What waits; an event is set when all before it is written."""
+        self._lines: deque[_Text | Callable[[], object]] = deque()
+        """What waits; a function is called when all before it is written."""
         self._guard = threading.RLock()  # reentrant: a finalizer or signal handler may log meanwhile
         self._calls: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -168,12 +168,20 @@ class Stderr:
             written = threading.Event()
             with self._guard:
                 self._append(stream, piece, piece.count(b"\n"))
-                self._lines.append(written)
+                self._lines.append(written.set)
                 self._start()
             self._calls.put(None)
             while not written.wait(1.0):
                 with self._guard:
                     self._start()  # if the system gave us no thread before
+
+    def call(self, func: Callable[[], object]) -> None:
+        """Calls ``func`` in the thread, when all that waits is written. It must raise
+        nothing."""
+        with self._guard:
+            self._lines.append(func)
+            self._start()
+        self._calls.put(None)
 
     def lose(self) -> None:
         """Counts a line that could not even be made."""
@@ -189,7 +197,7 @@ class Stderr:
                 return
         if thread is not threading.current_thread() and (self._put != self._done or self._lost):
             written = threading.Event()
-            self._lines.append(written)
+            self._lines.append(written.set)
             self._calls.put(None)
             written.wait(max(0.0, until - monotonic()))
 
@@ -243,11 +251,11 @@ class Stderr:
             self._calls.get()
             while self._lines:
                 item = self._lines.popleft()
-                if isinstance(item, threading.Event):
-                    self._tell_lost()
-                    item.set()
-                else:
+                if isinstance(item, _Text):
                     self._write_chunk(item)
+                else:
+                    self._tell_lost()
+                    item()
                 del item
             self._tell_lost()
 
@@ -258,7 +266,7 @@ class Stderr:
         chunk = [first]
         while self._lines:
             following = self._lines[0]
-            if isinstance(following, threading.Event) or following.stream is not stream:
+            if not isinstance(following, _Text) or following.stream is not stream:
                 break
             if size + len(following.data) > CHUNK:
                 break
@@ -295,9 +303,9 @@ class Stderr:
         Only another process that fills the same pipe could still make it wait."""
         while self._lines:
             item = self._lines[0]
-            if isinstance(item, threading.Event):
+            if not isinstance(item, _Text):
                 self._lines.popleft()  # put there while a thread was about to start
-                item.set()
+                item()
                 continue
             piece = item.data[: select.PIPE_BUF]
             try:

@@ -1,5 +1,5 @@
 """The launcher's usage, and its hints for command lines of other programs: people who
-know uvicorn, gunicorn, flask or python type what they are used to."""
+know uvicorn, gunicorn, flask, upstream or python type what they are used to."""
 
 from __future__ import annotations
 
@@ -7,37 +7,83 @@ import os
 from collections.abc import Sequence
 
 USAGE = """\
-usage: python -m silly [-h] [-v] [-l LEVEL] SCRIPT [ARG ...] [--key=value ...]
+usage: python -m silly [OPTION ...] SCRIPT [ARG ...] [--key=value ...]
 
 Runs SCRIPT as the first task, then serves until silly.exit(), a signal, or nothing is left to do.
 SCRIPT is what python runs: a file, a directory or a zip file with __main__.py, or - for standard input.
 
-  -h, --help      show this
-  -v, --version   show the versions of silly, Python and greenlet, and whether code in C runs
-  -l LEVEL        log lines from LEVEL on: debug, info (the default), warn, error
-  --key=value     a setting for the script: silly.env.get("key")
+  -h, --help              show this
+  -v, --version           show the versions of silly, Python and greenlet, and whether code in C runs
+  -l, --log-level LEVEL   log lines from LEVEL on: debug, info (the default), warn, error
+  --log-path FILE         append log lines, stdout and stderr to FILE; SIGUSR1 opens it anew
+  --env-file FILE         variables for the environment: lines of KEY=VALUE; may be given again
+  --reload                for development: start the program anew when its files change
+
+  --workers N             serve with N processes; SIGHUP replaces them one by one
+  --max-rss SIZE          replace a worker that takes more memory: 512M, 2G
+  --max-age TIME          replace a worker that is older: 12h
+  --drain TIME            how long handlers may go on at the end (2s)
+  --notice TIME           how long everything goes on before that, while /readyz says 503 (0)
+  --spread TIME           close WebSockets over this time of the drain (0)
+
+  -d, --daemon            run in the background; returns when the program is ready
+  --pid-file FILE         write the number of the process there; refuses to start if that runs already
+
+  --key=value             a setting for the script: silly.env.get("key")
+
+TIME is in milliseconds, or has a unit: ms, s, m, h. Variables do the same: SILLY_WORKERS=4, SILLY_KEY=value.
+docs/deploying.md says more.
 """
 
 _MODULE = "silly runs a file. End the module with silly.run(), and start it with: python -m"
-_RELOAD = "silly does not watch files. Use another tool to restart it: watchfiles 'python -m silly {script}'"
-_WORKERS = "Worker processes are started so: python -m silly --workers N {script}"
 _APP = "silly runs a script, which calls http.listen itself, and imports no application object"
+_GREENLETS = "Leave it out: one thread runs all tasks of a process, as greenlets. More processes: --workers N"
+_ACCESS = "The script sets it: http.listen(accesslog=http.AccessLog(\"combined\", \"access.log\"))"
+_TRUSTED = "The script sets it: http.listen(trusted=[\"10.0.0.0/8\"], forwarded=\"x-forwarded-for\")"
+_AFFINITY = "silly has no such threads. Pin the process: taskset -c CPU python -m silly {script}"
+_LUA = "Python finds modules beside the script, and in PYTHONPATH"
 
 _OPTIONS = {
     "-m": f"{_MODULE} MODULE",
     "-c": "silly runs a file, or - for standard input: echo 'CODE' | python -m silly -",
-    "--reload": _RELOAD,
-    "--debug": f"Log lines from debug on: python -m silly -l debug {{script}}. {_RELOAD}",
-    "-w": _WORKERS,
-    "--threads": f"A process of silly has one thread. {_WORKERS}",
-    "--worker-class": f"silly's tasks are greenlets already. {_WORKERS}",
-    "-k": f"silly's tasks are greenlets already. {_WORKERS}",
-    "--log-level": "Set the level of log lines so: python -m silly -l debug|info|warn|error {script}",
+    "--debug": "Log lines from debug on, and a new start when files change: python -m silly -l debug --reload {script}",
+    "--reload-dir": "--reload watches the script's folder and what it imports: python -m silly --reload {script}",
+    "-w": "python -m silly --workers N {script}",
+    "-D": "python -m silly --daemon {script}",
+    "--pid": "python -m silly --pid-file FILE {script}",
+    "--pidfile": "python -m silly --pid-file FILE {script}",
+    "--logpath": "python -m silly --log-path FILE {script}",
+    "--log-file": "python -m silly --log-path FILE {script}",
+    "--error-logfile": "python -m silly --log-path FILE {script}",
+    "--loglevel": "python -m silly --log-level LEVEL {script}",
+    "--graceful-timeout": "python -m silly --drain TIME {script}",
+    "--timeout-graceful-shutdown": "python -m silly --drain TIME {script}, as in --drain 30s",
+    "--max-requests": "Workers are replaced for their memory or age: python -m silly --workers N --max-rss 512M {script}",
+    "--limit-max-requests": "Workers are replaced for their memory or age: python -m silly --workers N --max-rss 512M {script}",
+    "--preload": "Leave it out: each worker loads the script itself, so that SIGHUP brings new code",
+    "--threads": _GREENLETS,
+    "--worker-class": _GREENLETS,
+    "--worker-connections": "The script sets it: http.listen(limits=silly.Limits(connections=10_000))",
+    "-k": _GREENLETS,
+    "--access-logfile": _ACCESS,
+    "--access-log": _ACCESS,
+    "--forwarded-allow-ips": _TRUSTED,
+    "--proxy-headers": _TRUSTED,
+    "--uds": "The script sets it: http.listen(addr=\"unix:/run/app.sock\")",
+    "--fd": "The script sets it: http.listen(addr=\"fd:3\")",
     "--app": _APP,
     "--app-dir": _APP,
     "--factory": _APP,
+    "--lualib-path": _LUA,
+    "--lualib-cpath": _LUA,
+    "-L": _LUA,
+    "-C": _LUA,
+    "--socket-affinity": _AFFINITY,
+    "--worker-affinity": _AFFINITY,
+    "--timer-affinity": _AFFINITY,
+    "-T": _AFFINITY,
 }
-"""Hints for options of other programs that no setting of the script can replace."""
+"""Hints for options of other programs, and for upstream's that we lack."""
 
 _PYTHON = frozenset(["-B", "-d", "-E", "-i", "-I", "-O", "-P", "-q", "-s", "-S", "-u", "-W", "-X"])
 """Options of Python."""

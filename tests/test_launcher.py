@@ -110,7 +110,7 @@ def command(*args: str, cwd: Path) -> tuple[int, str, str]:
 def test_help(tmp_path: Path, option: str) -> None:
     status, out, err = command(option, cwd=tmp_path)
     assert (status, err) == (0, "")
-    for word in ("usage: python -m silly", "SCRIPT", "-h", "-v", "-l LEVEL", "--key=value"):
+    for word in ("usage: python -m silly", "SCRIPT", "-h", "-v", "--log-level LEVEL", "--key=value", "SILLY_WORKERS"):
         assert word in out
 
 
@@ -191,6 +191,16 @@ def test_the_log_level(tmp_path: Path, level: str, shown: str) -> None:
         (["--port=1", "app.py"], "unknown option '--port=1'"),
         (["-l"], "-l needs a level: debug, info, warn, error"),
         (["-l", "loud", "app.py"], "-l needs a level: debug, info, warn, error"),
+        (["--log-level=", "app.py"], "--log-level needs a level: debug, info, warn, error"),
+        (["--workers", "0", "app.py"], "--workers needs a whole number from 1 on, not '0'"),
+        (["--workers", "9" * 5000, "app.py"], "--workers needs a whole number from 1 on"),
+        (["--drain", "1.5s", "app.py"], "--drain needs milliseconds, or a time such as 30s, 15m or 12h, not '1.5s'"),
+        (["--max-rss", "5X", "app.py"], "--max-rss needs bytes, or a size such as 512M or 2G, not '5X'"),
+        (["--spread", "5s", "app.py"], "--spread 5000 is more than --drain 2000"),
+        (["--reload=yes", "app.py"], "--reload takes no value"),
+        (["--reload", "--workers", "2", "app.py"], "--reload is for development, in one process: leave out --workers"),
+        (["--reload", "--daemon", "app.py"], "--reload is for development, in a terminal: leave out --daemon"),
+        (["--pid-file"], "--pid-file needs the path of a file"),
         (["missing.py"], "can't open 'missing.py': No such file or directory"),
         (["."], "can't find __main__.py in '.': silly runs a script, or a directory or a zip file with __main__.py"),
     ],
@@ -386,10 +396,13 @@ HINTS = {
     "-b 0.0.0.0:80 app:app": f"{AFTER} SCRIPT --bind=0.0.0.0:80. The script reads it by silly.env.get('bind')",
     "--host 0.0.0.0 app.py": f"{AFTER} app.py --host=0.0.0.0. The script reads it by silly.env.get('host')",
     "--certfile=a.pem app.py": f"{AFTER} app.py --certfile=a.pem. The script reads it by silly.env.get('certfile')",
-    "--reload app.py": "silly does not watch files. Use another tool to restart it: watchfiles 'python -m silly app.py'",
-    "-w 4 app.py": "Worker processes are started so: python -m silly --workers N app.py",
-    "-k gevent app:app": "silly's tasks are greenlets already",
-    "--log-level debug app.py": "Set the level of log lines so: python -m silly -l debug|info|warn|error app.py",
+    "--debug app.py": "python -m silly -l debug --reload app.py",
+    "-w 4 app:app": "python -m silly --workers N SCRIPT",
+    "-k gevent app:app": "one thread runs all tasks of a process, as greenlets",
+    "--graceful-timeout 30 app.py": "python -m silly --drain TIME app.py",
+    "--logpath=app.log app.py": "python -m silly --log-path FILE app.py",
+    "--access-logfile - app.py": 'http.listen(accesslog=http.AccessLog("combined", "access.log"))',
+    "-T 1 app.py": "taskset -c CPU python -m silly app.py",
     "-m package.module": "End the module with silly.run(), and start it with: python -m MODULE",
     "-c print(1)": "silly runs a file, or - for standard input",
     "-u app.py": "If it is an option of Python, it goes before -m: python -u -m silly app.py",

@@ -19,10 +19,10 @@ ROOT = Path(silly.__file__).parent
 
 LAYERS: list[list[str]] = [
     # From the bottom up (docs/design.md, "The picture"). The longest prefix of a name decides; "x._" means x's private ones.
-    ["silly._version", "silly.errno", "silly._ends", "silly._shown", "silly._stderr", "silly._log"],
+    ["silly._version", "silly.errno", "silly._ends", "silly._shown", "silly._stderr", "silly._streams", "silly._log"],
     ["silly._core.*", "silly._wire.*"],
     # The lines of the library's user; its own go to the children in ``_log``.
-    ["silly.logger", "silly.env"],
+    ["silly.logger", "silly.env", "silly._assignments"],
     # The rest of the top folder: task, time, sync, and whatever upstream has beside them.
     ["silly.*", "silly.sync.*"],
     ["silly.net", "silly.net._*", "silly.net.addr"],

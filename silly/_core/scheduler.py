@@ -127,6 +127,9 @@ in_child = False
 """Whether this is a child of ``os.fork``, where silly does not work."""
 closed = False
 """Whether the loop is closed, because the interpreter is ending."""
+listens: Callable[[], object] | None = None
+"""Called when the program has begun to listen somewhere, or to receive datagrams.
+``ops.ready`` sets it while somebody wants to know."""
 system_exit: Callable[[SystemExit], object] = loop.interrupted
 """Called with the SystemExit of a task. ``ending`` sets it."""
 leave_child: Callable[..., object] = loop.interrupted

@@ -159,8 +159,20 @@ _replaced: dict[int, Any] = {}
 """The original handlers of the signals that ``Signals`` handles now."""
 _active: Signals | None = None
 """The ``Signals`` that is entered: the process is in ``silly.run``."""
+_provided: dict[int, Handler] = {}
+"""By signal, the handler that ``provide`` has set."""
 _taken: dict[int, tuple[Handler, Any]] = {}
 """By signal, the handler that ``take`` has set last, and the one before it."""
+
+
+def provide(number: int, handler: Handler) -> None:
+    """Handles a signal whose default action would end the process, unless it has a
+    handler already, or is ignored. It doesn't count in ``awaited``, and the application
+    may replace it."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(number) is signal.SIG_DFL:
+        _own.append(handler)
+        _provided[number] = handler
+        signal.signal(number, handler)
 
 
 def takes(number: int, handler: Handler) -> bool:
@@ -214,6 +226,9 @@ def forget_signals(wakeup: Wakeup) -> None:
             signal.signal(number, _original(before))
     for number, handler in _replaced.items():
         signal.signal(number, handler)
+    for number, handler in _provided.items():
+        if signal.getsignal(number) is handler:
+            signal.signal(number, signal.SIG_DFL)
     _taken.clear()
     _active = None
     if signal.getsignal(signal.SIGINT) in _own:

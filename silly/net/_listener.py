@@ -338,6 +338,8 @@ def listen_as(
         err = errno.from_oserror(exc)
         why = ": ".join([*getattr(exc, "__notes__", ()), err])
     else:
+        if scheduler.listens is not None:
+            scheduler.listens()
         return listener, None
     logger.error(f"{what} {cut(addr)}: {why}")
     return None, err

@@ -381,7 +381,10 @@ def bind(
         sock.bind(sockaddr)
         return kind, None
 
-    return _open(found, prepare, limits, LACKING)
+    result = _open(found, prepare, limits, LACKING)
+    if scheduler.listens is not None and result[0] is not None:
+        scheduler.listens()
+    return result
 
 
 @returns_pair("udp.connect", "conn")

@@ -27,7 +27,7 @@ from ..net._inherited import Unusable
 from ._crew import Member
 
 
-class Offer:
+class Loan:
     """The sockets of one address."""
 
     def __init__(self, bound: Bound, slots: int, backlog: int) -> None:
@@ -91,7 +91,7 @@ class Sockets:
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        self._offers: dict[str, Offer] = {}
+        self._loans: dict[str, Loan] = {}
         self._closed = False
 
     def lend(self, member: Member, fields: dict[str, Any]) -> None:
@@ -99,70 +99,70 @@ class Sockets:
         if it is malformed."""
         key, lease = str(fields["key"]), int(fields["lease"])
         try:
-            offer = None if self._closed else self._offers.get(key) or self._new(key, fields)
+            loan = None if self._closed else self._loans.get(key) or self._new(key, fields)
         except OSError as exc:
             member.say("refused", lease=lease, errno=exc.errno, notes=getattr(exc, "__notes__", []))
         except Unusable as exc:
             member.say("refused", lease=lease, text=str(exc))
         else:
-            if offer is None:
+            if loan is None:
                 member.say("refused", lease=lease)
-            elif member.say("lent", offer.fds(member.slot), key=key, lease=lease):
+            elif member.say("lent", loan.fds(member.slot), key=key, lease=lease):
                 member.leases[key] = lease
 
-    def _new(self, key: str, fields: dict[str, Any]) -> Offer:
+    def _new(self, key: str, fields: dict[str, Any]) -> Loan:
         what, addr, mode, backlog = (fields[name] for name in ("what", "addr", "mode", "backlog"))
         inherited = is_inherited(addr)
         place = find_place(what, addr, ANYBODY) if inherited else _place(fields["place"])
-        offer = Offer(bind(what, addr, place, mode, backlog), 1 if inherited else self._slots, backlog)
-        self._offers[key] = offer
-        return offer
+        loan = Loan(bind(what, addr, place, mode, backlog), 1 if inherited else self._slots, backlog)
+        self._loans[key] = loan
+        return loan
 
     def settle(self, members: Iterable[Member], coming: bool) -> None:
         """Finds somebody for each socket from which nobody accepts, and closes what
         nobody wants any more. ``coming``: workers start, and may listen yet."""
         members = list(members)
-        for key, offer in list(self._offers.items()):
+        for key, loan in list(self._loans.items()):
             holders = [each for each in members if key in each.leases]
             if not holders and not coming:
-                logger.debug(f"no worker listens on {offer} any more: closed")
-                offer.close()
-                del self._offers[key]
-            elif not offer.shared:
-                self._adopt(key, offer, holders)
+                logger.debug(f"no worker listens on {loan} any more: closed")
+                loan.close()
+                del self._loans[key]
+            elif not loan.shared:
+                self._adopt(key, loan, holders)
 
-    def _adopt(self, key: str, offer: Offer, holders: list[Member]) -> None:
+    def _adopt(self, key: str, loan: Loan, holders: list[Member]) -> None:
         own = {each.slot for each in holders}
         for slot in range(1, self._slots + 1):
-            adopter = offer.adopters.get(slot)
+            adopter = loan.adopters.get(slot)
             if adopter is not None and key not in adopter.leases:
-                del offer.adopters[slot]  # it has closed its listener, and with it these sockets
+                del loan.adopters[slot]  # it has closed its listener, and with it these sockets
                 adopter = None
             if slot in own:
                 if adopter is not None:
-                    del offer.adopters[slot]
+                    del loan.adopters[slot]
                     adopter.say("release", key=key, slot=slot)
             elif adopter is None:
-                adopters = list(offer.adopters.values())
+                adopters = list(loan.adopters.values())
                 able = [each for each in holders if each.adopts]
                 for each in sorted(able, key=adopters.count):
-                    if each.say("adopt", offer.fds(slot), key=key, slot=slot):
-                        offer.adopters[slot] = each
-                        logger.debug(f"{each} accepts for slot {slot} on {offer}")
+                    if each.say("adopt", loan.fds(slot), key=key, slot=slot):
+                        loan.adopters[slot] = each
+                        logger.debug(f"{each} accepts for slot {slot} on {loan}")
                         break
 
     def declined(self, member: Member, key: str, slot: int) -> None:
         """A worker could not adopt the sockets of a slot."""
-        offer = self._offers.get(key)
-        if offer is not None and offer.adopters.get(slot) is member:
-            del offer.adopters[slot]
+        loan = self._loans.get(key)
+        if loan is not None and loan.adopters.get(slot) is member:
+            del loan.adopters[slot]
 
     def close(self) -> None:
         """Closes all; the workers have copies of what they accept from."""
         self._closed = True
-        for offer in self._offers.values():
-            offer.close()
-        self._offers.clear()
+        for loan in self._loans.values():
+            loan.close()
+        self._loans.clear()
 
 
 def _place(given: dict[str, Any]) -> Place:

@@ -25,7 +25,6 @@ import random
 import selectors
 import signal
 import socket
-import sys
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
@@ -34,10 +33,11 @@ from types import FrameType
 from .._core.ending import FINALLY
 from .._core.loop import monotonic
 from .._log import task as logger
-from . import _link, systemd
+from . import _link, logfile, ready, systemd
 from ._crew import REST, Life, Member, Slot
 from ._sockets import Sockets
-from .options import Options, arguments
+from .daemon import command
+from .options import Options
 
 COMES_UP = 60.0
 """Seconds that a successor may take until it is ready."""
@@ -279,6 +279,8 @@ class Master:
                 old.end(self._time())
         if self._replacing is slot:
             self._replacing = None
+        if all(each.worker is not None and each.worker.ready_since is not None for each in self._slots):
+            ready.script_ended()  # for whoever waits until the program is ready
 
     def _unasked(self, slot: Slot, member: Member, what: str) -> None:
         """A worker has ended, or begins to, and nobody has asked it to."""
@@ -389,6 +391,8 @@ class Master:
         if number in _PASSED:
             if number == signal.SIGUSR2:
                 self._tell()
+            else:
+                logfile.reopen()
             for member in self._members.values():
                 if member.known:
                     member.signal(number)
@@ -466,12 +470,6 @@ def _size(size: int) -> str:
 def run(options: Options, args: list[str]) -> int:
     """Runs workers with the script and its arguments, ``args``. Returns the status of
     the process."""
-    # What stood before the launcher's own arguments: the interpreter and its options.
-    python = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
-    return Master(options, [sys.executable, *python, *_given(options), *args]).run()
-
-
-def _given(options: Options) -> list[str]:
-    """Returns the options of a worker. The master tells it of a notice only where all
-    end: a worker that is replaced needs none."""
-    return arguments(replace(options, workers=0, notice=0, max_rss=0, max_age=0, daemon=False, pid_file=None))
+    # The master times the notice, for all: a worker that is replaced needs none.
+    theirs = replace(options, workers=0, notice=0, max_rss=0, max_age=0, pid_file=None)
+    return Master(options, command(theirs, args)).run()

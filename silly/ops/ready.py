@@ -2,7 +2,8 @@
 
 It is ready when the script's last line has run; or, if the script itself goes on for
 ever, ``SETTLED`` seconds after it began to listen last. So a program loads what it
-needs first, and listens last.
+needs first, and listens last. A program that never listens and whose script goes on is
+never ready, nor is one that has begun to end.
 """
 
 from __future__ import annotations
@@ -10,23 +11,30 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .._core import scheduler
+from .._core.loop import monotonic
+from .._core.timers import Timer
 
 SETTLED = 1.0
 """Seconds after the latest ``listen`` after which a script that goes on counts as
 ready."""
 
 _loop = scheduler.loop
-_callbacks: list[Callable[[], object]] | None = []
-"""What is called once the program is ready; None when it is."""
+_callbacks: list[Callable[[], object]] = []
+"""What is called once the program is ready."""
+_is_ready = False
+_settling: Timer | None = None
+"""Is due when the script counts as ready, though its last line has not run."""
 
 
 def when_ready(callback: Callable[[], object]) -> None:
-    """Calls ``callback`` once, in the loop, when the program is ready; now, if it is.
+    """Calls ``callback`` once, in the loop or in the script's task, when the program is
+    ready; now, if it is. It must not block.
     """
-    if _callbacks is None:
+    if _is_ready:
         callback()
-    else:
-        _callbacks.append(callback)
+        return
+    _callbacks.append(callback)
+    scheduler.listens = _listens
 
 
 def script_ended() -> None:
@@ -34,13 +42,24 @@ def script_ended() -> None:
     _ready()
 
 
-def listens() -> None:
-    """The program has begun to listen somewhere."""
-    raise NotImplementedError  # settings: a timer, started anew by each call
+def _listens() -> None:
+    """The program has begun to listen somewhere: it may go on to do so elsewhere."""
+    global _settling
+    if _settling is not None:
+        _loop.timers.cancel(_settling)
+    _settling = _loop.timers.add(monotonic() + SETTLED, _ready, internal=True)
 
 
-def _ready() -> None:
-    global _callbacks
-    callbacks, _callbacks = _callbacks or [], None
+def _ready(_: None = None) -> None:
+    global _is_ready, _settling
+    if _is_ready or not scheduler.begins or scheduler.in_child:
+        return
+    _is_ready = True
+    scheduler.listens = None
+    if _settling is not None:
+        _loop.timers.cancel(_settling)
+        _settling = None
+    callbacks = _callbacks[:]
+    _callbacks.clear()
     for callback in callbacks:
         callback()

@@ -20,6 +20,7 @@ import sys
 from io import FileIO
 from time import gmtime, time
 from typing import IO, TYPE_CHECKING, NamedTuple
+from weakref import WeakSet
 
 from ..._core import scheduler, worker
 from ..._core.loop import monotonic
@@ -45,6 +46,7 @@ with long targets and header fields would take gigabytes."""
 _ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0x100), ord('"'), ord("\\"))}
 
 _loop = scheduler.loop
+_with_paths: WeakSet[AccessLog] = WeakSet()
 
 
 class Account(NamedTuple):
@@ -118,6 +120,7 @@ class AccessLog:
         if isinstance(to, (str, os.PathLike)):
             self._path = to
             self._file = _append_to(to)
+            _with_paths.add(self)
         elif to is None or hasattr(to, "write"):
             self._file = to
         else:
@@ -242,6 +245,16 @@ class AccessLog:
             self._due = False
             _loop.work -= 1
         self._close_files()
+
+
+def reopen_all() -> None:
+    """Opens the paths of all logs again; the launcher calls it for SIGUSR1. A log whose
+    path can't be opened keeps its file, and that is logged."""
+    for log in list(_with_paths):
+        try:
+            log.reopen()
+        except OSError as exc:
+            logger.error(f"access log: {log._path!s} can't be opened again, so the file from before stays: {exc.strerror}")
 
 
 def _append_to(path: str | os.PathLike[str]) -> FileIO:

@@ -1,0 +1,101 @@
+"""The file of ``--pid-file``, with the number of the process that is to be signalled.
+
+The process keeps the file locked (flock) while it runs, so a file that a crash has left
+is replaced, whatever its number means today. A file without a lock may be another
+program's: its process counts if it is there, and began before the file was written.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import time
+
+from .state import started_ago
+
+_SLACK = 2.0
+"""Seconds by which the clocks of the two may differ."""
+
+
+class Running(Exception):
+    """The process of the file runs. The text says so."""
+
+
+_lock: int | None = None
+"""The descriptor of our file."""
+_path = ""
+
+
+def look(path: str) -> None:
+    """Raises Running or OSError if ``take`` can't take the file now."""
+    try:
+        _, fd = _locked(path, os.O_RDWR)
+    except FileNotFoundError:
+        os.stat(os.path.dirname(os.path.abspath(path)))
+    else:
+        os.close(fd)
+
+
+def take(path: str) -> None:
+    """Writes this process's number to the file, which is removed at its end. Raises
+    Running, and OSError."""
+    global _lock, _path
+    _path, _lock = _locked(path, os.O_RDWR | os.O_CREAT)
+    os.ftruncate(_lock, 0)
+    os.pwrite(_lock, f"{os.getpid()}\n".encode(), 0)
+    pid = os.getpid()
+    atexit.register(lambda: _remove(pid))
+
+
+def _locked(path: str, flags: int) -> tuple[str, int]:
+    path = os.path.abspath(path)  # the program may change its directory
+    while True:
+        fd = os.open(path, flags, 0o644)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked = False
+            except BlockingIOError:
+                locked = True
+            if _is_at(fd, path):
+                _check(fd, path, locked)
+                return path, fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # it was removed meanwhile: its owner has ended
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _check(fd: int, path: str, locked: bool) -> None:
+    text = os.pread(fd, 32, 0).strip()
+    pid = int(text) if text.isdigit() and len(text) < 10 else None
+    if locked:
+        raise Running(f"it runs already: process {pid} has {path}")
+    if pid is None or pid in (0, os.getpid()) or not _is_alive(pid):
+        return
+    age = started_ago(pid)
+    if age is None or time.time() - age <= os.fstat(fd).st_mtime + _SLACK:
+        raise Running(f"process {pid} of {path} runs already; if that is another program, remove the file")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _remove(pid: int) -> None:
+    if _lock is not None and os.getpid() == pid and _is_at(_lock, _path):  # else we are a child of os.fork
+        os.unlink(_path)

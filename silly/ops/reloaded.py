@@ -1,0 +1,61 @@
+"""In a program that ``--reload`` has started: tells the files of the modules that it
+has imported, through a pipe. Each is followed by a null character.
+
+The loop's timer looks for new ones twice a second, and once more at the end.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import sysconfig
+
+from .._core import scheduler
+from .._core.loop import monotonic
+
+INTERVAL = 0.5
+"""Seconds between two looks."""
+
+_loop = scheduler.loop
+_ELSEWHERE = tuple({os.path.realpath(path) + os.sep for path in sysconfig.get_paths().values()})
+
+
+class _Teller:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._known: set[str] = set()
+        self._count = 0
+        self._unsent = b""
+
+    def tell(self) -> None:
+        if len(sys.modules) != self._count:
+            self._count = len(sys.modules)
+            for module in list(sys.modules.values()):
+                path = getattr(module, "__file__", None)
+                if isinstance(path, str) and path not in self._known:
+                    self._known.add(path)
+                    real = os.path.realpath(path)
+                    if not real.startswith(_ELSEWHERE) and f"{os.sep}site-packages{os.sep}" not in real:
+                        self._unsent += os.fsencode(real) + b"\0"
+        if self._unsent:
+            try:
+                self._unsent = self._unsent[os.write(self._fd, self._unsent) :]
+            except BlockingIOError:
+                pass
+            except BrokenPipeError:
+                self._unsent = b""  # who watched is gone
+
+    def look(self, _: None = None) -> None:
+        self.tell()
+        _loop.timers.add(monotonic() + INTERVAL, self.look, internal=True)
+
+
+def begin() -> None:
+    """Begins to tell."""
+    fd = int(os.environ.pop("SILLY_RELOAD_PIPE"))
+    os.set_inheritable(fd, False)
+    os.set_blocking(fd, False)
+    teller = _Teller(fd)
+    atexit.register(teller.tell)
+    teller.look()
