@@ -167,8 +167,8 @@ def _node(text: str, strict: bool = False) -> tuple[Address, int]:
     ``[2001:db8::1]:80``, and its port or 0. ``strict``: as in RFC 7239, section 6. Else
     ``2001:db8::1`` is one too. Raises _Bad."""
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        good, address = ":" in host, parse_address(host)
+        host, bracket, rest = text[1:].partition("]")
+        good, address = bool(bracket) and ":" in host, parse_address(host)
         colon, port = rest[:1], rest[1:]
     elif text.count(":") > 1:
         good, address = not strict, parse_address(text)

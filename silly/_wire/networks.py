@@ -74,7 +74,7 @@ class Networks:
 
     def __contains__(self, address: Address) -> bool:
         version, number = address.version, int(address)
-        return any([its_version == version and number & mask == network for its_version, mask, network in self._all])
+        return any(its_version == version and number & mask == network for its_version, mask, network in self._all)
 
 
 def _network(what: str, text: str) -> tuple[int, int, int]:

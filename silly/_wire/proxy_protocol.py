@@ -69,11 +69,11 @@ def _bad(text: str) -> ProtocolError:
 
 def _take_line(buf: bytearray) -> Source | int:
     end = buf.find(b"\r", 0, LONGEST_LINE - 1)
+    if b"\n" in (buf if end < 0 else buf[:end]):
+        raise _bad("a bare LF in the PROXY header")
     if end < 0:
         if len(buf) >= LONGEST_LINE - 1:
             raise _bad(f"the line of the PROXY header has no end within {LONGEST_LINE} bytes")
-        if b"\n" in buf:
-            raise _bad("a bare LF in the PROXY header")
         return len(buf) + 1
     if len(buf) == end + 1:
         return len(buf) + 1

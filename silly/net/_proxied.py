@@ -135,7 +135,7 @@ def check_proxy(what: str, proxy: object, trusted: object) -> Networks:
     if not isinstance(proxy, bool):
         raise TypeError(f"{what}: proxy is True or False, not {type(proxy).__name__}")
     if trusted is None:
-        raise ValueError(f"{what}: proxy=True needs trusted, the networks of your proxies: else anybody could claim any address")
+        raise ValueError(f"{what}: proxy=True needs trusted, the networks of your proxies: else anybody may claim any address")
     if not proxy:
         raise ValueError(f"{what}: trusted says whose PROXY header to believe, and needs proxy=True")
     return Networks(what, trusted)
