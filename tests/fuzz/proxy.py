@@ -9,7 +9,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from silly._wire.error import ProtocolError
-from silly._wire.proxy_protocol import LONGEST_REST, SIGNATURE, Source as Found, crc32c, take_header
+from silly._wire.proxy_protocol import LONGEST_REST, SIGNATURE, crc32c, take_header
+from silly._wire.proxy_protocol import Source as Found
 
 from .source import Source, allowed, cut
 
@@ -84,5 +85,5 @@ BINARIES = [
 ]
 SEEDS = [b"\1\5\0" + line for line in LINES]
 SEEDS += [bytes((1, 7, summed)) + SIGNATURE + binary for binary in BINARIES for summed in (0, 1)]
-TOKENS = [*LINES, *BINARIES, SIGNATURE, b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"\r\n", b"\r", b"\n", b" ", b"192.0.2.1", b"::", b"0"]
-TOKENS += [b"65535", b"65536", b"\3\0\4", b"\4\0\0", b"\0\x0c", b"\xff"]
+TOKENS = [*LINES, *BINARIES, SIGNATURE, b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"\r\n", b"\r", b"\n", b" "]
+TOKENS += [b"192.0.2.1", b"::", b"0", b"65535", b"65536", b"\3\0\4", b"\4\0\0", b"\0\x0c", b"\xff"]
