@@ -36,7 +36,7 @@ def check_proxies(trusted: object, forwarded: object, proxy: object) -> Networks
             # would be believed.
             raise ValueError(f"{what}: forwarded and proxy: use only one of the two, that by which your proxy names clients")
         if trusted is None:
-            raise ValueError(f"{what}: forwarded needs trusted, the networks of your proxies: anybody may claim an address")
+            raise ValueError(f"{what}: forwarded needs trusted, your proxies' networks: anybody else could claim any address")
         return Networks(what, trusted)
     if proxy is False:
         raise ValueError(f"{what}: trusted needs forwarded or proxy=True: how these proxies say whom a request comes from")
