@@ -32,7 +32,7 @@ left; no address or scheme needs any."""
 _OBFUSCATED_PORT = re.compile(r"_[0-9A-Za-z._-]++")
 
 
-class Client(NamedTuple):
+class Sender(NamedTuple):
     """Where a request comes from."""
 
     remoteaddr: str | None
@@ -47,7 +47,7 @@ class _Bad(Exception):
     """Says what is wrong with an element."""
 
 
-def by_x_forwarded_for(header: Header, trusted: Networks) -> Client:
+def by_x_forwarded_for(header: Header, trusted: Networks) -> Sender:
     """Reads X-Forwarded-For, and the scheme from X-Forwarded-Proto: the last value
     there, which the nearest proxy has set."""
     found: Address | None = None
@@ -62,10 +62,10 @@ def by_x_forwarded_for(header: Header, trusted: Networks) -> Client:
         fault = f"X-Forwarded-For: {exc}"
     proto = header["x-forwarded-proto"]
     scheme = _scheme(proto.rpartition(",")[2].strip(" \t")) if proto else None
-    return Client(_text(found, port), scheme, fault)
+    return Sender(_text(found, port), scheme, fault)
 
 
-def by_forwarded(header: Header, trusted: Networks) -> Client:
+def by_forwarded(header: Header, trusted: Networks) -> Sender:
     """Reads Forwarded. The scheme is that of the element where the search ends."""
     found: Address | None = None
     port = 0
@@ -82,10 +82,10 @@ def by_forwarded(header: Header, trusted: Networks) -> Client:
                 break
     except _Bad as exc:
         fault = f"Forwarded: {exc}"
-    return Client(_text(found, port), scheme, fault)
+    return Sender(_text(found, port), scheme, fault)
 
 
-FIELDS: dict[str, Callable[[Header, Networks], Client]] = {
+FIELDS: dict[str, Callable[[Header, Networks], Sender]] = {
     "x-forwarded-for": by_x_forwarded_for,
     "forwarded": by_forwarded,
 }

@@ -12,6 +12,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
+from .._shown import shown
 from .error import ProtocolError
 from .lines import take
 from .networks import joined, parse_address
@@ -57,7 +58,7 @@ def take_header(buf: bytearray) -> Source | int:
         return _take_binary(buf)
     if _BEGIN.startswith(buf[: len(_BEGIN)]):
         return _take_line(buf)
-    raise _bad(f"no PROXY header, but {bytes(buf[:20])!r}")
+    raise _bad(f"no PROXY header, but {shown(bytes(buf[:20]))}")
 
 
 def _bad(text: str) -> ProtocolError:
@@ -80,17 +81,17 @@ def _take_line(buf: bytearray) -> Source | int:
     line = bytes(buf[:end])
     match = _LINE.fullmatch(line)
     if buf[end + 1] != 10 or match is None or not line.isascii():
-        raise _bad(f"bad PROXY header {line!r}")
+        raise _bad(f"bad PROXY header {shown(line)}")
     remoteaddr = None
     if match[1] is not None:
         version = 4 if match[1] == b"TCP4" else 6
         for text in (match[2], match[3]):
             # By what it looks like: an IPv4 address may be written as an IPv6 one.
             if (b":" in text) != (version == 6) or parse_address(text.decode()) is None:
-                raise _bad(f"bad address in the PROXY header {line!r}")
+                raise _bad(f"bad address in the PROXY header {shown(line)}")
         for text in (match[4], match[5]):
             if int(text) > 65535 or (text != b"0" and text.startswith(b"0")):
-                raise _bad(f"bad port in the PROXY header {line!r}")
+                raise _bad(f"bad port in the PROXY header {shown(line)}")
         source = parse_address(match[2].decode())
         assert source is not None
         remoteaddr = joined(source, int(match[4]))

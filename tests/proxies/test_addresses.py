@@ -85,7 +85,8 @@ listen ended
     bind unix@FOLDER/ended accept-proxy ssl crt CERTIFICATE
     server ours unix@FOLDER/back send-proxy-v2-ssl-cn proxy-v2-options crc32c,ssl,cert-cn,ssl-cipher
 """
-SOCKETS = ["x-forwarded-for", "forwarded", "send-proxy", "send-proxy-v2", "checked", "tls-send-proxy", "tls-send-proxy-v2", "ended"]
+SOCKETS = ["x-forwarded-for", "forwarded", "send-proxy", "send-proxy-v2", "checked"]
+SOCKETS += ["tls-send-proxy", "tls-send-proxy-v2", "ended"]
 FIELDS = {"nginx": "x-forwarded-for", "x-forwarded-for": "x-forwarded-for", "forwarded": "forwarded"}
 ADDRESSES = ["192.0.2.1", "203.0.113.7", "2001:db8::1"]
 

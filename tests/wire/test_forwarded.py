@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silly._wire.forwarded import FIELDS, HOPS, Client, by_forwarded, by_x_forwarded_for
+from silly._wire.forwarded import FIELDS, HOPS, Sender, by_forwarded, by_x_forwarded_for
 from silly._wire.header import Header
 from silly._wire.networks import Networks
 
@@ -18,16 +18,16 @@ TRUSTED = Networks("test", ["10.0.0.0/8", "2001:db8:ffff::/48"])
 FAULT = "a fault"
 
 
-def x_forwarded(*lines: str, proto: str | None = None) -> Client:
+def x_forwarded(*lines: str, proto: str | None = None) -> Sender:
     fields = [("x-forwarded-for", line) for line in lines]
     return by_x_forwarded_for(Header(fields if proto is None else [*fields, ("x-forwarded-proto", proto)]), TRUSTED)
 
 
-def forwarded(*lines: str) -> Client:
+def forwarded(*lines: str) -> Sender:
     return by_forwarded(Header([("forwarded", line) for line in lines]), TRUSTED)
 
 
-def brief(client: Client) -> tuple[str | None, str | None]:
+def brief(client: Sender) -> tuple[str | None, str | None]:
     """The address, and FAULT or None."""
     return client.remoteaddr, client.fault and FAULT
 
