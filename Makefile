@@ -48,7 +48,7 @@ cov: .venv/tested
 
 # Each parser for a minute; stops at the first finding. The suite replays the kept corpus.
 SECONDS ?= 60
-TARGETS ?= frames inflate handshake requests chunks responses content conditional urls
+TARGETS ?= frames inflate handshake requests chunks responses content conditional urls forwarded proxy
 fuzz: .venv/tested
 	for target in $(TARGETS); do $(BIN)/python -m tests.fuzz $$target --seconds $(SECONDS) || exit 1; done
 

@@ -110,7 +110,9 @@ class Limits:
         The most connections of a listener at a time; 0 for any number. One more: 503;
         with TLS it is closed before the handshake.
     ``address_connections = 0``
-        The same for the connections from one source address.
+        The same for the connections from one source address. Behind proxies
+        (``trusted`` of ``http.listen``) clients count, by their connections or by their
+        requests.
     """
 
     message: int = 2**20

@@ -26,7 +26,7 @@ from .._log import tcp as logger
 from .._shown import shown
 from . import _passed
 from . import addr as address
-from ._inherited import make_ours, take_over
+from ._inherited import Unusable, make_ours, take_over
 from ._names import Address, lookup, owner_ids
 
 TRIES = 3
@@ -34,15 +34,19 @@ TRIES = 3
 MOST_ID = 2**32 - 2
 """The largest number of a user or group; the next one means "none"."""
 
+_WITHOUT_PORT = ("unix:", "fd:", "systemd:")
+"""How the addresses begin whose port we don't bind."""
 LACKING = (os_errno.EAFNOSUPPORT, os_errno.EADDRNOTAVAIL, os_errno.ENOPROTOOPT)
 """The errors of a family, or of an address, that this machine does not have."""
 
 
 class Rights(NamedTuple):
-    """Who may connect to a Unix domain socket: see ``tcp.listen``."""
+    """Who may connect to a Unix domain socket, and whether others may listen at the
+    same port: see ``tcp.listen``."""
 
     mode: int | None
     owner: str | tuple[int, int] | None
+    reuseport: bool = False
 
 
 ANYBODY = Rights(None, None)
@@ -51,12 +55,16 @@ ANYBODY = Rights(None, None)
 
 def check_rights(what: str, addr: str, rights: Rights, backlog: int | None) -> None:
     """Raises TypeError or ValueError for an invalid mode or owner, and for either at an
-    address without a file, and for these and a backlog of an inherited socket. ``what``
-    names the caller."""
-    mode, owner = rights
+    address without a file, for these and a backlog of an inherited socket, and for
+    ``reuseport`` at an address without a port. ``what`` names the caller."""
+    mode, owner, reuseport = rights
+    if not isinstance(reuseport, bool):
+        raise TypeError(f"{what}: reuseport is True or False, not {type(reuseport).__name__}")
+    if reuseport and isinstance(addr, str) and addr.startswith(_WITHOUT_PORT):
+        raise ValueError(f"{what}: reuseport is for an address with a port of our own, not for {shown(addr)}")
     if is_inherited(addr) and (rights != ANYBODY or backlog is not None):
         raise ValueError(f"{what}: who made {addr} has set its backlog, mode and owner, and they can't be given here")
-    if rights == ANYBODY:
+    if mode is None and owner is None:
         return
     if address.socketpath(addr, what) is None:
         raise ValueError(f"{what}: mode and owner are for Unix sockets ('unix:/path'), not for {shown(addr)}")
@@ -80,7 +88,7 @@ class Place(NamedTuple):
     """Where to listen: an inherited descriptor; or a name of sockets that systemd has
     passed, maybe to another process, which binds; or the path of a Unix domain socket,
     and the numbers of its owner; or the addresses of a host; or, with none of these,
-    every address at ``port``."""
+    every address at ``port``, which others may have too with ``reuseport``."""
 
     port: int
     path: str | None = None
@@ -88,6 +96,7 @@ class Place(NamedTuple):
     found: list[Address] | None = None
     fd: int | None = None
     passed: str | None = None
+    reuseport: bool = False
 
 
 def is_inherited(addr: str) -> bool:
@@ -116,8 +125,9 @@ def find_place(what: str, addr: str, rights: Rights) -> Place:
         return Place(0, path, owner_ids(owner) if isinstance(owner, str) else owner)
     host, port = address.endpoint(addr, what)
     if host is None:
-        return Place(port)
-    return Place(port, found=lookup(host, port, socket.AI_PASSIVE, f"the look-up of {addr}"))
+        return Place(port, reuseport=rights.reuseport)
+    found = lookup(host, port, socket.AI_PASSIVE, f"the look-up of {addr}")
+    return Place(port, found=found, reuseport=rights.reuseport)
 
 
 class Bound:
@@ -203,7 +213,8 @@ lender: Lender | None = None
 def bind(what: str, addr: str, place: Place, mode: int | None, backlog: int) -> Bound:
     """Binds and listens, at every address of a place or at none. ``what`` and ``addr``
     are for the log. Raises OSError, whose notes name the address or owner, and
-    ``Unusable`` for inherited sockets. Blocks the current task in a worker."""
+    ``Unusable`` for inherited sockets, and for a port that this system can't share.
+    Blocks the current task in a worker."""
     if lender is not None:
         return lender(what, addr, place, mode, backlog)
     if place.fd is not None:
@@ -213,7 +224,7 @@ def bind(what: str, addr: str, place: Place, mode: int | None, backlog: int) -> 
     if place.path is not None:
         return _bind_unix(place.path, mode, place.ids, backlog)
     if place.found is None:
-        sock = _bind_any(place.port)
+        sock = _bind_any(place.port, place.reuseport)
         try:
             sock.listen(backlog)
         except BaseException:
@@ -223,7 +234,7 @@ def bind(what: str, addr: str, place: Place, mode: int | None, backlog: int) -> 
     tries = 1 if place.port else TRIES
     while True:
         try:
-            socks, without = _bind_found(place.found, backlog)
+            socks, without = _bind_found(place.found, backlog, place.reuseport)
             break
         except OSError as exc:
             tries -= 1
@@ -249,7 +260,7 @@ def _bind_inherited(fds: tuple[int, ...]) -> Bound:
     return bound
 
 
-def _bind_found(found: list[Address], backlog: int) -> tuple[list[socket.socket], list[str]]:
+def _bind_found(found: list[Address], backlog: int, reuseport: bool) -> tuple[list[socket.socket], list[str]]:
     """Returns the sockets, which listen, and what was left out."""
     socks: list[socket.socket] = []
     without: list[str] = []
@@ -258,7 +269,7 @@ def _bind_found(found: list[Address], backlog: int) -> tuple[list[socket.socket]
     try:
         for family, (host, given, *rest) in found:
             try:
-                sock = _bind_inet(family, (host, given or port, *rest))
+                sock = _bind_inet(family, (host, given or port, *rest), reuseport)
             except OSError as exc:
                 text = address.join(host, given or port)
                 if exc.errno not in LACKING:
@@ -287,10 +298,14 @@ def _bind_found(found: list[Address], backlog: int) -> tuple[list[socket.socket]
     return socks, without
 
 
-def _bind_inet(family: int, sockaddr: tuple[Any, ...], both: bool = False) -> socket.socket:
+def _bind_inet(family: int, sockaddr: tuple[Any, ...], reuseport: bool, both: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuseport:
+            if not hasattr(socket, "SO_REUSEPORT"):
+                raise Unusable("reuseport: this system has no SO_REUSEPORT")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if both else 1)
         sock.bind(sockaddr)
@@ -300,15 +315,15 @@ def _bind_inet(family: int, sockaddr: tuple[Any, ...], both: bool = False) -> so
     return sock
 
 
-def _bind_any(port: int) -> socket.socket:
+def _bind_any(port: int, reuseport: bool) -> socket.socket:
     """Binds every address: an IPv6 socket that takes IPv4 too, or an IPv4 socket on a
     machine without IPv6."""
     try:
-        return _bind_inet(socket.AF_INET6, ("::", port), both=True)
+        return _bind_inet(socket.AF_INET6, ("::", port), reuseport, both=True)
     except OSError as exc:
         if exc.errno not in LACKING:
             raise
-    return _bind_inet(socket.AF_INET, ("0.0.0.0", port))
+    return _bind_inet(socket.AF_INET, ("0.0.0.0", port), reuseport)
 
 
 def _bind_unix(path: str, mode: int | None, ids: tuple[int, int] | None, backlog: int) -> Bound:

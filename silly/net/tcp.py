@@ -23,7 +23,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import errno
 from .._core import scheduler
@@ -43,6 +43,9 @@ from ._inherited import Unusable, make_ours, number_of, peer_of, take_over
 from ._listener import Listener, listen_as
 from ._settings import settings
 from ._stream import RECV, RECV_BODY, Stream
+
+if TYPE_CHECKING:
+    from .._wire.networks import Networks
 
 __all__ = ["Conn", "Listener", "adopt", "connect", "listen"]
 
@@ -423,6 +426,9 @@ def listen(
     *,
     mode: int | None = None,
     owner: str | tuple[int, int] | None = None,
+    reuseport: bool = False,
+    trusted: Iterable[str] | None = None,
+    proxy: bool = False,
     limits: Limits = DEFAULT,
 ) -> tuple[Listener, None] | tuple[None, str]:
     """Listens on ``addr``. ``accept(conn)`` runs in a task of its own for each
@@ -464,10 +470,26 @@ def listen(
     ``mode`` and ``owner`` can't be given then. If a descriptor is anything else,
     ``err`` says what it is, and it stays as it was.
 
+    * ``reuseport``: other sockets of the same user that say so too, also of other
+      processes, may listen at the same address and port (SO_REUSEPORT). The system
+      shares the connections out among them. When one closes, the connections that wait
+      in its queue are reset: ``python -m silly --workers`` does better. Where the
+      system can't do it, ``err`` says so.
+    * ``proxy``: connections come through proxies that speak the PROXY protocol, version
+      1 or 2. Each must begin with its header within 10 s (limit ``head_timeout``).
+      ``conn.remoteaddr`` is then the client's address; the proxy's own is not kept. A
+      connection that a proxy makes for itself, such as a health check, has the
+      proxy's.
+    * ``trusted``: with ``proxy``, the networks of these proxies, such as
+      ``["10.0.0.0/8", "::1"]``, and ``"unix"`` for the peers of a Unix domain socket.
+      Connections from elsewhere are closed, which is logged.
+
     Uses the limits ``receive_mark``, ``delimited``, ``unsent``, ``write_timeout``,
     ``write_rate`` and ``linger``.
     Raises TypeError or ValueError for invalid arguments, so also for ``mode`` and
-    ``owner`` at another address, and RuntimeError for a name where no task runs.
+    ``owner`` at another address, ``reuseport`` at an address without a port of its own,
+    ``proxy`` without ``trusted`` and ``trusted`` without ``proxy``; RuntimeError for a
+    name where no task runs.
     """
     if _loop.no_switch:
         scheduler.refuse("tcp.listen")
@@ -476,7 +498,12 @@ def listen(
         raise TypeError("tcp.listen needs accept, a function that gets the connection")
     check_handler("tcp.listen", accept, "conn")
     check_limits(limits)
-    return listen_plain("tcp.listen", "tcp", addr, accept, backlog, limits, Rights(mode, owner))
+    networks = None
+    if proxy is not False or trusted is not None:
+        from ._proxied import check_proxy
+
+        networks = check_proxy("tcp.listen", proxy, trusted)
+    return listen_plain("tcp.listen", "tcp", addr, accept, backlog, limits, Rights(mode, owner, reuseport), networks)
 
 
 def listen_plain(
@@ -487,15 +514,24 @@ def listen_plain(
     backlog: int | None,
     limits: Limits,
     rights: Rights,
+    proxies: Networks | None = None,
 ) -> tuple[Listener, None] | tuple[None, str]:
     """``listen`` for the protocols above, which errors call ``what``, and whose scheme
-    the log names."""
+    the log names. ``proxies``: with these networks, which speak the PROXY protocol."""
 
     def accepted(sock: socket.socket, remoteaddr: str) -> None:
         scheduler.fork(accept, (Conn(Stream(sock, remoteaddr, limits)),), None, accept_code, 0, serves=True)
 
     accept_code = getattr(accept, "__code__", None)
-    return listen_as(Listener, what, scheme, addr, accepted, backlog, rights)
+    if proxies is None:
+        return listen_as(Listener, what, scheme, addr, accepted, backlog, rights)
+    from ._proxied import Greeting
+
+    def announced(conn: Conn) -> None:
+        scheduler.fork(accept, (conn,), None, accept_code, 0, serves=True)
+
+    greeting = Greeting(scheme, proxies, limits, Conn, announced)
+    return listen_as(Listener, what, scheme, addr, greeting, backlog, rights)
 
 
 @returns_pair("tcp.connect", "conn")

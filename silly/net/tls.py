@@ -19,9 +19,9 @@ without that, data may be missing, and they return ``errno.TLS``. The guide is
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from .. import errno
 from .._core import scheduler
@@ -39,12 +39,15 @@ from ._dial import Progress, dial
 from ._handler import check_handler
 from ._listener import Admission, host_of
 from ._settings import settings
-from ._stream import newcomers_until
+from ._stream import Stream, newcomers_until
 from ._tls_handshake import code, greet_client, greet_server, new_attempt
 from ._tls_server import ServerConfiguration, Settings, peer_certificate
 from ._tls_stream import TlsStream
 from ._tls_upgrade import check_roles, client_end, server_end, upgraded
 from ._tls_words import Verification
+
+if TYPE_CHECKING:
+    from .._wire.networks import Networks
 
 __all__ = ["Certificate", "Conn", "Listener", "connect", "listen", "upgrade"]
 
@@ -135,7 +138,12 @@ class Acceptor:
     """
 
     def __init__(
-        self, settings: Settings, accept: Callable[[Conn], object], limits: Limits, admission: Admission | None
+        self,
+        settings: Settings,
+        accept: Callable[[Conn], object],
+        limits: Limits,
+        admission: Admission | None,
+        proxies: Networks | None,
     ) -> None:
         self.configure(settings)
         self.shaking: set[TlsStream] = set()
@@ -148,6 +156,11 @@ class Acceptor:
         self._code = getattr(accept, "__code__", None)
         self._limits = limits
         self._admission = admission
+        self._greeting: Callable[[socket.socket, str], object] | None = None
+        if proxies is not None:
+            from ._proxied import Greeting
+
+            self._greeting = Greeting("tls", proxies, limits, tcp.Conn, self._announced)
 
     def configure(self, settings: Settings) -> None:
         """Uses ``settings`` for new connections. Raises TypeError, ValueError or
@@ -156,18 +169,34 @@ class Acceptor:
         self.settings = settings
 
     def __call__(self, sock: socket.socket, remoteaddr: str) -> None:
+        if self._greeting is None:
+            self._begin(sock, remoteaddr)
+        else:
+            self._greeting(sock, remoteaddr)
+
+    def _announced(self, conn: tcp.Conn) -> None:
+        """Goes on with a connection whose PROXY header has come. What came behind that
+        is the beginning of its handshake."""
+        if conn._stream.sock is not None:  # else it has broken
+            self._begin(conn._stream, conn.remoteaddr)
+
+    def _begin(self, below: socket.socket | Stream, remoteaddr: str) -> None:
+        """Begins TLS over a new socket, or over a stream, which ends with that."""
         if self._admission is not None and not self._admission.enter(host_of(remoteaddr)):
-            sock.close()
+            below.close()
             text = f"tls: {remoteaddr}: too many connections: closed before the handshake"
             logger.limited("tls refused", text, burst=1, rate=1.0)  # these come in floods
             return
         configuration = self._configuration
         try:
             ssl, verification = configuration.connection()
-            stream = TlsStream(sock, remoteaddr, self._limits, ssl)
+            if isinstance(below, Stream):
+                stream = TlsStream.over(below, ssl)
+            else:
+                stream = TlsStream(below, remoteaddr, self._limits, ssl)
             stream.hurry_on = self.hurry
         except BaseException:
-            sock.close()
+            below.close()
             if self._admission is not None:
                 self._admission.leave(host_of(remoteaddr))
             raise
@@ -242,6 +271,9 @@ def listen(
     ciphers: str | None = None,
     mode: int | None = None,
     owner: str | tuple[int, int] | None = None,
+    reuseport: bool = False,
+    trusted: Iterable[str] | None = None,
+    proxy: bool = False,
     limits: Limits = DEFAULT,
 ) -> tuple[Listener, None] | tuple[None, str]:
     """``tcp.listen`` with TLS: ``accept(conn)`` runs when the handshake is done, which
@@ -263,7 +295,9 @@ def listen(
     * ``verify``: ``"require"`` refuses a client without a certificate of an authority
       in ``ca`` (PEM text or a path); ``"request"`` refuses only a bad certificate.
     * ``ciphers``: those of TLS 1.2, in OpenSSL's words.
-    * ``addr``, ``backlog``, ``mode``, ``owner``: as for ``tcp.listen``.
+    * ``addr``, ``backlog``, ``mode``, ``owner``, ``reuseport``: as for ``tcp.listen``.
+    * ``proxy``, ``trusted``: as for ``tcp.listen``. The header of the PROXY protocol
+      comes before the handshake, which then has its own 10 s.
 
     Returns ``(listener, None)``, or ``(None, err)``, which is logged too. A dict with
     these keys may be given in place of ``addr``. Uses the limit ``handshake_timeout``
@@ -278,7 +312,13 @@ def listen(
     check_handler("tls.listen", accept, "conn")
     check_limits(limits)
     given = Settings(certs, alpnprotos, ca, verify, ciphers)
-    return listen_admitted("tls.listen", "tls", addr, given, accept, backlog, limits, Rights(mode, owner), None)
+    networks = None
+    if proxy is not False or trusted is not None:
+        from ._proxied import check_proxy
+
+        networks = check_proxy("tls.listen", proxy, trusted)
+    rights = Rights(mode, owner, reuseport)
+    return listen_admitted("tls.listen", "tls", addr, given, accept, backlog, limits, rights, None, networks)
 
 
 def listen_admitted(
@@ -291,14 +331,16 @@ def listen_admitted(
     limits: Limits,
     rights: Rights,
     admission: Admission | None,
+    proxies: Networks | None = None,
 ) -> tuple[Listener, None] | tuple[None, str]:
     """``listen`` for the protocols above, which errors call ``what``, and whose scheme
     the log names. ``admission`` is asked about each connection before its handshake;
     its ``leave`` is called when the task that serves the connection has ended and the
-    descriptor is free.
+    descriptor is free. ``proxies``: with these networks, which speak the PROXY
+    protocol.
     """
     try:
-        acceptor = Acceptor(settings, accept, limits, admission)
+        acceptor = Acceptor(settings, accept, limits, admission, proxies)
     except OSError as exc:  # nothing is wrong with the settings
         logger.error(f"{what} {cut(addr)}: {exc.strerror}")
         return None, errno.from_oserror(exc)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 TARGETS = ("frames", "inflate", "handshake", "requests", "chunks", "responses", "content", "conditional", "urls")
+TARGETS += ("forwarded", "proxy")
 CORPUS = Path(__file__).parent / "corpus"
 FINDINGS = Path(__file__).parent / "findings"
 """What has failed; once fixed, it goes to the corpus as ``finding-*``."""

@@ -21,6 +21,7 @@ ONCE = {
     "test_differential_deflate.test_offers_that_wsproto_understands_otherwise",
     "test_differential_deflate.test_wsproto_answers",
     "test_differential_deflate.test_wsproto_offers",
+    "test_forwarded",
     "test_fuzz_wire.test_handshake_checks",
     "test_fuzz_wire.test_heads_cut_off",
     "test_fuzz_wire.test_responses",
@@ -28,7 +29,9 @@ ONCE = {
     "test_handshake",
     "test_limits",
     "test_negotiate",
+    "test_networks",
     "test_path",
+    "test_proxy_protocol",
     "test_url",
 }
 """Those that compare the two themselves, and those without frames, messages, masks, chunks or whole requests: they would fail

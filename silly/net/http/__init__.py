@@ -18,7 +18,7 @@ guide is ``docs/http.md``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..._core import scheduler
@@ -70,6 +70,10 @@ def listen(
     accesslog: str | AccessLog | None = None,
     mode: int | None = None,
     owner: str | tuple[int, int] | None = None,
+    reuseport: bool = False,
+    trusted: Iterable[str] | None = None,
+    forwarded: str | None = None,
+    proxy: bool = False,
     limits: Limits = DEFAULT,
 ) -> tuple[Server, None] | tuple[None, str]:
     """Serves HTTP on ``addr``: each connection has a task, which runs
@@ -84,7 +88,7 @@ def listen(
     Returns ``(server, None)``, and logs where it listens; or ``(None, err)`` if it
     cannot listen, and logs that.
 
-    * ``addr``, ``mode``, ``owner``: as for ``silly.net.tcp.listen``:
+    * ``addr``, ``mode``, ``owner``, ``reuseport``: as for ``silly.net.tcp.listen``:
       ``"127.0.0.1:80"``, ``":80"``, ``"localhost:80"``, or ``"unix:/path"``, with who
       may connect
     * ``handler``: a function that gets a ``ServerStream``, or a ``Router``
@@ -97,6 +101,19 @@ def listen(
     * ``accesslog``: ``"common"``, ``"combined"`` or ``"json"`` logs each request to
       standard error; or an ``AccessLog``
     * ``limits``: what peers may send, and how long they may take
+    * ``trusted``: the networks of the proxies in front, such as ``["10.0.0.0/8",
+      "::1"]``, and ``"unix"`` for the peers of a Unix domain socket. It needs one of
+      the next two
+    * ``forwarded``: ``"x-forwarded-for"`` or ``"forwarded"`` (RFC 7239), the field in
+      which these proxies say whom a request comes from. ``stream.remoteaddr`` is then
+      the rightmost address there that isn't trusted, and ``stream.scheme`` what
+      X-Forwarded-Proto or ``proto=`` says. The fields of other peers mean nothing
+    * ``proxy``: True if these proxies speak the PROXY protocol: see
+      ``silly.net.tcp.listen``
+
+    With ``trusted``, the limit ``address_connections`` doesn't count the addresses of
+    the proxies. It counts each request that came through them while it is served, under
+    its client's address, and answers 503 past it. ``docs/deploying.md`` says more.
 
     A dict with these keys may be given instead. Raises TypeError or ValueError for bad
     arguments.
@@ -126,6 +143,12 @@ def listen(
         raise ValueError("http.listen: alpnprotos names no protocol that is supported; HTTP/2 is not")
     routed = getattr(handler, "methods", None)  # a router's; another handler may mean something else by it
     asked = frozenset(methods) | (routed if isinstance(routed, frozenset) else frozenset())
-    server = Server(handler, "https" if certs else "http", limits, asked, accesslog)
-    err = server._start(addr, certs, protos, backlog, ca, verify, Rights(mode, owner))
+    networks = proxies = None
+    if trusted is not None or forwarded is not None or proxy is not False:
+        from ._forwarded import check_proxies
+
+        networks = check_proxies(trusted, forwarded, proxy)
+        proxies = networks if proxy else None
+    server = Server(handler, "https" if certs else "http", limits, asked, accesslog, networks, forwarded)
+    err = server._start(addr, certs, protos, backlog, ca, verify, Rights(mode, owner, reuseport), proxies)
     return (server, None) if err is None else (None, err)

@@ -112,7 +112,8 @@ class ServerStream(ServerResponse):
       ``query``
     * ``header``: the fields, names in any case; a missing one is None
     * ``version``: ``"HTTP/1.1"`` or ``"HTTP/1.0"``
-    * ``scheme``: ``"http"`` or ``"https"``; ``remoteaddr``: the peer's ``"host:port"``
+    * ``scheme``: ``"http"`` or ``"https"``; ``remoteaddr``: the peer's ``"host:port"``;
+      behind proxies the client's (``trusted`` of ``http.listen``)
     * ``trailer``: the trailer fields, after a chunked body was read to its end
     * ``conn``: the ``tcp.Conn`` or ``tls.Conn`` that carries it; ``limits``: the
       server's

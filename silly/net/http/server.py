@@ -17,7 +17,7 @@ from ..._wire.limits import Limits
 from ..._wire.ws import GOING_AWAY
 from .. import tcp
 from .._binding import Rights
-from .._listener import Listener, host_of
+from .._listener import Admission, Listener, host_of
 from .._settings import settings
 from .._stream import Stream
 from ._connection import Connection, refuse_busy
@@ -27,6 +27,7 @@ from .accesslog import AccessLog
 from .h1 import RequestHandler
 
 if TYPE_CHECKING:
+    from ..._wire.networks import Networks
     from ..tls import Acceptor
 
 REFUSED = 100
@@ -76,7 +77,14 @@ class Server:
     """
 
     def __init__(
-        self, handler: RequestHandler, scheme: str, limits: Limits, methods: frozenset[str], log: AccessLog | None
+        self,
+        handler: RequestHandler,
+        scheme: str,
+        limits: Limits,
+        methods: frozenset[str],
+        log: AccessLog | None,
+        trusted: Networks | None = None,
+        forwarded: str | None = None,
     ) -> None:
         self.handler = handler
         self.scheme = scheme
@@ -85,7 +93,13 @@ class Server:
         self.log = log
         self._listener: Listener | None = None
         self._connections: set[Connection] = set()
-        self._places = Places(limits)
+        self._places: Admission = Places(limits)
+        if trusted is not None:
+            from ._forwarded import PlacesBehind, forwarding
+
+            behind = self._places = PlacesBehind(Places, limits, trusted)
+            if forwarded is not None:
+                self.handler = forwarding(handler, forwarded, trusted, behind)
         self._refused = 0
         """Connections past the limits that have not ended yet."""
         self._closing = False
@@ -106,6 +120,7 @@ class Server:
         ca: str | bytes | None,
         verify: str | None,
         rights: Rights,
+        proxies: Networks | None = None,
     ) -> str | None:
         """Starts to listen; returns the error, or None. ``http.listen`` calls it."""
         listener: Listener | None
@@ -118,13 +133,13 @@ class Server:
 
             given = Settings(certs, alpnprotos, ca, verify, None)
             secure, err = listen_admitted(
-                "http.listen", "https", addr, given, self._serve, backlog, self.limits, rights, self._places
+                "http.listen", "https", addr, given, self._serve, backlog, self.limits, rights, self._places, proxies
             )
             if secure is not None:
                 self._acceptor = secure._accepted
             listener = secure
         else:
-            listener, err = tcp.listen_plain("http.listen", "http", addr, self._accept, backlog, self.limits, rights)
+            listener, err = tcp.listen_plain("http.listen", "http", addr, self._accept, backlog, self.limits, rights, proxies)
         if listener is None:
             return err
         self._listener = listener

@@ -107,6 +107,7 @@ def upgrade(
         answer.append(("sec-websocket-extensions", agreed[1]))
     conn = stream._hijack(101, answer + fields)
     stream.method = "GET"  # one object for all sockets
+    conn._stream.remoteaddr = stream.remoteaddr  # log lines name the client, not a proxy before it
     _share(stream.header)
     if limits is not None:
         conn._stream.limits = limits
