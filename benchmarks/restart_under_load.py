@@ -59,7 +59,8 @@ def measure(scenario: Scenario, candidate: Candidate, plan: Plan) -> dict[str, A
     try:
         return run(candidate, scenario, plan, directory)
     except ServerError as exc:
-        return {"error": str(exc).splitlines()[0], "details": str(exc)}
+        first, *others = str(exc).strip().splitlines()
+        return {"error": " … ".join([first, *others[-1:]]), "details": str(exc)}
 
 
 def main() -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import random
+import socket
 import time
 from dataclasses import dataclass
 
@@ -54,8 +56,7 @@ class Connection(asyncio.Protocol):
         assert self.transport is not None
         self.request = request
         self._got.clear()
-        close = "" if self._kept else "Connection: close\r\n"
-        self.transport.write(f"GET {request.path}?id={request.number} HTTP/1.1\r\nHost: localhost\r\n{close}\r\n".encode())
+        self.transport.write(head_of(request, self._kept))
 
     def data_received(self, data: bytes) -> None:
         if self.request is None:
@@ -68,7 +69,7 @@ class Connection(asyncio.Protocol):
             return
         status, *lines = head.decode("latin-1").split("\r\n")
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        if "content-length" not in fields:
+        if not fields.get("content-length", "").isdigit():
             self._wrong("no length")
         elif len(body) >= int(fields["content-length"]):
             self._answered(status, fields, bytes(body))
@@ -120,6 +121,28 @@ class Connection(asyncio.Protocol):
         self.request = None
         if self.transport is not None:
             self.transport.abort()
+
+
+def head_of(request: Request, kept: bool) -> bytes:
+    close = "" if kept else "Connection: close\r\n"
+    return f"GET {request.path}?id={request.number} HTTP/1.1\r\nHost: localhost\r\n{close}\r\n".encode()
+
+
+async def connect(port: int, head: bytes, protocol: asyncio.Protocol) -> None:
+    """Connects and sends ``head`` in one go, so that no pause of ours is between the two: while the server ends, it would close
+    a connection on which nothing has come. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    sock = socket.socket()
+    try:
+        sock.setblocking(False)
+        error = sock.connect_ex(("127.0.0.1", port))
+        if error not in (0, errno.EINPROGRESS):
+            raise OSError(error, os.strerror(error))
+        await loop.sock_sendall(sock, head)  # sends now, if it is connected now, as on loopback; else when it is
+        await loop.create_connection(lambda: protocol, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def unconnected(exc: OSError) -> str:
@@ -191,18 +214,19 @@ class Requests:
         task.add_done_callback(self._connecting.discard)
 
     async def _on_new(self, request: Request, kept: bool) -> None:
-        loop = asyncio.get_running_loop()
+        connection = Connection(self, kept)
+        connection.request = request
         try:
-            _, connection = await loop.create_connection(lambda: Connection(self, kept), "127.0.0.1", self._port)
+            await connect(self._port, head_of(request, kept), connection)
         except OSError as exc:
+            connection.request = None
             if request in self._open:
                 self.lose(request, unconnected(exc), b"")
             return
-        if request in self._open:
+        if request not in self._open:
+            connection.drop()  # its time is over, or the connection is
+        elif connection.request is request:
             self._open[request] = connection
-            connection.send(request)
-        else:
-            connection.drop()  # its time was over
 
     def _expire(self) -> None:
         """Gives up those that have waited too long for the whole answer."""

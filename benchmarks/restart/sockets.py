@@ -13,7 +13,7 @@ import random
 import struct
 import time
 
-from .requests import unconnected
+from .requests import connect, unconnected
 from .tally import Tally
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -46,12 +46,14 @@ class Socket(asyncio.Protocol):
         self.open = False
         self.ended = False
 
+    def head(self) -> bytes:
+        head = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        return head + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + self._key + b"\r\n\r\n"
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self._all.connections.add(self)
-        head = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        transport.write(head + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + self._key + b"\r\n\r\n")
 
     def data_received(self, data: bytes) -> None:
         self._got += data
@@ -223,9 +225,9 @@ class Sockets:
         task.add_done_callback(self._connecting.discard)
 
     async def _open_one(self, left: float | None) -> None:
-        loop = asyncio.get_running_loop()
+        socket = Socket(self, left)
         try:
-            await loop.create_connection(lambda: Socket(self, left), "127.0.0.1", self._port)
+            await connect(self._port, socket.head(), socket)
         except OSError as exc:
             self.lose(unconnected(exc), b"")
             self.back(0, time.monotonic() if left is None else left)
