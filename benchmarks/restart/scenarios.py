@@ -72,7 +72,7 @@ class Plan:
 
     times: int = 5
     terms: int = 100
-    pause: float = 0.5
+    pause: float = 1.0
     requests: float = 500
     sockets: int = 500
     timeout: float = 10
