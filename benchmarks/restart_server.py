@@ -1,8 +1,8 @@
 """A server that is restarted under load: python -m silly benchmarks/restart_server.py --listen=127.0.0.1:8080
 
 ``/fast`` answers at once, ``/slow`` after 50 ms, ``/parts`` in five parts within 80 ms; ``/ws`` is a WebSocket echo. It
-writes the number of each request to the file in ``RESTART_BEGUN``, before it answers: what a client can't see, namely
-whether a request without an answer had reached the program. ``peers/*_restart.py`` do the same.
+writes the number of each request and its own pid to the file in ``RESTART_BEGUN``, before it answers: what a client can't
+see, namely whether a request without an answer had reached the program, and which workers serve. ``peers/*_restart.py`` do the same.
 """
 
 import os
@@ -18,7 +18,7 @@ router = http.router()
 
 def number(stream):
     text = stream.query["id"]
-    os.write(begun, f"{text}\n".encode())
+    os.write(begun, f"{text} {os.getpid()}\n".encode())
     return text
 
 

@@ -26,7 +26,7 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 async def answer(scope: dict[str, Any], send: Any) -> None:
     text = scope["query_string"].decode().removeprefix("id=")
-    os.write(begun, f"{text}\n".encode())
+    os.write(begun, f"{text} {os.getpid()}\n".encode())
     if scope["path"] == "/parts":
         size = b"%d" % (PARTS * SIZE)
         await send({"type": "http.response.start", "status": 200, "headers": [PLAIN, (b"content-length", size)]})

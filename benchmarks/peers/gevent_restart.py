@@ -17,7 +17,7 @@ begun = os.open(os.environ.get("RESTART_BEGUN") or os.devnull, os.O_WRONLY | os.
 
 def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterator[bytes] | list[bytes]:
     text = environ["QUERY_STRING"].removeprefix("id=")
-    os.write(begun, f"{text}\n".encode())
+    os.write(begun, f"{text} {os.getpid()}\n".encode())
     if environ["PATH_INFO"] == "/parts":
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(PARTS * SIZE))])
         return parts(text)

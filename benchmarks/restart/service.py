@@ -91,7 +91,8 @@ def installed(candidate: Candidate) -> bool:
 class Service:
     """A running server. A context manager that starts it, and kills all of it at the end.
 
-    ``begun``: the file in which it writes the numbers of the requests that reach it; ``log``: for its output.
+    ``begun``: the file in which it writes the numbers of the requests that reach it, and the worker of each; ``log``: for its
+    output.
     """
 
     def __init__(self, candidate: Candidate, directory: Path, workers: int, inherited: bool, pinned: bool) -> None:
@@ -171,6 +172,17 @@ class Service:
         if self.workers_due == 1:
             return {self.pid}
         return {pid for pid in family(self.pid)[1:] if b"resource_tracker" not in _command(pid)}
+
+    def requests(self) -> list[tuple[int, int]]:
+        """The requests that have reached the program: number and worker."""
+        if not self.begun.exists():
+            return []
+        whole = self.begun.read_text().rpartition("\n")[0]
+        return [(int(number), int(pid)) for number, pid in map(str.split, whole.splitlines())]
+
+    def serving(self) -> set[int]:
+        """The workers to which requests have come."""
+        return self.workers().intersection([pid for _, pid in self.requests()])
 
     def until_replaced(self, old: set[int]) -> None:
         """Waits until none of ``old`` is left, and as many workers are there as should be."""
