@@ -2,7 +2,8 @@
 
 ``/fast`` answers at once, ``/slow`` after 50 ms, ``/parts`` in five parts within 80 ms; ``/ws`` is a WebSocket echo. It
 writes the number of each request and its own pid to the file in ``RESTART_BEGUN``, before it answers: what a client can't
-see, namely whether a request without an answer had reached the program, and which workers serve. ``peers/*_restart.py`` do the same.
+see, namely whether a request without an answer had reached the program, and which workers serve. ``peers/*_restart.py`` do
+the same.
 """
 
 import os

@@ -103,6 +103,8 @@ class Service:
         self.log = directory / "log"
         self.statuses: list[int] = []
         self._pinned = pinned
+        self._requests: dict[int, int] = {}
+        self._read = 0
         self._socket: socket.socket | None = None
         if inherited:
             self._socket = socket.create_server(("127.0.0.1", int(self.port)), backlog=4096)
@@ -173,16 +175,19 @@ class Service:
             return {self.pid}
         return {pid for pid in family(self.pid)[1:] if b"resource_tracker" not in _command(pid)}
 
-    def requests(self) -> list[tuple[int, int]]:
-        """The requests that have reached the program: number and worker."""
-        if not self.begun.exists():
-            return []
-        whole = self.begun.read_text().rpartition("\n")[0]
-        return [(int(number), int(pid)) for number, pid in map(str.split, whole.splitlines())]
+    def requests(self) -> dict[int, int]:
+        """The requests that have reached the program: the worker of each, by their numbers."""
+        with self.begun.open() as file:
+            file.seek(self._read)
+            whole = file.read().rpartition("\n")[0]
+        if whole:
+            self._read += len(whole) + 1
+            self._requests.update([(int(number), int(pid)) for number, pid in map(str.split, whole.splitlines())])
+        return self._requests
 
     def serving(self) -> set[int]:
         """The workers to which requests have come."""
-        return self.workers().intersection([pid for _, pid in self.requests()])
+        return self.workers().intersection(self.requests().values())
 
     def until_replaced(self, old: set[int]) -> None:
         """Waits until none of ``old`` is left, and as many workers are there as should be."""
