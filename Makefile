@@ -4,7 +4,7 @@ PORT ?= 8080
 BIN := .venv/bin
 EXTENSIONS := $(wildcard silly/*/*.c)
 
-.PHONY: chat test test-full test-oldest lint port-check bench bench-check cov fuzz mutate sanitize sanitized-tests soak clean
+.PHONY: chat test test-full test-oldest lint port-check bench bench-check restart-bench cov fuzz mutate sanitize sanitized-tests soak clean
 
 chat: .venv/installed
 	$(BIN)/python -m silly examples/chat.py --port=$(PORT)
@@ -105,6 +105,10 @@ bench: .venv/benched
 bench-check: .venv/benched
 	@test -n "$(BASE)" || { echo 'bench-check needs a revision to compare with: make bench-check BASE=v0.1' >&2; exit 2; }
 	$(BIN)/python benchmarks/check.py $(BASE) $(ARGS)
+
+# What a restart loses under load: ours, and others. ARGS="sighup --servers silly": one scenario, one server.
+restart-bench: .venv/benched
+	$(BIN)/python benchmarks/restart_under_load.py $(ARGS)
 
 clean:
 	rm -rf .venv build benchmarks/build dist *.egg-info .coverage* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache

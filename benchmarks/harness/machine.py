@@ -15,8 +15,8 @@ from typing import Any
 from .processes import HERE
 
 PEERS = (
-    *("aiofastnet", "aiohttp", "gevent", "gevent-websocket", "granian", "h11", "httptools", "picows", "socketify", "tornado"),
-    *("uvicorn", "uvloop", "websockets", "wsproto"),
+    *("aiofastnet", "aiohttp", "gevent", "gevent-websocket", "granian", "gunicorn", "h11", "httptools", "picows", "socketify"),
+    *("tornado", "uvicorn", "uvloop", "websockets", "wsproto"),
 )
 
 

@@ -1,0 +1,1 @@
+"""Restarts under load: the load, the servers and how each is restarted, what is done to them, the table."""
