@@ -392,6 +392,11 @@ def in_turn(func: Callable[[], object]) -> None:
     _default.queue.call(func)
 
 
+def lose(lines: int) -> None:
+    """Counts lines that others could not write to stderr or to the log file."""
+    _default.queue.lose(lines)
+
+
 def say_waiting(lines: str) -> None:
     """Prints many lines, and waits until that is done. For a thread that may block."""
     _default.queue.write_waiting(lines)

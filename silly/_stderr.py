@@ -46,6 +46,22 @@ END = 0.5
 """The most seconds for which the process's end waits for the lines that are left."""
 
 
+class Unfailing(FileIO):
+    """A file whose writes raise nothing, so a full disk doesn't fail the code that
+    prints: what can't be written is lost, and ``lost(lines)`` is called."""
+
+    def __init__(self, fd: int, lost: Callable[[int], object]) -> None:
+        super().__init__(fd, "w", closefd=False)
+        self._lost = lost
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            self._lost(max(1, bytes(data).count(b"\n")))
+            return len(memoryview(data))
+
+
 def descriptor(stream: Any) -> int | None:
     """Returns the descriptor of a plain text file, to which its text may be written
     directly. None for anything that may treat the text in its own way."""
@@ -54,7 +70,7 @@ def descriptor(stream: Any) -> int | None:
     try:
         buffer = stream.buffer
         raw = getattr(buffer, "raw", buffer)
-        plain = type(raw) is FileIO and type(buffer) in (FileIO, BufferedWriter, BufferedRandom)
+        plain = type(raw) in (FileIO, Unfailing) and type(buffer) in (FileIO, BufferedWriter, BufferedRandom)
         return stream.fileno() if plain else None
     except (OSError, ValueError):
         return None  # closed
@@ -150,7 +166,8 @@ class Stderr:
                 self._lost += 1
                 return
             if self._lost and level < logging.WARNING:
-                self._append(stream, encoded(stream, self._lost_line(self._take_lost())))
+                lost = self._take_lost()
+                self._append(stream, encoded(stream, self._lost_line(lost)), lost)
             self._append(stream, data)
             self._start()
         self._calls.put(None)
@@ -183,9 +200,9 @@ class Stderr:
             self._start()
         self._calls.put(None)
 
-    def lose(self) -> None:
-        """Counts a line that could not even be made."""
-        self._lose(1)
+    def lose(self, lines: int = 1) -> None:
+        """Counts lines that could not be written elsewhere, or not even be made."""
+        self._lose(lines)
 
     def flush(self) -> None:
         """Waits until everything is written, for at most ``END`` seconds."""

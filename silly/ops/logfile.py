@@ -4,17 +4,19 @@ the log lines, what the program prints, what code in C and child processes say.
 Lines are appended, so several processes may share the file. SIGUSR1 opens the path
 again, after a tool such as logrotate has moved the file away. That is done by the
 thread that writes the lines, between two of them, so none is lost, written twice or cut
-in two. (On a full disk they are lost, and counted: see ``silly/_stderr.py``.)
+in two. On a full disk they are lost, and counted; ``print`` doesn't fail then.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from io import BufferedWriter, TextIOWrapper
 from typing import TextIO
 
 from .. import _log
 from .._log import task as logger
+from .._stderr import Unfailing
 
 _path: str | None = None
 
@@ -28,7 +30,7 @@ def begin(path: str) -> None:
         if stream is not None:
             stream.flush()
     take_places(path)
-    sys.stdout, sys.stderr = _stream(sys.stdout, 1), _stream(sys.stderr, 2)
+    sys.stdout, sys.stderr = _stream(1), _stream(2)
     _path = path
 
 
@@ -59,12 +61,10 @@ def take_places(path: str) -> None:
     os.close(fd)
 
 
-def _stream(stream: TextIO | None, fd: int) -> TextIO:
-    """Returns the stream for ``fd``: a new one if the process was started without, else
-    the same, which no longer is a terminal's."""
-    errors = "backslashreplace" if fd == 2 else None
-    if stream is None:
-        return open(fd, "w", buffering=1, errors=errors, closefd=False)
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(line_buffering=True)
-    return stream
+def _stream(fd: int) -> TextIO:
+    return TextIOWrapper(
+        BufferedWriter(Unfailing(fd, _log.lose)),
+        "utf-8",
+        "backslashreplace" if fd == 2 else "surrogateescape",
+        line_buffering=True,
+    )

@@ -35,8 +35,8 @@ STORM = 5.0
 """The most seconds that a storm is waited for."""
 DRAIN = 500
 """Milliseconds of drain, unless ``--drain`` is given."""
-GRACE = 3.0
-"""Seconds after the drain in which the program must have ended."""
+GRACE = 1.0
+"""Seconds after the drain in which the program must have ended: developers wait."""
 FROM_TERMINAL = 1.0
 """Seconds in which the program ends by a Ctrl-C that it has got from the terminal.
 Another signal would count as a second one."""
@@ -76,7 +76,8 @@ class _Watcher:
         self._pipe = -1
         self._rest = b""
         self._child: subprocess.Popen[bytes] | None = None
-        self._signal = 0
+        self._signals: list[int] = []
+        """The signals to end that have come and nothing was done for."""
         self._sleeps = False
         """Whether a signal may end what goes on at once."""
         self._full = False
@@ -127,7 +128,7 @@ class _Watcher:
     def _nap(self, seconds: float) -> None:
         """Sleeps. Raises _Ended as soon as a signal has come that ends this process."""
         self._sleeps = True
-        if self._signal:
+        if self._signals:
             raise _Ended
         time.sleep(seconds)
         self._sleeps = False
@@ -148,7 +149,7 @@ class _Watcher:
         child = self._child
         if child is None:
             return 0
-        came, self._signal = self._signal, 0
+        came = self._signals.pop(0)
         try:
             since = monotonic()
             while came == signal.SIGINT and child.poll() is None and monotonic() - since < FROM_TERMINAL:
@@ -161,7 +162,7 @@ class _Watcher:
         return 128 - status if status < 0 else status
 
     def _on_end(self, number: int, _: object) -> None:
-        self._signal = number
+        self._signals.append(number)
         if self._sleeps:
             self._sleeps = False
             raise _Ended

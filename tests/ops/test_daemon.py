@@ -1,0 +1,99 @@
+"""``--daemon`` and ``--pid-file``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .support import PATIENCE, alive, has, in_background, launch, running, text_of, until
+
+SERVES = """\
+import os, sys
+from silly import logger
+from silly.net import tcp
+print("starts", flush=True)
+listener, _ = tcp.listen("127.0.0.1:0", lambda conn: conn.read(1))
+"""
+
+
+def test_it_returns_when_the_program_is_ready(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(SERVES)
+    with in_background(tmp_path, "--log-path", "log", "app.py") as pid:
+        has(tmp_path / "log", "starts", "listening on tcp://127.0.0.1:")
+        assert os.getsid(pid) not in (pid, os.getsid(0))
+        os.kill(pid, signal.SIGHUP)
+        has(tmp_path / "log", "SIGHUP: the program has no handler for it, and goes on")
+        again = launch(tmp_path, "--daemon", "--pid-file", "pid", "app.py")
+        assert (again.returncode, again.stdout) == (2, "")
+        assert again.stderr == f"silly: it runs already: process {pid} has {tmp_path / 'pid'}\n"
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not alive(pid))
+    assert not (tmp_path / "pid").exists()
+
+
+def test_without_a_log_its_output_is_seen_until_it_is_ready(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(SERVES)
+    done = launch(tmp_path, "-d", "--pid-file", "pid", "app.py")
+    try:
+        assert (done.returncode, done.stdout) == (0, "starts\n")
+        pid = int(text_of(tmp_path / "pid"))
+        assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)} == {"/dev/null"}
+    finally:
+        os.kill(int(text_of(tmp_path / "pid")), signal.SIGTERM)
+    until(lambda: not (tmp_path / "pid").exists())
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "error"),
+    [
+        ("x x", 2, "SyntaxError"),
+        ("import sys; sys.exit(5)", 5, ""),
+        ("1 / 0", 1, "ZeroDivisionError"),
+        ("import os; os.kill(os.getpid(), 9)", 128 + 9, ""),
+    ],
+    ids=["no script", "exits", "fails", "killed"],
+)
+def test_a_program_that_ends_before_it_is_ready_gives_its_status(tmp_path: Path, script: str, status: int, error: str) -> None:
+    (tmp_path / "app.py").write_text(script)
+    done = launch(tmp_path, "--daemon", "--pid-file", "pid", "app.py")
+    assert done.returncode == status
+    assert error in done.stderr
+    assert launch(tmp_path, "--daemon", "--log-path", "log", "app.py").returncode == status
+
+
+def test_sigterm_while_it_starts_ends_the_program(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import os\nfrom silly import time\nprint(os.getpid(), flush=True)\ntime.sleep(60000)\n")
+    with running(tmp_path, "--daemon", "app.py") as first:
+        until(lambda: text_of(tmp_path / "out").endswith("\n"))
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(PATIENCE) == 0
+        assert not alive(int(text_of(tmp_path / "out")))
+
+
+def test_a_stale_file_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import os\nprint(open('pid').read() == f'{os.getpid()}\\n')\n")
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    pid = tmp_path / "pid"
+    for stale in ("", "no number", "0", str(ended.pid), "9" * 30):
+        pid.write_text(stale)
+        done = launch(tmp_path, "--pid-file", "pid", "app.py")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", ""), stale
+        assert not pid.exists()
+    pid.write_text(f"{os.getpid()}\n")
+    done = launch(tmp_path, "--pid-file", "pid", "app.py")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"silly: process {os.getpid()} of {pid} runs already; if that is another program, remove the file\n"
+    os.utime(pid, (0, 0))  # from before this process began: its number was another's
+    assert launch(tmp_path, "--pid-file", "pid", "app.py").stdout == "True\n"
+
+
+@pytest.mark.parametrize("option", ["--daemon", "--reload"])
+def test_a_script_on_standard_input_cannot_be_started_again(tmp_path: Path, option: str) -> None:
+    done = launch(tmp_path, option, "-")
+    assert (done.returncode, done.stderr) == (2, f"silly: {option} needs a script in a file, not standard input\n")
