@@ -1,13 +1,14 @@
 # Two commands on a fresh machine: `make chat` and `make test`. Each makes .venv itself.
 PYTHON ?= python3
 PORT ?= 8080
+WORKERS ?= 1
 BIN := .venv/bin
 EXTENSIONS := $(wildcard silly/*/*.c)
 
 .PHONY: chat test test-full test-oldest lint port-check bench bench-check restart-bench cov fuzz mutate sanitize sanitized-tests soak clean
 
 chat: .venv/installed
-	$(BIN)/python -m silly examples/chat.py --port=$(PORT)
+	$(BIN)/python -m silly $(if $(filter-out 1,$(WORKERS)),--workers $(WORKERS)) examples/chat.py --port=$(PORT)
 
 test: .venv/tested
 	$(BIN)/python -m pytest

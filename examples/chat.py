@@ -21,7 +21,8 @@ characters, and no two are equal. Two may still look alike, so each page has a c
 Messages are JSON objects. The page sends
     {"op": "name", "name", "key"}, first, and again to change the name;    {"op": "say", "text", "n"};
 and gets
-    {"op": "welcome", "by", "name", "n", "people", "history"};    {"op": "said", "id", "by", "n", "name", "text", "at"};
+    {"op": "welcome", "by", "name", "n", "people", "history"}, and "room" if there are several;
+    {"op": "said", "id", "by", "n", "name", "text", "at"};
     {"op": "joined", "left" or "renamed", "by", "name", "at"};    {"op": "error", "text", "n"}.
 `key` is a random text that only the page and the server know: by it the server recognises a page
 that connects again. `by` is a hash of it, by which all know the page. `n` counts what a page says.
@@ -39,7 +40,7 @@ from collections import deque
 from pathlib import Path
 
 import silly
-from silly import env, task, time
+from silly import env, logger, task, time
 from silly.net import addr, http, websocket
 from silly.sync import channel
 
@@ -59,6 +60,7 @@ clients = []  # all that have said their name
 history = deque(maxlen=HISTORY)
 latest = {}  # page -> the `n` of its last message
 ids = itertools.count(time.now())  # of messages: larger than any of an earlier process
+room = env.get("worker")  # with --workers N the number of this process, whose people don't meet those of the others
 turns = {}  # address -> until when it has used up its share
 
 
@@ -147,6 +149,8 @@ def join(client, name, key):
     clients.append(client)
     people = [[each.by, each.name] for each in clients]
     welcome = {"by": client.by, "name": client.name, "n": latest.get(client.by, 0), "people": people, "history": list(history)}
+    if room is not None:
+        welcome["room"] = room
     send(client, json.dumps({"op": "welcome", **welcome}))
 
 
@@ -272,4 +276,7 @@ server, _err = http.listen(
 )
 if server is None:
     silly.exit(1)  # the reason has been logged
-print(f"Open http://{server.addr}/ in two browser windows", flush=True)
+if room is not None:
+    logger.warn(f"the room is in the memory of one process: people of worker {room} don't see those of the others")
+if room in (None, "1"):
+    print(f"Open http://{server.addr}/ in two browser windows", flush=True)

@@ -1,8 +1,6 @@
 """The master of ``--workers N``: starts N processes that run the script, lends them
 their sockets, and keeps their number.
 
-    python -m silly --workers 4 app.py --port=8080
-
 It imports nothing of the application, and starts each worker by exec: no process with a
 loop or threads is forked. It runs in plain blocking Python, without the loop: after
 each event ``_act`` looks at everything that may be due, so no timer is ever left over.

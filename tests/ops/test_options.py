@@ -32,11 +32,11 @@ def test_what_is_no_time(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "size"), [("4096", 4096), ("2K", 2048), ("512M", 512 * 2**20), ("2G", 2**31)])
 def test_sizes(text: str, size: int) -> None:
-    assert parse(f"--max-rss {text}").max_rss == size
+    assert parse(f"--workers 1 --max-rss {text}").max_rss == size
 
 
 def test_the_command_line_goes_before_the_environment() -> None:
-    options = parse("--workers 2 -l warn", SILLY_WORKERS="4", SILLY_LOG_LEVEL="error", SILLY_DRAIN="5s", SILLY_DAEMON="yes")
+    options = parse("--workers 2 -l warn --log-path x", SILLY_WORKERS="4", SILLY_LOG_LEVEL="error", SILLY_DRAIN="5s", SILLY_DAEMON="yes")
     assert (options.workers, options.level, options.drain, options.daemon) == (2, "warn", 5000, True)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from silly import task, time
+from silly.net import tcp
 
 from ..children import Child
 from ..net.support import until
@@ -189,6 +190,30 @@ def test_the_end_lets_requests_finish(tmp_path: Path) -> None:
         assert crew.wait() == 0
 
 
+def test_with_a_notice_all_goes_on_until_it_is_over(tmp_path: Path) -> None:
+    """And no connection that comes meanwhile is lost, though the sockets close at its end."""
+    with Crew(tmp_path, 2, "--notice", "600ms").up() as crew:
+        crew.send(signal.SIGTERM)
+        crew.says("told to drain and end")
+        begin, answers = time.monotonic(), 0
+        while (conn := tcp.connect(crew.addr, timeout=5000)[0]) is not None:
+            assert crew.ask(conn=conn)[0] in "12"
+            answers += 1
+        assert answers > 10
+        assert time.monotonic() - begin >= 500
+        assert crew.wait() == 0
+
+
+def test_a_worker_that_is_replaced_gives_no_notice(tmp_path: Path) -> None:
+    with Crew(tmp_path, 1, "--notice", "30s").up() as crew:
+        crew.send(signal.SIGHUP)
+        crew.says("has ended with status 0")
+        crew.send(signal.SIGTERM)
+        crew.says("SIGTERM: 1 worker told to drain")
+        crew.send(signal.SIGTERM)
+        assert crew.wait() == 128 + signal.SIGTERM
+
+
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with Crew(tmp_path, 2, "--drain", "20s").up() as crew, crew.connect() as conn:
         conn.write("hold\n")
@@ -215,7 +240,7 @@ def test_workers_whose_master_is_killed_drain_and_end(tmp_path: Path) -> None:
         conn.write("hold\n")
         conn.read("\n")
         crew.process.kill()
-        crew.says("ERROR the master is gone, so this worker drains and ends", 2)
+        crew.says("ERROR .* the master is gone, so this worker drains and ends", 2)
         conn.write("go on\n")
         assert conn.read("\n")[0]
         conn.close()
