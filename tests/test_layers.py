@@ -178,8 +178,9 @@ def test_the_table_knows_some_places() -> None:
         "silly.bridge.descriptor": 8,
         "silly.testing": 9,
         "silly.testing._clock": 9,
-        "silly.__main__": 10,
-        "silly": 10,
+        "silly.ops.ready": 10,
+        "silly.__main__": 11,
+        "silly": 11,
     }
     assert {name: layer(name) for name in expected} == expected
 
