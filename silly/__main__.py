@@ -27,7 +27,7 @@ from . import _usage, env, logger
 from ._core import ending, scheduler, signals
 from ._ends import ENDS
 from ._log import name_lines, task
-from ._shown import traceback_of
+from ._shown import shown, traceback_of
 from ._version import version
 from .ops import ready
 from .ops.options import BadOption, Options, check, knows, take, take_environment
@@ -91,7 +91,7 @@ def _complete(options: Options) -> dict[str, str]:
                 variables |= envfile.read(path)
             except OSError as exc:
                 raise BadOption(f"can't read the --env-file {path!r}: {exc.strerror}") from None
-            except envfile.Mistake as exc:
+            except envfile.BadLine as exc:
                 raise BadOption(str(exc)) from None
         take_environment(options, variables)
     check(options)
@@ -120,8 +120,8 @@ def _take_pid_file(options: Options, only_look: bool = False) -> int:
     try:
         (pidfile.look if only_look else pidfile.take)(options.pid_file)
     except OSError as exc:
-        return _fail(f"can't write the --pid-file {options.pid_file!r}: {exc.strerror}")
-    except pidfile.Running as exc:
+        return _fail(f"can't write the --pid-file {shown(options.pid_file)}: {exc.strerror}")
+    except pidfile.RunsAlready as exc:
         return _fail(str(exc))
     return 0
 
@@ -135,17 +135,17 @@ def _settle(options: Options) -> int:
         from .ops import logfile
 
         try:
-            logfile.begin(options.log_path)
+            logfile.take_over(options.log_path)
         except OSError as exc:
-            return _fail(f"can't open the --log-path {options.log_path!r}: {exc.strerror}")
+            return _fail(f"can't open the --log-path {shown(options.log_path)}: {exc.strerror}")
     if "SILLY_DAEMON_PIPE" in os.environ:
         from .ops import daemon
 
-        daemon.begin(options.log_path)
+        daemon.tell_when_ready(options.log_path)
     if "SILLY_RELOAD_PIPE" in os.environ:
         from .ops import reloaded
 
-        reloaded.begin()
+        reloaded.tell_files()
     return 0
 
 

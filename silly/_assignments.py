@@ -21,6 +21,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
+from ._shown import shown
+
 DEPTH = 50
 """How deep tables, expressions and included files may go."""
 
@@ -151,7 +153,7 @@ class _File:
 
     def _need(self, text: str) -> None:
         if not self._take(text):
-            self._fail(f"{text!r} is expected here, not {self._shown()}")
+            self._fail(f"{shown(text)} is expected here, not {self._shown()}")
 
     def _shown(self) -> str:
         return "the end of the file" if self._next.kind == "end" else repr(self._next.text[:40])
@@ -242,9 +244,9 @@ class _File:
             if isinstance(result, int) and abs(result) >= 2**63:
                 raise OverflowError
         except TypeError:
-            self._fail(f"{mark!r} can't be applied to {' and '.join(map(_kind, values))}", line)
+            self._fail(f"'{mark}' can't be applied to {' and '.join(map(_kind, values))}", line)
         except (ZeroDivisionError, OverflowError):
-            self._fail(f"the result of {mark!r} is no number", line)
+            self._fail(f"the result of '{mark}' is no number", line)
         return result
 
     def _value(self) -> Any:
@@ -342,7 +344,7 @@ class _File:
                 return chr(int(match["number"]))
             if match["one"] is None:  # \z
                 return ""
-            return _ONE.get(match["one"]) or self._fail(f"the escape {match[0]!r} is unknown", token.line)
+            return _ONE.get(match["one"]) or self._fail(f"the escape {shown(match[0])} is unknown", token.line)
 
         return _ESCAPE.sub(one, token.text[1:-1])
 

@@ -41,7 +41,10 @@ def get(key: str) -> Any:
 
 def set(key: str, value: Any) -> None:
     """Sets ``key`` to ``value``. None removes the key; then what the environment says
-    counts, if it says something."""
+    counts, if it says something.
+
+        env.set("port", 8080)
+    """
     if value is None:
         _values.pop(key, None)
         _loaded.pop(key, None)

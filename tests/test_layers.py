@@ -179,6 +179,7 @@ def test_the_table_knows_some_places() -> None:
         "silly.testing": 9,
         "silly.testing._clock": 9,
         "silly.ops.options": 10,
+        "silly.ops.ready": 10,
         "silly.__main__": 11,
         "silly": 11,
     }

@@ -92,7 +92,7 @@ def _second(reads: int, writes: int, argv: list[str]) -> NoReturn:
         os._exit(1)
 
 
-def begin(log_path: str | None) -> None:
+def tell_when_ready(log_path: str | None) -> None:
     """In the program itself: tells the process that waits when the program is ready."""
     fd = int(os.environ.pop(PIPE))
     os.set_inheritable(fd, False)

@@ -1,12 +1,8 @@
-"""Files of ``--env-file``: lines of ``KEY=VALUE`` for the environment.
-
-    # a comment
-    export DATABASE_URL=postgres://localhost/app
-    SILLY_PORT=8080                 # env.get("port")
-    GREETING="two\\nlines"           # escapes: \\n \\r \\t \\" \\\\ \\$
-    PATTERN='as it is: \\n $HOME'
-
-Nothing is replaced in a value: ``$HOME`` is just that.
+"""Files of ``--env-file``: lines of ``KEY=VALUE`` for the environment, each with
+``export`` in front or not. A value in single quotes is as it is, one in double quotes
+has the escapes of newline, return, tab, quote, backslash and dollar. Nothing is
+replaced in a value: ``$HOME`` is just that. Comments begin with ``#``.
+docs/deploying.md shows a file.
 """
 
 from __future__ import annotations
@@ -17,12 +13,12 @@ _LINE = re.compile(r"\s*(?:export\s+)?(?P<key>[A-Za-z_][A-Za-z0-9_.-]*)\s*=[ \t]
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
-class Mistake(Exception):
+class BadLine(Exception):
     """What is wrong in a file, and where."""
 
 
 def read(path: str) -> dict[str, str]:
-    """Returns the variables of the file ``path``. Raises Mistake, and OSError."""
+    """Returns the variables of the file ``path``. Raises BadLine, and OSError."""
     with open(path, "rb") as file:
         data = file.read()
     found: dict[str, str] = {}
@@ -33,9 +29,9 @@ def read(path: str) -> dict[str, str]:
                 key, value = _parsed(text)
                 found[key] = value
         except UnicodeDecodeError:
-            raise Mistake(f"{path}:{number}: this is no UTF-8") from None
+            raise BadLine(f"{path}:{number}: this is no UTF-8") from None
         except ValueError as exc:
-            raise Mistake(f"{path}:{number}: {exc}") from None
+            raise BadLine(f"{path}:{number}: {exc}") from None
     return found
 
 

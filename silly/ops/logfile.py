@@ -21,7 +21,7 @@ from .._stderr import Unfailing
 _path: str | None = None
 
 
-def begin(path: str) -> None:
+def take_over(path: str) -> None:
     """Opens the file at ``path``, and puts it in the place of stdout and stderr. Raises
     OSError."""
     global _path

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from .._shown import shown
+
 LEVELS = ("debug", "info", "warn", "error")
 _MOST_DIGITS = 15
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -30,7 +32,7 @@ def _digits(text: str) -> bool:
 def _number(least: int) -> Convert:
     def number(name: str, text: str) -> int:
         if not _digits(text) or int(text) < least:
-            raise BadOption(f"{name} needs a whole number from {least} on, not {text!r}")
+            raise BadOption(f"{name} needs a whole number from {least} on, not {shown(text)}")
         return int(text)
 
     return number
@@ -41,7 +43,7 @@ def _of_units(what: str, units: dict[str, int]) -> Convert:
         digits = text.rstrip("".join(units))
         unit = text[len(digits) :]
         if not _digits(digits) or (unit and unit not in units):
-            raise BadOption(f"{name} needs {what}, not {text!r}")
+            raise BadOption(f"{name} needs {what}, not {shown(text)}")
         return int(digits) * units.get(unit, 1)
 
     return amount
@@ -162,7 +164,7 @@ def take_environment(options: Options, environ: Mapping[str, str]) -> None:
         if convert is not None:
             value = convert(variable, text)
         elif (value := _WORDS.get(text.lower())) is None:
-            raise BadOption(f"{variable} says whether {name} is given: 1 or 0, not {text!r}")
+            raise BadOption(f"{variable} says whether {name} is given: 1 or 0, not {shown(text)}")
         _set(options, attribute, value)
         options.given.add(attribute)
 

@@ -18,7 +18,7 @@ _SLACK = 2.0
 """Seconds by which the clocks of the two may differ."""
 
 
-class Running(Exception):
+class RunsAlready(Exception):
     """The process of the file runs. The text says so."""
 
 
@@ -28,7 +28,7 @@ _path = ""
 
 
 def look(path: str) -> None:
-    """Raises Running or OSError if ``take`` can't take the file now."""
+    """Raises RunsAlready or OSError if ``take`` can't take the file now."""
     try:
         _, fd = _locked(path, os.O_RDWR)
     except FileNotFoundError:
@@ -39,7 +39,7 @@ def look(path: str) -> None:
 
 def take(path: str) -> None:
     """Writes this process's number to the file, which is removed at its end. Raises
-    Running, and OSError."""
+    RunsAlready, and OSError."""
     global _lock, _path
     _path, _lock = _locked(path, os.O_RDWR | os.O_CREAT)
     os.ftruncate(_lock, 0)
@@ -78,12 +78,12 @@ def _check(fd: int, path: str, locked: bool) -> None:
     text = os.pread(fd, 32, 0).strip()
     pid = int(text) if text.isdigit() and len(text) < 10 else None
     if locked:
-        raise Running(f"it runs already: process {pid} has {path}")
+        raise RunsAlready(f"it runs already: process {pid} has {path}")
     if pid is None or pid in (0, os.getpid()) or not _is_alive(pid):
         return
     age = started_ago(pid)
     if age is None or time.time() - age <= os.fstat(fd).st_mtime + _SLACK:
-        raise Running(f"process {pid} of {path} runs already; if that is another program, remove the file")
+        raise RunsAlready(f"process {pid} of {path} runs already; if that is another program, remove the file")
 
 
 def _is_alive(pid: int) -> bool:

@@ -1,6 +1,5 @@
-"""``--reload``, for development: starts the program anew when its files change.
-
-    python -m silly --reload app.py
+"""``python -m silly --reload app.py``, for development: starts the program anew when
+its files change.
 
 The program runs in a process of its own, a new one each time. This one watches the
 Python files in the script's folder and below, the files of the modules that the program

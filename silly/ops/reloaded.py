@@ -51,7 +51,7 @@ class _Teller:
         _loop.timers.add(monotonic() + INTERVAL, self.look, internal=True)
 
 
-def begin() -> None:
+def tell_files() -> None:
     """Begins to tell."""
     fd = int(os.environ.pop("SILLY_RELOAD_PIPE"))
     os.set_inheritable(fd, False)

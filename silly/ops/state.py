@@ -6,6 +6,7 @@ doesn't, because a task holds it, a thread reports, and says who holds it.
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 import threading
@@ -30,7 +31,7 @@ PATIENCE = 0.5
 _loop = scheduler.loop
 
 
-class State(NamedTuple):
+class ProcessState(NamedTuple):
     """The state of this process. A number that the system doesn't tell is None."""
 
     version: str
@@ -56,13 +57,13 @@ class State(NamedTuple):
     """
 
 
-def take() -> State:
+def take() -> ProcessState:
     """Returns the state of this process. May be called in any thread, and in a signal
     handler."""
     now = list(scheduler.tasks)
     groups = Counter(_described(task) for task in now[:LOOKED_AT])
     listeners, connections = _handlers()
-    return State(
+    return ProcessState(
         version=version,
         pid=os.getpid(),
         age=started_ago(),
@@ -80,7 +81,7 @@ def take() -> State:
     )
 
 
-def in_words(state: State) -> str:
+def in_words(state: ProcessState) -> str:
     """Returns the lines that the log has of ``state``."""
     age = "" if state.age is None else f", {state.age:.0f} s old"
     memory = "?" if state.memory is None else f"{state.memory / 2**20:.1f} MiB"
@@ -119,9 +120,15 @@ def soon() -> None:
 def on_signal(number: int, frame: object) -> None:
     """The handler of SIGUSR2."""
     try:
-        threading.Thread(target=soon, name="silly-state", daemon=True).start()
+        # Not ``threading.Thread`` here: the signal may have interrupted its code.
+        _thread.start_new_thread(_begin, ())
     except RuntimeError:  # the system gives us no thread
         _loop.post(lambda: logger.info(in_words(take())))
+
+
+def _begin() -> None:
+    # Another thread, with a name: to ``worker.others`` it is none of the application's.
+    threading.Thread(target=soon, name="silly-state", daemon=True).start()
 
 
 def _described(task: scheduler.Task) -> str:

@@ -98,7 +98,7 @@ def test_lines_of_an_env_file(line: str, value: str) -> None:
 )
 def test_bad_lines_of_an_env_file(line: bytes, why: str) -> None:
     Path("x.env").write_bytes(b"A=1\n\n" + line + b"\n")
-    with pytest.raises(envfile.Mistake) as caught:
+    with pytest.raises(envfile.BadLine) as caught:
         envfile.read("x.env")
     assert str(caught.value) == f"x.env:3: {why}"
 
