@@ -143,10 +143,12 @@ def test_two_notices() -> None:
 
 @pytest.mark.parametrize("call", ["drain", "close"])
 def test_connections_in_the_queue_are_served(call: str) -> None:
-    with serving(hello) as server, ExitStack() as stack:
+    served = []
+    with serving(lambda stream: served.append(hello(stream))) as server, ExitStack() as stack:
         waiting = [stack.enter_context(adopted(in_kernel(server))) for _ in range(100)]
         assert not server._connections
         assert getattr(server, call)() == OK
+        assert len(served) == (100 if call == "drain" else 0), "a drain waits for them"
         for client in waiting:
             response = client.response()
             assert (response.status, response.header["connection"]) == (200, "close")
@@ -154,10 +156,11 @@ def test_connections_in_the_queue_are_served(call: str) -> None:
         until(lambda: not server._connections)
 
 
-def test_connections_in_the_queue_are_served_over_tls() -> None:
+def test_connections_in_the_queue_are_served_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_stream, "NEWCOMER", 10.0)
     with serving(hello, certs=certs()) as server, ExitStack() as stack:
         conns = [adopted(in_kernel(server, b"")).conn for _ in range(5)]
-        drain = Job(server.drain)
+        drain = draining(server)
         for conn in conns:
             secure = check(tls.upgrade(conn, "localhost", ca=authorities.root().pem))
             client = stack.enter_context(Raw(secure))

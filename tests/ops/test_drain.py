@@ -225,10 +225,12 @@ def test_spread(tmp_path: Path) -> None:
             stack.enter_context(peer)
             peer.send(peer.upgrade_request())
             assert peer.response().status == 101
+        begin = monotonic()
         child.signal()
         for peer in peers:
             assert peer.get_close() == (1001, "")
             peer.close()  # nobody reads, so nothing else can happen
+        assert monotonic() - begin > 0.1, "all 20 within a third of the time: that does not happen by chance"
         assert child.wait() == 0
         assert re.search(r"INFO http: \S+ drains: 20 WebSockets left", child.said())
 
