@@ -298,7 +298,7 @@ def _bind_found(found: list[Address], backlog: int, reuseport: bool) -> tuple[li
     return socks, without
 
 
-def _bind_inet(family: int, sockaddr: tuple[Any, ...], reuseport: bool, both: bool = False) -> socket.socket:
+def _bind_inet(family: int, sockaddr: tuple[Any, ...], reuseport: bool = False, both: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

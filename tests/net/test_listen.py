@@ -131,8 +131,8 @@ def test_a_free_port_that_is_taken_at_the_second_address(
     others: list[socket.socket] = []
     ports: list[int] = []
 
-    def taking(family: Any, sockaddr: Any, both: bool = False) -> Any:
-        sock = bind(family, sockaddr, both)
+    def taking(family: Any, sockaddr: Any, *more: Any) -> Any:
+        sock = bind(family, sockaddr, *more)
         if family == V6:
             ports.append(sock.getsockname()[1])
             if len(ports) <= taken:
@@ -470,7 +470,7 @@ def test_two_zones_are_two_addresses(names: dict[str, Any], monkeypatch: pytest.
     bound: list[Any] = []
     bind = _binding._bind_inet
 
-    def note(family: Any, sockaddr: Any) -> Any:
+    def note(family: Any, sockaddr: Any, *more: Any) -> Any:
         bound.append(sockaddr)
         return bind(V4, ("127.0.0.1", sockaddr[1])) if len(bound) == 1 else bind(V4, ("127.0.0.2", sockaddr[1]))
 

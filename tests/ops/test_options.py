@@ -36,7 +36,8 @@ def test_sizes(text: str, size: int) -> None:
 
 
 def test_the_command_line_goes_before_the_environment() -> None:
-    options = parse("--workers 2 -l warn --log-path x", SILLY_WORKERS="4", SILLY_LOG_LEVEL="error", SILLY_DRAIN="5s", SILLY_DAEMON="yes")
+    variables = {"SILLY_WORKERS": "4", "SILLY_LOG_LEVEL": "error", "SILLY_DRAIN": "5s", "SILLY_DAEMON": "yes"}
+    options = parse("--workers 2 -l warn --log-path x", **variables)
     assert (options.workers, options.level, options.drain, options.daemon) == (2, "warn", 5000, True)
 
 

@@ -162,6 +162,7 @@ def test_bad_headers(data: bytes) -> None:
     assert all(len(text) < 300 and text.isprintable() for text in texts)
     assert refused[-1:] == [len(data)]
     assert refused == list(range(refused[0], len(data) + 1)), "what is bad stays so"
+    assert refused[0] <= 106 or data.startswith(SIGNATURE), "107 bytes end with CRLF"
 
 
 def test_it_asks_for_all_of_version_2_at_once() -> None:
