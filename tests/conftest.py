@@ -21,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Helpers' asserts must also run under ``python -O``.
 pytest.register_assert_rewrite(
-    "tests.helpers", "tests.net.check_stream", "tests.conformance.support", "tests.bad_inputs.support"
+    "tests.helpers", "tests.net.check_stream", "tests.conformance.support", "tests.bad_inputs.support", "tests.ops.crew"
 )
 pytest.register_assert_rewrite("tests.fuzz.source", "tests.fuzz.messages", *[f"tests.fuzz.{name}" for name in TARGETS])
 

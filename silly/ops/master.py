@@ -10,16 +10,13 @@ each event ``_act`` looks at everything that may be due, so no timer is ever lef
   killed; then with back-off (``_crew.py: Slot.ended``). A slot that rests is tried
   again after ``REST`` seconds. When all rest, the master ends with status 1. A script
   that came to its end has nothing left to do, and no successor.
-* **Replacing**, for SIGHUP, memory or age: one slot at a time. The successor is
-  started, and once it is ready the old worker drains. If it doesn't come up, the old
-  one stays.
+* **Replacing**, for SIGHUP, memory or age: ``_replacing.py``.
 * **The end**: the first SIGTERM or SIGINT lets all drain, the second kills.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import selectors
 import signal
 import socket
@@ -32,21 +29,16 @@ from .._core.ending import FINALLY
 from .._core.loop import monotonic
 from .._log import task as logger
 from . import _link, logfile, ready, systemd
-from ._crew import REST, Life, Member, Slot
+from ._crew import Life, Member, Slot
+from ._replacing import Replacements, size
 from ._sockets import Sockets
 from .daemon import command
 from .options import Options
 
-COMES_UP = 60.0
-"""Seconds that a successor may take until it is ready."""
-LOOK = 1.0
-"""Seconds between two looks at the memory of the workers."""
 MARGIN = 1.5
 """Seconds that a worker has, past its own time, until it is killed."""
 TOLD = 0.25
 """The most seconds until all workers know how long the notice is."""
-JITTER = 0.2
-"""A worker is replaced between 0.8 and 1 times its greatest age."""
 
 _END = (signal.SIGTERM, signal.SIGINT)
 _PASSED = (signal.SIGUSR1, signal.SIGUSR2)
@@ -65,11 +57,7 @@ class Master:
         self._sockets = Sockets(options.workers)
         self._selector = selectors.DefaultSelector()
         self._signals: deque[int] = deque()
-        self._wanted: dict[Slot, str] = {}
-        """The slots whose workers are to be replaced, and why."""
-        self._replacing: Slot | None = None
-        """The slot whose successor starts."""
-        self._look_at = monotonic() + LOOK
+        self._replacements = Replacements(options, self._slots, self._start, lambda member: member.end(self._time()))
         self._ending = 0
         """The signal that began the end."""
         self._term_at: float | None = None
@@ -132,13 +120,7 @@ class Master:
         due += [each.kill_at for each in self._members.values()]
         if not self._ending:
             due += [slot.start_at for slot in self._slots]
-            for slot in self._slots:
-                if slot.worker is not None and slot.worker.old_at is not None and self._ages(slot):
-                    due.append(max(slot.worker.old_at, slot.not_before))
-            if (starts := self._starting()) is not None:
-                due.append(starts.started + COMES_UP)
-            if self._options.max_rss:
-                due.append(self._look_at)
+            due += self._replacements.due()
         return min((each for each in due if each is not None), default=None)
 
     def _act(self, now: float) -> None:
@@ -157,8 +139,7 @@ class Master:
             for slot in self._slots:
                 if slot.start_at is not None and now >= slot.start_at:
                     self._start(slot)
-            self._check(now)
-            self._replace(now)
+            self._replacements.act(now)
         if self._close_at is not None or not self._ending:
             self._sockets.settle(self._members.values(), bool(self._ending) or any(slot.coming for slot in self._slots))
 
@@ -264,19 +245,7 @@ class Master:
         member.ready_since = now
         slot.rests = False
         logger.info(f"{member} is ready, {now - member.started:.1f} s after its start")
-        if self._options.max_age:
-            member.old_at = now + self._options.max_age / 1000 * random.uniform(1 - JITTER, 1)
-        if self._options.max_rss and (rss := member.rss()) > self._options.max_rss:
-            member.large = True
-            limit = f"more than --max-rss {_size(self._options.max_rss)}"
-            logger.warn(f"{member} takes {_size(rss)} from the start, {limit}: it isn't replaced for its memory")
-        if slot.successor is member:
-            old, slot.worker, slot.successor = slot.worker, member, None
-            if old is not None:
-                logger.info(f"{old} is told to drain and end")
-                old.end(self._time())
-        if self._replacing is slot:
-            self._replacing = None
+        self._replacements.ready(slot, member)
         if all(each.worker is not None and each.worker.ready_since is not None for each in self._slots):
             ready.script_ended()  # for whoever waits until the program is ready
 
@@ -284,30 +253,19 @@ class Master:
         """A worker has ended, or begins to, and nobody has asked it to."""
         successor = slot.successor
         if member is successor:
-            self._not_up(slot, f"{member} {what}")
+            self._replacements.failed(slot, f"{member} {what}")
             return
         slot.worker, slot.successor = successor, None
         if successor is not None:
             logger.warn(f"{member} {what}; {successor} starts already")
             return
-        if self._replacing is slot:
-            self._replacing = None
+        self._replacements.over(slot)
         wait = slot.ended(member.ready_since is not None)
         if slot.rests:
             logger.error(f"{member} {what}. Worker {slot.number} has ended again and again: the next try is in {wait:g} s")
         else:
             again = f"in {wait:g} s" if wait else "now"
             logger.warn(f"{member} {what}; another is started {again}")
-
-    def _not_up(self, slot: Slot, why: str) -> None:
-        """A successor has failed to come up."""
-        slot.successor = None
-        slot.not_before = monotonic() + REST
-        self._replacing = None
-        others = [each for each, reason in self._wanted.items() if reason == "SIGHUP"]
-        for each in others:
-            del self._wanted[each]
-        logger.error(f"{why} before it was ready: {slot.worker} stays{', and so do the others' if others else ''}")
 
     def _gone(self, member: Member, status: int) -> None:
         """The process of a worker has ended."""
@@ -332,57 +290,6 @@ class Master:
         self._forget_link(member)
         member.link.close()
 
-    # ---- replacing -------------------------------------------------------------------
-
-    def _starting(self) -> Member | None:
-        """Returns the worker whose start the replacements wait for."""
-        return None if self._replacing is None else self._replacing.successor or self._replacing.worker
-
-    def _ages(self, slot: Slot) -> bool:
-        """Whether the age or memory of its worker may be a reason to replace it."""
-        ready = slot.worker is not None and slot.worker.life is Life.READY
-        return ready and slot not in self._wanted and slot is not self._replacing
-
-    def _check(self, now: float) -> None:
-        """Looks for workers that are too old or too large."""
-        looks = self._options.max_rss and now >= self._look_at
-        if looks:
-            self._look_at = now + LOOK
-        for slot in self._slots:
-            worker = slot.worker
-            if worker is None or not self._ages(slot) or now < slot.not_before:
-                continue
-            if worker.old_at is not None and now >= worker.old_at:
-                self._wanted[slot] = f"is {now - (worker.ready_since or now):.0f} s old"
-            elif looks and not worker.large and (rss := worker.rss()) > self._options.max_rss:
-                self._wanted[slot] = f"takes {_size(rss)}, more than --max-rss {_size(self._options.max_rss)}"
-
-    def _replace(self, now: float) -> None:
-        """Goes on with the replacements."""
-        starts, slot = self._starting(), self._replacing
-        if slot is not None and starts is not None and now >= starts.started + COMES_UP:
-            if starts is slot.successor:
-                starts.kill()
-                self._not_up(slot, f"{starts} took more than {COMES_UP:g} s, and is killed")
-            else:
-                self._replacing = None  # the others needn't wait for it
-        while self._replacing is None and self._wanted:
-            slot = next(iter(self._wanted))
-            why = self._wanted.pop(slot)
-            if slot.worker is None:
-                slot.fresh()
-            elif why == "SIGHUP":
-                logger.info(f"{slot.worker} is replaced: SIGHUP")
-            else:
-                logger.info(f"{slot.worker} {why}, and is replaced")
-            if slot.worker is not None and slot.worker.life is Life.STARTING:
-                slot.worker.end(self._time())  # it was started before, and nobody waits for it
-                slot.worker = None
-            if self._start(slot) is not None:
-                self._replacing = slot
-            else:
-                slot.not_before = now + REST
-
     # ---- signals and the end ---------------------------------------------------------
 
     def _signalled(self, number: int) -> None:
@@ -395,10 +302,7 @@ class Master:
                 if member.known:
                     member.signal(number)
         elif number == signal.SIGHUP and not self._ending:
-            if self._replacing is not None:
-                logger.info("SIGHUP: all workers are replaced, once more")
-            # Also the one whose successor starts just now: what it loads may be old.
-            self._wanted = dict.fromkeys(self._slots, "SIGHUP")
+            self._replacements.want_all()
         elif number in _END:
             self._end(number)
 
@@ -409,7 +313,7 @@ class Master:
                 logger.info(f"worker {slot.number}: {'rests' if slot.rests else 'done' if slot.done else 'is started soon'}")
         now = monotonic()
         for member in self._members.values():
-            logger.info(f"{member}: {member.life.value}, {now - member.started:.0f} s old, {_size(member.rss())}")
+            logger.info(f"{member}: {member.life.value}, {now - member.started:.0f} s old, {size(member.rss())}")
 
     def _end(self, number: int) -> None:
         """SIGTERM or SIGINT has come."""
@@ -459,10 +363,6 @@ class Master:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**20:.0f} MiB"
 
 
 def run(options: Options, args: list[str]) -> int:

@@ -120,7 +120,8 @@ class Crew(Child):
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         try:
             if kind is None and self.process.poll() is None:
-                assert self.stop() == 0, self.said()
+                status = self.stop()
+                assert status == 0, self.said()
         finally:
             super().__exit__(kind, exc, tb)  # workers whose master is killed end
 
