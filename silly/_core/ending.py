@@ -165,6 +165,11 @@ def begun() -> bool:
     return _state.phase is not Phase.RUNNING and _state.phase is not Phase.OVER
 
 
+def began_by() -> int:
+    """Returns the number of the signal that began the end, or 0."""
+    return _state.signal
+
+
 def at_begin(func: Callable[[], object]) -> None:
     """Calls ``func()`` once, in the loop, when the end begins: with the notice, if
     there is one, else when the process begins to drain. If it has begun, that is soon.

@@ -63,6 +63,8 @@ class Member:
         """Whether it has said something: from then on it has handlers for signals."""
         self.asked = False
         """Whether the master has told it to end."""
+        self.told = False
+        """Whether somebody else has told it, by a signal. That is no failure."""
         self.done = False
         """Whether its script came to its end, and nothing was left to do."""
         self.declined = False
@@ -148,10 +150,13 @@ class Slot:
         starting = any(each is not None and each.life is Life.STARTING for each in (self.worker, self.successor))
         return starting or (self.start_at is not None and not self.rests)
 
-    def ended(self, was_ready: bool) -> float:
+    def ended(self, was_ready: bool, told: bool = False) -> float:
         """Its worker has ended without being asked, or could not be started. Returns
-        the seconds until the next is."""
+        the seconds until the next is. ``told``: as ``Member.told``."""
         now = monotonic()
+        if told:
+            self.start_at = now
+            return 0.0
         if was_ready:
             self._ends = [each for each in self._ends if each > now - WITHIN]
         self._ends.append(now)

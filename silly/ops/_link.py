@@ -4,7 +4,7 @@ a message, in JSON, with the descriptors that belong to it.
 A worker says:
 
 * ``hello``: its handlers of signals are set; ``ready``; ``stopping``: its end has
-  begun; ``done``: nothing was left to do;
+  begun, by this signal or by 0; ``done``: nothing was left to do;
 * ``listen``, with what ``_binding.bind`` takes, and the number of this *lease*;
 * ``closed``: the listener of a lease has closed; ``declined``: it has no descriptors
   left for what it should ``adopt``; ``noticed``: answers ``notice``.

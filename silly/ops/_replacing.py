@@ -47,6 +47,16 @@ class Replacements:
         """The slot whose new worker starts."""
         self._look_at = monotonic() + LOOK
 
+    @property
+    def reloads(self) -> bool:
+        """Whether workers are still to be replaced for SIGHUP."""
+        return _SIGHUP in self._wanted.values()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a new worker is awaited."""
+        return self._present is not None
+
     def want_all(self) -> None:
         """SIGHUP has come."""
         if self._present is not None:

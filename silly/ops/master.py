@@ -147,9 +147,9 @@ class Master:
         ready = sum(slot.worker is not None and slot.worker.life is Life.READY for slot in self._slots)
         if self._ending:
             changes.stops(self._options.notice + self._options.drain + int(FINALLY * 1000))
-        elif "SIGHUP" in self._wanted.values():
+        elif self._replacements.reloads:
             changes.reloads()
-        elif ready and self._replacing is None and not any(slot.coming for slot in self._slots):
+        elif ready and not self._replacements.under_way and not any(slot.coming for slot in self._slots):
             changes.serves(ready)
 
     def _over(self) -> int | None:
@@ -233,11 +233,13 @@ class Master:
             member.done = True
         elif op == "ready" and member.life is Life.STARTING:
             self._ready(slot, member)
-        elif op == "stopping" and member.life is Life.READY:
-            member.life = Life.LEAVING
-            member.kill_at = monotonic() + self._time()
-            if not member.done and not self._ending:
-                self._unasked(slot, member, "begins to end")
+        elif op == "stopping":
+            member.told = bool(fields["signal"])
+            if member.life is Life.READY:
+                member.life = Life.LEAVING
+                member.kill_at = monotonic() + self._time()
+                if not member.done and not self._ending:
+                    self._unasked(slot, member, "begins to end")
 
     def _ready(self, slot: Slot, member: Member) -> None:
         now = monotonic()
@@ -250,7 +252,7 @@ class Master:
             ready.script_ended()  # for whoever waits until the program is ready
 
     def _unasked(self, slot: Slot, member: Member, what: str) -> None:
-        """A worker has ended, or begins to, and nobody has asked it to."""
+        """A worker has ended, or begins to, and the master has not asked it to."""
         successor = slot.successor
         if member is successor:
             self._replacements.failed(slot, f"{member} {what}")
@@ -260,7 +262,7 @@ class Master:
             logger.warn(f"{member} {what}; {successor} starts already")
             return
         self._replacements.over(slot)
-        wait = slot.ended(member.ready_since is not None)
+        wait = slot.ended(member.ready_since is not None, member.told)
         if slot.rests:
             logger.error(f"{member} {what}. Worker {slot.number} has ended again and again: the next try is in {wait:g} s")
         else:
@@ -282,6 +284,7 @@ class Master:
             slot.done = slot.successor is None
             slot.worker, slot.successor = slot.successor, None
         else:
+            member.told = member.told or -status in _END
             self._unasked(slot, member, what)
 
     def _drop(self, member: Member) -> None:

@@ -254,7 +254,7 @@ class Link(QuietHandler):
         """The process begins to end: the master starts a successor."""
         if not self._stopping:
             self._stopping = True
-            self.say("stopping")
+            self.say("stopping", signal=ending.began_by())
 
     def close(self) -> None:
         """Does nothing: the link is there until the end, so that what ends last can

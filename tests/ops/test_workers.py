@@ -79,6 +79,14 @@ def test_a_worker_that_ends_by_itself_has_a_successor_at_once(tmp_path: Path, wo
         crew.says(rf"{how}; another is started now")
 
 
+def test_a_worker_that_somebody_ends_by_signals_has_not_failed(tmp_path: Path) -> None:
+    with Crew(tmp_path, 1).up() as crew:
+        for number in range(2, 7):
+            os.kill(int(crew.ask().split()[1]), signal.SIGTERM)
+            crew.says("is ready", number)
+        assert "again" not in crew.said()
+
+
 def test_a_script_that_fails_in_all_workers_ends_the_master(tmp_path: Path) -> None:
     with Crew(tmp_path, 2, app="raise ValueError('no database')") as crew:
         assert crew.wait() == 1
