@@ -17,7 +17,7 @@ from silly import task
 from silly._core import scheduler, worker
 from silly.time import after, cancel
 
-_OF_SERVERS = r"INFO https?: \S+ (goes on for|drains|has drained)|WARNING https?: \S+ drained for"
+_OF_SERVERS = r"INFO https?: \S+ (goes on for|drains|has drained|drained for)"
 LISTENING = re.compile(
     rf"^\S+ \S+ (INFO listening on|INFO the process goes on for|{_OF_SERVERS})\b.*\n", re.MULTILINE
 )

@@ -90,7 +90,7 @@ class _Ending(QuietHandler):
 
     def shutdown(self) -> None:
         """The process drains: what waits in the kernel is accepted first."""
-        self._listener.empty()
+        self._listener._empty()
 
     def disown(self) -> None:
         """In a child of ``os.fork`` the parent goes on listening."""
@@ -242,7 +242,7 @@ class Listener:
             _loop.listeners -= 1
         return bound
 
-    def empty(self) -> Result:
+    def _empty(self) -> Result:
         """As ``close``, but first accepts what waits in the kernel's queue, at most
         ``LAST_ACCEPTS`` connections: their peers get an answer instead of a reset. The
         queue of a socket that another process has too is left to that."""

@@ -90,9 +90,9 @@ class Listener(_listener.Listener):
 
     _accepted: Acceptor
 
-    def empty(self) -> Result:
+    def _empty(self) -> Result:
         """As for ``silly.net.tcp``. Handshakes get the time of a newcomer."""
-        result = super().empty()
+        result = super()._empty()
         self._accepted.hurry()
         return result
 

@@ -450,7 +450,7 @@ def test_the_log_says_how_far_it_is(logs: Logs) -> None:
 def test_the_log_says_what_was_cut_off(logs: Logs) -> None:
     logs.draining = True
     logs.expect(r"INFO http: \S+ drains: 2 requests left$")
-    logs.expect(r"WARNING http: \S+ drained for \d\.\d s: 2 connections cut off$")
+    logs.expect(r"INFO http: \S+ drained for \d\.\d s: 2 connections cut off$")
     held = Held()
     with serving(held.handler) as server, connected(server) as one, connected(server) as two:
         for client in (one, two):

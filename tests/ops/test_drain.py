@@ -193,7 +193,7 @@ def test_exit_within_the_notice_begins_to_drain(tmp_path: Path, how: str) -> Non
 
 
 def test_without_a_listener_there_is_no_notice(tmp_path: Path) -> None:
-    with app(tmp_path, "--notice", "1h", more=f"{NOTICE}server.close()\ntask.fork(task.wait)\n") as child:
+    with app(tmp_path, "--notice", "1h", more=f"{NOTICE}server.close()\ntask.fork(time.sleep, 10 ** 8)\n") as child:
         child.signal()
         assert child.line() != "begins notice"
         assert child.wait() == 0
@@ -301,7 +301,7 @@ def test_a_handler_that_goes_on_is_ended_after_the_time_with_status_0(tmp_path: 
         with pytest.raises(AssertionError):
             client.response()
         assert child.wait() == 0
-        assert re.search(r"WARNING http: \S+ drained for \d\.\d s: 1 connection cut off", child.said())
+        assert re.search(r"INFO http: \S+ drained for \d\.\d s: 1 connection cut off", child.said())
 
 
 def test_the_spread_is_within_the_time(tmp_path: Path) -> None:

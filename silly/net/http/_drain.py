@@ -1,7 +1,7 @@
 """The drain of an HTTP server: how WebSockets are closed, and what the log says.
 
 ``server.drain`` and the end of the process make a ``Drain``, in the same way
-(``Server.begin_drain``). Each connection gets it and acts on it.
+(``Server._begin_drain``). Each connection gets it and acts on it.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Drain:
         if number and not self._cut:
             self._cut = True
             took = monotonic() - self._began
-            logger.warn(f"{self._name} drained for {took:.1f} s: {_many(number, 'connection')} cut off")
+            logger.info(f"{self._name} drained for {took:.1f} s: {_many(number, 'connection')} cut off")
         self._said = False
         self.stop()
 

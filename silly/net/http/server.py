@@ -54,7 +54,7 @@ class _Told(QuietHandler):
     def shutdown(self) -> None:
         """The process ends: the server drains, as by ``server.drain``."""
         plan = ending.plan
-        self._server.begin_drain(Terms(plan.spread / 1000, plan.code, None))
+        self._server._begin_drain(Terms(plan.spread / 1000, plan.code, None))
 
     def close(self) -> None:
         """Does nothing: the listener and the connections are handlers of their own."""
@@ -179,7 +179,7 @@ class Server:
         first request yet has 1 s for it.
         """
         assert self._listener is not None
-        return self._listener.empty()
+        return self._listener._empty()
 
     @settings("server.reload", "certs")
     def reload(
@@ -257,8 +257,10 @@ class Server:
             result = self._give_notice(notice)
             if not result:
                 return result
-        self.begin_drain(terms)
-        if scheduler.leaving():
+        self._begin_drain(terms)
+        if not scheduler.starts:
+            scheduler.pause()  # the process ends: whoever tries again and again must let it
+        if scheduler.exiting:
             return failure(errno.CLOSED)
         while self._accepts():
             scheduler.pause()
@@ -297,7 +299,7 @@ class Server:
                 leaving.discard(self)
         return OK
 
-    def begin_drain(self, terms: Terms) -> None:
+    def _begin_drain(self, terms: Terms) -> None:
         """Stops listening, and tells each connection that the server drains. Never
         waits. ``drain`` calls it, and the end of the process."""
         if self._drain is not None:
