@@ -258,12 +258,12 @@ class Server:
             if not result:
                 return result
         self._begin_drain(terms)
-        if not scheduler.starts:
-            scheduler.pause()  # the process ends: whoever tries again and again must let it
+        ends = not scheduler.starts  # whoever drains again and again must let the process end
+        while ends or self._accepts():
+            ends = False
+            scheduler.pause()
         if scheduler.exiting:
             return failure(errno.CLOSED)
-        while self._accepts():
-            scheduler.pause()
         if ms is None:
             return self._drained()
         with Deadline(ms) as own:
