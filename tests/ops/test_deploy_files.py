@@ -246,12 +246,13 @@ def asked(edge: Edge, method: str = "GET", *fields: str, body: str = "", source:
 
 def test_what_the_proxy_tells_of_the_client(edge: Edge, apps: tuple[App, App]) -> None:
     """It is what the proxy knows: nothing of what the client claims gets through."""
-    lies = ["X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 192.0.2.2", "Forwarded: for=192.0.2.3"]
+    lies = ["X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 192.0.2.2", "Forwarded: for=192.0.2.3", "X-Forwarded-Proto: https"]
     got = asked(edge, "POST", *lies, "Content-Length: 5", body="hello", source="127.9.8.7")
     assert got["body"] == "hello"
     fields = dict(got["fields"])
     assert len(got["fields"]) == len(fields)
     assert fields["x-forwarded-for"] == "127.9.8.7"
+    assert fields["x-forwarded-proto"] == "http"
     assert "forwarded" not in fields
 
 
