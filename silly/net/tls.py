@@ -220,7 +220,9 @@ class Acceptor:
                     scheduler.returned(name_of(self._accept), value, True)
         finally:
             if there and self._admission is not None:
-                stream.when_released(partial(self._admission.leave, host_of(stream.remoteaddr)))
+                # By the address that was let in: a WebSocket gives its stream the
+                # client's, behind proxies.
+                stream.when_released(partial(self._admission.leave, host_of(conn.remoteaddr)))
             if not self.shaking and self.handshake_ended is not None:
                 self.handshake_ended()
 
