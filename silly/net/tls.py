@@ -212,7 +212,9 @@ class Acceptor:
                     scheduler.returned(name_of(self._accept), value, True)
         finally:
             if there and self._admission is not None:
-                stream.when_released(partial(self._admission.leave, host_of(stream.remoteaddr)))
+                # By the address that was let in: a WebSocket gives its stream the
+                # client's, behind proxies.
+                stream.when_released(partial(self._admission.leave, host_of(conn.remoteaddr)))
             self.newcomers.task_ended()
 
     def _released(self, stream: TlsStream) -> None:
