@@ -61,18 +61,15 @@ class Member:
         self.ready_since: float | None = None
         self.known = False
         """Whether it has said something: from then on it has handlers for signals."""
-        self.asked = False
-        """Whether the master has told it to end."""
         self.told = False
-        """Whether somebody else has told it, by a signal. That is no failure."""
+        """Whether somebody else than the master has told it to end, by a signal. That
+        is no failure."""
         self.done = False
         """Whether its script came to its end, and nothing was left to do."""
         self.declined = False
         """Whether it has no descriptors for the sockets of others."""
         self.noticed = False
         """Whether it knows how long the notice is."""
-        self.forced = False
-        """Whether the master has killed it."""
         self.kill_at: float | None = None
         """When it is killed, if it has not ended."""
         self.old_at: float | None = None
@@ -97,13 +94,11 @@ class Member:
     def end(self, within: float) -> None:
         """Tells it to drain and end, within so many seconds."""
         self.life = Life.LEAVING
-        self.asked = True
         self.kill_at = monotonic() + within
         self.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Ends it at once, and what it has started in its process group."""
-        self.forced = True
         self.kill_at = None
         try:
             os.killpg(self.pid, signal.SIGKILL)
