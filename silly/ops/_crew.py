@@ -10,6 +10,7 @@ from typing import Any
 
 from .._core.loop import monotonic
 from . import _link
+from .state import memory
 
 ENDS = 5
 """So many unasked ends, within ``WITHIN`` seconds, or of workers that were never ready:
@@ -23,7 +24,6 @@ at once."""
 
 _OWN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 """What a supervisor says to the master alone."""
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Life(Enum):
@@ -31,7 +31,7 @@ class Life(Enum):
 
     STARTING = "starts"
     READY = "ready"
-    LEAVING = "drains"
+    DRAINING = "drains"
     """Its end has begun."""
 
 
@@ -93,7 +93,7 @@ class Member:
 
     def end(self, within: float) -> None:
         """Tells it to drain and end, within so many seconds."""
-        self.life = Life.LEAVING
+        self.life = Life.DRAINING
         self.kill_at = monotonic() + within
         self.signal(signal.SIGTERM)
 
@@ -111,11 +111,7 @@ class Member:
 
     def rss(self) -> int:
         """Returns the bytes of memory that it has now; 0 if that can't be known."""
-        try:
-            with open(f"/proc/{self.pid}/statm") as file:
-                return int(file.read().split()[1]) * _PAGE
-        except (OSError, IndexError):
-            return 0
+        return memory(self.pid) or 0
 
     def __str__(self) -> str:
         return f"worker {self.slot} (pid {self.pid})"

@@ -236,7 +236,7 @@ class Master:
         elif op == "stopping":
             member.told = bool(fields["signal"])
             if member.life is Life.READY:
-                member.life = Life.LEAVING
+                member.life = Life.DRAINING
                 member.kill_at = monotonic() + self._time()
                 if not member.done and not self._ending:
                     self._unasked(slot, member, "begins to end")
