@@ -29,10 +29,10 @@ from .._core.ending import FINALLY
 from .._core.loop import monotonic
 from .._log import task as logger
 from . import _link, logfile, ready, systemd
+from ._another import command, in_words
 from ._crew import Life, Member, Slot
 from ._replacing import Replacements, size
 from ._sockets import Sockets
-from .daemon import command
 from .options import Options
 
 MARGIN = 1.5
@@ -274,7 +274,7 @@ class Master:
         self._read(member)  # its last words
         self._drop(member)
         slot = self._slots[member.slot - 1]
-        what = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"has ended with status {status}"
+        what = in_words(status)
         if status > 128 and self._ending:
             self._forced = True
         if self._ending or member not in (slot.worker, slot.successor):

@@ -23,7 +23,7 @@ from dataclasses import replace
 from .._core.loop import monotonic
 from .._log import task as logger
 from .._shown import cut
-from .daemon import command
+from ._another import command, in_words, status_of
 from .options import Options
 
 INTERVAL = 0.4
@@ -158,7 +158,7 @@ class _Watcher:
         except _Ended:  # once more
             child.kill()
             status = child.wait()
-        return 128 - status if status < 0 else status
+        return status_of(status)
 
     def _on_end(self, number: int, _: object) -> None:
         self._signals.append(number)
@@ -183,8 +183,8 @@ class _Watcher:
             seen = now  # with what the program has told meanwhile
             if self._child is not None and (status := self._child.poll()) is not None:
                 self._child = None
-                how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"has ended with status {status}"
-                (logger.error if status else logger.info)(f"{self._script} {how}: it starts anew when a file changes")
+                log = logger.error if status else logger.info
+                log(f"{self._script} {in_words(status)}: it starts anew when a file changes")
         until = monotonic() + STORM
         while monotonic() < until:
             self._nap(SETTLED)
