@@ -28,6 +28,7 @@ from types import FrameType
 from .._core.ending import FINALLY
 from .._core.loop import monotonic
 from .._log import task as logger
+from .._shown import counted
 from . import _link, logfile, ready, systemd
 from ._another import command, in_words
 from ._crew import Life, Member, Slot
@@ -42,7 +43,6 @@ TOLD = 0.25
 
 _END = (signal.SIGTERM, signal.SIGINT)
 _PASSED = (signal.SIGUSR1, signal.SIGUSR2)
-_OTHERS = (signal.SIGHUP, signal.SIGCHLD)
 
 
 class Master:
@@ -84,9 +84,9 @@ class Master:
             self._selector.register(reads, selectors.EVENT_READ)
             signal.set_wakeup_fd(writes.fileno(), warn_on_full_buffer=False)
             try:
-                for number in (*_END, *_PASSED, *_OTHERS):
+                for number in (*_END, *_PASSED, signal.SIGHUP, signal.SIGCHLD):
                     signal.signal(number, self._on_signal)
-                logger.info(f"the master has pid {os.getpid()}, and starts {_count(len(self._slots), 'worker')}")
+                logger.info(f"the master has pid {os.getpid()}, and starts {counted(len(self._slots), 'worker')}")
                 while (status := self._over()) is None:
                     self._turn(reads)
             finally:
@@ -322,7 +322,7 @@ class Master:
         """SIGTERM or SIGINT has come."""
         name = signal.Signals(number).name
         if self._ending:
-            logger.warn(f"{name} again: {_count(len(self._members), 'worker')} killed")
+            logger.warn(f"{name} again: {counted(len(self._members), 'worker')} killed")
             self._forced = True
             self._ending = number
             for member in self._members.values():
@@ -330,7 +330,7 @@ class Master:
             return
         self._ending = number
         now = monotonic()
-        logger.info(f"{name}: {_count(len(self._members), 'worker')} told to drain and end")
+        logger.info(f"{name}: {counted(len(self._members), 'worker')} told to drain and end")
         self._term_at = self._close_at = now
         if self._options.notice:
             # So long the workers go on. They must know it when their signal comes.
@@ -362,10 +362,6 @@ class Master:
     def _time(self) -> float:
         """The most seconds that a worker takes to end, without a notice."""
         return self._options.drain / 1000 + FINALLY + MARGIN
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def run(options: Options, args: list[str]) -> int:
