@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from .._core.loop import monotonic
+from ..net import _passed
 from . import _link
 from .state import memory
 
@@ -22,8 +23,6 @@ BACK_OFF = 0.1
 """Seconds before the third start; before each further one twice as long. The second is
 at once."""
 
-_OWN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
-"""What a supervisor says to the master alone."""
 
 
 class Life(Enum):
@@ -43,7 +42,7 @@ class Member:
         self.slot = slot
         self.life = Life.STARTING
         self.link, theirs = _link.new_pair()
-        environ = {key: value for key, value in os.environ.items() if key not in _OWN}
+        environ = {key: value for key, value in os.environ.items() if key not in _passed.VARIABLES}
         environ[_link.VARIABLE] = f"{theirs.fileno()}:{slot}"
         try:
             # A process group of its own: Ctrl-C in a terminal is for the master, which

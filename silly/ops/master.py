@@ -75,7 +75,7 @@ class Master:
 
     def run(self) -> int:
         """Runs until the end, and returns the status of the process."""
-        if "NOTIFY_SOCKET" in os.environ and systemd.take():
+        if systemd.take():
             self._changes = systemd.Changes()
         reads, writes = socket.socketpair()
         with reads, writes, self._selector:
