@@ -24,7 +24,6 @@ BACK_OFF = 0.1
 at once."""
 
 
-
 class Life(Enum):
     """How far a worker has come."""
 
