@@ -28,7 +28,8 @@ MOST = 4096
 UNKNOWN = "unknown"
 """The name of a socket that has none, as in sd_listen_fds_with_names(3)."""
 
-_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+"""What systemd says to this process alone, and no child may take for its own."""
 
 
 class Passed(NamedTuple):
@@ -86,7 +87,7 @@ def _look() -> list[Passed] | str:
     global _looked
     if _looked is None:
         _looked = _read()
-        for name in _VARIABLES:
+        for name in VARIABLES:
             os.environ.pop(name, None)
         if not isinstance(_looked, str):
             for each in _looked:
@@ -97,7 +98,7 @@ def _look() -> list[Passed] | str:
 
 def _read() -> list[Passed] | str:
     """Returns what the environment says: the descriptors, or why there are none."""
-    pid, count, names = (os.environ.get(name) for name in _VARIABLES[:3])
+    pid, count, names = (os.environ.get(name) for name in VARIABLES[:3])
     if pid is None or count is None:
         return "systemd has passed no sockets to this process: LISTEN_FDS is not set. Is it started by a socket unit?"
     if pid != str(os.getpid()):

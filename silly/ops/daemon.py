@@ -22,21 +22,14 @@ from .. import _log
 from .._core import scheduler, signals
 from .._log import task as logger
 from . import logfile
-from .options import Options, arguments
+from ._another import command, status_of
+from .options import Options
 from .ready import when_ready
 
 PIPE = "SILLY_DAEMON_PIPE"
 """The variable of the environment that tells the program its end of the pipe."""
 WORDS = 10.0
 """Seconds after which the first process says what it waits for."""
-
-
-def command(options: Options, args: list[str]) -> list[str]:
-    """Returns the command line of another process like this one, with other options.
-    ``args`` are the script and its arguments."""
-    # What stood before the launcher's own arguments: the interpreter and its options.
-    python = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
-    return [sys.executable, *python, *arguments(options), *args]
 
 
 def start(options: Options, args: list[str]) -> int:
@@ -67,7 +60,7 @@ def start(options: Options, args: list[str]) -> int:
     status = os.waitstatus_to_exitcode(os.waitpid(second, 0)[1])
     if status and options.log_path is not None:
         print(f"silly: {args[0]} has ended with status {status}: see above, or {options.log_path}", file=sys.stderr)
-    return 128 - status if status < 0 else status
+    return status_of(status)
 
 
 def _second(reads: int, writes: int, argv: list[str]) -> NoReturn:
@@ -87,7 +80,7 @@ def _second(reads: int, writes: int, argv: list[str]) -> NoReturn:
         if os.read(reads, 1):
             os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(third, 0)[1])
-        os._exit(128 - status if status < 0 else status)
+        os._exit(status_of(status))
     except OSError as exc:
         os.write(2, f"silly: can't start in the background: {exc.strerror}\n".encode())
     finally:

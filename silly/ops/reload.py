@@ -23,7 +23,7 @@ from dataclasses import replace
 from .._core.loop import monotonic
 from .._log import task as logger
 from .._shown import cut
-from .daemon import command
+from ._another import command, in_words, status_of
 from .options import Options
 
 INTERVAL = 0.4
@@ -161,7 +161,7 @@ class _Watcher:
         except _Ended:  # once more
             child.kill()
             status = child.wait()
-        return 128 - status if status < 0 else status
+        return status_of(status)
 
     def _on_end(self, number: int, _: object) -> None:
         self._signals.append(number)
@@ -191,8 +191,8 @@ class _Watcher:
                 self._child = None
                 if self._hung_up and status == -signal.SIGHUP:
                     raise _Ended
-                how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"has ended with status {status}"
-                (logger.error if status else logger.info)(f"{self._script} {how}: it starts anew when a file changes")
+                log = logger.error if status else logger.info
+                log(f"{self._script} {in_words(status)}: it starts anew when a file changes")
         until = monotonic() + STORM
         while monotonic() < until:
             self._nap(SETTLED)

@@ -97,6 +97,13 @@ def test_a_script_that_fails_in_all_workers_ends_the_master(tmp_path: Path) -> N
     assert waits == ["now", "in 0.1 s", "in 0.2 s", "in 0.4 s"]
 
 
+def test_a_worker_that_a_signal_without_a_name_ends(tmp_path: Path) -> None:
+    with Crew(tmp_path, 1).up() as crew:
+        os.kill(int(crew.ask().split()[1]), signal.SIGRTMIN + 6)
+        crew.says(rf"worker 1 .* was ended by signal {signal.SIGRTMIN + 6}; another is started now")
+        crew.says("is ready", 2)
+
+
 def test_a_script_that_has_nothing_left_to_do_is_not_started_again(tmp_path: Path) -> None:
     with Crew(tmp_path, 2, app="import os; from silly import env; os.write(1, b'%s\\n' % env.get('worker').encode())") as crew:
         assert {crew.line(), crew.line()} == {"1", "2"}
