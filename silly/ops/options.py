@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .._shown import shown
+from .._wire.numbers import MOST_MS
 
 LEVELS = ("debug", "info", "warn", "error")
 _MOST_DIGITS = 15
@@ -38,19 +39,22 @@ def _number(least: int) -> Convert:
     return number
 
 
-def _of_units(what: str, units: dict[str, int]) -> Convert:
+def _of_units(what: str, units: dict[str, int], most: int) -> Convert:
     def amount(name: str, text: str) -> int:
         digits = text.rstrip("".join(units))
         unit = text[len(digits) :]
         if not _digits(digits) or (unit and unit not in units):
             raise BadOption(f"{name} needs {what}, not {shown(text)}")
-        return int(digits) * units.get(unit, 1)
+        value = int(digits) * units.get(unit, 1)
+        if value > most:
+            raise BadOption(f"{name} {text} is too much: the most is {most}")
+        return value
 
     return amount
 
 
-_time = _of_units("milliseconds, or a time such as 30s, 15m or 12h", {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000})
-_size = _of_units("bytes, or a size such as 512M or 2G", {"K": 2**10, "M": 2**20, "G": 2**30})
+_time = _of_units("milliseconds, or a time such as 30s, 15m or 12h", {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}, MOST_MS)
+_size = _of_units("bytes, or a size such as 512M or 2G", {"K": 2**10, "M": 2**20, "G": 2**30}, 2**63 - 1)
 
 
 def _level(name: str, text: str) -> str:

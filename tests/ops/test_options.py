@@ -30,6 +30,14 @@ def test_what_is_no_time(text: str) -> None:
         take("--notice", [text], Options())
 
 
+@pytest.mark.parametrize("text", ["9" * 15, "9" * 15 + "h", "3155760000001"])
+def test_a_time_that_no_clock_takes(text: str) -> None:
+    """The signal would meet it, and not end the process."""
+    assert parse("--notice 3155760000s").notice == 3155760000000
+    with pytest.raises(BadOption, match=f"--notice {text} is too much: the most is 3155760000000"):
+        take("--notice", [text], Options())
+
+
 @pytest.mark.parametrize(("text", "size"), [("4096", 4096), ("2K", 2048), ("512M", 512 * 2**20), ("2G", 2**31)])
 def test_sizes(text: str, size: int) -> None:
     assert parse(f"--workers 1 --max-rss {text}").max_rss == size
