@@ -222,10 +222,19 @@ def test_exit_within_the_notice_begins_to_drain(tmp_path: Path, how: str) -> Non
 
 
 def test_without_a_listener_there_is_no_notice(tmp_path: Path) -> None:
-    with app(tmp_path, "--notice", "1h", more=f"{NOTICE}server.close()\ntask.fork(task.wait)\n") as child:
+    with app(tmp_path, "--notice", "1h", more=f"{NOTICE}server.close()\ntask.fork(lambda: time.sleep(3_600_000))\n") as child:
         child.signal()
         assert child.line() != "begins notice"
         assert child.wait() == 0
+
+
+def test_a_notice_ends_when_nothing_is_left_to_wait_for(tmp_path: Path) -> None:
+    """The program has closed its server meanwhile, and has a task that waits for ever: no deadlock, since the end was asked for."""
+    more = "task.fork(task.wait)\nending.at_begin(server.close)\n"
+    with app(tmp_path, "--notice", "1h", more=more) as child:
+        child.signal()
+        assert child.wait() == 0, child.errors()
+        assert "ERROR" not in child.errors()
 
 
 def test_at_begin(tmp_path: Path) -> None:
