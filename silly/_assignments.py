@@ -19,12 +19,19 @@ import operator
 import os
 import re
 from collections.abc import Callable, Iterator
+from itertools import count
+from math import inf
 from typing import Any, NamedTuple, NoReturn
 
 from ._shown import shown
 
 DEPTH = 50
 """How deep tables, expressions and included files may go."""
+FILES = 1000
+"""The most files that are read for one."""
+MOST = 100_000
+"""The most settings, and the most characters of a text that ``..`` makes: a short file
+can double what it has again and again."""
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\f\v\n]+|--\[(?P<c>=*)\[.*?\](?P=c)\]|--(?!\[=*\[)[^\n]*)
@@ -43,6 +50,8 @@ _ONE |= {each: each for each in "\\\"'\n"}
 _WORDS = {"true": True, "false": False, "nil": None}
 _KEYWORDS = _WORDS.keys() | {"and", "break", "do", "else", "elseif", "end", "for", "function", "goto", "if", "in"}
 _KEYWORDS |= {"local", "not", "or", "repeat", "return", "then", "until", "while"}
+
+
 def _numbers(*values: object) -> bool:
     return all(type(value) in (int, float) for value in values)
 
@@ -87,13 +96,13 @@ def read(path: str) -> dict[str, Any]:
     on. Raises Mistake, and OSError.
     """
     settings: Table = {}
-    _read(path, settings, 0)
+    _read(path, settings, 0, count(1))
     flat: dict[str, Any] = {}
-    _flatten("", settings, flat)
+    _flatten(path, [], settings, flat, count(1))
     return flat
 
 
-def _read(path: str, settings: Table, depth: int) -> None:
+def _read(path: str, settings: Table, depth: int, files: Iterator[int]) -> None:
     with open(path, "rb") as file:
         data = file.read()
     try:
@@ -101,28 +110,36 @@ def _read(path: str, settings: Table, depth: int) -> None:
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
         raise Mistake(f"{path}:{line}: this is no UTF-8") from None
-    _File(path, text, settings, depth).run()
+    _File(path, text, settings, depth, files).run()
 
 
-def _flatten(prefix: str, table: Table, flat: dict[str, Any]) -> None:
+def _flatten(path: str, keys: list[str], table: Table, flat: dict[str, Any], numbers: Iterator[int]) -> None:
+    if len(keys) > DEPTH:
+        raise Mistake(f"{path}: the table {shown(keys[0])} is too deep, or a part of itself")
     for key, value in table.items():
+        if next(numbers) > MOST:
+            raise Mistake(f"{path}: there are more than {MOST} settings")
         if isinstance(value, dict):
-            _flatten(f"{prefix}{key}.", value, flat)
+            _flatten(path, [*keys, str(key)], value, flat, numbers)
         elif value is not None:
-            flat[f"{prefix}{key}"] = value
+            flat[".".join([*keys, str(key)])] = value
 
 
 class _File:
-    """The reader of one file. ``settings`` gets what it assigns."""
+    """The reader of one file. ``settings`` gets what it assigns; ``files`` counts the
+    files that are read."""
 
-    def __init__(self, path: str, text: str, settings: Table, depth: int) -> None:
+    def __init__(self, path: str, text: str, settings: Table, depth: int, files: Iterator[int]) -> None:
         self._path = path
         self._settings = settings
         self._included = depth
+        self._files = files
         self._depth = 0
         self._line = 1
         self._tokens = self._split(text)
         self._next = next(self._tokens)
+        self._following: _Token | None = None
+        """The token behind it, if that was looked at."""
 
     def _fail(self, why: str, line: int | None = None) -> NoReturn:
         raise Mistake(f"{self._path}:{self._next.line if line is None else line}: {why}")
@@ -144,10 +161,14 @@ class _File:
         while True:
             yield _Token("end", "", self._line)
 
+    def _go_on(self) -> None:
+        """Goes to the next token."""
+        self._next, self._following = self._following or next(self._tokens), None
+
     def _take(self, *texts: str) -> bool:
         """Takes the next token if it is one of the marks or words ``texts``."""
         if self._next.kind in ("mark", "name") and self._next.text in texts:
-            self._next = next(self._tokens)
+            self._go_on()
             return True
         return False
 
@@ -162,7 +183,7 @@ class _File:
         token = self._next
         if token.kind != "name" or token.text in _KEYWORDS:
             self._fail(f"a name is expected here, not {self._shown()}: settings are NAME = VALUE, and include(FILE)")
-        self._next = next(self._tokens)
+        self._go_on()
         return token.text
 
     def run(self) -> None:
@@ -186,10 +207,10 @@ class _File:
             self._need(")")
         if not isinstance(path, str):
             self._fail("include needs the name of a file", line)
-        if self._included >= DEPTH:
+        if self._included >= DEPTH or next(self._files) >= FILES:
             self._fail(f"too many files include each other: {path}", line)
         try:
-            _read(path, self._settings, self._included + 1)
+            _read(path, self._settings, self._included + 1, self._files)
         except (OSError, ValueError) as exc:  # ValueError: a null character in the name
             self._fail(f"can't include {path!r}: {getattr(exc, 'strerror', None) or exc}", line)
 
@@ -228,7 +249,7 @@ class _File:
                 other = self._expression(3)
                 value = value if value is None or value is False else other
             elif self._next.kind == "mark" and mark in _OPERATORS and _OPERATORS[mark][0] >= least:
-                self._next = next(self._tokens)
+                self._go_on()
                 bind, func = _OPERATORS[mark]
                 value = self._apply(mark, func, (value, self._expression(bind if mark == ".." else bind + 1)), line)
             else:
@@ -243,6 +264,8 @@ class _File:
             result = func(*values)
             if isinstance(result, int) and abs(result) >= 2**63:
                 raise OverflowError
+            if isinstance(result, str) and len(result) > MOST:
+                self._fail(f"this text has more than {MOST} characters", line)
         except TypeError:
             self._fail(f"'{mark}' can't be applied to {' and '.join(map(_kind, values))}", line)
         except (ZeroDivisionError, OverflowError):
@@ -266,7 +289,7 @@ class _File:
             return self._reference()
         if token.kind not in ("string", "long", "number") and token.text not in _WORDS:
             self._fail(f"a value is expected here, not {self._shown()}: settings have strings, numbers, booleans and tables")
-        self._next = next(self._tokens)
+        self._go_on()
         if token.kind == "string":
             return self._unescaped(token)
         return token.text if token.kind == "long" else _WORDS[token.text] if token.kind == "name" else self._number(token)
@@ -274,7 +297,9 @@ class _File:
     def _number(self, token: _Token) -> int | float:
         text = token.text
         value = int(text, 16) if text[:2] in ("0x", "0X") else int(text) if text.isdigit() and len(text) < 20 else float(text)
-        return value if abs(value) < 2**63 or isinstance(value, float) else float(value)
+        if abs(value) < 2**63 or isinstance(value, float):
+            return value
+        return float(value) if value < 2**1000 else inf
 
     def _reference(self) -> Any:
         """Reads a name that was assigned before, or a call of ``ENV``."""
@@ -318,17 +343,11 @@ class _File:
         """Reads ``NAME = VALUE`` or ``VALUE`` in a table."""
         token = self._next
         if token.kind == "name" and token.text not in _KEYWORDS:
-            following = next(self._tokens)
+            self._following = following = next(self._tokens)
             if following.kind == "mark" and following.text == "=":
-                self._next = next(self._tokens)
+                self._go_on()
+                self._go_on()
                 return self._expression(), token.text
-            rest = self._tokens
-
-            def again() -> Iterator[_Token]:
-                yield following
-                yield from rest
-
-            self._tokens = again()
         return self._expression(), None
 
     def _unescaped(self, token: _Token) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
+from .. import _log
 from .._core import scheduler, signals
 from .._log import task as logger
 from . import logfile
@@ -36,7 +37,8 @@ def start(options: Options, args: list[str]) -> int:
     was started, when the program is ready or has ended."""
     reads, writes = os.pipe()
     argv = command(replace(options, daemon=False), args)
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     second = os.fork()
     if second == 0:
         _second(reads, writes, argv)
@@ -57,7 +59,7 @@ def start(options: Options, args: list[str]) -> int:
     signal.setitimer(signal.ITIMER_REAL, WORDS)
     status = os.waitstatus_to_exitcode(os.waitpid(second, 0)[1])
     if status and options.log_path is not None:
-        print(f"silly: {args[0]} has ended with status {status}: see {options.log_path}", file=sys.stderr)
+        print(f"silly: {args[0]} has ended with status {status}: see above, or {options.log_path}", file=sys.stderr)
     return status_of(status)
 
 
@@ -104,7 +106,12 @@ def _teller(fd: int, log_path: str | None) -> Callable[[], None]:
                 if stream is not None:
                     with contextlib.suppress(OSError):  # nobody reads it any more
                         stream.flush()
-            logfile.take_places(os.devnull)
+        _log.in_turn(leave)  # the lines that wait are for who has started it
+
+    def leave() -> None:
+        if log_path is None:
+            with contextlib.suppress(OSError):  # no descriptor is free
+                logfile.take_places(os.devnull)
         with contextlib.suppress(BrokenPipeError):  # the process that waited was killed
             os.write(fd, b"r")
         os.close(fd)

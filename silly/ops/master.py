@@ -38,6 +38,8 @@ from .options import Options
 
 MARGIN = 1.5
 """Seconds that a worker has, past its own time, until it is killed."""
+LONGEST = 3600.0
+"""The most seconds of one wait: epoll takes no more than 24 days."""
 TOLD = 0.25
 """The most seconds until all workers know how long the notice is."""
 
@@ -104,7 +106,7 @@ class Master:
         if self._over() is not None:
             return
         when = self._next()
-        for key, _ in self._selector.select(None if when is None else max(0.0, when - monotonic())):
+        for key, _ in self._selector.select(None if when is None else min(LONGEST, max(0.0, when - monotonic()))):
             if key.data is None:
                 with suppress(BlockingIOError):
                     reads.recv(4096)

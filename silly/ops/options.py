@@ -12,6 +12,8 @@ from .._shown import shown
 
 LEVELS = ("debug", "info", "warn", "error")
 _MOST_DIGITS = 15
+_LONGEST = 10_000
+"""The most hours of a time. Clocks of the system overflow at longer ones."""
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 """What a variable of the environment says for an option without a value."""
 
@@ -49,8 +51,16 @@ def _of_units(what: str, units: dict[str, int]) -> Convert:
     return amount
 
 
-_time = _of_units("milliseconds, or a time such as 30s, 15m or 12h", {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000})
+_HOUR = 3_600_000
+_milliseconds = _of_units("milliseconds, or a time such as 30s, 15m or 12h", {"ms": 1, "s": 1000, "m": 60_000, "h": _HOUR})
 _size = _of_units("bytes, or a size such as 512M or 2G", {"K": 2**10, "M": 2**20, "G": 2**30})
+
+
+def _time(name: str, text: str) -> int:
+    ms: int = _milliseconds(name, text)
+    if ms > _LONGEST * _HOUR:
+        raise BadOption(f"{name} is at most {_LONGEST}h, not {shown(text)}")
+    return ms
 
 
 def _level(name: str, text: str) -> str:
@@ -60,8 +70,8 @@ def _level(name: str, text: str) -> str:
 
 
 def _path(name: str, text: str) -> str:
-    if not text or "\0" in text:
-        raise BadOption(f"{name} needs the path of a file")
+    if not text or "\0" in text or text[0] == "-":  # the next option, where the path was forgotten
+        raise BadOption(f"{name} needs the path of a file" + (f", not {shown(text)}" if text else ""))
     return text
 
 

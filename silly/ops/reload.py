@@ -57,7 +57,7 @@ def run(options: Options, args: list[str]) -> int:
 
 
 class _Ended(BaseException):
-    """SIGINT or SIGTERM has come."""
+    """A signal that ends this process has come."""
 
 
 class _Watcher:
@@ -80,6 +80,9 @@ class _Watcher:
         self._sleeps = False
         """Whether a signal may end what goes on at once."""
         self._full = False
+        self._hung_up = False
+        """Whether SIGHUP has come: the terminal may be gone. This process ends if the
+        program does by that."""
 
     def run(self) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -166,9 +169,12 @@ class _Watcher:
             self._sleeps = False
             raise _Ended
 
-    def _on_other(self, number: int, _: object) -> None:
+    def _on_other(self, number: int, frame: object) -> None:
+        self._hung_up |= number == signal.SIGHUP
         if self._child is not None:
             self._child.send_signal(number)
+        elif number == signal.SIGHUP:
+            self._on_end(number, frame)
 
     # ---- the files -------------------------------------------------------------------
 
@@ -183,6 +189,8 @@ class _Watcher:
             seen = now  # with what the program has told meanwhile
             if self._child is not None and (status := self._child.poll()) is not None:
                 self._child = None
+                if self._hung_up and status == -signal.SIGHUP:
+                    raise _Ended
                 log = logger.error if status else logger.info
                 log(f"{self._script} {in_words(status)}: it starts anew when a file changes")
         until = monotonic() + STORM
@@ -233,9 +241,11 @@ class _Watcher:
         if any(entry.name == "pyvenv.cfg" for entry in entries):
             return
         for entry in entries:
+            if entry.name[0] == ".":
+                continue  # Emacs marks a file that is edited by a link .#NAME
             if entry.name.endswith(".py"):
                 yield entry.path
-            elif entry.name[0] != "." and entry.name not in _SKIPPED and entry.is_dir(follow_symlinks=False):
+            elif entry.name not in _SKIPPED and entry.is_dir(follow_symlinks=False):
                 yield from self._below(entry.path)
 
     def _differences(self, before: Snapshot, now: Snapshot) -> list[str]:

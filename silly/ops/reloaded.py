@@ -1,18 +1,22 @@
 """In a program that ``--reload`` has started: tells the files of the modules that it
 has imported, through a pipe. Each is followed by a null character.
 
-The loop's timer looks for new ones twice a second, and once more at the end.
+The loop's timer looks for new ones twice a second, and once more at the end. It also
+sees that nobody reads the pipe any more: who watched was killed, and the program ends.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import select
+import signal
 import sys
 import sysconfig
 
 from .._core import scheduler
 from .._core.loop import monotonic
+from .._log import task as logger
 
 INTERVAL = 0.5
 """Seconds between two looks."""
@@ -27,6 +31,8 @@ class _Teller:
         self._known: set[str] = set()
         self._count = 0
         self._unsent = b""
+        self._poll = select.poll()
+        self._poll.register(fd, 0)
 
     def tell(self) -> None:
         if len(sys.modules) != self._count:
@@ -48,6 +54,10 @@ class _Teller:
 
     def look(self, _: None = None) -> None:
         self.tell()
+        if self._poll.poll(0):  # an error: there is nothing else that was asked for
+            logger.warn("the process that watches the files is gone, so this one ends")
+            signal.raise_signal(signal.SIGTERM)
+            return
         _loop.timers.add(monotonic() + INTERVAL, self.look, internal=True)
 
 

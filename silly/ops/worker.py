@@ -21,6 +21,7 @@ from .._core import ending, scheduler
 from .._core.loop import READ, QuietHandler, monotonic
 from .._core.waiting import Leaving, Waiters
 from .._log import task as logger
+from .._shown import shown
 from ..net import _binding
 from ..net._binding import Bound, Place
 from ..net._inherited import Unusable
@@ -305,7 +306,7 @@ def join(told: str) -> Link:
             sock.detach()
             raise
     except (OSError, ValueError, OverflowError):
-        raise NoMaster(f"{_link.VARIABLE} is {told!r}, which is no link to a master: unset it") from None
+        raise NoMaster(f"{_link.VARIABLE} is {shown(told)}, which is no link to a master: unset it") from None
     if pid != os.getppid():
         raise NoMaster("the master is gone already")
     sock.set_inheritable(False)

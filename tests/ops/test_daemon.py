@@ -37,15 +37,23 @@ def test_it_returns_when_the_program_is_ready(tmp_path: Path) -> None:
 
 
 def test_without_a_log_its_output_is_seen_until_it_is_ready(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(SERVES)
+    (tmp_path / "app.py").write_text(SERVES + "logger.warn('the last line')\n")
     done = launch(tmp_path, "-d", "--pid-file", "pid", "app.py")
     try:
         assert (done.returncode, done.stdout) == (0, "starts\n")
+        assert done.stderr.endswith("WARNING the last line\n")
         pid = int(text_of(tmp_path / "pid"))
         assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)} == {"/dev/null"}
     finally:
         os.kill(int(text_of(tmp_path / "pid")), signal.SIGTERM)
     until(lambda: not (tmp_path / "pid").exists())
+
+
+def test_it_starts_without_standard_output(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("open('ran', 'w').close()\n")
+    command = f'exec "{sys.executable}" -m silly --daemon app.py >&-'
+    assert subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, timeout=PATIENCE, check=False).returncode == 0
+    assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +71,9 @@ def test_a_program_that_ends_before_it_is_ready_gives_its_status(tmp_path: Path,
     done = launch(tmp_path, "--daemon", "--pid-file", "pid", "app.py")
     assert done.returncode == status
     assert error in done.stderr
-    assert launch(tmp_path, "--daemon", "--log-path", "log", "app.py").returncode == status
+    again = launch(tmp_path, "--daemon", "--log-path", "log", "app.py")
+    assert again.returncode == status
+    assert again.stderr.endswith(f"silly: app.py has ended with status {status}: see above, or log\n")
 
 
 def test_sigterm_while_it_starts_ends_the_program(tmp_path: Path) -> None:

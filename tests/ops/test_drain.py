@@ -128,6 +128,35 @@ def test_what_came_while_the_loop_was_held_is_answered(tmp_path: Path, secure: b
         assert re.fullmatch(r"(\S+ \S+ WARNING SIGTERM: the end waits for task .*\n)?", child.errors())
 
 
+PROXIED = """
+_stream.NEWCOMER = 1.0
+server.close()
+server = silly.check(http.listen("127.0.0.1:0", router, proxy=True, trusted=["127.0.0.1"]))
+"""
+
+
+def test_behind_a_proxy_nothing_is_lost(tmp_path: Path) -> None:
+    """Connections that the proxy has just made, with their headers and before them. One that stays silent costs a moment."""
+    header = b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n"
+    with app(tmp_path, "--drain", "1h", more=PROXIED) as child, ExitStack() as stack:
+        holder, silent = stack.enter_context(child.connect()), stack.enter_context(child.connect())
+        holder.send(header)
+        holder.request("/hold")
+        assert child.line() == "holds"
+        new = [stack.enter_context(child.in_kernel(header + REQUEST)) for _ in range(100)]
+        late = [stack.enter_context(child.in_kernel(header[:at])) for at in (0, 20)]
+        child.signal()
+        let_go(tmp_path)
+        assert holder.response().status == 200
+        for client, at in zip(late, (0, 20), strict=True):
+            client.send(header[at:] + REQUEST)
+        for client in [*new, *late]:
+            assert client.response().status == 200
+            client.eof()
+        silent.eof()
+        assert child.wait() == 0, child.errors()
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHo"])
 def test_who_sends_no_request_is_not_waited_for(tmp_path: Path, sent: bytes) -> None:
     with app(tmp_path, "--drain", "1h") as child, child.in_kernel(sent) as client:

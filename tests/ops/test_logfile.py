@@ -149,9 +149,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, option: str, path: str, wh
 
 def test_lines_of_a_worker_name_it(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("from silly import logger\nlogger.info('hello %')\n")
-    script = "import sys\nfrom silly import env\nfrom silly.__main__ import main\nenv.set('worker', 3)\nmain(['app.py'])"
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
-    assert done.stderr.endswith(" INFO [worker 3] hello %\n")
+    assert " INFO [worker 1] hello %\n" in launch(tmp_path, "--workers", "1", "app.py").stderr
 
 
 CLOSED = """\

@@ -30,6 +30,21 @@ def test_what_is_no_time(text: str) -> None:
         take("--notice", [text], Options())
 
 
+@pytest.mark.parametrize("text", ["10001h", "999999999999999h", "999999999999999"])
+def test_a_time_that_no_clock_of_the_system_takes(text: str) -> None:
+    with pytest.raises(BadOption, match=f"^--drain is at most 10000h, not '{text}'$"):
+        take("--drain", [text], Options())
+
+
+@pytest.mark.parametrize("option", ["--log-path", "--pid-file", "--env-file"])
+def test_an_option_is_no_path(option: str) -> None:
+    with pytest.raises(BadOption, match=f"^{option} needs the path of a file, not '--daemon'$"):
+        take(option, ["--daemon", "app.py"], Options())
+    options = Options()
+    take("--log-path", ["./--daemon"], options)
+    assert options.log_path == "./--daemon"
+
+
 @pytest.mark.parametrize(("text", "size"), [("4096", 4096), ("2K", 2048), ("512M", 512 * 2**20), ("2G", 2**31)])
 def test_sizes(text: str, size: int) -> None:
     assert parse(f"--workers 1 --max-rss {text}").max_rss == size

@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from .support import PATIENCE, has, running, text_of, until
+from .support import PATIENCE, alive, has, running, text_of, until
 
 APP = """\
 import os, sys
@@ -88,3 +88,55 @@ def test_one_that_does_not_end_is_killed_and_ctrl_c_ends_all(tmp_path: Path) -> 
         assert process.wait(PATIENCE) in (0, 128 + signal.SIGKILL)
         for pid in (first, int([line for line in text_of(out).splitlines() if line.isdigit()][1])):
             assert not os.path.exists(f"/proc/{pid}")
+
+
+SERVES = """\
+import os
+from silly.net import tcp
+print(os.getpid(), flush=True)
+tcp.listen("127.0.0.1:0", lambda conn: conn.read(1))
+"""
+
+
+def pids(out: Path) -> list[int]:
+    return [int(line) for line in text_of(out).splitlines() if line.isdigit()]
+
+
+def test_a_program_whose_watcher_is_killed_ends(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "app.py").write_text(SERVES)
+    with running(tmp_path, "--reload", "app.py") as process:
+        has(out, "listening")
+        process.kill()
+    has(out, "the process that watches the files is gone, so this one ends")
+    until(lambda: not alive(pids(out)[0]))
+
+
+def test_all_ends_with_the_terminal(tmp_path: Path) -> None:
+    """It sends SIGHUP. Nothing is started any more, by whatever change."""
+    out, app = tmp_path / "out", tmp_path / "app.py"
+    app.write_text(SERVES)
+    with running(tmp_path, "--reload", "app.py") as process:
+        has(out, "listening")
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(PATIENCE) == 0
+        assert not alive(pids(out)[0])
+    app.write_text("x x")
+    with running(tmp_path, "--reload", "app.py") as process:
+        has(out, "app.py has ended with status 2")
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(PATIENCE) == 0
+
+
+def test_what_an_editor_leaves_beside_a_file_is_no_change(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "app.py").write_text(SERVES)
+    with running(tmp_path, "--reload", "app.py") as process:
+        has(out, "listening")
+        os.symlink("somebody@somewhere.1", tmp_path / ".#app.py")
+        for name in (".app.py.swp", "app.py~", "#app.py#", ".hidden.py", "4913"):
+            (tmp_path / name).write_text("")
+        (tmp_path / "new.py").write_text("")
+        has(out, "new.py changed: app.py starts anew")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0

@@ -213,3 +213,32 @@ def test_files_that_cannot_be_read() -> None:
     assert env.load("app.conf") == "app.conf:2: this is no UTF-8"
     with pytest.raises(TypeError, match="takes the path of a file, not int"):
         env.load(1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("t = {}\nt.a = t\n", ": the table 't' is too deep, or a part of itself"),
+        ("t = {}\n" + "t = {t}\n" * 2000, ": the table 't' is too deep, or a part of itself"),
+        ("t = {}\n" + "t = {t, t}\n" * 40, ": there are more than 100000 settings"),
+        ("s = 'x'\n" + "s = s .. s\n" * 40, ":18: this text has more than 100000 characters"),
+    ],
+    ids=["itself", "deep", "wide", "text"],
+)
+def test_a_small_file_cannot_make_much(text: str, why: str) -> None:
+    Path("app.conf").write_text(text)
+    assert env.load("app.conf") == f"app.conf{why}"
+    assert env._loaded == {}
+
+
+def test_files_that_include_others_twice_are_not_read_for_ever() -> None:
+    for number in range(40):
+        Path(f"{number}.conf").write_text(f"include('{number + 1}.conf')\n" * 2)
+    Path("40.conf").write_text("")
+    assert "too many files include each other" in (env.load("0.conf") or "")
+
+
+def test_many_names_and_a_large_number() -> None:
+    Path("app.conf").write_text("a = 1\nt = {" + "a, " * 3000 + "}\nn = 0x" + "f" * 400)
+    assert env.load("app.conf") is None
+    assert (env.get("t.3000"), env.get("n")) == (1, float("inf"))

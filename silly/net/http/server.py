@@ -28,7 +28,6 @@ from .h1 import RequestHandler
 
 if TYPE_CHECKING:
     from ..._wire.networks import Networks
-    from ..tls import Acceptor
 
 REFUSED = 100
 """Connections past the limits that may stay until their peers have read the answer;
@@ -107,8 +106,6 @@ class Server:
         self._noticed: Waiters[None] = Waiters()
         """The tasks whose ``drain`` gives notice."""
         self._drain: Drain | None = None
-        self._acceptor: Acceptor | None = None
-        """With TLS: what does the handshakes."""
         self._ending = _Told(self)
 
     def _start(
@@ -132,12 +129,9 @@ class Server:
             from ..tls import listen_admitted
 
             given = Settings(certs, alpnprotos, ca, verify, None)
-            secure, err = listen_admitted(
+            listener, err = listen_admitted(
                 "http.listen", "https", addr, given, self._serve, backlog, self.limits, rights, self._places, proxies
             )
-            if secure is not None:
-                self._acceptor = secure._accepted
-            listener = secure
         else:
             listener, err = tcp.listen_plain("http.listen", "http", addr, self._accept, backlog, self.limits, rights, proxies)
         if listener is None:
@@ -273,7 +267,7 @@ class Server:
         cut = sum(connection.busy for connection in self._connections)
         for connection in list(self._connections):
             connection.abort()
-        for stream in self._shaking():
+        for stream in self._newcomers():
             stream.abort()
         assert self._drain is not None
         self._drain.cut(cut)
@@ -323,13 +317,14 @@ class Server:
         """Whether an accepted connection's task has not begun to run."""
         return any(task._greenlet is None and task._func == self._accept for task in scheduler.tasks)
 
-    def _shaking(self) -> list[Stream]:
-        """The connections whose TLS handshake is under way."""
-        return [] if self._acceptor is None else list(self._acceptor.shaking)
+    def _newcomers(self) -> list[Stream]:
+        """The connections whose PROXY header or TLS handshake is under way."""
+        newcomers = self._listener.newcomers if self._listener is not None else None
+        return [] if newcomers is None else list(newcomers.streams)
 
     def _drained(self) -> Result:
         """Waits until the last connection has ended."""
-        while self._connections or self._shaking():
+        while self._connections or self._newcomers():
             try:
                 self._drainers.wait("server.drain")
             except Leaving:
@@ -342,14 +337,15 @@ class Server:
     def _closed(self) -> None:
         self._closing = True
         self._noticed.wake_all()
-        if self._acceptor is not None:
-            self._acceptor.handshake_ended = self._settle
+        assert self._listener is not None
+        if self._listener.newcomers is not None:
+            self._listener.newcomers.ended = self._settle
         self._tell()
         self._settle()
 
     def _settle(self) -> None:
         """The server is closed. If no connection is left, that ends its drain."""
-        if self._connections or self._shaking():
+        if self._connections or self._newcomers():
             return
         self._drainers.wake_all()
         _handlers.discard(self._ending)
