@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 from typing import NamedTuple
 
 from .._shown import shown
@@ -125,23 +124,19 @@ def _is_still(passed: Passed) -> bool:
 
 def _kind(fd: int) -> int | None:
     """Returns the type of the socket ``fd``; None if it is no socket."""
-    try:
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            return None
-    except OSError:
-        return None
-    sock = socket.socket(fileno=fd)
-    try:
-        return sock.type
-    finally:
-        sock.detach()
+    return _option(fd, socket.SO_TYPE)
 
 
 def _listens(fd: int) -> bool:
-    if _kind(fd) != socket.SOCK_STREAM:
-        return False
-    sock = socket.socket(fileno=fd)
+    return _kind(fd) == socket.SOCK_STREAM and bool(_option(fd, socket.SO_ACCEPTCONN))
+
+
+def _option(fd: int, option: int) -> int | None:
     try:
-        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return None
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, option)
     finally:
         sock.detach()
