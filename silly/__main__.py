@@ -70,10 +70,14 @@ def main(args: list[str]) -> int:
     except BadOption as exc:
         return _fail(str(exc))
     logger.setlevel(_LEVELS[options.level])
+    # Before there is a pid file: who reads it may send them.
+    signals.provide(signal.SIGUSR1, _on_usr1)
+    signals.provide(signal.SIGUSR2, _on_usr2)
     if options.daemon or options.reload:
         return _start_another(options, args)
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)
+    if not options.workers:  # each reads the files itself, at its start: they may have changed since
+        for name, value in variables.items():
+            os.environ.setdefault(name, value)
     ending.plan = ending.Plan(options.notice, options.drain, options.spread)
     return _run_script(args, options)
 
@@ -252,8 +256,6 @@ def _run_script(args: list[str], options: Options) -> int:  # noqa: RET503 - the
         systemd.begin()
     if link is not None:
         name_lines(f"worker {env.get('worker')}")
-    signals.provide(signal.SIGUSR1, _on_usr1)
-    signals.provide(signal.SIGUSR2, _on_usr2)
     ending.run(script, sys._getframe())
     if link is not None:
         link.say("done")

@@ -79,6 +79,17 @@ def test_usr1_and_usr2_end_nothing_and_hide_no_deadlock(tmp_path: Path) -> None:
     assert "nothing can ever wake the tasks that are left" in done.stderr
 
 
+def test_usr1_and_usr2_end_nothing_as_soon_as_there_is_a_pid_file(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("from silly import time\nprint('runs', flush=True)\ntime.sleep(60_000)\n")
+    with running(tmp_path, "--workers", "1", "--pid-file", "pid", "app.py") as process:
+        until(lambda: text_of(tmp_path / "pid") or process.poll() is not None)
+        process.send_signal(signal.SIGUSR1)
+        process.send_signal(signal.SIGUSR2)
+        has(tmp_path / "out", "runs")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
 def test_the_application_has_its_own_handlers(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(
         "import os, signal, sys, silly\nfrom silly import task, time\n"

@@ -90,7 +90,12 @@ def test_one_that_does_not_end_is_killed_and_ctrl_c_ends_all(tmp_path: Path) -> 
             assert not os.path.exists(f"/proc/{pid}")
 
 
-SERVES = "import os\nfrom silly.net import tcp\nprint(os.getpid(), flush=True)\ntcp.listen('127.0.0.1:0', lambda conn: conn.read(1))\n"
+SERVES = """\
+import os
+from silly.net import tcp
+print(os.getpid(), flush=True)
+tcp.listen("127.0.0.1:0", lambda conn: conn.read(1))
+"""
 
 
 def pids(out: Path) -> list[int]:
