@@ -229,7 +229,7 @@ def test_without_a_listener_there_is_no_notice(tmp_path: Path) -> None:
 
 
 def test_a_notice_ends_when_nothing_is_left_to_wait_for(tmp_path: Path) -> None:
-    """The program has closed its server meanwhile, and has a task that waits for ever: no deadlock, since the end was asked for."""
+    """The program has closed its server meanwhile, and has a task that waits for ever: no deadlock: an end was asked for."""
     more = "task.fork(task.wait)\nending.at_begin(server.close)\n"
     with app(tmp_path, "--notice", "1h", more=more) as child:
         child.signal()
