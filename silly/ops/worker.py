@@ -26,6 +26,7 @@ from ..net import _binding
 from ..net._binding import Bound, Place
 from ..net._inherited import Unusable
 from . import _link, ready
+from ._another import LINK
 
 _loop = scheduler.loop
 
@@ -291,7 +292,7 @@ def _error(fields: dict[str, Any]) -> BaseException:
 
 
 def join(told: str) -> Link:
-    """Makes this process the worker that ``told``, the environment's ``VARIABLE``,
+    """Makes this process the worker that ``told``, the environment's ``LINK``,
     says. Raises NoMaster."""
     fd, _, number = told.partition(":")
     try:
@@ -306,7 +307,7 @@ def join(told: str) -> Link:
             sock.detach()
             raise
     except (OSError, ValueError, OverflowError):
-        raise NoMaster(f"{_link.VARIABLE} is {shown(told)}, which is no link to a master: unset it") from None
+        raise NoMaster(f"{LINK} is {shown(told)}, which is no link to a master: unset it") from None
     if pid != os.getppid():
         raise NoMaster("the master is gone already")
     sock.set_inheritable(False)
