@@ -231,7 +231,7 @@ def _run_script(args: list[str], options: Options) -> int:  # noqa: RET503 - the
     def script() -> None:
         try:
             exec(code, module.__dict__)
-            ready.script_ended()
+            ready.now()
         except ENDS:
             raise
         except BaseException as exc:

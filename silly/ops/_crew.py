@@ -135,6 +135,11 @@ class Slot:
         self._ends: list[float] = []
 
     @property
+    def serves(self) -> bool:
+        """Whether its worker is ready."""
+        return self.worker is not None and self.worker.life is Life.READY
+
+    @property
     def coming(self) -> bool:
         """Whether a worker may yet listen here."""
         starting = any(each is not None and each.life is Life.STARTING for each in (self.worker, self.successor))
