@@ -12,6 +12,7 @@ is left to do. Arguments of the form ``--key=value`` after the script are settin
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import os
 import pkgutil
@@ -69,10 +70,15 @@ def main(args: list[str]) -> int:
     except BadOption as exc:
         return _fail(str(exc))
     logger.setlevel(LEVELS.index(options.level))
+    # Before there is a pid file: who reads it may send them.
+    signals.provide(signal.SIGUSR1, _on_usr1)
+    signals.provide(signal.SIGUSR2, _on_usr2)
+    atexit.register(_ignore_signals)
     if options.daemon or options.reload:
         return _start_another(options, args)
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)
+    if not options.workers:  # each reads the files itself, at its start: they may have changed since
+        for name, value in variables.items():
+            os.environ.setdefault(name, value)
     ending.plan = ending.Plan(options.notice, options.drain, options.spread)
     return _run_script(args, options)
 
@@ -158,6 +164,14 @@ def _on_usr2(number: int, frame: types.FrameType | None) -> None:
     from .ops import state
 
     state.on_signal(number, frame)
+
+
+def _ignore_signals() -> None:
+    """At the end of the interpreter, which soon gives what has a handler its default
+    action: a rotation of log files would then end the process, with another status."""
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _versions() -> str:
@@ -248,8 +262,6 @@ def _run_script(args: list[str], options: Options) -> int:  # noqa: RET503 - the
         systemd.begin()
     if link is not None:
         name_lines(f"worker {env.get('worker')}")
-    signals.provide(signal.SIGUSR1, _on_usr1)
-    signals.provide(signal.SIGUSR2, _on_usr2)
     ending.run(script, sys._getframe())
     if link is not None:
         link.say("done")

@@ -538,6 +538,8 @@ def _starved() -> bool:
             scheduler.wake(main)
         elif deadline.active or awaited() or worker.others() or loop._posted or any(one.may_wake() for one in scheduler.guests):
             return False
+        elif _state.phase is Phase.NOTICE:
+            begin_exit(0)  # an end that was asked for, and nothing listens any more
         else:
             deadlock()
         return True

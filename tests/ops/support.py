@@ -42,9 +42,9 @@ def launch(folder: Path, *args: str, **environ: str) -> subprocess.CompletedProc
 
 
 @contextmanager
-def running(folder: Path, *args: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(folder: Path, *args: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
     """The launcher, whose output goes to the file ``out``. Killed at the end."""
-    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", **environ}
     command = [sys.executable, "-m", "silly", *args]
     with open(folder / "out", "wb") as out, subprocess.Popen(
         command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT

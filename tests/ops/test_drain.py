@@ -228,6 +228,15 @@ def test_without_a_listener_there_is_no_notice(tmp_path: Path) -> None:
         assert child.wait() == 0
 
 
+def test_a_notice_ends_when_nothing_is_left_to_wait_for(tmp_path: Path) -> None:
+    """The program has closed its server meanwhile, and has a task that waits for ever: no deadlock: an end was asked for."""
+    more = "task.fork(task.wait)\nending.at_begin(server.close)\n"
+    with app(tmp_path, "--notice", "1h", more=more) as child:
+        child.signal()
+        assert child.wait() == 0, child.errors()
+        assert "ERROR" not in child.errors()
+
+
 def test_at_begin(tmp_path: Path) -> None:
     """Each is called once, whatever the others do; what comes late is called soon."""
     more = """

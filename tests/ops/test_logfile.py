@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,29 @@ def test_usr1_and_usr2_end_nothing_and_hide_no_deadlock(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "state of process" in done.stderr
     assert "nothing can ever wake the tasks that are left" in done.stderr
+
+
+def test_usr1_and_usr2_end_nothing_as_soon_as_there_is_a_pid_file(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("from silly import time\nprint('runs', flush=True)\ntime.sleep(60_000)\n")
+    with running(tmp_path, "--workers", "1", "--pid-file", "pid", "app.py") as process:
+        until(lambda: text_of(tmp_path / "pid") or process.poll() is not None)
+        process.send_signal(signal.SIGUSR1)
+        process.send_signal(signal.SIGUSR2)
+        has(tmp_path / "out", "runs")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "1"), ("--reload",)], ids=["one", "workers", "reload"])
+def test_usr1_while_the_interpreter_ends_is_ignored(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "app.py").write_text("from silly import time\nprint('runs', flush=True)\ntime.sleep(60_000)\n")
+    with running(tmp_path, *options, "app.py") as process:
+        has(tmp_path / "out", "runs")
+        process.send_signal(signal.SIGTERM)
+        while process.poll() is None:
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(0.0003)
+        assert process.wait(30) == 0
 
 
 def test_the_application_has_its_own_handlers(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from silly import env
 from silly.ops import envfile
 from silly.ops.options import BadOption
 
-from .support import launch
+from .support import has, launch, running
 
 
 @pytest.fixture(autouse=True)
@@ -243,3 +244,15 @@ def test_many_names_and_a_large_number() -> None:
     Path("app.conf").write_text("a = 1\nt = {" + "a, " * 3000 + "}\nn = 0x" + "f" * 400)
     assert env.load("app.conf") is None
     assert (env.get("t.3000"), env.get("n")) == (1, float("inf"))
+
+
+def test_a_worker_reads_env_files_anew(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import os\nfrom silly import time\nprint(os.environ['A'], os.environ['B'], flush=True)\ntime.sleep(60_000)\n"
+    )
+    (tmp_path / "app.env").write_text("A=1\nB=from the file\n")
+    with running(tmp_path, "--workers", "1", "--env-file", "app.env", "app.py", B="given") as process:
+        has(tmp_path / "out", "1 given\n")
+        (tmp_path / "app.env").write_text("A=2\n")
+        process.send_signal(signal.SIGHUP)
+        has(tmp_path / "out", "2 given\n")
