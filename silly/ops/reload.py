@@ -23,7 +23,7 @@ from dataclasses import replace
 from .._core.loop import monotonic
 from .._log import task as logger
 from .._shown import cut
-from ._another import command, in_words, status_of
+from ._another import RELOAD_PIPE, command, in_words, status_of
 from .options import Options
 
 INTERVAL = 0.4
@@ -41,8 +41,6 @@ FROM_TERMINAL = 1.0
 Another signal would count as a second one."""
 MOST = 20_000
 """The most files that are watched."""
-PIPE = "SILLY_RELOAD_PIPE"
-"""The variable of the environment that tells the program its end of the pipe."""
 
 _SKIPPED = frozenset(("__pycache__", "node_modules", "site-packages"))
 _PASSED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -110,7 +108,7 @@ class _Watcher:
         os.set_blocking(self._pipe, False)
         self._rest = b""
         try:
-            env = {**os.environ, PIPE: str(writes)}
+            env = {**os.environ, RELOAD_PIPE: str(writes)}
             self._child = subprocess.Popen(self._command, env=env, pass_fds=[writes])
         finally:
             os.close(writes)
