@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from silly.ops import reload
+from silly.ops import reload, reloaded
 from silly.ops.options import Options
 
 from .support import PATIENCE, alive, has, running, text_of, until
@@ -148,7 +150,7 @@ def test_what_an_editor_leaves_beside_a_file_is_no_change(tmp_path: Path) -> Non
         assert process.wait(PATIENCE) == 0
 
 
-def test_where_there_are_too_many_files_only_a_change_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
+def test_with_too_many_files_only_a_change_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
     monkeypatch.setattr(reload, "MOST", 5)
     logs.expect("WARNING --reload watches 5 files, and no more")
     for number in range(9):
@@ -163,3 +165,19 @@ def test_where_there_are_too_many_files_only_a_change_is_one(tmp_path: Path, mon
     assert watcher._differences(before, now) == []
     (tmp_path / "0.py").write_text("changed")
     assert watcher._differences(now, watcher._look()) == [str(tmp_path / "0.py")]
+
+
+def test_what_it_tells_is_not_pythons_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = os.path.join(sys.prefix, "src", "app.py")  # where pip has its editable checkouts
+    monkeypatch.setitem(sys.modules, "beside", types.ModuleType("beside"))
+    monkeypatch.setattr(sys.modules["beside"], "__file__", beside, raising=False)
+    reads, writes = os.pipe()
+    try:
+        reloaded._Teller(writes).tell()
+        told = os.read(reads, 1 << 16).decode().split("\0")
+    finally:
+        os.close(reads)
+        os.close(writes)
+    assert os.path.realpath(beside) in told
+    assert os.path.realpath(pytest.__file__) not in told
+    assert os.path.realpath(os.__file__) not in told
