@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
-from .support import PATIENCE, alive, has, running, text_of, until
+from .support import PATIENCE, alive, has, text_of, until
+from .support import running as running_as
+
+QUICK = """\
+from silly.ops import reload, reloaded
+reload.INTERVAL = reload.SETTLED = reloaded.INTERVAL = 0.05
+reload.GRACE = 0.3
+"""
+running = partial(running_as, changes=QUICK)
 
 APP = """\
 import os, sys
