@@ -229,7 +229,7 @@ def test_without_a_listener_there_is_no_notice(tmp_path: Path) -> None:
 
 
 def test_a_notice_ends_when_nothing_is_left_to_wait_for(tmp_path: Path) -> None:
-    """The program has closed its server meanwhile, and has a task that waits for ever: no deadlock: an end was asked for."""
+    """The program has closed its server meanwhile, and has a task that waits for ever. The end was asked for."""
     more = "task.fork(task.wait)\nending.at_begin(server.close)\n"
     with app(tmp_path, "--notice", "1h", more=more) as child:
         child.signal()
@@ -340,6 +340,30 @@ def test_a_handler_that_goes_on_is_ended_after_the_time_with_status_0(tmp_path: 
             client.response()
         assert child.wait() == 0
         assert re.search(r"INFO http: \S+ drained for \d\.\d s: 1 connection cut off", child.said())
+
+
+def test_the_work_of_cutting_off_grows_with_the_connections(tmp_path: Path) -> None:
+    """And not with their square: with 8000 of them the end was forced."""
+    more = """
+from silly.net.http._connection import Connection
+looks = 0
+busy = Connection.busy.fget
+def look(connection):
+    global looks
+    looks += 1
+    return busy(connection)
+Connection.busy = property(look)
+import atexit
+atexit.register(lambda: say(looks))
+"""
+    with app(tmp_path, more=more) as child, ExitStack() as stack:
+        for client in [stack.enter_context(child.connect()) for _ in range(50)]:
+            client.request("/wait")
+            assert child.line() == "waits"
+        child.signal()
+        assert int(child.line()) < 5 * 50
+        assert child.wait() == 0
+        assert "50 connections cut off" in child.said()
 
 
 def test_the_spread_is_within_the_time(tmp_path: Path) -> None:

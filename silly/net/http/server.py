@@ -390,7 +390,7 @@ class Server:
 
     def _leave(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        if self._drain is not None and not scheduler.starts:
+        if self._drain is not None and not scheduler.starts and not self._drain.was_cut:
             # The time of the process's end is over, or nothing can wake the handlers.
             self._drain.cut(connection.busy + sum(each.busy for each in self._connections))
         if not self._connections and self._closing:
