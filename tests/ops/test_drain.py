@@ -378,9 +378,3 @@ atexit.register(lambda: say(looks))
         assert int(child.line()) < 5 * 50
         assert child.wait() == 0
         assert "50 connections cut off" in child.said()
-
-
-def test_the_spread_is_within_the_time(tmp_path: Path) -> None:
-    with Child("-m", "silly", "--drain", "1s", "--spread", "2s", "app.py") as child:
-        assert child.wait() == 2
-        assert "--spread 2000 is more than --drain 1000" in child.errors()
