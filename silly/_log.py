@@ -67,16 +67,15 @@ class _Stderr(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.name_lines("")
+        self.name_lines()
         self.queue = _stderr.Stderr(lambda count: self._line(logging.WARNING, f"\u2026 {count} lines lost"))
         self._known = True
         """Whether ``logging.shutdown`` flushes it: ``dictConfig`` closes and forgets
         the handlers that there are, though loggers keep them."""
 
-    def name_lines(self, who: str) -> None:
-        """Lines say which process has written them: ``who``, in front of the text."""
-        text = f"%(asctime)s.%(msecs)03d %(levelname)s {who.replace('%', '%%')}%(message)s"
-        self.setFormatter(logging.Formatter(text, "%Y-%m-%d %H:%M:%S"))
+    def name_lines(self, who: str = "") -> None:
+        """See the function of this name."""
+        self.setFormatter(logging.Formatter(f"%(asctime)s.%(msecs)03d %(levelname)s {who}%(message)s", "%Y-%m-%d %H:%M:%S"))
 
     def close(self) -> None:
         super().close()

@@ -52,6 +52,11 @@ def said(value: object) -> str:
         return unspeakable(value, exc)
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns ``1 worker`` or ``2 workers``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def name_of(func: object) -> str:
     """Returns the name of something that can be called: ``function``, ``Class.method``,
     ``<lambda> at file:line``, ``partial(function, …)``, or ``Class.__call__`` for any

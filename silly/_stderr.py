@@ -201,8 +201,10 @@ class Stderr:
         self._calls.put(None)
 
     def lose(self, lines: int = 1) -> None:
-        """Counts lines that could not be written elsewhere, or not even be made."""
-        self._lose(lines)
+        """Counts lines that could not be written, here or elsewhere, or not even be
+        made."""
+        with self._guard:
+            self._lost += lines
 
     def flush(self) -> None:
         """Waits until everything is written, for at most ``END`` seconds."""
@@ -235,10 +237,6 @@ class Stderr:
             lost, self._lost = self._lost, 0
         return lost
 
-    def _lose(self, lines: int) -> None:
-        with self._guard:
-            self._lost += lines
-
     def _write_here(self, stream: Any, text: str) -> None:
         lost = self._take_lost()
         try:
@@ -246,7 +244,7 @@ class Stderr:
         except ENDS:
             raise
         except BaseException:
-            self._lose(lost + 1)
+            self.lose(lost + 1)
 
     # ---- the thread ------------------------------------------------------------------
 
@@ -293,7 +291,7 @@ class Stderr:
         try:
             self._write_out(stream, b"".join([each.data for each in chunk]))
         except Exception:
-            self._lose(sum([each.lines for each in chunk]))
+            self.lose(sum([each.lines for each in chunk]))
         finally:
             self._done += size
 
@@ -313,7 +311,7 @@ class Stderr:
         try:
             self._write_out(stream, encoded(stream, self._lost_line(lost)))
         except Exception:
-            self._lose(lost)
+            self.lose(lost)
 
     def _drain(self, end: float) -> None:
         """Without a thread: writes what stderr takes without waiting, until ``end``.

@@ -684,6 +684,10 @@ NOT_BY_PEERS = {
     "is not the issuer",  # the same
     "is trusted",  # once
     "is not verified",  # once
+    "listener {self.addr}: {text}",  # once, when a listener closes
+    "that wait in its queue are reset",  # the same
+    "{self._name}",  # a server's drain: once at its beginning and its end, and each 5 s and more between
+    "s of notice, then it drains",  # once
     "access log: ",  # at most once for each write, 5 in a second
 }
 

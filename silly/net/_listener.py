@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .. import errno
 from .._core import scheduler
@@ -21,6 +21,9 @@ from . import addr as address
 from ._binding import Bound, Rights, bind, check_rights, find_place
 from ._inherited import Unusable
 from ._names import NoSuchOwner
+
+if TYPE_CHECKING:
+    from ._newcomers import Newcomers
 
 BACKLOG = 1024
 MOST_BACKLOG = 2**31 - 1
@@ -110,9 +113,13 @@ class Listener:
     for a Unix domain socket.
     """
 
-    def __init__(self, bound: Bound, accepted: Callable[[socket.socket, str], object]) -> None:
+    def __init__(
+        self, bound: Bound, accepted: Callable[[socket.socket, str], object], newcomers: Newcomers | None = None
+    ) -> None:
         self._bound: Bound | None = bound
         self._accepted = accepted
+        self.newcomers = newcomers
+        """The connections whose handler doesn't run yet, if it doesn't at once."""
         self._exhausted = False
         self._paused = False
         self.addrs = bound.addrs
@@ -245,7 +252,8 @@ class Listener:
     def _empty(self) -> Result:
         """As ``close``, but first accepts what waits in the kernel's queue, at most
         ``LAST_ACCEPTS`` connections: their peers get an answer instead of a reset. The
-        queue of a socket that another process has too is left to that."""
+        queue of a socket that another process has too is left to that. Headers of the
+        PROXY protocol and handshakes get the time of a newcomer."""
         scheduler.check_thread(closes=True)
         bound = self._release()
         if bound is None:
@@ -261,6 +269,8 @@ class Listener:
             self.on_close()
         for sock, name in waiting:
             self._welcome(sock, name)
+        if self.newcomers is not None:
+            self.newcomers.hurry()
         return OK
 
     def _accept_last(self, listening: socket.socket, waiting: list[tuple[socket.socket, Any]]) -> None:
@@ -301,6 +311,7 @@ def listen_as(
     accepted: Callable[[socket.socket, str], object],
     backlog: int | None,
     rights: Rights,
+    newcomers: Newcomers | None = None,
 ) -> tuple[L, None] | tuple[None, str]:
     """Binds and listens, with a listener of class ``kind``. Blocks the current task
     while a name in ``addr`` or ``rights`` is looked up. Logs where it listens, with
@@ -318,7 +329,7 @@ def listen_as(
             return None, errno.CLOSED
         bound = bind(what, addr, place, rights.mode, BACKLOG if backlog is None else backlog)
         try:
-            listener = kind(bound, accepted)
+            listener = kind(bound, accepted, newcomers)
         except BaseException:
             bound.give_up()
             raise

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 from typing import NamedTuple
 
 from .._shown import shown
@@ -28,7 +27,8 @@ MOST = 4096
 UNKNOWN = "unknown"
 """The name of a socket that has none, as in sd_listen_fds_with_names(3)."""
 
-_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+"""What systemd says to this process alone, and no child may take for its own."""
 
 
 class Passed(NamedTuple):
@@ -86,7 +86,7 @@ def _look() -> list[Passed] | str:
     global _looked
     if _looked is None:
         _looked = _read()
-        for name in _VARIABLES:
+        for name in VARIABLES:
             os.environ.pop(name, None)
         if not isinstance(_looked, str):
             for each in _looked:
@@ -97,7 +97,7 @@ def _look() -> list[Passed] | str:
 
 def _read() -> list[Passed] | str:
     """Returns what the environment says: the descriptors, or why there are none."""
-    pid, count, names = (os.environ.get(name) for name in _VARIABLES[:3])
+    pid, count, names = (os.environ.get(name) for name in VARIABLES[:3])
     if pid is None or count is None:
         return "systemd has passed no sockets to this process: LISTEN_FDS is not set. Is it started by a socket unit?"
     if pid != str(os.getpid()):
@@ -124,23 +124,19 @@ def _is_still(passed: Passed) -> bool:
 
 def _kind(fd: int) -> int | None:
     """Returns the type of the socket ``fd``; None if it is no socket."""
-    try:
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            return None
-    except OSError:
-        return None
-    sock = socket.socket(fileno=fd)
-    try:
-        return sock.type
-    finally:
-        sock.detach()
+    return _option(fd, socket.SO_TYPE)
 
 
 def _listens(fd: int) -> bool:
-    if _kind(fd) != socket.SOCK_STREAM:
-        return False
-    sock = socket.socket(fileno=fd)
+    return _kind(fd) == socket.SOCK_STREAM and bool(_option(fd, socket.SO_ACCEPTCONN))
+
+
+def _option(fd: int, option: int) -> int | None:
     try:
-        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return None
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, option)
     finally:
         sock.detach()

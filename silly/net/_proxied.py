@@ -1,17 +1,17 @@
 """The PROXY protocol on listeners: whose connection it is that a proxy makes to us.
 
 Such a listener takes connections from trusted peers only, and a connection begins there
-with the header of the protocol, before TLS. A task of its own waits for it. Until then
-the connection is nobody's: no handler runs, no limit counts it, and the end of the
-process closes it at once. What comes behind the header stays in the stream's buffer,
-where the protocol above finds it.
+with the header of the protocol, before TLS. A task of its own waits for it, and then
+runs the handler. Until then the connection is a newcomer: no handler runs and no limit
+counts it. What comes behind the header stays in the stream's buffer, where the protocol
+above finds it.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from contextvars import Context
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from .. import errno
@@ -23,6 +23,7 @@ from .._wire.limits import Limits
 from .._wire.networks import Networks
 from .._wire.proxy_protocol import take_header
 from ._listener import host_of
+from ._newcomers import Newcomers
 from ._stream import Stream
 
 
@@ -39,14 +40,14 @@ C = TypeVar("C", bound=Carrier)
 class _Unannounced:
     """The ``Owner`` of a stream whose header has not come."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_newcomers",)
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    def __init__(self, newcomers: Newcomers) -> None:
+        self._newcomers = newcomers
 
     def process_ends(self) -> None:
-        """Closes it: nothing was promised to the peer."""
-        self._stream.hang_up()
+        """Its header may be on its way."""
+        self._newcomers.hurry()
 
     def data_unread(self) -> None:
         """Does nothing: its task is about to look."""
@@ -58,18 +59,26 @@ class Greeting(Generic[C]):
     """What a listener does with a new socket: waits for the header, within the limit
     ``head_timeout``, and then calls ``go_on(conn)``, with the client's address as
     ``conn.remoteaddr``. ``carry(stream)`` makes ``conn``, which closes the stream when
-    it is forgotten. ``word`` begins log lines."""
+    it is forgotten. Until the header has come, the stream is one of ``newcomers``.
+    ``word`` begins log lines."""
 
-    __slots__ = ("_carry", "_go_on", "_limits", "_trusted", "_word")
+    __slots__ = ("_carry", "_go_on", "_limits", "_newcomers", "_trusted", "_word")
 
     def __init__(
-        self, word: str, trusted: Networks, limits: Limits, carry: Callable[[Stream], C], go_on: Callable[[C], object]
+        self,
+        word: str,
+        trusted: Networks,
+        limits: Limits,
+        carry: Callable[[Stream], C],
+        go_on: Callable[[C], object],
+        newcomers: Newcomers,
     ) -> None:
         self._word = word
         self._trusted = trusted
         self._limits = limits
         self._carry = carry
         self._go_on = go_on
+        self._newcomers = newcomers
 
     def __call__(self, sock: socket.socket, remoteaddr: str) -> None:
         if not self._trusted.trusts(host_of(remoteaddr)):
@@ -78,24 +87,33 @@ class Greeting(Generic[C]):
             logger.limited("proxy untrusted", text)
             return
         stream = Stream(sock, remoteaddr, self._limits)
-        stream.owner = _Unannounced(stream)
-        # It doesn't serve yet: the end of the process doesn't wait for it.
-        scheduler.fork(self._greet, (self._carry(stream),), None, Greeting._greet.__code__, 0, Context())
+        stream.owner = _Unannounced(self._newcomers)
+        self._newcomers.add(stream)
+        stream.when_released(partial(self._newcomers.discard, stream))  # its task may never start
+        code = getattr(self._go_on, "__code__", None)
+        scheduler.fork(self._greet, (self._carry(stream),), None, code, 0, serves=True)
 
-    def _greet(self, conn: C) -> None:
+    def _greet(self, conn: C) -> object:
         stream = conn._stream
+        stream.released_later()
         try:
-            known = self._read_header(stream)
-        except BaseException:
-            stream.close()
-            raise
-        stream.owner = None
-        if not known or not scheduler.begins:
-            stream.close()
-            return
-        stream.disarm()
-        conn.remoteaddr = stream.remoteaddr
-        self._go_on(conn)
+            try:
+                known = self._read_header(stream)
+            except BaseException:
+                stream.close()
+                raise
+            finally:
+                self._newcomers.discard(stream)
+            stream.owner = None
+            if not known:
+                stream.close()
+                return None
+            stream.disarm()
+            conn.remoteaddr = stream.remoteaddr
+            scheduler.current()._func = self._go_on  # what the log calls the task from now on
+            return self._go_on(conn)
+        finally:
+            self._newcomers.task_ended()
 
     def _read_header(self, stream: Stream) -> bool:
         """Takes the header, and gives the stream the client's address. Returns False if

@@ -525,13 +525,12 @@ def listen_plain(
     accept_code = getattr(accept, "__code__", None)
     if proxies is None:
         return listen_as(Listener, what, scheme, addr, accepted, backlog, rights)
+    from ._newcomers import Newcomers
     from ._proxied import Greeting
 
-    def announced(conn: Conn) -> None:
-        scheduler.fork(accept, (conn,), None, accept_code, 0, serves=True)
-
-    greeting = Greeting(scheme, proxies, limits, Conn, announced)
-    return listen_as(Listener, what, scheme, addr, greeting, backlog, rights)
+    newcomers = Newcomers()
+    greeting = Greeting(scheme, proxies, limits, Conn, accept, newcomers)
+    return listen_as(Listener, what, scheme, addr, greeting, backlog, rights, newcomers)
 
 
 @returns_pair("tcp.connect", "conn")

@@ -27,7 +27,6 @@ from .. import errno
 from .._core import scheduler
 from .._core.loop import monotonic
 from .._core.result import OK, Result, failure, returns_pair
-from .._core.timers import Timer
 from .._log import tls as logger
 from .._shown import cut, name_of
 from .._wire.limits import DEFAULT, Limits, check_limits
@@ -38,8 +37,9 @@ from ._certificates import Certificate
 from ._dial import Progress, dial
 from ._handler import check_handler
 from ._listener import Admission, host_of
+from ._newcomers import Newcomers
 from ._settings import settings
-from ._stream import Stream, newcomers_until
+from ._stream import Stream
 from ._tls_handshake import code, greet_client, greet_server, new_attempt
 from ._tls_server import ServerConfiguration, Settings, peer_certificate
 from ._tls_stream import TlsStream
@@ -89,12 +89,6 @@ class Listener(_listener.Listener):
     """A listener like that of ``silly.net.tcp``, with ``reload``."""
 
     _accepted: Acceptor
-
-    def _empty(self) -> Result:
-        """As for ``silly.net.tcp``. Handshakes get the time of a newcomer."""
-        result = super()._empty()
-        self._accepted.hurry()
-        return result
 
     @settings("listener.reload", "certs")
     def reload(
@@ -146,12 +140,7 @@ class Acceptor:
         proxies: Networks | None,
     ) -> None:
         self.configure(settings)
-        self.shaking: set[TlsStream] = set()
-        """The connections whose handshake is under way."""
-        self.handshake_ended: Callable[[], object] | None = None
-        """Called when the task of a connection ends, and no handshake is under way."""
-        self._hurry: Timer | None = None
-        """Ends the handshakes that are left."""
+        self.newcomers = Newcomers()
         self._accept = accept
         self._code = getattr(accept, "__code__", None)
         self._limits = limits
@@ -160,7 +149,7 @@ class Acceptor:
         if proxies is not None:
             from ._proxied import Greeting
 
-            self._greeting = Greeting("tls", proxies, limits, tcp.Conn, self._announced)
+            self._greeting = Greeting("tls", proxies, limits, tcp.Conn, self._announced, self.newcomers)
 
     def configure(self, settings: Settings) -> None:
         """Uses ``settings`` for new connections. Raises TypeError, ValueError or
@@ -169,24 +158,27 @@ class Acceptor:
         self.settings = settings
 
     def __call__(self, sock: socket.socket, remoteaddr: str) -> None:
-        if self._greeting is None:
-            self._begin(sock, remoteaddr)
-        else:
+        if self._greeting is not None:
             self._greeting(sock, remoteaddr)
+        elif (begun := self._begin(sock, remoteaddr)) is not None:
+            scheduler.fork(self._serve, begun, None, self._code, 0, serves=True)
 
     def _announced(self, conn: tcp.Conn) -> None:
         """Goes on with a connection whose PROXY header has come. What came behind that
         is the beginning of its handshake."""
         if conn._stream.sock is not None:  # else it has broken
-            self._begin(conn._stream, conn.remoteaddr)
+            begun = self._begin(conn._stream, conn.remoteaddr)
+            if begun is not None:
+                self._serve(*begun)
 
-    def _begin(self, below: socket.socket | Stream, remoteaddr: str) -> None:
-        """Begins TLS over a new socket, or over a stream, which ends with that."""
+    def _begin(self, below: socket.socket | Stream, remoteaddr: str) -> tuple[Conn, ServerConfiguration, Verification] | None:
+        """Begins TLS over a new socket, or over a stream, which ends with that. Returns
+        the arguments of ``_serve``; None if the connection is refused."""
         if self._admission is not None and not self._admission.enter(host_of(remoteaddr)):
             below.close()
             text = f"tls: {remoteaddr}: too many connections: closed before the handshake"
             logger.limited("tls refused", text, burst=1, rate=1.0)  # these come in floods
-            return
+            return None
         configuration = self._configuration
         try:
             ssl, verification = configuration.connection()
@@ -194,17 +186,17 @@ class Acceptor:
                 stream = TlsStream.over(below, ssl)
             else:
                 stream = TlsStream(below, remoteaddr, self._limits, ssl)
-            stream.hurry_on = self.hurry
+            stream.hurry_on = self.newcomers.hurry
         except BaseException:
             below.close()
             if self._admission is not None:
                 self._admission.leave(host_of(remoteaddr))
             raise
-        self.shaking.add(stream)
+        self.newcomers.add(stream)
         stream.when_released(partial(self._released, stream))
         # Already a ``Conn``: its finalizer closes what an exception leaves, and a task
         # that never starts, so that its place is given back too.
-        scheduler.fork(self._serve, (Conn(stream), configuration, verification), None, self._code, 0, serves=True)
+        return Conn(stream), configuration, verification
 
     def _serve(self, conn: Conn, configuration: ServerConfiguration, verification: Verification) -> None:
         stream = conn._stream
@@ -220,9 +212,10 @@ class Acceptor:
                     scheduler.returned(name_of(self._accept), value, True)
         finally:
             if there and self._admission is not None:
-                stream.when_released(partial(self._admission.leave, host_of(stream.remoteaddr)))
-            if not self.shaking and self.handshake_ended is not None:
-                self.handshake_ended()
+                # By the address that was let in: a WebSocket gives its stream the
+                # client's, behind proxies.
+                stream.when_released(partial(self._admission.leave, host_of(conn.remoteaddr)))
+            self.newcomers.task_ended()
 
     def _released(self, stream: TlsStream) -> None:
         """The connection is gone before its task has begun, or instead."""
@@ -231,22 +224,8 @@ class Acceptor:
             self._admission.leave(host_of(stream.remoteaddr))
 
     def _shaken(self, stream: TlsStream) -> None:
-        self.shaking.discard(stream)
-        stream.hurry_on = None  # it must not hold the application's function for as long as it is open
-        if not self.shaking and self._hurry is not None:
-            _loop.timers.cancel(self._hurry)
-            self._hurry = None
-
-    def hurry(self) -> None:
-        """The process ends, or the server closes: handshakes that are under way have
-        ``NEWCOMER`` seconds from now."""
-        if self.shaking and self._hurry is None:
-            self._hurry = _loop.timers.add(newcomers_until(), self._too_late, internal=True)
-
-    def _too_late(self, _: None) -> None:
-        self._hurry = None
-        for stream in list(self.shaking):
-            stream.hang_up()
+        self.newcomers.discard(stream)
+        stream.hurry_on = None  # it must not hold the server for as long as it is open
 
     def _shake_hands(self, stream: TlsStream, configuration: ServerConfiguration, verification: Verification) -> bool:
         deadline = monotonic() + self._limits.handshake_timeout / 1000
@@ -344,7 +323,7 @@ def listen_admitted(
     except OSError as exc:  # nothing is wrong with the settings
         logger.error(f"{what} {cut(addr)}: {exc.strerror}")
         return None, errno.from_oserror(exc)
-    return _listener.listen_as(Listener, what, scheme, addr, acceptor, backlog, rights)
+    return _listener.listen_as(Listener, what, scheme, addr, acceptor, backlog, rights, acceptor.newcomers)
 
 
 @returns_pair("tls.connect", "conn")

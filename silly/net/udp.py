@@ -361,7 +361,7 @@ def bind(
         scheduler.check_thread()
         if broadcast or share:
             raise ValueError(f"udp.bind: the unit of {shown(addr)} sets broadcast and share (Broadcast=, ReusePort=)")
-        return (None, errno.CLOSED) if scheduler.leaving() else _take(name, limits)
+        return (None, errno.CLOSED) if scheduler.leaving() else _receiving(_take(name, limits))
     place = _endpoint("udp.bind", addr)
     if scheduler.leaving():
         return None, errno.CLOSED
@@ -381,10 +381,7 @@ def bind(
         sock.bind(sockaddr)
         return kind, None
 
-    result = _open(found, prepare, limits, LACKING)
-    if scheduler.listens is not None and result[0] is not None:
-        scheduler.listens()
-    return result
+    return _receiving(_open(found, prepare, limits, LACKING))
 
 
 @returns_pair("udp.connect", "conn")
@@ -436,6 +433,13 @@ def connect(
         return kind, address.sockaddr_text(family, sock.getpeername())
 
     return _open(found, prepare, limits)
+
+
+def _receiving(result: tuple[Conn, None] | tuple[None, str]) -> tuple[Conn, None] | tuple[None, str]:
+    """Notes that the program receives datagrams: it may be ready."""
+    if scheduler.listens is not None and result[0] is not None:
+        scheduler.listens()
+    return result
 
 
 def _take(name: str, limits: Limits) -> tuple[Conn, None] | tuple[None, str]:

@@ -9,7 +9,10 @@ from enum import Enum
 from typing import Any
 
 from .._core.loop import monotonic
+from ..net import _passed
 from . import _link
+from ._another import LINK
+from .state import memory
 
 ENDS = 5
 """So many unasked ends, within ``WITHIN`` seconds, or of workers that were never ready:
@@ -21,17 +24,13 @@ BACK_OFF = 0.1
 """Seconds before the third start; before each further one twice as long. The second is
 at once."""
 
-_OWN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
-"""What a supervisor says to the master alone."""
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-
 
 class Life(Enum):
     """How far a worker has come."""
 
     STARTING = "starts"
     READY = "ready"
-    LEAVING = "drains"
+    DRAINING = "drains"
     """Its end has begun."""
 
 
@@ -43,8 +42,8 @@ class Member:
         self.slot = slot
         self.life = Life.STARTING
         self.link, theirs = _link.new_pair()
-        environ = {key: value for key, value in os.environ.items() if key not in _OWN}
-        environ[_link.VARIABLE] = f"{theirs.fileno()}:{slot}"
+        environ = {key: value for key, value in os.environ.items() if key not in _passed.VARIABLES}
+        environ[LINK] = f"{theirs.fileno()}:{slot}"
         try:
             # A process group of its own: Ctrl-C in a terminal is for the master, which
             # passes it on. There a group in the background must not read.
@@ -61,18 +60,15 @@ class Member:
         self.ready_since: float | None = None
         self.known = False
         """Whether it has said something: from then on it has handlers for signals."""
-        self.asked = False
-        """Whether the master has told it to end."""
         self.told = False
-        """Whether somebody else has told it, by a signal. That is no failure."""
+        """Whether somebody else than the master has told it to end, by a signal. That
+        is no failure."""
         self.done = False
         """Whether its script came to its end, and nothing was left to do."""
         self.declined = False
         """Whether it has no descriptors for the sockets of others."""
         self.noticed = False
         """Whether it knows how long the notice is."""
-        self.forced = False
-        """Whether the master has killed it."""
         self.kill_at: float | None = None
         """When it is killed, if it has not ended."""
         self.old_at: float | None = None
@@ -96,14 +92,12 @@ class Member:
 
     def end(self, within: float) -> None:
         """Tells it to drain and end, within so many seconds."""
-        self.life = Life.LEAVING
-        self.asked = True
+        self.life = Life.DRAINING
         self.kill_at = monotonic() + within
         self.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Ends it at once, and what it has started in its process group."""
-        self.forced = True
         self.kill_at = None
         try:
             os.killpg(self.pid, signal.SIGKILL)
@@ -116,11 +110,7 @@ class Member:
 
     def rss(self) -> int:
         """Returns the bytes of memory that it has now; 0 if that can't be known."""
-        try:
-            with open(f"/proc/{self.pid}/statm") as file:
-                return int(file.read().split()[1]) * _PAGE
-        except (OSError, IndexError):
-            return 0
+        return memory(self.pid) or 0
 
     def __str__(self) -> str:
         return f"worker {self.slot} (pid {self.pid})"
@@ -143,6 +133,11 @@ class Slot:
         """When its worker may be replaced again for its age or memory: a successor has
         not come up."""
         self._ends: list[float] = []
+
+    @property
+    def serves(self) -> bool:
+        """Whether its worker is ready."""
+        return self.worker is not None and self.worker.life is Life.READY
 
     @property
     def coming(self) -> bool:

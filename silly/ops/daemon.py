@@ -22,21 +22,12 @@ from .. import _log
 from .._core import scheduler, signals
 from .._log import task as logger
 from . import logfile
-from .options import Options, arguments
+from ._another import DAEMON_PIPE, command, status_of
+from .options import Options
 from .ready import when_ready
 
-PIPE = "SILLY_DAEMON_PIPE"
-"""The variable of the environment that tells the program its end of the pipe."""
 WORDS = 10.0
 """Seconds after which the first process says what it waits for."""
-
-
-def command(options: Options, args: list[str]) -> list[str]:
-    """Returns the command line of another process like this one, with other options.
-    ``args`` are the script and its arguments."""
-    # What stood before the launcher's own arguments: the interpreter and its options.
-    python = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
-    return [sys.executable, *python, *arguments(options), *args]
 
 
 def start(options: Options, args: list[str]) -> int:
@@ -67,7 +58,7 @@ def start(options: Options, args: list[str]) -> int:
     status = os.waitstatus_to_exitcode(os.waitpid(second, 0)[1])
     if status and options.log_path is not None:
         print(f"silly: {args[0]} has ended with status {status}: see above, or {options.log_path}", file=sys.stderr)
-    return 128 - status if status < 0 else status
+    return status_of(status)
 
 
 def _second(reads: int, writes: int, argv: list[str]) -> NoReturn:
@@ -80,14 +71,14 @@ def _second(reads: int, writes: int, argv: list[str]) -> NoReturn:
             os.set_inheritable(writes, True)
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
-            os.execve(argv[0], argv, {**os.environ, PIPE: str(writes)})
+            os.execve(argv[0], argv, {**os.environ, DAEMON_PIPE: str(writes)})
         os.close(writes)
         signal.signal(signal.SIGTERM, lambda *_: os.kill(third, signal.SIGTERM))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if os.read(reads, 1):
             os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(third, 0)[1])
-        os._exit(128 - status if status < 0 else status)
+        os._exit(status_of(status))
     except OSError as exc:
         os.write(2, f"silly: can't start in the background: {exc.strerror}\n".encode())
     finally:
@@ -96,7 +87,7 @@ def _second(reads: int, writes: int, argv: list[str]) -> NoReturn:
 
 def tell_when_ready(log_path: str | None) -> None:
     """In the program itself: tells the process that waits when the program is ready."""
-    fd = int(os.environ.pop(PIPE))
+    fd = int(os.environ.pop(DAEMON_PIPE))
     os.set_inheritable(fd, False)
     when_ready(_teller(fd, log_path))
     signals.provide(signal.SIGHUP, _on_hangup)

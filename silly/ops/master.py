@@ -28,11 +28,12 @@ from types import FrameType
 from .._core.ending import FINALLY
 from .._core.loop import monotonic
 from .._log import task as logger
+from .._shown import counted
 from . import _link, logfile, ready, systemd
+from ._another import command, in_words
 from ._crew import Life, Member, Slot
 from ._replacing import Replacements, size
 from ._sockets import Sockets
-from .daemon import command
 from .options import Options
 
 MARGIN = 1.5
@@ -44,7 +45,6 @@ TOLD = 0.25
 
 _END = (signal.SIGTERM, signal.SIGINT)
 _PASSED = (signal.SIGUSR1, signal.SIGUSR2)
-_OTHERS = (signal.SIGHUP, signal.SIGCHLD)
 
 
 class Master:
@@ -77,7 +77,7 @@ class Master:
 
     def run(self) -> int:
         """Runs until the end, and returns the status of the process."""
-        if "NOTIFY_SOCKET" in os.environ and systemd.take():
+        if systemd.take():
             self._changes = systemd.Changes()
         reads, writes = socket.socketpair()
         with reads, writes, self._selector:
@@ -86,9 +86,9 @@ class Master:
             self._selector.register(reads, selectors.EVENT_READ)
             signal.set_wakeup_fd(writes.fileno(), warn_on_full_buffer=False)
             try:
-                for number in (*_END, *_PASSED, *_OTHERS):
+                for number in (*_END, *_PASSED, signal.SIGHUP, signal.SIGCHLD):
                     signal.signal(number, self._on_signal)
-                logger.info(f"the master has pid {os.getpid()}, and starts {_count(len(self._slots), 'worker')}")
+                logger.info(f"the master has pid {os.getpid()}, and starts {counted(len(self._slots), 'worker')}")
                 while (status := self._over()) is None:
                     self._turn(reads)
             finally:
@@ -146,7 +146,7 @@ class Master:
             self._sockets.settle(self._members.values(), bool(self._ending) or any(slot.coming for slot in self._slots))
 
     def _tell_systemd(self, changes: systemd.Changes) -> None:
-        ready = sum(slot.worker is not None and slot.worker.life is Life.READY for slot in self._slots)
+        ready = sum(slot.serves for slot in self._slots)
         if self._ending:
             changes.stops(self._options.notice + self._options.drain + int(FINALLY * 1000))
         elif self._replacements.reloads:
@@ -238,7 +238,7 @@ class Master:
         elif op == "stopping":
             member.told = bool(fields["signal"])
             if member.life is Life.READY:
-                member.life = Life.LEAVING
+                member.life = Life.DRAINING
                 member.kill_at = monotonic() + self._time()
                 if not member.done and not self._ending:
                     self._unasked(slot, member, "begins to end")
@@ -251,7 +251,7 @@ class Master:
         logger.info(f"{member} is ready, {now - member.started:.1f} s after its start")
         self._replacements.ready(slot, member)
         if all(each.worker is not None and each.worker.ready_since is not None for each in self._slots):
-            ready.script_ended()  # for whoever waits until the program is ready
+            ready.now()
 
     def _unasked(self, slot: Slot, member: Member, what: str) -> None:
         """A worker has ended, or begins to, and the master has not asked it to."""
@@ -276,7 +276,7 @@ class Master:
         self._read(member)  # its last words
         self._drop(member)
         slot = self._slots[member.slot - 1]
-        what = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"has ended with status {status}"
+        what = in_words(status)
         if status > 128 and self._ending:
             self._forced = True
         if self._ending or member not in (slot.worker, slot.successor):
@@ -324,7 +324,7 @@ class Master:
         """SIGTERM or SIGINT has come."""
         name = signal.Signals(number).name
         if self._ending:
-            logger.warn(f"{name} again: {_count(len(self._members), 'worker')} killed")
+            logger.warn(f"{name} again: {counted(len(self._members), 'worker')} killed")
             self._forced = True
             self._ending = number
             for member in self._members.values():
@@ -332,7 +332,7 @@ class Master:
             return
         self._ending = number
         now = monotonic()
-        logger.info(f"{name}: {_count(len(self._members), 'worker')} told to drain and end")
+        logger.info(f"{name}: {counted(len(self._members), 'worker')} told to drain and end")
         self._term_at = self._close_at = now
         if self._options.notice:
             # So long the workers go on. They must know it when their signal comes.
@@ -364,10 +364,6 @@ class Master:
     def _time(self) -> float:
         """The most seconds that a worker takes to end, without a notice."""
         return self._options.drain / 1000 + FINALLY + MARGIN
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def run(options: Options, args: list[str]) -> int:

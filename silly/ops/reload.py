@@ -23,7 +23,7 @@ from dataclasses import replace
 from .._core.loop import monotonic
 from .._log import task as logger
 from .._shown import cut
-from .daemon import command
+from ._another import RELOAD_PIPE, command, in_words, status_of
 from .options import Options
 
 INTERVAL = 0.4
@@ -43,8 +43,6 @@ FROM_TERMINAL = 1.0
 Another signal would count as a second one."""
 MOST = 20_000
 """The most files that are watched."""
-PIPE = "SILLY_RELOAD_PIPE"
-"""The variable of the environment that tells the program its end of the pipe."""
 
 _SKIPPED = frozenset(("__pycache__", "node_modules", "site-packages"))
 _PASSED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -114,7 +112,7 @@ class _Watcher:
         os.set_blocking(self._pipe, False)
         self._rest = b""
         try:
-            env = {**os.environ, PIPE: str(writes)}
+            env = {**os.environ, RELOAD_PIPE: str(writes)}
             self._child = subprocess.Popen(self._command, env=env, pass_fds=[writes])
         finally:
             os.close(writes)
@@ -165,7 +163,7 @@ class _Watcher:
         except _Ended:  # once more
             child.kill()
             status = child.wait()
-        return 128 - status if status < 0 else status
+        return status_of(status)
 
     def _on_end(self, number: int, _: object) -> None:
         self._signals.append(number)
@@ -195,8 +193,8 @@ class _Watcher:
                 self._child = None
                 if self._hung_up and status == -signal.SIGHUP:
                     raise _Ended
-                how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"has ended with status {status}"
-                (logger.error if status else logger.info)(f"{self._script} {how}: it starts anew when a file changes")
+                log = logger.error if status else logger.info
+                log(f"{self._script} {in_words(status)}: it starts anew when a file changes")
         until = monotonic() + STORM
         while monotonic() < until:
             self._nap(SETTLED)

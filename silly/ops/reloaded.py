@@ -17,6 +17,7 @@ import sysconfig
 from .._core import scheduler
 from .._core.loop import monotonic
 from .._log import task as logger
+from ._another import RELOAD_PIPE
 
 INTERVAL = 0.5
 """Seconds between two looks."""
@@ -65,7 +66,7 @@ class _Teller:
 
 def tell_files() -> None:
     """Begins to tell."""
-    fd = int(os.environ.pop("SILLY_RELOAD_PIPE"))
+    fd = int(os.environ.pop(RELOAD_PIPE))
     os.set_inheritable(fd, False)
     os.set_blocking(fd, False)
     teller = _Teller(fd)

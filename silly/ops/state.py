@@ -151,11 +151,11 @@ def _handlers() -> tuple[list[str], int]:
     return sorted(map(repr, ours)), len(_loop.handlers) - len(ours)
 
 
-def memory() -> int | None:
-    """Returns how many bytes of memory the process has; None if the system has no
-    ``/proc``."""
+def memory(pid: int | str = "self") -> int | None:
+    """Returns how many bytes of memory a process has, this one or ``pid``; None if that
+    is unknown."""
     try:
-        with open("/proc/self/statm", "rb") as file:
+        with open(f"/proc/{pid}/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return None
@@ -175,11 +175,11 @@ def _most_descriptors() -> int | None:
     return None if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def started_ago(pid: int | None = None) -> float | None:
+def started_ago(pid: int | str = "self") -> float | None:
     """Returns how many seconds ago a process began, this one or ``pid``; None if that
     is unknown."""
     try:
-        with open(f"/proc/{'self' if pid is None else pid}/stat", "rb") as file:
+        with open(f"/proc/{pid}/stat", "rb") as file:
             ticks = int(file.read().rpartition(b")")[2].split()[19])
         return clock_gettime(CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):

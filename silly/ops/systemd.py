@@ -22,7 +22,7 @@ from typing import Any
 from .._core import ending, scheduler
 from .._core.loop import monotonic
 from .._log import task as logger
-from .._shown import shown
+from .._shown import counted, shown
 from ..net import _passed
 from .ready import when_ready
 
@@ -68,7 +68,7 @@ class Changes:
         """So many workers serve, and no further one is about to."""
         if self._told != "serves":
             self._told = "serves"
-            ready(f"serving with {workers} worker{'' if workers == 1 else 's'}")
+            ready(f"serving with {counted(workers, 'worker')}")
 
     def reloads(self) -> None:
         """All workers are being replaced, by SIGHUP."""

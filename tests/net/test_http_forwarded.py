@@ -228,22 +228,25 @@ def test_a_client_without_a_proxy_counts_by_its_connections() -> None:
             assert second.response().status == 503
 
 
-def test_a_websocket_counts_until_it_ends() -> None:
+@pytest.mark.parametrize("kind", ["http", "https"])
+def test_a_websocket_counts_until_it_ends(kind: str) -> None:
     def handler(stream: Any) -> None:
         sock, _ = websocket.upgrade(stream)
         sock.read()
 
     request = Peer.upgrade_request("X-Forwarded-For: 192.0.2.1")
-    with serving(handler, trusted=HERE, forwarded=XFF, limits=Limits(address_connections=1)) as server:
-        with Peer.connect(server) as first:
+    options: Any = {"certs": certs()} if kind == "https" else {}
+    with serving(handler, trusted=HERE, forwarded=XFF, limits=Limits(address_connections=1), **options) as server:
+        with Peer(connected(server).conn) as first:
             first.send(request)
             assert first.read("\r\n\r\n").split()[1] == b"101"
-            with Peer.connect(server) as second:
+            with Peer(connected(server).conn) as second:
                 second.send(request)
                 assert second.response().status == 503
                 second.eof()
-        until(lambda: not server._places._each.by_address)
-        with Peer.connect(server) as third:
+        places = server._places
+        until(lambda: (places._all.taken, places._each.taken, places._each.by_address) == (0, 0, {}))
+        with Peer(connected(server).conn) as third:
             third.send(request)
             assert third.read("\r\n\r\n").split()[1] == b"101"
 

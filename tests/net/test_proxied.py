@@ -13,8 +13,7 @@ import pytest
 from silly import Limits, check, time
 from silly._core import scheduler
 from silly._wire.proxy_protocol import SIGNATURE
-from silly.net import http, tcp, tls
-from silly.net._proxied import _Unannounced
+from silly.net import _stream, http, tcp, tls
 
 from ..helpers import WITHIN, Raw, turn
 from . import authorities
@@ -250,25 +249,62 @@ def test_a_silent_peer(kind: str, virtual: None, logs: Any) -> None:
     assert len(logs.lines) == 3
 
 
-@pytest.mark.parametrize("kind", ["tcp", "https"])
-def test_the_end_of_the_process_closes_what_has_no_header(kind: str) -> None:
+def newcomers(listener: Any) -> Any:
+    return (listener._listener if isinstance(listener, http.Server) else listener).newcomers.streams
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_end_waits_for_a_header_for_the_time_of_a_newcomer(
+    kind: str, monkeypatch: pytest.MonkeyPatch, virtual: None, logs: Any
+) -> None:
+    """What has come, or comes now, is served. Nobody is waited for longer, and the log says nothing of that."""
+    monkeypatch.setattr(_stream, "NEWCOMER", 0.5)
     with listening(kind) as listener:
-        clients = [Raw.connect(listener) for _ in range(2)]
-        clients[1].send(V1[:20])
-        found = []
-
-        def waiting() -> bool:
-            found[:] = [each for each in scheduler.loop.handlers if isinstance(getattr(each, "owner", None), _Unannounced)]
-            return len(found) == 2 and all(each.wakes() for each in found)
-
-        until(waiting)
-        assert not [task for task, serves in scheduler.tasks.items() if serves], "nothing for which the end would wait"
-        for stream in found:
-            stream.shutdown()
-        for client in clients:
+        coming = check(tcp.connect(listener.addr))
+        silent = [Raw.connect(listener) for _ in range(2)]
+        silent[1].send(V1[:20])
+        until(lambda: len(newcomers(listener)) == 3 and all(stream.wakes() for stream in newcomers(listener)))
+        queued = check(tcp.connect(listener.addr))  # the kernel has it, with its header
+        queued.write(V1)
+        queued._stream.flush()
+        begin = time.monotonic()
+        if isinstance(listener, http.Server):
+            drain = Job(listener.drain).blocked()
+        else:
+            for stream in list(newcomers(listener)):  # as the end of the process does
+                stream.shutdown()
+            listener._empty()
+        coming.write(V1)
+        for plain in coming, queued:
+            with secured(plain, kind) as conn:
+                assert told(conn, kind)[0] == CLIENT
+        for client in silent:
             assert client.conn.read(1, WITHIN)[0] is None
             client.close()
-        assert listener.accepted == []
+        assert 450 < time.monotonic() - begin < 900
+        if isinstance(listener, http.Server):
+            assert drain.result() == (True, None)
+        assert listener.accepted == [CLIENT, CLIENT]
+    assert logs.lines == []
+
+
+def test_a_drain_cuts_off_who_has_sent_no_header() -> None:
+    with listening("http") as server, Raw.connect(server) as client:
+        until(lambda: newcomers(server))
+        assert server.drain(0) == (True, None)
+        client.eof()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_task_is_called_after_the_handler(kind: str) -> None:
+    """From the header on, in what the log says of it."""
+    with listening(kind) as listener, check(tcp.connect(listener.addr)) as conn:
+        until(lambda: newcomers(listener))
+        assert [each.name() for each, serves in scheduler.tasks.items() if serves] == ["Greeting._greet"]
+        conn.write(V1)
+        until(lambda: [task.name() for task, serves in scheduler.tasks.items() if serves] != ["Greeting._greet"])
+        name = {"tcp": "listening.<locals>.tell", "http": "Server._accept"}.get(kind, "Acceptor._announced")
+        assert [each.name() for each, serves in scheduler.tasks.items() if serves] == [name]
 
 
 @pytest.mark.parametrize("kind", ["http", "https"])

@@ -414,7 +414,7 @@ def test_a_mail_client_that_sends_on(logs: Any) -> None:
         with socket.create_connection(("127.0.0.1", port), 10) as raw:
             assert raw.recv(100) == b"220 here\r\n"
             raw.sendall(b"STARTTLS\r\nRSET EVIL\r\n")
-            assert raw.recv(100) == b"220 go ahead\r\n"
+            assert raw.recv(14) == b"220 go ahead\r\n"  # the alert may come with it
             with pytest.raises((ssl.SSLError, OSError)):
                 python_context().wrap_socket(raw, server_hostname="localhost")
 

@@ -147,6 +147,7 @@ class App:
         else:  # a notice counts for all servers of a process, and both are in this one
             router.get("/readyz", lambda stream: stream.answer(200 if self.ready else 503))
         router.route(["GET", "POST"], "/", self.handle)
+        router.get("/busy", lambda stream: stream.answer(503, "past a limit"))
         router.websocket("/", self.chat)
         self.server = check(http.listen(f"unix:{edge.proxy.at(self.name)}", router))
 
@@ -202,7 +203,7 @@ def nginx_edge() -> Iterator[Edge]:
     if why := missing("nginx"):
         pytest.skip(why)
     addr = _address()
-    text = text_of("nginx.conf", ("listen 80;", f"listen {addr};"), ("fail_timeout=2s", "fail_timeout=1s"), *BACKENDS)
+    text = text_of("nginx.conf", ("listen 80;", f"listen {addr};"), *BACKENDS)
     with nginx(text, []) as proxy:
         yield _edge("nginx", addr, proxy)
 
@@ -283,6 +284,14 @@ def test_an_upgrade_that_a_server_refuses_goes_to_the_other(edge: Edge, apps: tu
         with check(websocket.connect(f"ws://{edge.addr}/")) as ws:
             ws.write("hello", "text")
             assert ws.read(WITHIN) == ("app2 hello", "text")
+
+
+def test_who_is_answered_503_takes_no_server_away_from_others(edge: Edge, apps: tuple[App, App]) -> None:
+    """Such as a client past its limit."""
+    for _ in range(3):
+        with edge.client() as client:
+            assert client.ask("/busy").status == 503
+        assert {asked(edge)["name"] for _ in range(4)} == {"app1", "app2"}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import types
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ import pytest
 from silly.ops import reload, reloaded
 from silly.ops.options import Options
 
-from .support import PATIENCE, alive, has, running, text_of, until
+from .support import PATIENCE, alive, has, text_of, until
+from .support import running as running_as
+
+QUICK = """\
+from silly.ops import reload, reloaded
+reload.INTERVAL = reload.SETTLED = reloaded.INTERVAL = 0.05
+reload.GRACE = 0.3
+"""
+running = partial(running_as, changes=QUICK)
 
 APP = """\
 import os, sys

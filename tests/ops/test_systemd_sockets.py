@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from silly import check, errno
+from silly._core import scheduler
 from silly.net import _passed, http, tcp, tls, udp
 from silly.ops import systemd
 
@@ -128,7 +129,7 @@ def test_tls(passes: Pass) -> None:
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_udp(passes: Pass, family: socket.AddressFamily) -> None:
+def test_udp(passes: Pass, family: socket.AddressFamily, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a stream socket of the same name, as with ListenStream= and ListenDatagram= in one unit."""
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
@@ -137,6 +138,8 @@ def test_udp(passes: Pass, family: socket.AddressFamily) -> None:
         sock.close()
         pytest.skip("THIS MACHINE HAS NO IPv6")
     passes([*listening(("127.0.0.1", 0)), sock], "dns:dns")
+    receives: list[None] = []
+    monkeypatch.setattr(scheduler, "listens", lambda: receives.append(None))
     with check(udp.bind("systemd:dns")) as server, check(udp.connect(f"127.0.0.1:{server.port}")) as client:
         client.sendto("hello")
         data, addr = server.recvfrom(WITHIN)
@@ -144,6 +147,7 @@ def test_udp(passes: Pass, family: socket.AddressFamily) -> None:
         assert addr.startswith("127.0.0.1:")
         assert server.sendto(data, addr) == (True, None)
         assert client.recvfrom(WITHIN)[0] == b"hello"
+        assert len(receives) == 1, "the program may be ready"
         assert udp.bind("systemd:dns")[1] == f"descriptor 201 is in use in this process: {server._socket}"
 
 

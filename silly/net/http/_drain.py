@@ -18,6 +18,7 @@ from ..._core import scheduler
 from ..._core.loop import monotonic
 from ..._core.timers import Timer
 from ..._log import http as logger
+from ..._shown import counted
 from ..._wire.numbers import check_int
 from ..._wire.ws import close_payload
 from ..tcp import deadline_after
@@ -30,7 +31,7 @@ MOST = 60.0
 _loop = scheduler.loop
 _numbers = count()
 
-leaving: WeakSet[object] = WeakSet()
+unready: WeakSet[object] = WeakSet()
 """The servers that have given notice, or drain: ``/readyz`` says 503."""
 
 
@@ -98,8 +99,8 @@ class Drain:
         self._pause = LINES
         self._said = False
         """Whether the log says that it drains, so that it must say how that ended."""
-        self._cut = False
-        """Whether connections were cut off."""
+        self.was_cut = False
+        """Whether ``cut`` was called."""
 
     # ---- WebSockets ------------------------------------------------------------------
 
@@ -149,8 +150,8 @@ class Drain:
         busy = sum(each.busy for each in self._connections) - upgraded
         if busy or upgraded:
             self._said = True
-            parts = [_many(busy, "request"), _many(upgraded, "WebSocket")]
-            logger.info(f"{self._name} {what}: {' and '.join(filter(None, parts))} left")
+            parts = [counted(number, noun) for number, noun in ((busy, "request"), (upgraded, "WebSocket")) if number]
+            logger.info(f"{self._name} {what}: {' and '.join(parts)} left")
         self._line = _loop.timers.add(monotonic() + self._pause, self._still, internal=True)
 
     def _still(self, _: None) -> None:
@@ -159,10 +160,10 @@ class Drain:
 
     def cut(self, number: int) -> None:
         """So many connections are cut off, which is all that are left."""
-        if number and not self._cut:
-            self._cut = True
+        if number and not self.was_cut:
             took = monotonic() - self._began
-            logger.info(f"{self._name} drained for {took:.1f} s: {_many(number, 'connection')} cut off")
+            logger.info(f"{self._name} drained for {took:.1f} s: {counted(number, 'connection')} cut off")
+        self.was_cut = True
         self._said = False
         self.stop()
 
@@ -180,7 +181,3 @@ class Drain:
             if timer is not None:
                 _loop.timers.cancel(timer)
         self._next = self._line = None
-
-
-def _many(number: int, what: str) -> str:
-    return "" if not number else f"1 {what}" if number == 1 else f"{number} {what}s"

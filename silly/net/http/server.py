@@ -21,14 +21,13 @@ from .._listener import Admission, Listener, host_of
 from .._settings import settings
 from .._stream import Stream
 from ._connection import Connection, refuse_busy
-from ._drain import Drain, Terms, check_terms, leaving
+from ._drain import Drain, Terms, check_terms, unready
 from ._places import Places
 from .accesslog import AccessLog
 from .h1 import RequestHandler
 
 if TYPE_CHECKING:
     from ..._wire.networks import Networks
-    from ..tls import Acceptor
 
 REFUSED = 100
 """Connections past the limits that may stay until their peers have read the answer;
@@ -62,9 +61,8 @@ class _Told(QuietHandler):
     disown = close
 
     def abort(self) -> None:
-        """No task runs any more: nothing is left to be told."""
-        if self._server._drain is not None:
-            self._server._drain.stop()
+        """No task runs any more: what is left is cut off."""
+        self._server._cut()
 
 
 class Server:
@@ -97,7 +95,7 @@ class Server:
         if trusted is not None:
             from ._forwarded import PlacesBehind, forwarding
 
-            behind = self._places = PlacesBehind(Places, limits, trusted)
+            behind = self._places = PlacesBehind(limits, trusted)
             if forwarded is not None:
                 self.handler = forwarding(handler, forwarded, trusted, behind)
         self._refused = 0
@@ -107,8 +105,6 @@ class Server:
         self._noticed: Waiters[None] = Waiters()
         """The tasks whose ``drain`` gives notice."""
         self._drain: Drain | None = None
-        self._acceptor: Acceptor | None = None
-        """With TLS: what does the handshakes."""
         self._ending = _Told(self)
 
     def _start(
@@ -132,12 +128,9 @@ class Server:
             from ..tls import listen_admitted
 
             given = Settings(certs, alpnprotos, ca, verify, None)
-            secure, err = listen_admitted(
+            listener, err = listen_admitted(
                 "http.listen", "https", addr, given, self._serve, backlog, self.limits, rights, self._places, proxies
             )
-            if secure is not None:
-                self._acceptor = secure._accepted
-            listener = secure
         else:
             listener, err = tcp.listen_plain("http.listen", "http", addr, self._accept, backlog, self.limits, rights, proxies)
         if listener is None:
@@ -258,12 +251,12 @@ class Server:
             if not result:
                 return result
         self._begin_drain(terms)
-        if not scheduler.starts:
-            scheduler.pause()  # the process ends: whoever tries again and again must let it
+        ends = not scheduler.starts  # whoever drains again and again must let the process end
+        while ends or self._accepts():
+            ends = False
+            scheduler.pause()
         if scheduler.exiting:
             return failure(errno.CLOSED)
-        while self._accepts():
-            scheduler.pause()
         if ms is None:
             return self._drained()
         with Deadline(ms) as own:
@@ -273,7 +266,7 @@ class Server:
         cut = sum(connection.busy for connection in self._connections)
         for connection in list(self._connections):
             connection.abort()
-        for stream in self._shaking():
+        for stream in self._newcomers():
             stream.abort()
         assert self._drain is not None
         self._drain.cut(cut)
@@ -285,7 +278,7 @@ class Server:
     def _give_notice(self, ms: float) -> Result:
         """Waits while everything goes on; returns whether to drain then."""
         logger.info(f"{self._name()} goes on for {ms / 1000:g} s of notice, then it drains")
-        leaving.add(self)
+        unready.add(self)
         try:
             with Deadline(ms) as own:
                 self._noticed.wait("server.drain: the notice")
@@ -296,7 +289,7 @@ class Server:
                 return failure(scheduler.ran_out("server.drain"))
         finally:
             if not self._noticed and self._drain is None:
-                leaving.discard(self)
+                unready.discard(self)
         return OK
 
     def _begin_drain(self, terms: Terms) -> None:
@@ -306,11 +299,16 @@ class Server:
             self._drain.hasten(terms)
             return
         self._drain = Drain(self._name(), self._connections, terms)
-        leaving.add(self)
+        unready.add(self)
         if not self.close():
             self._tell()  # it was closed before
         self._drain.begin()
         self._settle()
+
+    def _cut(self, more: int = 0) -> None:
+        """The process cuts off ``more`` requests, and all that are left."""
+        if self._drain is not None and not self._drain.was_cut:
+            self._drain.cut(more + sum(each.busy for each in self._connections))
 
     def _name(self) -> str:
         return f"{self.scheme}: {self.addr}"
@@ -323,13 +321,14 @@ class Server:
         """Whether an accepted connection's task has not begun to run."""
         return any(task._greenlet is None and task._func == self._accept for task in scheduler.tasks)
 
-    def _shaking(self) -> list[Stream]:
-        """The connections whose TLS handshake is under way."""
-        return [] if self._acceptor is None else list(self._acceptor.shaking)
+    def _newcomers(self) -> list[Stream]:
+        """The connections whose PROXY header or TLS handshake is under way."""
+        newcomers = self._listener.newcomers if self._listener is not None else None
+        return [] if newcomers is None else list(newcomers.streams)
 
     def _drained(self) -> Result:
         """Waits until the last connection has ended."""
-        while self._connections or self._shaking():
+        while self._connections or self._newcomers():
             try:
                 self._drainers.wait("server.drain")
             except Leaving:
@@ -342,20 +341,21 @@ class Server:
     def _closed(self) -> None:
         self._closing = True
         self._noticed.wake_all()
-        if self._acceptor is not None:
-            self._acceptor.handshake_ended = self._settle
+        assert self._listener is not None
+        if self._listener.newcomers is not None:
+            self._listener.newcomers.ended = self._settle
         self._tell()
         self._settle()
 
     def _settle(self) -> None:
         """The server is closed. If no connection is left, that ends its drain."""
-        if self._connections or self._shaking():
+        if self._connections or self._newcomers():
             return
         self._drainers.wake_all()
         _handlers.discard(self._ending)
         if self._drain is not None:
             self._drain.over()
-            leaving.discard(self)
+            unready.discard(self)
 
     # ---- connections -----------------------------------------------------------------
 
@@ -394,9 +394,9 @@ class Server:
 
     def _leave(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        if self._drain is not None and not scheduler.starts:
+        if not scheduler.starts:
             # The time of the process's end is over, or nothing can wake the handlers.
-            self._drain.cut(connection.busy + sum(each.busy for each in self._connections))
+            self._cut(connection.busy)
         if not self._connections and self._closing:
             self._settle()
 
