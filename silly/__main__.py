@@ -166,6 +166,12 @@ def _on_usr2(number: int, frame: types.FrameType | None) -> None:
     state.on_signal(number, frame)
 
 
+def _load_handlers() -> None:
+    """Loads what the handlers need, as there may be no descriptor for that when they
+    are called. It would only delay the start."""
+    from .ops import logfile, state  # noqa: F401
+
+
 def _ignore_signals() -> None:
     """At the end of the interpreter, which soon gives what has a handler its default
     action: a rotation of log files would then end the process, with another status."""
@@ -262,6 +268,7 @@ def _run_script(args: list[str], options: Options) -> int:  # noqa: RET503 - the
         systemd.begin()
     if link is not None:
         name_lines(f"worker {env.get('worker')}")
+    ready.when_ready(_load_handlers)
     ending.run(script, sys._getframe())
     if link is not None:
         link.say("done")
