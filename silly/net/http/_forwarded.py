@@ -19,7 +19,7 @@ from .._listener import Admission, host_of
 from .._proxied import check_proxy
 from .h1 import RequestHandler, ServerStream
 
-_BUSY = "too many connections\n"
+_BUSY = "too many connections"
 
 
 def check_proxies(trusted: object, forwarded: object, proxy: object) -> Networks:
