@@ -199,7 +199,8 @@ def test_a_request_counts_under_its_client_s_address() -> None:
             held.pop()
         for _ in range(2):
             clients[2].request("/", "POST", "X-Forwarded-For: 192.0.2.1", "Content-Length: 5", body="hello")
-            assert clients[2].response().status == 503
+            refused = clients[2].response()
+            assert (refused.status, refused.body) == (503, b"too many connections\n")
         clients[3].request("/", "GET", "X-Forwarded-For: 192.0.2.2")
         assert held.pop().remoteaddr == "192.0.2.2:0"
         clients[4].request()

@@ -19,7 +19,7 @@ from .._proxied import check_proxy
 from ._places import Places
 from .h1 import RequestHandler, ServerStream
 
-_BUSY = "too many connections\n"
+_BUSY = "too many connections"
 
 
 def check_proxies(trusted: object, forwarded: object, proxy: object) -> Networks:
