@@ -54,6 +54,8 @@ def test_sizes(text: str, size: int) -> None:
     ("line", "words"),
     [
         ("--workers 0", "--workers needs a whole number from 1 on, not '0'"),
+        (f"--workers {'9' * 5000}", "--workers needs a whole number from 1 on"),
+        ("--workers 1 --max-rss 5X", "--max-rss needs bytes, or a size such as 512M or 2G, not '5X'"),
         ("--max-rss 1G", "--max-rss is for workers: write --workers N too; --workers 1 will do"),
         ("--workers 2 --daemon", "--daemon with --workers needs --log-path FILE"),
         ("--workers 2 --reload", "--reload is for development, in one process: leave out --workers"),

@@ -31,7 +31,7 @@ MOST = 60.0
 _loop = scheduler.loop
 _numbers = count()
 
-leaving: WeakSet[object] = WeakSet()
+unready: WeakSet[object] = WeakSet()
 """The servers that have given notice, or drain: ``/readyz`` says 503."""
 
 
