@@ -123,7 +123,7 @@ def _take_pid_file(options: Options, only_look: bool = False) -> int:
         (pidfile.look if only_look else pidfile.take)(options.pid_file)
     except OSError as exc:
         return _fail(f"can't write the --pid-file {shown(options.pid_file)}: {exc.strerror}")
-    except pidfile.RunsAlready as exc:
+    except pidfile.Refused as exc:
         return _fail(str(exc))
     return 0
 

@@ -14,6 +14,7 @@ from time import monotonic
 import pytest
 
 from silly import check
+from silly._core import ending
 from silly.net import tcp, tls
 
 from ..children import Child
@@ -329,6 +330,19 @@ def test_a_stuck_handler_has_its_time_and_is_cut_off(tmp_path: Path) -> None:
         child.signal()
         assert child.wait() == 128 + signal.SIGTERM
         assert "did not end within 0.3 s of the process's end" in child.errors()
+
+
+def test_many_stuck_handlers_do_not_flood_the_log(tmp_path: Path) -> None:
+    with app(tmp_path, "--drain", "100", more=SHORT + STUCK) as child, ExitStack() as stack:
+        for client in [stack.enter_context(child.connect()) for _ in range(30)]:
+            client.request("/stuck")
+            assert child.line() == "stuck"
+        child.signal()
+        assert child.wait() == 128 + signal.SIGTERM
+        lines = child.said()
+        assert lines.count("WARNING <task") == ending.SHOWN
+        assert "more tasks did not end within 0.3 s" in lines
+        assert re.search(r"WARNING http: \S+ drained for \d\.\d s: 3[01] connections cut off", lines), lines
 
 
 def test_a_handler_that_goes_on_is_ended_after_the_time_with_status_0(tmp_path: Path) -> None:

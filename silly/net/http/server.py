@@ -61,9 +61,8 @@ class _Told(QuietHandler):
     disown = close
 
     def abort(self) -> None:
-        """No task runs any more: nothing is left to be told."""
-        if self._server._drain is not None:
-            self._server._drain.stop()
+        """No task runs any more: what is left is cut off."""
+        self._server._cut()
 
 
 class Server:
@@ -306,6 +305,11 @@ class Server:
         self._drain.begin()
         self._settle()
 
+    def _cut(self, more: int = 0) -> None:
+        """The process cuts off ``more`` requests, and all that are left."""
+        if self._drain is not None and not self._drain.was_cut:
+            self._drain.cut(more + sum(each.busy for each in self._connections))
+
     def _name(self) -> str:
         return f"{self.scheme}: {self.addr}"
 
@@ -390,9 +394,9 @@ class Server:
 
     def _leave(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        if self._drain is not None and not scheduler.starts and not self._drain.was_cut:
+        if not scheduler.starts:
             # The time of the process's end is over, or nothing can wake the handlers.
-            self._drain.cut(connection.busy + sum(each.busy for each in self._connections))
+            self._cut(connection.busy)
         if not self._connections and self._closing:
             self._settle()
 
