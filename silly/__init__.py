@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from . import hive as hive
     from . import logger as logger
     from . import net as net
-    from . import ops as ops
     from . import process as process
     from . import sync as sync
     from . import task as task
@@ -51,7 +50,7 @@ pid = os.getpid()
 """This process's number."""
 
 _SUBMODULES = frozenset(
-    ("bridge", "env", "errno", "hive", "logger", "net", "ops", "process", "signal", "sync", "task", "testing", "time")
+    ("bridge", "env", "errno", "hive", "logger", "net", "process", "signal", "sync", "task", "testing", "time")
 )
 _ids = itertools.count(1)
 

@@ -31,9 +31,8 @@ from ._log import name_lines, task
 from ._shown import shown, traceback_of
 from ._version import version
 from .ops import ready
-from .ops.options import BadOption, Options, check, knows, take, take_environment
-
-_LEVELS = {"debug": logger.DEBUG, "info": logger.INFO, "warn": logger.WARN, "error": logger.ERROR}
+from .ops._another import DAEMON_PIPE, LINK, RELOAD_PIPE
+from .ops.options import LEVELS, BadOption, Options, check, knows, take, take_environment
 
 
 class _Unfit(Exception):
@@ -70,7 +69,7 @@ def main(args: list[str]) -> int:
         variables = _complete(options)
     except BadOption as exc:
         return _fail(str(exc))
-    logger.setlevel(_LEVELS[options.level])
+    logger.setlevel(LEVELS.index(options.level))
     # Before there is a pid file: who reads it may send them.
     signals.provide(signal.SIGUSR1, _on_usr1)
     signals.provide(signal.SIGUSR2, _on_usr2)
@@ -93,12 +92,7 @@ def _complete(options: Options) -> dict[str, str]:
         from .ops import envfile
 
         for path in options.env_files:
-            try:
-                variables |= envfile.read(path)
-            except OSError as exc:
-                raise BadOption(f"can't read the --env-file {path!r}: {exc.strerror}") from None
-            except envfile.BadLine as exc:
-                raise BadOption(str(exc)) from None
+            variables |= envfile.read(path)
         take_environment(options, variables)
     check(options)
     return variables
@@ -111,23 +105,25 @@ def _start_another(options: Options, args: list[str]) -> int:
     if options.reload:
         from .ops import reload
 
-        return (_take_pid_file(options) if options.pid_file else 0) or reload.run(options, args)
+        return _take_pid_file(options) or reload.run(options, args)
     from .ops import daemon
 
     # What would fail is said here, where somebody reads it.
-    return (_take_pid_file(options, only_look=True) if options.pid_file else 0) or daemon.start(options, args)
+    return _take_pid_file(options, only_look=True) or daemon.start(options, args)
 
 
 def _take_pid_file(options: Options, only_look: bool = False) -> int:
-    """Returns 0, or the exit status."""
+    """Takes the file of ``--pid-file``, or only looks whether that can be done. Returns
+    0, or the exit status."""
+    if options.pid_file is None:
+        return 0
     from .ops import pidfile
 
-    assert options.pid_file is not None
     try:
         (pidfile.look if only_look else pidfile.take)(options.pid_file)
     except OSError as exc:
         return _fail(f"can't write the --pid-file {shown(options.pid_file)}: {exc.strerror}")
-    except pidfile.RunsAlready as exc:
+    except pidfile.Refused as exc:
         return _fail(str(exc))
     return 0
 
@@ -135,7 +131,7 @@ def _take_pid_file(options: Options, only_look: bool = False) -> int:
 def _settle(options: Options) -> int:
     """Does what the options say of a process that goes on from here, which serves
     itself or starts workers. Returns 0, or the exit status."""
-    if options.pid_file is not None and (status := _take_pid_file(options)):
+    if status := _take_pid_file(options):
         return status
     if options.log_path is not None:
         from .ops import logfile
@@ -144,11 +140,11 @@ def _settle(options: Options) -> int:
             logfile.take_over(options.log_path)
         except OSError as exc:
             return _fail(f"can't open the --log-path {shown(options.log_path)}: {exc.strerror}")
-    if "SILLY_DAEMON_PIPE" in os.environ:
+    if DAEMON_PIPE in os.environ:
         from .ops import daemon
 
         daemon.tell_when_ready(options.log_path)
-    if "SILLY_RELOAD_PIPE" in os.environ:
+    if RELOAD_PIPE in os.environ:
         from .ops import reloaded
 
         reloaded.tell_files()
@@ -168,6 +164,12 @@ def _on_usr2(number: int, frame: types.FrameType | None) -> None:
     from .ops import state
 
     state.on_signal(number, frame)
+
+
+def _load_handlers() -> None:
+    """Loads what the handlers need, as there may be no descriptor for that when they
+    are called. It would only delay the start."""
+    from .ops import logfile, state  # noqa: F401
 
 
 def _ignore_signals() -> None:
@@ -226,11 +228,11 @@ def _run_script(args: list[str], options: Options) -> int:  # noqa: RET503 - the
 
         return master.run(options, args)
     link = None
-    if "SILLY_WORKER_LINK" in os.environ:
+    if LINK in os.environ:
         from .ops import worker
 
         try:
-            link = worker.join(os.environ.pop("SILLY_WORKER_LINK"))
+            link = worker.join(os.environ.pop(LINK))
         except worker.NoMaster as exc:
             return _fail(str(exc))
     for arg in args[1:]:
@@ -249,7 +251,7 @@ def _run_script(args: list[str], options: Options) -> int:  # noqa: RET503 - the
     def script() -> None:
         try:
             exec(code, module.__dict__)
-            ready.script_ended()
+            ready.now()
         except ENDS:
             raise
         except BaseException as exc:
@@ -266,6 +268,7 @@ def _run_script(args: list[str], options: Options) -> int:  # noqa: RET503 - the
         systemd.begin()
     if link is not None:
         name_lines(f"worker {env.get('worker')}")
+    ready.when_ready(_load_handlers)
     ending.run(script, sys._getframe())
     if link is not None:
         link.say("done")

@@ -46,6 +46,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from itertools import islice
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
@@ -88,6 +89,8 @@ QUIET = 0.25
 the peer got everything. Four times as long if it goes on sending."""
 LEAVE = 0.1
 """Seconds after that in which tasks may end whose calls don't block any more."""
+SHOWN = 20
+"""The most tasks that the log names which did not end."""
 
 strict = False
 """Whether a step that is not in ``TABLE`` raises RuntimeError; the tests set it. By
@@ -502,8 +505,11 @@ def _cut_off(_: None) -> None:
     """The time is over: drops the tasks that are left."""
     if _state.signal and tasks:  # peers that don't take their output change no status
         _state.status = 128 + _state.signal
-    for task in tasks:
-        logger.warn(f"{task} did not end within {_grace():g} s of the process's end")
+    within = f"did not end within {_grace():g} s of the process's end"
+    for task in islice(tasks, SHOWN):
+        logger.warn(f"{task} {within}")
+    if len(tasks) > SHOWN:
+        logger.warn(f"{len(tasks) - SHOWN} more tasks {within}")
     loop.ready.clear()
     loop.deferred.clear()
     tasks.clear()

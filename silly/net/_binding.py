@@ -34,7 +34,8 @@ TRIES = 3
 MOST_ID = 2**32 - 2
 """The largest number of a user or group; the next one means "none"."""
 
-_WITHOUT_PORT = ("unix:", "fd:", "systemd:")
+_INHERITED = ("fd:", "systemd:")
+_WITHOUT_PORT = ("unix:", *_INHERITED)
 """How the addresses begin whose port we don't bind."""
 LACKING = (os_errno.EAFNOSUPPORT, os_errno.EADDRNOTAVAIL, os_errno.ENOPROTOOPT)
 """The errors of a family, or of an address, that this machine does not have."""
@@ -101,7 +102,7 @@ class Place(NamedTuple):
 
 def is_inherited(addr: str) -> bool:
     """Whether the process has got the sockets of ``addr`` from whoever started it."""
-    return isinstance(addr, str) and addr.startswith(("fd:", "systemd:"))
+    return isinstance(addr, str) and addr.startswith(_INHERITED)
 
 
 def find_place(what: str, addr: str, rights: Rights) -> Place:

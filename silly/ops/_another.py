@@ -1,4 +1,5 @@
-"""Another process of the program: its command line, and how it has ended."""
+"""Another process of the program: its command line, what it finds in its environment,
+and how it has ended."""
 
 from __future__ import annotations
 
@@ -6,6 +7,15 @@ import signal
 import sys
 
 from .options import Options, arguments
+
+DAEMON_PIPE = "SILLY_DAEMON_PIPE"
+"""The variable that names the descriptor to which the program writes when it is ready;
+see ``daemon.py``."""
+RELOAD_PIPE = "SILLY_RELOAD_PIPE"
+"""The same for the files that it has imported; see ``reload.py``."""
+LINK = "SILLY_WORKER_LINK"
+"""The variable that names a worker's descriptor and number, ``5:2``; see ``_link.py``.
+"""
 
 
 def command(options: Options, args: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from .._core.loop import monotonic
 from ..net import _passed
 from . import _link
+from ._another import LINK
 from .state import memory
 
 ENDS = 5
@@ -42,7 +43,7 @@ class Member:
         self.life = Life.STARTING
         self.link, theirs = _link.new_pair()
         environ = {key: value for key, value in os.environ.items() if key not in _passed.VARIABLES}
-        environ[_link.VARIABLE] = f"{theirs.fileno()}:{slot}"
+        environ[LINK] = f"{theirs.fileno()}:{slot}"
         try:
             # A process group of its own: Ctrl-C in a terminal is for the master, which
             # passes it on. There a group in the background must not read.
@@ -132,6 +133,11 @@ class Slot:
         """When its worker may be replaced again for its age or memory: a successor has
         not come up."""
         self._ends: list[float] = []
+
+    @property
+    def serves(self) -> bool:
+        """Whether its worker is ready."""
+        return self.worker is not None and self.worker.life is Life.READY
 
     @property
     def coming(self) -> bool:

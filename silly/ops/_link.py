@@ -26,8 +26,6 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-VARIABLE = "SILLY_WORKER_LINK"
-"""The environment variable that names a worker's descriptor and number: ``5:2``."""
 PACKET = 64 * 1024
 """The most bytes of a message."""
 FDS = 64

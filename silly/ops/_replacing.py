@@ -118,8 +118,7 @@ class Replacements:
 
     def _counts(self, slot: Slot) -> bool:
         """Whether the age or memory of its worker may be a reason to replace it."""
-        ready = slot.worker is not None and slot.worker.life is Life.READY
-        return ready and slot not in self._wanted and slot is not self._present
+        return slot.serves and slot not in self._wanted and slot is not self._present
 
     def _look(self, now: float) -> None:
         looks = self._max_rss and now >= self._look_at

@@ -22,12 +22,10 @@ from .. import _log
 from .._core import scheduler, signals
 from .._log import task as logger
 from . import logfile
-from ._another import command, status_of
+from ._another import DAEMON_PIPE, command, status_of
 from .options import Options
 from .ready import when_ready
 
-PIPE = "SILLY_DAEMON_PIPE"
-"""The variable of the environment that tells the program its end of the pipe."""
 WORDS = 10.0
 """Seconds after which the first process says what it waits for."""
 
@@ -73,7 +71,7 @@ def _second(reads: int, writes: int, argv: list[str]) -> NoReturn:
             os.set_inheritable(writes, True)
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
-            os.execve(argv[0], argv, {**os.environ, PIPE: str(writes)})
+            os.execve(argv[0], argv, {**os.environ, DAEMON_PIPE: str(writes)})
         os.close(writes)
         signal.signal(signal.SIGTERM, lambda *_: os.kill(third, signal.SIGTERM))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -89,7 +87,7 @@ def _second(reads: int, writes: int, argv: list[str]) -> NoReturn:
 
 def tell_when_ready(log_path: str | None) -> None:
     """In the program itself: tells the process that waits when the program is ready."""
-    fd = int(os.environ.pop(PIPE))
+    fd = int(os.environ.pop(DAEMON_PIPE))
     os.set_inheritable(fd, False)
     when_ready(_teller(fd, log_path))
     signals.provide(signal.SIGHUP, _on_hangup)

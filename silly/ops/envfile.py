@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import re
 
+from .options import BadOption
+
 _LINE = re.compile(r"\s*(?:export\s+)?(?P<key>[A-Za-z_][A-Za-z0-9_.-]*)\s*=[ \t]*(?P<value>.*)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
-class BadLine(Exception):
-    """What is wrong in a file, and where."""
-
-
 def read(path: str) -> dict[str, str]:
-    """Returns the variables of the file ``path``. Raises BadLine, and OSError."""
-    with open(path, "rb") as file:
-        data = file.read()
+    """Returns the variables of the file ``path``. Raises BadOption, which says what is
+    wrong, and where."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as exc:
+        raise BadOption(f"can't read the --env-file {path!r}: {exc.strerror}") from None
     found: dict[str, str] = {}
     for number, line in enumerate(data.split(b"\n"), 1):
         try:
@@ -29,9 +31,9 @@ def read(path: str) -> dict[str, str]:
                 key, value = _parsed(text)
                 found[key] = value
         except UnicodeDecodeError:
-            raise BadLine(f"{path}:{number}: this is no UTF-8") from None
+            raise BadOption(f"{path}:{number}: this is no UTF-8") from None
         except ValueError as exc:
-            raise BadLine(f"{path}:{number}: {exc}") from None
+            raise BadOption(f"{path}:{number}: {exc}") from None
     return found
 
 

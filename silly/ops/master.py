@@ -146,7 +146,7 @@ class Master:
             self._sockets.settle(self._members.values(), bool(self._ending) or any(slot.coming for slot in self._slots))
 
     def _tell_systemd(self, changes: systemd.Changes) -> None:
-        ready = sum(slot.worker is not None and slot.worker.life is Life.READY for slot in self._slots)
+        ready = sum(slot.serves for slot in self._slots)
         if self._ending:
             changes.stops(self._options.notice + self._options.drain + int(FINALLY * 1000))
         elif self._replacements.reloads:
@@ -251,7 +251,7 @@ class Master:
         logger.info(f"{member} is ready, {now - member.started:.1f} s after its start")
         self._replacements.ready(slot, member)
         if all(each.worker is not None and each.worker.ready_since is not None for each in self._slots):
-            ready.script_ended()  # for whoever waits until the program is ready
+            ready.now()
 
     def _unasked(self, slot: Slot, member: Member, what: str) -> None:
         """A worker has ended, or begins to, and the master has not asked it to."""

@@ -18,8 +18,9 @@ _SLACK = 2.0
 """Seconds by which the clocks of the two may differ."""
 
 
-class RunsAlready(Exception):
-    """The process of the file runs. The text says so."""
+class Refused(Exception):
+    """The file can't be taken: its process runs, or it is no such file. The text says
+    which."""
 
 
 _lock: int | None = None
@@ -28,7 +29,7 @@ _path = ""
 
 
 def look(path: str) -> None:
-    """Raises RunsAlready or OSError if ``take`` can't take the file now."""
+    """Raises Refused or OSError if ``take`` can't take the file now."""
     try:
         _, fd = _locked(path, os.O_RDWR)
     except FileNotFoundError:
@@ -39,13 +40,21 @@ def look(path: str) -> None:
 
 def take(path: str) -> None:
     """Writes this process's number to the file, which is removed at its end. Raises
-    RunsAlready, and OSError."""
+    Refused, and OSError."""
     global _lock, _path
     _path, _lock = _locked(path, os.O_RDWR | os.O_CREAT)
     os.ftruncate(_lock, 0)
     os.pwrite(_lock, f"{os.getpid()}\n".encode(), 0)
-    pid = os.getpid()
-    atexit.register(lambda: _remove(pid))
+    atexit.register(_remove)
+    os.register_at_fork(after_in_child=_disown)
+
+
+def _disown() -> None:
+    """In a child of ``os.fork``, which may outlive us: the lock must not."""
+    global _lock
+    if _lock is not None:
+        os.close(_lock)
+        _lock = None
 
 
 def _locked(path: str, flags: int) -> tuple[str, int]:
@@ -76,14 +85,16 @@ def _is_at(fd: int, path: str) -> bool:
 
 def _check(fd: int, path: str, locked: bool) -> None:
     text = os.pread(fd, 32, 0).strip()
-    pid = int(text) if text.isdigit() and len(text) < 10 else None
+    if text and not text.isdigit():
+        raise Refused(f"{path} has no number of a process, so it isn't replaced: name another --pid-file, or remove it")
+    pid = int(text) if text and len(text) < 10 else None
     if locked:
-        raise RunsAlready(f"it runs already: process {pid} has {path}")
+        raise Refused(f"it runs already: process {pid} has {path}")
     if pid is None or pid in (0, os.getpid()) or not _is_alive(pid):
         return
     age = started_ago(pid)
     if age is None or time.time() - age <= os.fstat(fd).st_mtime + _SLACK:
-        raise RunsAlready(f"process {pid} of {path} runs already; if that is another program, remove the file")
+        raise Refused(f"process {pid} of {path} runs already; if that is another program, remove the file")
 
 
 def _is_alive(pid: int) -> bool:
@@ -96,6 +107,6 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _remove(pid: int) -> None:
-    if _lock is not None and os.getpid() == pid and _is_at(_lock, _path):  # else we are a child of os.fork
+def _remove() -> None:
+    if _lock is not None and _is_at(_lock, _path):
         os.unlink(_path)

@@ -37,20 +37,17 @@ def when_ready(callback: Callable[[], object]) -> None:
     scheduler.listens = _listens
 
 
-def script_ended() -> None:
-    """The script's last line has run. The launcher calls it."""
-    _ready()
-
-
 def _listens() -> None:
     """The program has begun to listen somewhere: it may go on to do so elsewhere."""
     global _settling
     if _settling is not None:
         _loop.timers.cancel(_settling)
-    _settling = _loop.timers.add(monotonic() + SETTLED, _ready, internal=True)
+    _settling = _loop.timers.add(monotonic() + SETTLED, now, internal=True)
 
 
-def _ready(_: None = None) -> None:
+def now(_: None = None) -> None:
+    """The script's last line has run, or it counts as if. The launcher calls it, and a
+    master when its workers are ready."""
     global _is_ready, _settling
     if _is_ready or not scheduler.begins or scheduler.in_child:
         return

@@ -23,11 +23,13 @@ from dataclasses import replace
 from .._core.loop import monotonic
 from .._log import task as logger
 from .._shown import cut
-from ._another import command, in_words, status_of
+from ._another import RELOAD_PIPE, command, in_words, status_of
 from .options import Options
 
 INTERVAL = 0.4
 """Seconds between two looks at the files."""
+SHARE = 10
+"""At least so many times what a look takes: where there are very many files."""
 SETTLED = 0.2
 """Seconds without a change after which a storm of them is over."""
 STORM = 5.0
@@ -41,8 +43,6 @@ FROM_TERMINAL = 1.0
 Another signal would count as a second one."""
 MOST = 20_000
 """The most files that are watched."""
-PIPE = "SILLY_RELOAD_PIPE"
-"""The variable of the environment that tells the program its end of the pipe."""
 
 _SKIPPED = frozenset(("__pycache__", "node_modules", "site-packages"))
 _PASSED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -79,6 +79,8 @@ class _Watcher:
         """The signals to end that have come and nothing was done for."""
         self._sleeps = False
         """Whether a signal may end what goes on at once."""
+        self._took = 0.0
+        """Seconds that the latest look took."""
         self._full = False
         self._hung_up = False
         """Whether SIGHUP has come: the terminal may be gone. This process ends if the
@@ -110,7 +112,7 @@ class _Watcher:
         os.set_blocking(self._pipe, False)
         self._rest = b""
         try:
-            env = {**os.environ, PIPE: str(writes)}
+            env = {**os.environ, RELOAD_PIPE: str(writes)}
             self._child = subprocess.Popen(self._command, env=env, pass_fds=[writes])
         finally:
             os.close(writes)
@@ -182,7 +184,7 @@ class _Watcher:
         """Waits for a change, and until the storm of changes is over. Returns the files
         that have changed."""
         while True:
-            self._nap(INTERVAL)
+            self._nap(max(INTERVAL, SHARE * self._took))
             now = self._look()
             if changes := self._differences(seen, now):
                 break
@@ -204,6 +206,7 @@ class _Watcher:
         return changes
 
     def _look(self) -> Snapshot:
+        since = monotonic()
         self._read()
         snapshot: Snapshot = {}
         for path in (*self._always, *self._told, *self._below(self._folder)):
@@ -218,6 +221,7 @@ class _Watcher:
                 snapshot[path] = (0, 0, 0)
             else:
                 snapshot[path] = (info.st_mtime_ns, info.st_size, info.st_ino)
+        self._took = monotonic() - since
         return snapshot
 
     def _read(self) -> None:
@@ -251,5 +255,7 @@ class _Watcher:
     def _differences(self, before: Snapshot, now: Snapshot) -> list[str]:
         """Returns the files that have changed, are new in the folder, or are gone. One
         that the program has told since is none of them."""
+        if self._full:  # which are watched may change too
+            return [path for path in now if before.get(path, now[path]) != now[path]]
         paths = [path for path in now if path in before or path not in self._told]
         return [path for path in (*paths, *(before.keys() - now.keys())) if before.get(path) != now.get(path)]

@@ -17,12 +17,15 @@ import sysconfig
 from .._core import scheduler
 from .._core.loop import monotonic
 from .._log import task as logger
+from ._another import RELOAD_PIPE
 
 INTERVAL = 0.5
 """Seconds between two looks."""
 
 _loop = scheduler.loop
-_ELSEWHERE = tuple({os.path.realpath(path) + os.sep for path in sysconfig.get_paths().values()})
+_LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
+_ELSEWHERE = tuple({os.path.realpath(sysconfig.get_path(name)) + os.sep for name in _LIBRARIES})
+_PACKAGES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 class _Teller:
@@ -42,7 +45,7 @@ class _Teller:
                 if isinstance(path, str) and path not in self._known:
                     self._known.add(path)
                     real = os.path.realpath(path)
-                    if not real.startswith(_ELSEWHERE) and f"{os.sep}site-packages{os.sep}" not in real:
+                    if not real.startswith(_ELSEWHERE) and not any(part in real for part in _PACKAGES):
                         self._unsent += os.fsencode(real) + b"\0"
         if self._unsent:
             try:
@@ -63,7 +66,7 @@ class _Teller:
 
 def tell_files() -> None:
     """Begins to tell."""
-    fd = int(os.environ.pop("SILLY_RELOAD_PIPE"))
+    fd = int(os.environ.pop(RELOAD_PIPE))
     os.set_inheritable(fd, False)
     os.set_blocking(fd, False)
     teller = _Teller(fd)

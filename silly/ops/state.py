@@ -7,6 +7,7 @@ doesn't, because a task holds it, a thread reports, and says who holds it.
 from __future__ import annotations
 
 import _thread
+import errno
 import os
 import sys
 import threading
@@ -20,6 +21,11 @@ from .._core.loop import monotonic
 from .._log import task as logger
 from .._shown import cut
 from .._version import version
+
+try:
+    import resource
+except ImportError:  # no Unix
+    resource = None  # type: ignore[assignment]
 
 LOOKED_AT = 10_000
 """The most tasks that are looked at: 5 µs each, in which the loop does nothing else."""
@@ -159,17 +165,14 @@ def _descriptors() -> int | None:
     for path in "/proc/self/fd", "/dev/fd":
         try:
             return len(os.listdir(path)) - 1  # without the one for the listing
-        except OSError:
-            pass
+        except OSError as exc:
+            if exc.errno == errno.EMFILE:
+                return _most_descriptors()
     return None
 
 
 def _most_descriptors() -> int | None:
-    try:
-        import resource
-    except ImportError:
-        return None
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def started_ago(pid: int | str = "self") -> float | None:

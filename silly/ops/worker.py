@@ -26,6 +26,7 @@ from ..net import _binding
 from ..net._binding import Bound, Place
 from ..net._inherited import Unusable
 from . import _link, ready
+from ._another import LINK
 
 _loop = scheduler.loop
 
@@ -78,15 +79,19 @@ class Lent(Bound):
     def empty(self, take: Callable[[socket.socket], object]) -> None:
         self._take = self._let_go = None
         if self._last():
-            for sock in dict.fromkeys((*self.socks, *itertools.chain(*self._adopted.values()))):
+            for sock in self._all():
                 take(sock)
                 sock.close()
         self.close()
 
     def disown(self) -> None:
         self._take = self._let_go = None
-        for sock in (*self.socks, *itertools.chain(*self._adopted.values())):
+        for sock in self._all():
             sock.close()
+
+    def _all(self) -> set[socket.socket]:
+        # A listener that has taken a slot's sockets has added them to ours.
+        return {*self.socks, *itertools.chain(*self._adopted.values())}
 
 
 class Link(QuietHandler):
@@ -130,8 +135,7 @@ class Link(QuietHandler):
         self._lent[key] = lease, None
         if self.watched is None:
             _loop.watch(self)
-        where = {"port": place.port, "path": place.path, "ids": place.ids, "found": place.found}
-        self.say("listen", lease=lease, key=key, what=what, addr=addr, place=where, mode=mode, backlog=backlog)
+        self.say("listen", lease=lease, key=key, what=what, addr=addr, place=place._asdict(), mode=mode, backlog=backlog)
         try:
             answer = waiting.wait(f"the master, which listens at {addr}", self._give_back)
         except BaseException:
@@ -291,7 +295,7 @@ def _error(fields: dict[str, Any]) -> BaseException:
 
 
 def join(told: str) -> Link:
-    """Makes this process the worker that ``told``, the environment's ``VARIABLE``,
+    """Makes this process the worker that ``told``, the environment's ``LINK``,
     says. Raises NoMaster."""
     fd, _, number = told.partition(":")
     try:
@@ -306,7 +310,7 @@ def join(told: str) -> Link:
             sock.detach()
             raise
     except (OSError, ValueError, OverflowError):
-        raise NoMaster(f"{_link.VARIABLE} is {shown(told)}, which is no link to a master: unset it") from None
+        raise NoMaster(f"{LINK} is {shown(told)}, which is no link to a master: unset it") from None
     if pid != os.getppid():
         raise NoMaster("the master is gone already")
     sock.set_inheritable(False)

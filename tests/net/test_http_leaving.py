@@ -244,7 +244,7 @@ def test_a_newcomer_that_sends_no_request_is_not_waited_for(sent: str, scheme: s
 
 def test_a_newcomer_that_does_not_shake_hands_is_not_waited_for() -> None:
     with serving(hello, certs=certs()) as server, Raw.connect(server) as client:
-        until(server._shaking)
+        until(server._newcomers)
         assert server.drain() == OK
         client.eof()
 

@@ -273,7 +273,7 @@ def test_the_end_waits_for_a_header_for_the_time_of_a_newcomer(
         else:
             for stream in list(newcomers(listener)):  # as the end of the process does
                 stream.shutdown()
-            listener.empty()
+            listener._empty()
         coming.write(V1)
         for plain in coming, queued:
             with secured(plain, kind) as conn:

@@ -11,6 +11,7 @@ from silly.net import tcp
 
 from ..children import LIMIT, Child
 from ..net.support import until
+from .support import launcher
 
 APP = """\
 import os, signal, sys
@@ -57,7 +58,7 @@ class Crew(Child):
     """``python -m silly --workers N OPTIONS app.py ADDR`` in a folder. It answers each line with its number and pid."""
 
     def __init__(
-        self, folder: Path, workers: int, *options: str, addr: str = "127.0.0.1:0", app: str = APP
+        self, folder: Path, workers: int, *options: str, addr: str = "127.0.0.1:0", app: str = APP, changes: str = ""
     ) -> None:
         self.workers = workers
         self.folder = folder
@@ -65,7 +66,7 @@ class Crew(Child):
         before = os.getcwd()
         os.chdir(folder)
         try:
-            super().__init__("-m", "silly", "--workers", str(workers), *options, "app.py", addr)
+            super().__init__(*launcher(changes)[1:], "--workers", str(workers), *options, "app.py", addr)
         finally:
             os.chdir(before)
         self.addr = ""

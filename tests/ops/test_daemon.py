@@ -90,7 +90,7 @@ def test_a_stale_file_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
     pid = tmp_path / "pid"
-    for stale in ("", "no number", "0", str(ended.pid), "9" * 30):
+    for stale in ("", "0", str(ended.pid), "9" * 30):
         pid.write_text(stale)
         done = launch(tmp_path, "--pid-file", "pid", "app.py")
         assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", ""), stale
@@ -101,6 +101,30 @@ def test_a_stale_file_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
     assert done.stderr == f"silly: process {os.getpid()} of {pid} runs already; if that is another program, remove the file\n"
     os.utime(pid, (0, 0))  # from before this process began: its number was another's
     assert launch(tmp_path, "--pid-file", "pid", "app.py").stdout == "True\n"
+
+
+def test_a_file_that_holds_something_else_stays(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text("print('ran')\n")
+    done = launch(tmp_path, "--pid-file", "app.py", "app.py")
+    words = f"{app} has no number of a process, so it isn't replaced: name another --pid-file, or remove it"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"silly: {words}\n")
+    assert app.read_text() == "print('ran')\n"
+
+
+def test_a_child_that_outlives_the_process_does_not_keep_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import os, signal\nif (pid := os.fork()) == 0:\n    signal.pause()\n"
+        "print(pid, flush=True)\nos.kill(os.getpid(), 9)\n"
+    )
+    crashed = launch(tmp_path, "--log-path", "log", "--pid-file", "pid", "app.py", PYTHONWARNINGS="ignore")
+    try:
+        assert crashed.returncode == -9
+        (tmp_path / "app.py").write_text("print('ran')\n")
+        done = launch(tmp_path, "--pid-file", "pid", "app.py")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
+    finally:
+        os.kill(int(text_of(tmp_path / "log")), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("option", ["--daemon", "--reload"])

@@ -50,6 +50,26 @@ def test_sizes(text: str, size: int) -> None:
     assert parse(f"--workers 1 --max-rss {text}").max_rss == size
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--workers 0", "--workers needs a whole number from 1 on, not '0'"),
+        (f"--workers {'9' * 5000}", "--workers needs a whole number from 1 on"),
+        ("--workers 1 --max-rss 5X", "--max-rss needs bytes, or a size such as 512M or 2G, not '5X'"),
+        ("--max-rss 1G", "--max-rss is for workers: write --workers N too; --workers 1 will do"),
+        ("--workers 2 --daemon", "--daemon with --workers needs --log-path FILE"),
+        ("--workers 2 --reload", "--reload is for development, in one process: leave out --workers"),
+        ("--daemon --reload", "--reload is for development, in a terminal: leave out --daemon"),
+        ("--drain 1s --spread 2s", "--spread 2000 is more than --drain 1000"),
+        ("--reload=1", "--reload takes no value"),
+    ],
+)
+def test_options_that_can_not_be(line: str, words: str) -> None:
+    with pytest.raises(BadOption) as caught:
+        parse(line)
+    assert str(caught.value).startswith(words)
+
+
 def test_the_command_line_goes_before_the_environment() -> None:
     variables = {"SILLY_WORKERS": "4", "SILLY_LOG_LEVEL": "error", "SILLY_DRAIN": "5s", "SILLY_DAEMON": "yes"}
     options = parse("--workers 2 -l warn --log-path x", **variables)

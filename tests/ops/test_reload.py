@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import types
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from .support import PATIENCE, alive, has, running, text_of, until
+import pytest
+
+from silly.ops import reload, reloaded
+from silly.ops.options import Options
+
+from .support import PATIENCE, alive, has, text_of, until
+from .support import running as running_as
+
+QUICK = """\
+from silly.ops import reload, reloaded
+reload.INTERVAL = reload.SETTLED = reloaded.INTERVAL = 0.05
+reload.GRACE = 0.3
+"""
+running = partial(running_as, changes=QUICK)
 
 APP = """\
 import os, sys
@@ -140,3 +157,36 @@ def test_what_an_editor_leaves_beside_a_file_is_no_change(tmp_path: Path) -> Non
         has(out, "new.py changed: app.py starts anew")
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
+
+
+def test_with_too_many_files_only_a_change_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
+    monkeypatch.setattr(reload, "MOST", 5)
+    logs.expect("WARNING --reload watches 5 files, and no more")
+    for number in range(9):
+        (tmp_path / f"{number}.py").write_text("")
+    watcher = reload._Watcher(Options(), [str(tmp_path / "0.py")])
+    before = watcher._look()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "told.py").write_text("")
+    watcher._told.add(str(tmp_path / "elsewhere" / "told.py"))
+    now = watcher._look()
+    assert before.keys() != now.keys()
+    assert watcher._differences(before, now) == []
+    (tmp_path / "0.py").write_text("changed")
+    assert watcher._differences(now, watcher._look()) == [str(tmp_path / "0.py")]
+
+
+def test_what_it_tells_is_not_pythons_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = os.path.join(sys.prefix, "src", "app.py")  # where pip has its editable checkouts
+    monkeypatch.setitem(sys.modules, "beside", types.ModuleType("beside"))
+    monkeypatch.setattr(sys.modules["beside"], "__file__", beside, raising=False)
+    reads, writes = os.pipe()
+    try:
+        reloaded._Teller(writes).tell()
+        told = os.read(reads, 1 << 16).decode().split("\0")
+    finally:
+        os.close(reads)
+        os.close(writes)
+    assert os.path.realpath(beside) in told
+    assert os.path.realpath(pytest.__file__) not in told
+    assert os.path.realpath(os.__file__) not in told

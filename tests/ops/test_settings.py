@@ -9,6 +9,7 @@ import pytest
 
 from silly import env
 from silly.ops import envfile
+from silly.ops.options import BadOption
 
 from .support import has, launch, running
 
@@ -99,7 +100,7 @@ def test_lines_of_an_env_file(line: str, value: str) -> None:
 )
 def test_bad_lines_of_an_env_file(line: bytes, why: str) -> None:
     Path("x.env").write_bytes(b"A=1\n\n" + line + b"\n")
-    with pytest.raises(envfile.BadLine) as caught:
+    with pytest.raises(BadOption) as caught:
         envfile.read("x.env")
     assert str(caught.value) == f"x.env:3: {why}"
 

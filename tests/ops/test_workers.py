@@ -41,7 +41,7 @@ def test_what_waits_for_a_worker_that_is_killed_gets_its_successor(tmp_path: Pat
 
 def test_what_waits_for_a_slot_that_is_given_up_gets_another_worker(tmp_path: Path) -> None:
     """And the slot serves again when its worker comes up: nothing is lost on the way there and back."""
-    with Crew(tmp_path, 2).up() as crew:
+    with Crew(tmp_path, 2, changes="from silly.ops import _crew; _crew.BACK_OFF = 0.01").up() as crew:
         bad = tmp_path / "bad2"
         bad.touch()
         os.kill(crew.pids()[2][0], signal.SIGSTOP)
@@ -142,14 +142,14 @@ def test_replacing_loses_no_connection_and_no_descriptor(tmp_path: Path) -> None
         with task.group() as g:
             for _ in range(2):
                 g.fork(load)
-            for each in range(5):
+            for each in range(2):
                 crew.send(signal.SIGHUP)
                 crew.says(r"worker 4 .* is told to drain and end", each + 1)
             ended = True
-        crew.says(r"has ended with status 0", 20)
-        assert all(len(pids) == 6 for pids in crew.pids().values())
+        crew.says(r"has ended with status 0", 8)
+        assert all(len(pids) == 3 for pids in crew.pids().values())
         assert sum(counts.values()) > 50
-        assert len(counts) > 10, "all that time somebody answered"
+        assert len(counts) > 5, "all that time somebody answered"
         assert crew.descriptors() == before
 
 
@@ -243,7 +243,8 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
 
 def test_a_worker_that_does_not_end_is_killed(tmp_path: Path) -> None:
     app = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(100)"
-    with Crew(tmp_path, 1, "--drain", "0", app=app) as crew:
+    times = "from silly.ops import master; master.MARGIN = master.FINALLY = 0.1"
+    with Crew(tmp_path, 1, "--drain", "0", app=app, changes=times) as crew:
         crew.line()
         crew.send(signal.SIGTERM)
         assert crew.wait() == 128 + signal.SIGTERM
@@ -277,9 +278,7 @@ def test_signals_are_passed_on(tmp_path: Path) -> None:
     ("--workers 2 missing.py", "can't open 'missing.py'"),
     ("--workers 2 wrong.py", "'wrong.py' is not a Python script"),
     ("--workers 2 -", "a file, not standard input"),
-    ("--workers 0 wrong.py", "--workers needs a whole number from 1 on"),
     ("--max-age 1h wrong.py", "--max-age is for workers: write --workers N too"),
-    ("--workers 2 --reload wrong.py", "leave out --workers"),
 ])
 def test_bad_options_end_with_words_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: str, words: str) -> None:
     monkeypatch.chdir(tmp_path)

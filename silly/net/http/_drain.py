@@ -31,7 +31,7 @@ MOST = 60.0
 _loop = scheduler.loop
 _numbers = count()
 
-leaving: WeakSet[object] = WeakSet()
+unready: WeakSet[object] = WeakSet()
 """The servers that have given notice, or drain: ``/readyz`` says 503."""
 
 
@@ -99,8 +99,8 @@ class Drain:
         self._pause = LINES
         self._said = False
         """Whether the log says that it drains, so that it must say how that ended."""
-        self._cut = False
-        """Whether connections were cut off."""
+        self.was_cut = False
+        """Whether ``cut`` was called."""
 
     # ---- WebSockets ------------------------------------------------------------------
 
@@ -160,10 +160,10 @@ class Drain:
 
     def cut(self, number: int) -> None:
         """So many connections are cut off, which is all that are left."""
-        if number and not self._cut:
-            self._cut = True
+        if number and not self.was_cut:
             took = monotonic() - self._began
             logger.info(f"{self._name} drained for {took:.1f} s: {counted(number, 'connection')} cut off")
+        self.was_cut = True
         self._said = False
         self.stop()
 

@@ -7,7 +7,6 @@ runs. So a server without proxies doesn't know of it, and pays nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from ..._log import http as logger
@@ -15,8 +14,9 @@ from ..._shown import name_of, shown
 from ..._wire.forwarded import FIELDS
 from ..._wire.limits import Limits
 from ..._wire.networks import Networks
-from .._listener import Admission, host_of
+from .._listener import host_of
 from .._proxied import check_proxy
+from ._places import Places
 from .h1 import RequestHandler, ServerStream
 
 _BUSY = "too many connections"
@@ -49,9 +49,9 @@ class PlacesBehind:
 
     __slots__ = ("_all", "_each", "_trusted")
 
-    def __init__(self, places: Callable[[Limits], Admission], limits: Limits, trusted: Networks) -> None:
-        self._all = places(replace(limits, address_connections=0))
-        self._each = places(replace(limits, connections=0))
+    def __init__(self, limits: Limits, trusted: Networks) -> None:
+        self._all = Places(replace(limits, address_connections=0))
+        self._each = Places(replace(limits, connections=0))
         self._trusted = trusted
 
     def enter(self, host: str) -> bool:

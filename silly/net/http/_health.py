@@ -9,7 +9,7 @@ from ..._core.deadline import Deadline
 from ..._ends import ENDS
 from ..._log import http as logger
 from ..._shown import cut, name_of, said
-from ._drain import leaving
+from ._drain import unready
 from .h1 import ServerStream
 
 CHECK = 5000
@@ -33,7 +33,7 @@ class Ready:
         self._check = check
 
     def __call__(self, stream: ServerStream) -> None:
-        why = "draining" if ending.begun() or leaving else self._wrong()
+        why = "draining" if ending.begun() or unready else self._wrong()
         stream.answer(503 if why else 200, why or "ok", _NOT_STORED)
 
     def _wrong(self) -> str | None:

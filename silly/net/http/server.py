@@ -21,7 +21,7 @@ from .._listener import Admission, Listener, host_of
 from .._settings import settings
 from .._stream import Stream
 from ._connection import Connection, refuse_busy
-from ._drain import Drain, Terms, check_terms, leaving
+from ._drain import Drain, Terms, check_terms, unready
 from ._places import Places
 from .accesslog import AccessLog
 from .h1 import RequestHandler
@@ -61,9 +61,8 @@ class _Told(QuietHandler):
     disown = close
 
     def abort(self) -> None:
-        """No task runs any more: nothing is left to be told."""
-        if self._server._drain is not None:
-            self._server._drain.stop()
+        """No task runs any more: what is left is cut off."""
+        self._server._cut()
 
 
 class Server:
@@ -96,7 +95,7 @@ class Server:
         if trusted is not None:
             from ._forwarded import PlacesBehind, forwarding
 
-            behind = self._places = PlacesBehind(Places, limits, trusted)
+            behind = self._places = PlacesBehind(limits, trusted)
             if forwarded is not None:
                 self.handler = forwarding(handler, forwarded, trusted, behind)
         self._refused = 0
@@ -279,7 +278,7 @@ class Server:
     def _give_notice(self, ms: float) -> Result:
         """Waits while everything goes on; returns whether to drain then."""
         logger.info(f"{self._name()} goes on for {ms / 1000:g} s of notice, then it drains")
-        leaving.add(self)
+        unready.add(self)
         try:
             with Deadline(ms) as own:
                 self._noticed.wait("server.drain: the notice")
@@ -290,7 +289,7 @@ class Server:
                 return failure(scheduler.ran_out("server.drain"))
         finally:
             if not self._noticed and self._drain is None:
-                leaving.discard(self)
+                unready.discard(self)
         return OK
 
     def _begin_drain(self, terms: Terms) -> None:
@@ -300,11 +299,16 @@ class Server:
             self._drain.hasten(terms)
             return
         self._drain = Drain(self._name(), self._connections, terms)
-        leaving.add(self)
+        unready.add(self)
         if not self.close():
             self._tell()  # it was closed before
         self._drain.begin()
         self._settle()
+
+    def _cut(self, more: int = 0) -> None:
+        """The process cuts off ``more`` requests, and all that are left."""
+        if self._drain is not None and not self._drain.was_cut:
+            self._drain.cut(more + sum(each.busy for each in self._connections))
 
     def _name(self) -> str:
         return f"{self.scheme}: {self.addr}"
@@ -351,7 +355,7 @@ class Server:
         _handlers.discard(self._ending)
         if self._drain is not None:
             self._drain.over()
-            leaving.discard(self)
+            unready.discard(self)
 
     # ---- connections -----------------------------------------------------------------
 
@@ -390,9 +394,9 @@ class Server:
 
     def _leave(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        if self._drain is not None and not scheduler.starts:
+        if not scheduler.starts:
             # The time of the process's end is over, or nothing can wake the handlers.
-            self._drain.cut(connection.busy + sum(each.busy for each in self._connections))
+            self._cut(connection.busy)
         if not self._connections and self._closing:
             self._settle()
 
