@@ -342,7 +342,7 @@ def test_many_stuck_handlers_do_not_flood_the_log(tmp_path: Path) -> None:
         lines = child.said()
         assert lines.count("WARNING <task") == ending.SHOWN
         assert "more tasks did not end within 0.3 s" in lines
-        assert re.search(r"WARNING http: \S+ drained for \d\.\d s: 3[01] connections cut off", lines), lines
+        assert re.search(r"http: \S+ drained for \d\.\d s: 3[01] connections cut off", lines), lines
 
 
 def test_a_handler_that_goes_on_is_ended_after_the_time_with_status_0(tmp_path: Path) -> None:
