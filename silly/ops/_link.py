@@ -30,6 +30,9 @@ PACKET = 64 * 1024
 """The most bytes of a message."""
 FDS = 64
 """The most descriptors of a message. A host has fewer addresses."""
+AT_ONCE = 300
+"""The most messages that the master reads of one worker before it looks at the others.
+The link has room for fewer, so what has ended is read to its last word."""
 
 _ROOM = socket.CMSG_SPACE(FDS * array("i").itemsize)
 
@@ -79,7 +82,7 @@ def receive(sock: socket.socket) -> Message | None:
     try:
         fields = json.loads(data)
         op = str(fields.pop("op"))
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         close(fds)
         raise ValueError("a message that is none") from None
     return Message(op, fields, fds, not flags & socket.MSG_CTRUNC)

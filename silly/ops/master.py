@@ -197,7 +197,7 @@ class Master:
 
     def _read(self, member: Member) -> None:
         """Reads what a worker says."""
-        while True:
+        for _ in range(_link.AT_ONCE):
             try:
                 message = _link.receive(member.link)
                 if message is None:
@@ -208,7 +208,7 @@ class Master:
                 self._hear(member, message)
             except BlockingIOError:
                 return
-            except (KeyError, TypeError, ValueError) as exc:
+            except (KeyError, OverflowError, TypeError, ValueError) as exc:
                 logger.error(f"{member} is killed: it has sent what no worker sends: {type(exc).__name__}: {exc}")
                 self._forget_link(member)
                 member.kill()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from silly import task, time
 from silly.net import tcp
+from silly.ops import _link
+from silly.ops.master import Master
+from silly.ops.options import Options
 
 from ..children import Child
 from ..net.support import until
@@ -111,19 +116,28 @@ def test_a_script_that_has_nothing_left_to_do_is_not_started_again(tmp_path: Pat
         assert crew.said().count("nothing was left to do") == 2
 
 
-def test_a_worker_that_sends_what_none_sends_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [b"[1, 2]", b"[" * 60_000, b'{"op": "listen", "key": "k", "lease": Infinity}'])
+def test_a_worker_that_sends_what_none_sends_is_killed(tmp_path: Path, sent: bytes) -> None:
+    (tmp_path / "unsent").write_bytes(sent)
     app = """\
 import os
-from silly.net import tcp
-tcp.listen("127.0.0.1:0", print)
-if not os.path.exists("sent"):
-    open("sent", "w").close()
-    from silly.net import _binding
-    _binding.lender.__self__._sock.send(b"[1, 2]")
+from silly.net import _binding
+if os.path.exists("unsent"):
+    with open("unsent", "rb") as file:
+        os.unlink("unsent")
+        _binding.lender.__self__._sock.send(file.read())
+os.write(1, b"up\\n")
 """
     with Crew(tmp_path, 1, app=app) as crew:
         crew.says("ERROR worker 1 .* is killed: it has sent what no worker sends")
-        crew.says("is ready", 1)
+        crew.says("nothing was left to do")
+        assert crew.wait() == 0
+
+
+def test_a_worker_that_never_stops_sending_does_not_keep_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = itertools.repeat(_link.Message("noticed", {}, [], whole=True), 100_000)
+    monkeypatch.setattr(_link, "receive", lambda sock: next(sent))
+    Master(Options(workers=1), [])._read(SimpleNamespace(slot=1, link=None))  # type: ignore[arg-type]
 
 
 # ---- replacing --------------------------------------------------------------------------------------------------------
