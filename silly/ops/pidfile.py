@@ -104,7 +104,11 @@ def _is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         pass
-    return True
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")  # Z: killed, and nobody has waited for it
+    except (OSError, IndexError):
+        return True
 
 
 def _remove() -> None:

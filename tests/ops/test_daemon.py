@@ -103,6 +103,17 @@ def test_a_stale_file_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
     assert launch(tmp_path, "--pid-file", "pid", "app.py").stdout == "True\n"
 
 
+def test_a_file_of_a_killed_process_that_nobody_has_waited_for_is_replaced(tmp_path: Path) -> None:
+    """Process 1 of a container may wait for none."""
+    (tmp_path / "app.py").write_text("print('ran')\n")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as killed:
+        (tmp_path / "pid").write_text(f"{killed.pid}\n")
+        killed.kill()
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+        done = launch(tmp_path, "--pid-file", "pid", "app.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
+
+
 def test_a_file_that_holds_something_else_stays(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text("print('ran')\n")
