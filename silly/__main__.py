@@ -58,7 +58,7 @@ def main(args: list[str]) -> int:
             print(_versions())
             return 0
         if not knows(option):
-            return _fail(f"unknown option {option!r}\n{_usage.unknown(option, args)}\n{_usage.USAGE}")
+            return _fail(f"unknown option {option!r}\n{_usage.unknown(option, args)}\n{_usage.MORE}")
         try:
             take(option, args, options)
         except BadOption as exc:

@@ -4,6 +4,7 @@ know uvicorn, gunicorn, flask, upstream or python type what they are used to."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 
 USAGE = """\
@@ -35,6 +36,9 @@ TIME is in milliseconds, or has a unit: ms, s, m, h. Variables do the same: SILL
 docs/deploying.md says more.
 """
 
+MORE = "python -m silly --help lists the options."
+"""Stands behind a hint, which the whole usage would push out of the terminal."""
+
 _MODULE = "silly runs a file. End the module with silly.run(), and start it with: python -m"
 _APP = "silly runs a script, which calls http.listen itself, and imports no application object"
 _GREENLETS = "Leave it out: one thread runs all tasks of a process, as greenlets. More processes: --workers N"
@@ -61,6 +65,7 @@ _OPTIONS = {
     "--max-requests": "Workers are replaced for their memory or age: python -m silly --workers N --max-rss 512M {script}",
     "--limit-max-requests": "Workers are replaced for their memory or age: python -m silly --workers N --max-rss 512M {script}",
     "--preload": "Leave it out: each worker loads the script itself, so that SIGHUP brings new code",
+    "--timeout": "Leave it out: the log names a task that holds the loop. For the end: python -m silly --drain TIME {script}",
     "--threads": _GREENLETS,
     "--worker-class": _GREENLETS,
     "--worker-connections": "The script sets it: http.listen(limits=silly.Limits(connections=10_000))",
@@ -101,6 +106,10 @@ def unknown(option: str, others: Sequence[str]) -> str:
         return _OPTIONS[name].format(script=script or "SCRIPT")
     if name[:2] in _PYTHON:
         return f"If it is an option of Python, it goes before -m: python {option} -m silly {script or 'SCRIPT'}"
+    from difflib import get_close_matches
+
+    if close := get_close_matches(name, re.findall(r"^  .*?(--[a-z-]+)(?: |$)", USAGE, re.MULTILINE), 1, 0.8):
+        return f"Is it {close[0]}?"
     key = _SHORT.get(name) or name.lstrip("-") or "key"
     if not equals:
         value = others[0] if others and others[0] != script and others[0][:1] != "-" else "VALUE"

@@ -390,6 +390,10 @@ HINTS = {
     "-b 0.0.0.0:80 app:app": f"{AFTER} SCRIPT --bind=0.0.0.0:80. The script reads it by silly.env.get('bind')",
     "--host 0.0.0.0 app.py": f"{AFTER} app.py --host=0.0.0.0. The script reads it by silly.env.get('host')",
     "--certfile=a.pem app.py": f"{AFTER} app.py --certfile=a.pem. The script reads it by silly.env.get('certfile')",
+    "--workres 4 app.py": "Is it --workers?",
+    "--worker=4 app.py": "Is it --workers?",
+    "--log-paht x app.py": "Is it --log-path?",
+    "--timeout 30 app.py": "For the end: python -m silly --drain TIME app.py",
     "--debug app.py": "python -m silly -l debug --reload app.py",
     "-w 4 app:app": "python -m silly --workers N SCRIPT",
     "-k gevent app:app": "one thread runs all tasks of a process, as greenlets",
@@ -422,8 +426,9 @@ def test_a_command_line_of_another_program_gets_a_hint(tmp_path: Path, line: str
     (tmp_path / "package/module.py").write_text("print('ran')")
     status, out, err = command(*(line.split(" ")), cwd=tmp_path)
     assert (status, out) == (2, "")
-    error, hint, *_ = err.splitlines()
+    error, hint, *more = err.splitlines()
     assert error.startswith(("silly: unknown option ", "silly: can't open "))
+    assert more in ([], ["python -m silly --help lists the options."])
     assert HINTS[line] in hint
     assert "Traceback" not in err
 
