@@ -34,8 +34,9 @@ class Loan:
         self._bound = bound
         self._more: list[list[socket.socket]] = []
         """The sockets of the slots behind the first, unless one is for all."""
-        self.adopters: dict[int, Member] = {}
-        """By slot, who accepts from it for want of a worker of its own."""
+        self.adopters: dict[int, tuple[Member, int]] = {}
+        """By slot, who accepts from it for want of a worker of its own, and with which
+        lease."""
         if slots > 1 and bound.path is None:
             self._make(slots, backlog)
 
@@ -134,27 +135,28 @@ class Sockets:
     def _adopt(self, key: str, loan: Loan, holders: list[Member]) -> None:
         own = {each.slot for each in holders}
         for slot in range(1, self._slots + 1):
-            adopter = loan.adopters.get(slot)
-            if adopter is not None and key not in adopter.leases:
-                del loan.adopters[slot]  # it has closed its listener, and with it these sockets
+            adopter, lease = loan.adopters.get(slot, (None, 0))
+            if adopter is not None and adopter.leases.get(key) != lease:
+                del loan.adopters[slot]  # it has closed that listener, and with it these sockets
                 adopter = None
             if slot in own:
                 if adopter is not None:
                     del loan.adopters[slot]
-                    adopter.say("release", key=key, slot=slot)
+                    adopter.say("release", key=key, lease=lease, slot=slot)
             elif adopter is None:
-                adopters = list(loan.adopters.values())
+                adopters = [each for each, _ in loan.adopters.values()]
                 able = [each for each in holders if each.adopts]
                 for each in sorted(able, key=adopters.count):
-                    if each.say("adopt", loan.fds(slot), key=key, slot=slot):
-                        loan.adopters[slot] = each
+                    lease = each.leases[key]
+                    if each.say("adopt", loan.fds(slot), key=key, lease=lease, slot=slot):
+                        loan.adopters[slot] = each, lease
                         logger.debug(f"{each} accepts for slot {slot} on {loan}")
                         break
 
     def declined(self, member: Member, key: str, slot: int) -> None:
         """A worker could not adopt the sockets of a slot."""
         loan = self._loans.get(key)
-        if loan is not None and loan.adopters.get(slot) is member:
+        if loan is not None and loan.adopters.get(slot, (None, 0))[0] is member:
             del loan.adopters[slot]
 
     def close(self) -> None:

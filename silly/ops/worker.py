@@ -218,7 +218,7 @@ class Link(QuietHandler):
         elif op == "refused":
             self._answer(fields["lease"], _error(fields))
         elif op == "adopt":
-            _, lent = self._lent.get(fields["key"], (0, None))
+            lent = self._has(fields)
             if not whole:
                 _link.close(fds)
                 self.say("declined", key=fields["key"], slot=fields["slot"])
@@ -227,14 +227,18 @@ class Link(QuietHandler):
             else:
                 lent.adopt(fields["slot"], [socket.socket(fileno=fd) for fd in fds])
         elif op == "release":
-            _, lent = self._lent.get(fields["key"], (0, None))
-            if lent is not None:
+            if (lent := self._has(fields)) is not None:
                 lent.release(fields["slot"])
         elif op == "notice":
             ending.plan = ending.plan._replace(notice=fields["ms"])
             self.say("noticed")
         elif op == "alone":
             self._alone = True
+
+    def _has(self, fields: dict[str, Any]) -> Lent | None:
+        """Returns the sockets of the lease that is meant, if it goes on."""
+        lease, lent = self._lent.get(fields["key"], (0, None))
+        return lent if lease == fields["lease"] else None
 
     def _gone(self) -> None:
         """The master is gone: the end begins, as by a signal of it. A program whose

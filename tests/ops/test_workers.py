@@ -18,7 +18,7 @@ from silly.ops import _link
 from silly.ops.master import Master
 from silly.ops.options import Options
 
-from ..children import Child
+from ..children import LIMIT, Child
 from ..net.support import until
 from .crew import Crew, is_gone
 
@@ -72,6 +72,25 @@ def test_a_listener_that_one_worker_closes_is_served_by_the_others(tmp_path: Pat
     with Crew(tmp_path, 2).up() as crew:
         closed = crew.ask("stop").split()[0]
         assert {crew.ask().split()[0] for _ in range(40)} == {"12".replace(closed, "")}
+
+
+def test_a_worker_that_listens_anew_accepts_for_the_slot_that_is_given_up_again(tmp_path: Path) -> None:
+    """Also where the master hears only afterwards that the listener from before has closed."""
+    with Crew(tmp_path, 2, changes="from silly.ops import _crew; _crew.BACK_OFF = 0.01").up() as crew:
+        (tmp_path / "bad2").touch()
+        os.kill(crew.pids()[2][0], signal.SIGKILL)
+        crew.says("ERROR .*Worker 2 has ended again and again")
+        with crew.connect() as conn, crew.connect() as other:
+            crew.send(signal.SIGSTOP)
+            try:
+                for each, word in (conn, "stop"), (conn, "again"), (other, "who"), (other, "who"):
+                    each.write(f"{word}\n")
+                    if word != "again":  # that waits for the master; by the last answer it has been asked
+                        assert each.read("\n", LIMIT)[0]
+            finally:
+                crew.send(signal.SIGCONT)
+            assert conn.read("\n", LIMIT) == (b"None\n", None)
+        assert {crew.ask()[0] for _ in range(20)} == {"1"}
 
 
 @pytest.mark.parametrize(("word", "how"), [("die", "has ended with status 3"), ("leave", "begins to end")])
