@@ -251,7 +251,8 @@ class Link(QuietHandler):
         plan = ending.plan
         rest = (plan.notice + plan.drain) / 1000 + ending.FINALLY
         _loop.timers.add(monotonic() + rest, lambda _: ending.begin_exit(1), internal=True)
-        signal.raise_signal(signal.SIGTERM)
+        if not ending.begun():  # else it would be the second signal, which ends at once
+            signal.raise_signal(signal.SIGTERM)
 
     # ---- the process's end -----------------------------------------------------------
 

@@ -296,6 +296,21 @@ def test_workers_whose_master_is_killed_drain_and_end(tmp_path: Path) -> None:
         assert crew.wait() == -signal.SIGKILL, "which waits until no worker has its stdout any more"
 
 
+def test_workers_that_drain_when_their_master_is_killed_go_on_to_drain(tmp_path: Path) -> None:
+    with Crew(tmp_path, 1, "--drain", "20s").up() as crew, crew.connect() as conn:
+        conn.write("hold\n")
+        conn.read("\n")
+        crew.send(signal.SIGTERM)
+        while (other := tcp.connect(crew.addr, timeout=5000)[0]) is not None:
+            other.close()
+        crew.process.kill()
+        crew.says("ERROR .* the master is gone")
+        conn.write("go on\n")
+        assert conn.read("\n")[0]
+        conn.close()
+        assert crew.wait() == -signal.SIGKILL
+
+
 def test_signals_are_passed_on(tmp_path: Path) -> None:
     with Crew(tmp_path, 2).up() as crew:
         for name in ("SIGUSR1", "SIGUSR2"):
