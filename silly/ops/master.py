@@ -127,6 +127,8 @@ class Master:
 
     def _act(self, now: float) -> None:
         """Does what is due."""
+        if self._settled:
+            ready.now()  # for whoever waits until the program is ready
         if self._changes is not None:
             self._tell_systemd(self._changes)
             self._alive_at = systemd.alive(now)
@@ -145,14 +147,19 @@ class Master:
         if self._close_at is not None or not self._ending:
             self._sockets.settle(self._members.values(), bool(self._ending) or any(slot.coming for slot in self._slots))
 
+    @property
+    def _settled(self) -> bool:
+        """Whether a worker serves, and no further one is about to."""
+        waits = self._replacements.under_way or any(slot.coming for slot in self._slots)
+        return not self._ending and not waits and any(slot.serves for slot in self._slots)
+
     def _tell_systemd(self, changes: systemd.Changes) -> None:
-        ready = sum(slot.serves for slot in self._slots)
         if self._ending:
             changes.stops(self._options.notice + self._options.drain + int(FINALLY * 1000))
         elif self._replacements.reloads:
             changes.reloads()
-        elif ready and not self._replacements.under_way and not any(slot.coming for slot in self._slots):
-            changes.serves(ready)
+        elif self._settled:
+            changes.serves(sum(slot.serves for slot in self._slots))
 
     def _over(self) -> int | None:
         """Returns the status once all is over."""
@@ -250,8 +257,6 @@ class Master:
         slot.rests = False
         logger.info(f"{member} is ready, {now - member.started:.1f} s after its start")
         self._replacements.ready(slot, member)
-        if all(each.worker is not None and each.worker.ready_since is not None for each in self._slots):
-            ready.now()
 
     def _unasked(self, slot: Slot, member: Member, what: str) -> None:
         """A worker has ended, or begins to, and the master has not asked it to."""

@@ -36,6 +36,28 @@ def test_it_returns_when_the_program_is_ready(tmp_path: Path) -> None:
     assert not (tmp_path / "pid").exists()
 
 
+ENDS = """\
+import os
+from silly import env, time
+from silly.net import tcp
+
+if env.get("worker") == "2":
+    with open("new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename("new", "other")
+else:
+    while not os.path.exists("other") or os.path.exists("/proc/" + open("other").read()):
+        time.sleep(10)
+    tcp.listen("127.0.0.1:0", lambda conn: conn.read(1))
+"""
+
+
+def test_workers_are_ready_though_one_has_nothing_left_to_do(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(ENDS)
+    with in_background(tmp_path, "--workers", "2", "--log-path", "log", "app.py"):
+        has(tmp_path / "log", "listening on tcp://127.0.0.1:")
+
+
 def test_without_a_log_its_output_is_seen_until_it_is_ready(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(SERVES + "logger.warn('the last line')\n")
     done = launch(tmp_path, "-d", "--pid-file", "pid", "app.py")
