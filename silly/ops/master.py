@@ -88,6 +88,9 @@ class Master:
             try:
                 for number in (*_END, *_PASSED, signal.SIGHUP, signal.SIGCHLD):
                     signal.signal(number, self._on_signal)
+                # The workers, who inherit it, are in the background of a terminal:
+                # after "stty tostop" their first line would stop them, for ever.
+                signal.signal(signal.SIGTTOU, signal.SIG_IGN)
                 logger.info(f"the master has pid {os.getpid()}, and starts {counted(len(self._slots), 'worker')}")
                 while (status := self._over()) is None:
                     self._turn(reads)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import select
 import signal
+import subprocess
+import sys
+import termios
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -317,6 +321,36 @@ def test_signals_are_passed_on(tmp_path: Path) -> None:
             crew.send(getattr(signal, name))
             assert {crew.line(), crew.line()} == {f"{name} 1", f"{name} 2"}
         crew.says(r"worker 2 \(pid \d+\): ready, \d s old, \d+ MiB")
+
+
+IN_TERMINAL = """\
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "silly", "--workers", "1", "app.py"])
+"""
+
+
+def test_in_a_terminal_workers_may_write_and_ctrl_c_ends_them(tmp_path: Path) -> None:
+    """Though it stops what writes in the background, where workers are."""
+    (tmp_path / "app.py").write_text("from silly.net import tcp\ntcp.listen('127.0.0.1:0', print)\n")
+    ours, theirs = os.openpty()
+    modes = termios.tcgetattr(theirs)
+    modes[3] |= termios.TOSTOP
+    termios.tcsetattr(theirs, termios.TCSANOW, modes)
+    command = [sys.executable, "-c", IN_TERMINAL]
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    try:
+        os.close(theirs)
+        said = b""
+        while b"is ready" not in said:
+            assert select.select([ours], [], [], LIMIT / 1000)[0], said.decode()
+            said += os.read(ours, 4096)
+        os.write(ours, b"\x03")
+        assert process.wait(LIMIT / 1000) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
 
 
 # ---- what can't work --------------------------------------------------------------------------------------------------
