@@ -127,9 +127,13 @@ class Link(QuietHandler):
 
     def lend(self, what: str, addr: str, place: Place, mode: int | None, backlog: int) -> Bound:
         """``_binding.bind``, done by the master. Blocks the current task."""
-        if place.path is not None and os.getcwd() != self._cwd:
-            place = place._replace(path=os.path.abspath(place.path))
-        key = self._key(addr, place)
+        name = addr
+        if place.path is not None:
+            path = os.path.abspath(place.path)  # the same text names another file in another directory
+            name = f"unix:{path}"
+            if os.getcwd() != self._cwd:
+                place = place._replace(path=path)
+        key = self._key(name, place)
         lease = next(self._leases)
         waiting = self._asked[lease] = Waiters()
         self._lent[key] = lease, None

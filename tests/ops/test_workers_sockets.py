@@ -43,6 +43,25 @@ def test_a_unix_socket_is_one_for_all(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
+IN_TWO_FOLDERS = """\
+import os
+from silly import env
+from silly.net import tcp
+errors = []
+for folder in ".", "shared", f"own{env.get('worker')}":
+    os.makedirs(folder, exist_ok=True)
+    os.chdir(folder)
+    errors.append(tcp.listen("unix:s", print)[1])
+os.write(1, f"{errors} {os.path.exists('s')}\\n".encode())
+"""
+
+
+def test_a_path_is_one_of_the_workers_own_folder(tmp_path: Path) -> None:
+    with Crew(tmp_path, 2, app=IN_TWO_FOLDERS) as crew:
+        assert {crew.line(), crew.line()} == {"[None, None, None] True"}
+    assert not list(tmp_path.rglob("s"))
+
+
 INHERITS = """\
 import os, socket, sys
 sock = socket.create_server(("127.0.0.1", 0))
