@@ -87,7 +87,9 @@ class Master:
             signal.set_wakeup_fd(writes.fileno(), warn_on_full_buffer=False)
             try:
                 for number in (*_END, *_PASSED, signal.SIGHUP, signal.SIGCHLD):
-                    signal.signal(number, self._on_signal)
+                    # A shell lets what a script starts with "&" ignore Ctrl-C.
+                    if number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                        signal.signal(number, self._on_signal)
                 # The workers, who inherit it, are in the background of a terminal:
                 # after "stty tostop" their first line would stop them, for ever.
                 signal.signal(signal.SIGTTOU, signal.SIG_IGN)

@@ -323,6 +323,18 @@ def test_signals_are_passed_on(tmp_path: Path) -> None:
         crew.says(r"worker 2 \(pid \d+\): ready, \d s old, \d+ MiB")
 
 
+def test_ctrl_c_is_ignored_if_whoever_started_it_ignores_it(tmp_path: Path) -> None:
+    """As in one process: a shell does so for what a script starts with "&"."""
+    changes = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    with Crew(tmp_path, 1, changes=changes).up() as crew:
+        crew.send(signal.SIGINT)
+        crew.send(signal.SIGUSR2)
+        crew.says(r"worker 1 \(pid \d+\): ready, ")
+        crew.send(signal.SIGTERM)
+        assert crew.wait() == 0
+        assert "SIGINT" not in crew.said()
+
+
 IN_TERMINAL = """\
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
