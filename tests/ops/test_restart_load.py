@@ -92,6 +92,8 @@ class Unfaithful:
 
     def __init__(self) -> None:
         self.due: Counter[str] = Counter()
+        self.cut: set[bool] = set()
+        """Where it has cut an answer: on a new connection (True), on a kept one."""
         self.sockets = 0
         self.listener, err = tcp.listen("127.0.0.1:0", self.serve)
         assert self.listener is not None, err
@@ -121,6 +123,7 @@ class Unfaithful:
                 return False
             case 1:
                 self.due["lost"] += 1
+                self.cut.add(first)
                 conn.write(answer[:-1])
                 return False
             case 2:
@@ -165,7 +168,7 @@ def test_the_load_counts_what_is_lost() -> None:
             assert load.stdout is not None
             try:
                 assert in_thread(load.stdout.readline) == "ready\n"
-                while server.due["retried"] < 10:
+                while server.due["retried"] < 10 or len(server.cut) < 2:
                     silly_time.sleep(10)
                 out, _ = in_thread(load.communicate)
             finally:
