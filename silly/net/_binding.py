@@ -270,7 +270,7 @@ def _bind_found(found: list[Address], backlog: int, reuseport: bool) -> tuple[li
     try:
         for family, (host, given, *rest) in found:
             try:
-                sock = _bind_inet(family, (host, given or port, *rest), reuseport)
+                sock = bind_inet(family, (host, given or port, *rest), reuseport)
             except OSError as exc:
                 text = address.join(host, given or port)
                 if exc.errno not in LACKING:
@@ -299,7 +299,9 @@ def _bind_found(found: list[Address], backlog: int, reuseport: bool) -> tuple[li
     return socks, without
 
 
-def _bind_inet(family: int, sockaddr: tuple[Any, ...], reuseport: bool = False, both: bool = False) -> socket.socket:
+def bind_inet(family: int, sockaddr: tuple[Any, ...], reuseport: bool = False, both: bool = False) -> socket.socket:
+    """Returns a socket that is bound to an address of IPv4 or IPv6, and doesn't listen
+    yet. ``both``: one of IPv6 that takes IPv4 too."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -320,11 +322,11 @@ def _bind_any(port: int, reuseport: bool) -> socket.socket:
     """Binds every address: an IPv6 socket that takes IPv4 too, or an IPv4 socket on a
     machine without IPv6."""
     try:
-        return _bind_inet(socket.AF_INET6, ("::", port), reuseport, both=True)
+        return bind_inet(socket.AF_INET6, ("::", port), reuseport, both=True)
     except OSError as exc:
         if exc.errno not in LACKING:
             raise
-    return _bind_inet(socket.AF_INET, ("0.0.0.0", port), reuseport)
+    return bind_inet(socket.AF_INET, ("0.0.0.0", port), reuseport)
 
 
 def _bind_unix(path: str, mode: int | None, ids: tuple[int, int] | None, backlog: int) -> Bound:

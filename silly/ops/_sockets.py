@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .._log import task as logger
-from ..net._binding import ANYBODY, Bound, Place, bind, find_place, is_inherited
+from ..net._binding import ANYBODY, Bound, Place, bind, bind_inet, find_place, is_inherited
 from ..net._inherited import Unusable
 from ._crew import Member
 
@@ -73,18 +73,8 @@ class Loan:
 
 def _same(sock: socket.socket) -> socket.socket:
     """Returns another socket that is bound to the address of ``sock``."""
-    other = socket.socket(sock.family, sock.type)
-    try:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if sock.family == socket.AF_INET6:
-            only = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-            other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
-        other.bind(sock.getsockname())
-    except BaseException:
-        other.close()
-        raise
-    return other
+    both = sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return bind_inet(sock.family, sock.getsockname(), reuseport=True, both=both)
 
 
 class Sockets:

@@ -127,7 +127,7 @@ def test_a_free_port_that_is_taken_at_the_second_address(
 ) -> None:
     """It is tried with three ports."""
     names["both.test"] = BOTH
-    bind = _binding._bind_inet
+    bind = _binding.bind_inet
     others: list[socket.socket] = []
     ports: list[int] = []
 
@@ -140,7 +140,7 @@ def test_a_free_port_that_is_taken_at_the_second_address(
                 others[-1].listen()
         return sock
 
-    monkeypatch.setattr(_binding, "_bind_inet", taking)
+    monkeypatch.setattr(_binding, "bind_inet", taking)
     if not binds:
         logs.expect(rf"^ERROR tcp\.listen both\.test:0: 127\.0\.0\.1:\d+: Address already in use \({98}\)$")
     listener, err = tcp.listen("both.test:0", echo)
@@ -193,14 +193,14 @@ def test_what_the_machine_lacks_is_left_out_if_something_remains(order: list[Any
 def test_a_machine_without_ipv6(error: int, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch, logs: Any) -> None:
     names["both.test"] = BOTH
     names["six.test"] = BOTH[:1]
-    bind = _binding._bind_inet
+    bind = _binding.bind_inet
 
     def no_ipv6(family: Any, *args: Any) -> Any:
         if family == V6:
             raise OSError(error, os.strerror(error))
         return bind(family, *args)
 
-    monkeypatch.setattr(_binding, "_bind_inet", no_ipv6)
+    monkeypatch.setattr(_binding, "bind_inet", no_ipv6)
     with check(tcp.listen("both.test:0", echo)) as listener:
         assert listener.addrs == (f"127.0.0.1:{listener.port}",)
         talk("tcp", listener.addr)
@@ -468,13 +468,13 @@ def test_a_zone_that_is_not_there(logs: Any) -> None:
 
 def test_two_zones_are_two_addresses(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     bound: list[Any] = []
-    bind = _binding._bind_inet
+    bind = _binding.bind_inet
 
     def note(family: Any, sockaddr: Any, *more: Any) -> Any:
         bound.append(sockaddr)
         return bind(V4, ("127.0.0.1", sockaddr[1])) if len(bound) == 1 else bind(V4, ("127.0.0.2", sockaddr[1]))
 
-    monkeypatch.setattr(_binding, "_bind_inet", note)
+    monkeypatch.setattr(_binding, "bind_inet", note)
     names["zones.test"] = [(V6, ("fe80::1", 0, 0, scope)) for scope in (1, 2, 1)]
     with check(tcp.listen("zones.test:0", echo)) as listener:
         assert bound == [("fe80::1", 0, 0, 1), ("fe80::1", listener.port, 0, 2)]

@@ -83,14 +83,14 @@ def test_listen_everywhere() -> None:
 
 
 def test_listen_everywhere_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
-    bind = _binding._bind_inet
+    bind = _binding.bind_inet
 
     def no_ipv6(family: Any, *args: Any, **kwargs: Any) -> Any:
         if family == socket.AF_INET6:
             raise OSError(97, "Address family not supported by protocol")
         return bind(family, *args, **kwargs)
 
-    monkeypatch.setattr(_binding, "_bind_inet", no_ipv6)
+    monkeypatch.setattr(_binding, "bind_inet", no_ipv6)
     with listen(":0") as listener:
         assert listener.addr == f"0.0.0.0:{listener.port}"
         check_echo(f"127.0.0.1:{listener.port}")
