@@ -134,16 +134,15 @@ def find_place(what: str, addr: str, rights: Rights) -> Place:
 class Bound:
     """Listening sockets, and the file of a Unix domain socket. ``addrs`` are their
     addresses as text, ``port`` is the port of the first that has one, or 0. ``path`` is
-    None without a file of our own, as of an ``inherited`` socket. ``shared``: another
-    process has these sockets too, so what waits in their queues is not lost when this
-    one closes."""
+    None without a file of our own, as of an ``inherited`` socket. Another process has
+    such a socket too, so what waits in its queue is not lost when this one closes."""
 
-    __slots__ = ("_file", "_inherited", "_path", "addrs", "path", "port", "shared", "socks")
+    __slots__ = ("_file", "_path", "addrs", "inherited", "path", "port", "socks")
 
     def __init__(self, socks: list[socket.socket], path: str | None = None, *, inherited: bool = False) -> None:
         self.socks = socks
         self.path = path
-        self._inherited = self.shared = inherited
+        self.inherited = inherited
         names = [sock.getsockname() for sock in socks]
         self.addrs = tuple(address.sockaddr_text(sock.family, name) for sock, name in zip(socks, names, strict=True))
         self.port: int = next((name[1] for name in names if isinstance(name, tuple)), 0)
@@ -183,7 +182,7 @@ class Bound:
     def give_up(self) -> None:
         """Nothing will listen: as ``close``, but an inherited socket stays open, and
         the caller's."""
-        if self._inherited:
+        if self.inherited:
             for sock in self.socks:
                 sock.detach()
         else:

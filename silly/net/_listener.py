@@ -164,7 +164,7 @@ class Listener:
             _loop.unregister(sock.fileno())
 
     def _on_event(self, listening: socket.socket, mask: int) -> None:
-        if not scheduler.begins and self._bound is not None and self._bound.shared:
+        if not scheduler.begins and self._bound is not None and self._bound.inherited:
             return  # the process has begun to end in this turn: who waits is for another one
         for _ in range(ACCEPTS):
             if self._bound is None:
@@ -259,7 +259,7 @@ class Listener:
         if bound is None:
             return failure(errno.CLOSED)
         waiting: list[tuple[socket.socket, Any]] = []
-        if bound.shared:
+        if bound.inherited:
             bound.close()
         else:
             # Only accepted before the socket closes, and welcomed afterwards: what
