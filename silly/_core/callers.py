@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 from types import CodeType, FrameType
+from typing import Any
 
 from .._log import task as logger
 from .._wire.numbers import check_ms
@@ -35,6 +36,13 @@ def outside(frame: FrameType | None) -> FrameType | None:
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame = frame.f_back
     return frame
+
+
+def place_of(greenlet: Any) -> str:
+    """Returns where in the program a suspended greenlet stands, as ``file:line``; "" if
+    it has not begun, or has ended."""
+    frame = outside(greenlet.gr_frame if greenlet is not None else None)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
 
 
 def called(frame: FrameType | None) -> str | None:

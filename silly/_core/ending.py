@@ -57,7 +57,7 @@ from .._ends import ENDS
 from .._log import task as logger
 from .._shown import traceback_of
 from . import deadline, guard, scheduler, worker
-from .callers import outside
+from .callers import place_of
 from .child import exit_status
 from .loop import monotonic
 from .phases import TABLE, Phase
@@ -585,8 +585,8 @@ def deadlock(why: str = "nothing can ever wake the tasks that are left (no timer
 
 def _where(task: Task) -> str:
     """Returns where a suspended task waits, without the library's own frames."""
-    frame = outside(task._greenlet.gr_frame if task._greenlet is not None else None)
-    return f", waits at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+    place = place_of(task._greenlet)
+    return f", waits at {place}" if place else ""
 
 
 # ---- the interpreter's exit ----------------------------------------------------------

@@ -16,7 +16,7 @@ from time import CLOCK_BOOTTIME, clock_gettime
 from typing import NamedTuple
 
 from .._core import ending, scheduler, watchdog
-from .._core.callers import outside
+from .._core.callers import place_of
 from .._core.loop import monotonic
 from .._log import task as logger
 from .._shown import cut
@@ -138,10 +138,8 @@ def _begin() -> None:
 
 
 def _described(task: scheduler.Task) -> str:
-    greenlet = task._greenlet
-    frame = outside(greenlet.gr_frame if greenlet is not None else None)
-    where = f", at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
-    return cut(f"{task.name()}: waits on {task.waiting()}{where}")
+    place = place_of(task._greenlet)
+    return cut(f"{task.name()}: waits on {task.waiting()}{f', at {place}' if place else ''}")
 
 
 def _handlers() -> tuple[list[str], int]:

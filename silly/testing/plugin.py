@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from .._core import cancelling, joining, scheduler  # noqa: F401 - Task.cancel and Task.join need these two
-from .._core.callers import outside
+from .._core.callers import place_of
 from .._wire.numbers import check_ms
 from . import _left
 
@@ -87,6 +87,6 @@ def _over(task: scheduler.Task, timeout: float) -> None:
     """The time of a test is over."""
     if task.done:
         return
-    frame = outside(task._greenlet.gr_frame if task._greenlet is not None else None)
-    where = f", at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+    place = place_of(task._greenlet)
+    where = f", at {place}" if place else ""
     scheduler.throw_main(TooLong(f"the test takes longer than {timeout:g} ms: it waits on {task.waiting()}{where}"))
