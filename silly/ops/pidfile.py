@@ -12,7 +12,7 @@ import fcntl
 import os
 import time
 
-from .state import started_ago
+from .state import started_ago, stat_of
 
 _SLACK = 2.0
 """Seconds by which the clocks of the two may differ."""
@@ -104,11 +104,8 @@ def _is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         pass
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")  # Z: killed, and nobody has waited for it
-    except (OSError, IndexError):
-        return True
+    stat = stat_of(pid)
+    return stat is None or stat[0] not in (b"Z", b"X")  # Z: killed, and nobody has waited for it
 
 
 def _remove() -> None:

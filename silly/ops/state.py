@@ -176,9 +176,16 @@ def _most_descriptors() -> int | None:
 def started_ago(pid: int | str = "self") -> float | None:
     """Returns how many seconds ago a process began, this one or ``pid``; None if that
     is unknown."""
+    stat = stat_of(pid)
+    return None if stat is None else clock_gettime(CLOCK_BOOTTIME) - int(stat[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def stat_of(pid: int | str) -> list[bytes] | None:
+    """Returns what proc(5) has of a process in ``stat``, from its state (``R``, ``S``,
+    …) on; None if that is unknown."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            ticks = int(file.read().rpartition(b")")[2].split()[19])
-        return clock_gettime(CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
+            # Its name stands before that, in brackets, and may have any characters.
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
         return None
