@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from .._core.ending import Plan
 from .._shown import shown
 
 LEVELS = ("debug", "info", "warn", "error")
@@ -82,11 +83,11 @@ class Options:
     level: str = "info"
     workers: int = 0
     """How many worker processes serve; 0: this process serves itself."""
-    drain: int = 2000
+    drain: int = Plan().drain
     """How long handlers may go on once the end has begun."""
-    notice: int = 0
+    notice: int = Plan().notice
     """How long everything goes on before that, while ``/readyz`` says 503."""
-    spread: int = 0
+    spread: int = Plan().spread
     """The time over which WebSockets are closed. At most ``drain``."""
     max_rss: int = 0
     """The memory of a worker above which it is replaced; 0: any."""

@@ -11,7 +11,7 @@ import random
 from collections.abc import Collection
 from itertools import count
 from math import ceil
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
 from ..._core import scheduler
@@ -22,6 +22,10 @@ from ..._shown import counted
 from ..._wire.numbers import check_int
 from ..._wire.ws import close_payload
 from ..tcp import deadline_after
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+    from .h1 import Hijacker
 
 LINES = 5.0
 """Seconds until the first line about what is left. Each further one comes after twice
@@ -62,35 +66,16 @@ def check_terms(ms: float | None, notice: float, spread: float, code: int, retry
     return Terms(spread / 1000, code, retry_after)
 
 
-class Leaver(Protocol):
-    """A protocol that took a connection over, and is told that the server drains."""
-
-    def go_away(self, code: int) -> None:
-        """Closes with ``code``. Never waits, and does nothing if it has ended."""
-
-
-class Left(Protocol):
-    """A connection of a server that drains."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether something on it is unfinished."""
-
-    @property
-    def upgraded(self) -> bool:
-        """Whether another protocol has taken it over."""
-
-
 class Drain:
     """A server's drain, from when it stops listening. ``connections`` are those that
     are left. ``name`` is the server's in the log."""
 
-    def __init__(self, name: str, connections: Collection[Left], terms: Terms) -> None:
+    def __init__(self, name: str, connections: Collection[Connection], terms: Terms) -> None:
         self._name = name
         self._connections = connections
         self._terms = terms
         self._began = monotonic()
-        self._partings: list[tuple[float, int, Leaver]] = []
+        self._partings: list[tuple[float, int, Hijacker]] = []
         """A heap of the WebSockets to be closed, by their times."""
         self._next: Timer | None = None
         """When the first of them is due. A timer of the application's kind: the end of
@@ -110,14 +95,14 @@ class Drain:
         given = self._terms.retry_after
         return given if given is not None else random.randint(1, max(1, ceil(self._terms.spread)))
 
-    def part(self, leaver: Leaver) -> None:
-        """Tells ``leaver`` to go away, at a random time within the spread."""
+    def part(self, hijacker: Hijacker) -> None:
+        """Tells ``hijacker`` to go away, at a random time within the spread."""
         if not self._terms.spread:
-            leaver.go_away(self._terms.code)
+            hijacker.go_away(self._terms.code)
             return
         due = self._began + self._terms.spread * random.random()
-        heapq.heappush(self._partings, (due, next(_numbers), leaver))
-        if self._partings[0][2] is leaver:
+        heapq.heappush(self._partings, (due, next(_numbers), hijacker))
+        if self._partings[0][2] is hijacker:
             self._arm()
 
     def hasten(self, terms: Terms) -> None:
