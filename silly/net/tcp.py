@@ -498,12 +498,18 @@ def listen(
         raise TypeError("tcp.listen needs accept, a function that gets the connection")
     check_handler("tcp.listen", accept, "conn")
     check_limits(limits)
-    networks = None
-    if proxy is not False or trusted is not None:
-        from ._proxied import check_proxy
+    proxies = networks_of("tcp.listen", proxy, trusted)
+    return listen_plain("tcp.listen", "tcp", addr, accept, backlog, limits, Rights(mode, owner, reuseport), proxies)
 
-        networks = check_proxy("tcp.listen", proxy, trusted)
-    return listen_plain("tcp.listen", "tcp", addr, accept, backlog, limits, Rights(mode, owner, reuseport), networks)
+
+def networks_of(what: str, proxy: bool, trusted: Iterable[str] | None) -> Networks | None:
+    """Returns the networks of the proxies that speak the PROXY protocol; None without
+    them. Raises TypeError or ValueError; ``what`` names the caller."""
+    if proxy is False and trusted is None:
+        return None
+    from ._proxied import check_proxy
+
+    return check_proxy(what, proxy, trusted)
 
 
 def listen_plain(

@@ -291,13 +291,9 @@ def listen(
     check_handler("tls.listen", accept, "conn")
     check_limits(limits)
     given = Settings(certs, alpnprotos, ca, verify, ciphers)
-    networks = None
-    if proxy is not False or trusted is not None:
-        from ._proxied import check_proxy
-
-        networks = check_proxy("tls.listen", proxy, trusted)
+    proxies = tcp.networks_of("tls.listen", proxy, trusted)
     rights = Rights(mode, owner, reuseport)
-    return listen_admitted("tls.listen", "tls", addr, given, accept, backlog, limits, rights, None, networks)
+    return listen_admitted("tls.listen", "tls", addr, given, accept, backlog, limits, rights, None, proxies)
 
 
 def listen_admitted(
