@@ -63,7 +63,7 @@ def load(path: str | os.PathLike[str]) -> str | None:
 
     Returns None, or what is wrong, with file and line; then nothing is set. Tables have
     flat keys. A key that has a value already keeps it. The name of a file that is
-    included is relative to the working directory. Raises TypeError for what is no path.
+    included is relative to the working directory. Raises TypeError if ``path`` is none.
     """
     from . import _assignments
 

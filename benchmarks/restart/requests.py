@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .tally import Tally, Window
 
 PARTS, SIZE = 5, 4096
-"""Of ``/parts``, as the servers have it."""
+"""How many parts the answer of ``/parts`` has, and how many bytes each."""
 PATHS = ("/fast",) * 6 + ("/slow",) * 3 + ("/parts",)
 """Six of ten requests are answered at once, three after 50 ms, one in parts."""
 WAITS = {"/fast": 0.0, "/slow": 0.05, "/parts": 0.08}

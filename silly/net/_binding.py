@@ -101,7 +101,7 @@ class Place(NamedTuple):
 
 
 def is_inherited(addr: str) -> bool:
-    """Whether the process has got the sockets of ``addr`` from whoever started it."""
+    """Whether ``addr`` means sockets that the process was started with."""
     return isinstance(addr, str) and addr.startswith(_INHERITED)
 
 

@@ -2,9 +2,9 @@
 
 **Slots.** For an address of IPv4 or IPv6 each slot has a socket of its own
 (SO_REUSEPORT), so that the kernel spreads the connections evenly. All are made at once
-and stay open, whoever accepts: to close one resets the connections that wait there, and
-changes the way of others whose handshake is under way. A worker's successor gets the
-socket of the same slot, and finds what waits.
+and stay open, even while nobody accepts: to close one resets the connections that wait
+there, and changes the way of others whose handshake is under way. A worker's successor
+gets the socket of the same slot, and finds what waits.
 
 The first socket is bound without SO_REUSEPORT: so it fails if any other program has
 the address, another master too.

@@ -133,7 +133,7 @@ class Master:
     def _act(self, now: float) -> None:
         """Does what is due."""
         if self._settled:
-            ready.now()  # for whoever waits until the program is ready
+            ready.now()  # a daemon waits for that
         if self._changes is not None:
             self._tell_systemd(self._changes)
             self._alive_at = systemd.alive(now)

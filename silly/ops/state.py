@@ -1,4 +1,4 @@
-"""The state of the process, for the log (SIGUSR2) and for whoever else asks.
+"""The state of the process, for the log (SIGUSR2), and for other code.
 
 ``soon`` lets the loop report, which shows how long it took to come to that. If it
 doesn't, because a task holds it, a thread reports, and says who holds it.

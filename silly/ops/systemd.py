@@ -191,4 +191,4 @@ def _warn_unused(_: Any) -> None:
     unused = _passed.left_over() if scheduler.begins else []
     if unused:
         names = ", ".join(f"{shown(each.name)} (descriptor {each.fd})" for each in unused)
-        logger.warn(f"systemd has passed sockets that nothing here listens on, and who connects there waits: {names}")
+        logger.warn(f"systemd has passed sockets that nothing here listens on, so clients wait there in vain: {names}")

@@ -37,8 +37,8 @@ class NoMaster(Exception):
 
 class Lent(Bound):
     """Sockets of the master's. To close them ends this worker's lease: the connections
-    that wait there are for whoever accepts them next, unless these are the ``last``
-    copies."""
+    that wait there stay for the next process that accepts, unless these are the
+    ``last`` copies."""
 
     __slots__ = ("_adopted", "_closed", "_last", "_let_go", "_take")
 

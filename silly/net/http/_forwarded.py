@@ -2,7 +2,7 @@
 
 It is the handler of such a server that looks for the client, before the program's own
 runs. So a server without proxies doesn't know of it, and pays nothing.
-``stream.header`` stays as it came, whoever sent it.
+``stream.header`` stays as it came.
 """
 
 from __future__ import annotations

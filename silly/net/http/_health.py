@@ -13,7 +13,7 @@ from ._drain import unready
 from .h1 import ServerStream
 
 CHECK = 5000
-"""The most ms of a check: whoever asks has given up by then."""
+"""The most ms of a check: a load balancer has given up by then."""
 
 Check = Callable[[], object]
 

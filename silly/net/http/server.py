@@ -251,7 +251,7 @@ class Server:
             if not result:
                 return result
         self._begin_drain(terms)
-        ends = not scheduler.starts  # whoever drains again and again must let the process end
+        ends = not scheduler.starts  # a task that drains again and again must let the process end
         while ends or self._accepts():
             ends = False
             scheduler.pause()
