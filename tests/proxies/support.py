@@ -133,9 +133,9 @@ def nginx(http: str, sockets: Sequence[str]) -> Iterator[Proxy]:
         yield from _running(folder, argv, sockets)
 
 
-# With its usual buffer of 16 KiB, HAProxy 2.6.12 sometimes stops for good within a chunk of 64 KiB, in 2 of 1,400 responses of
-# 4 MiB on a busy machine: its buffer is full, the kernel's too, and it waits for nothing. With a buffer larger than the chunks
-# 25,000 passed.
+# With its usual buffer of 16 KiB, HAProxy 2.6.12 sometimes stops for good within a chunk of 64 KiB, in 2 of 1,400 chunked
+# responses of 4 MiB on a busy machine: its buffer is full, the kernel's too, and it waits for nothing. With a buffer that is
+# larger than the chunks 12,700 passed.
 HAPROXY = """
 global
     maxconn 1000
